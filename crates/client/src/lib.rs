@@ -1,0 +1,1 @@
+//! Azure DevOps over HTTP: authentication, retries, rate limits, typed calls.

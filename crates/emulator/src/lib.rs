@@ -1,0 +1,1 @@
+//! An Azure DevOps on this machine: pools, agents, sessions, queue, plans, logs, tasks, repositories.

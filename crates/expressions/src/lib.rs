@@ -1,0 +1,1 @@
+//! The Azure Pipelines expression language; no I/O.

@@ -1,0 +1,1 @@
+//! Virtual agents, job leases, and the Executor trait with the process executor.

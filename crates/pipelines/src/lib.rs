@@ -1,0 +1,1 @@
+//! azure-pipelines.yml to plan to job messages; no network.

@@ -1,0 +1,1 @@
+//! Wire types and cryptography of the Azure Pipelines agent protocol; no I/O.

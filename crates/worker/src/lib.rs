@@ -1,0 +1,1 @@
+//! Runs one job message: steps, variables, logging commands, logs, timeline.
