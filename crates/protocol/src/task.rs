@@ -1,0 +1,20 @@
+//! Tasks that the worker knows by heart, and what a task definition says.
+
+use uuid::{Uuid, uuid};
+
+/// CmdLine, behind `script:`.
+pub const CMD_LINE: Uuid = uuid!("d9bafed4-0b18-4f58-968d-86655b4d2ce9");
+/// Bash, behind `bash:`.
+pub const BASH: Uuid = uuid!("6c731c3c-3c68-459a-a5c9-bde6e6595b5b");
+/// PowerShell, behind `pwsh:` and `powershell:`.
+pub const POWERSHELL: Uuid = uuid!("e213ff0f-5d5c-4791-802d-52ea3e7be1f1");
+/// Checkout, behind `checkout:`; lives in the agent.
+pub const CHECKOUT: Uuid = uuid!("6d15af64-176c-496d-b583-fd2ae21d4df4");
+/// PublishPipelineArtifact, behind `publish:`.
+pub const PUBLISH_PIPELINE_ARTIFACT: Uuid = uuid!("ecdc45f6-832d-4ad9-b52b-ee49e94659be");
+/// DownloadPipelineArtifact, behind `download:`.
+pub const DOWNLOAD_PIPELINE_ARTIFACT: Uuid = uuid!("61f2a582-95ae-4948-b34d-a1b3c4f6a737");
+/// PublishBuildArtifacts.
+pub const PUBLISH_BUILD_ARTIFACTS: Uuid = uuid!("2ff763a7-ce83-4e1f-bc89-0ae63477cebe");
+/// DownloadBuildArtifacts.
+pub const DOWNLOAD_BUILD_ARTIFACTS: Uuid = uuid!("a433f589-fce1-4460-9ee6-44a624aeb1fb");
