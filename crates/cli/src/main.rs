@@ -1,2 +1,33 @@
-//! The `dayfly` command.
-fn main() {}
+//! The `dayfly` binary: reads arguments, wires the parts, prints.
+//!
+//! Nothing is decided here that a library could decide. Only this crate reads the process environment for settings,
+//! writes to standard output and knows exit codes.
+
+mod args;
+mod commands;
+mod logging;
+mod output;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use crate::args::{Arguments, Command};
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    logging::start(&arguments.global);
+    match dispatch(arguments.command) {
+        Ok(code) => code,
+        Err(error) => {
+            output::print_error(&error);
+            ExitCode::from(output::EXIT_FAILED)
+        }
+    }
+}
+
+fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
+    match command {
+        Command::Completions(args) => commands::completions::run(&args),
+    }
+}

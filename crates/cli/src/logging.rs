@@ -1,0 +1,23 @@
+//! Dayfly's own log, on standard error.
+
+use std::io::IsTerminal as _;
+
+use tracing_subscriber::EnvFilter;
+
+use crate::args::{GlobalArgs, LogFormat};
+
+/// Installs the log. A filter that does not parse falls back to `warn` and says so.
+pub(crate) fn start(args: &GlobalArgs) {
+    let (filter, mistake) = match EnvFilter::try_new(&args.log) {
+        Ok(filter) => (filter, None),
+        Err(error) => (EnvFilter::new("warn"), Some(error)),
+    };
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match args.log_format {
+        LogFormat::Text => builder.with_ansi(std::io::stderr().is_terminal()).init(),
+        LogFormat::Json => builder.json().init(),
+    }
+    if let Some(error) = mistake {
+        tracing::warn!("--log `{}` is no filter ({error}); `warn` is used", args.log);
+    }
+}

@@ -1,0 +1,3 @@
+//! Tests of the built binary, as a user would run it.
+
+mod usage;
