@@ -7,7 +7,7 @@ use url::Url;
 use uuid::Uuid;
 
 use crate::job_request::TaskAgentJobRequest;
-use crate::json::wire_enum;
+use crate::json::{PropertiesCollection, known_or_none, wire_enum};
 use crate::{AgentId, DateTime};
 
 wire_enum! {
@@ -38,7 +38,7 @@ pub struct TaskAgent {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub enabled: Option<bool>,
     /// Whether it holds a session.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "known_or_none")]
     pub status: Option<AgentStatus>,
     /// `Provisioned` for agents like ours.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -69,7 +69,7 @@ pub struct TaskAgent {
     pub last_completed_request: Option<Box<TaskAgentJobRequest>>,
     /// Typed extras, such as `ServerUrl`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub properties: Option<serde_json::Value>,
+    pub properties: Option<PropertiesCollection>,
 }
 
 /// How an agent proves who it is (`TaskAgentAuthorization`).
@@ -115,7 +115,7 @@ pub struct TaskAgentReference {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub enabled: Option<bool>,
     /// Whether it holds a session.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "known_or_none")]
     pub status: Option<AgentStatus>,
     /// `Provisioned` for agents like ours.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use url::Url;
 use uuid::Uuid;
 
+use crate::json::known_or_none;
 use crate::plan::TaskOrchestrationPlanReference;
 use crate::timeline::{TaskReference, TimelineReference, VariableValue};
 use crate::{DateTime, JobId, RecordId, RequestId};
@@ -96,7 +97,7 @@ pub struct ServiceEndpoint {
     #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
     pub endpoint_type: Option<String>,
     /// Its address.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "known_or_none")]
     pub url: Option<Url>,
     /// How to log in.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -190,7 +191,7 @@ pub struct RepositoryProperties {
     #[serde(rename = "ref", skip_serializing_if = "Option::is_none")]
     pub reference: Option<String>,
     /// Where to fetch it.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "known_or_none")]
     pub url: Option<Url>,
     /// Author and message of the commit.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -1,111 +1,116 @@
-//! .NET's JSON habits in one place.
+//! JSON the way .NET's client library writes and reads it.
 //!
-//! Writing: camelCase names, enums as camelCase strings, lists wrapped as [`ListOf`]. Reading: names without regard to
-//! case, enums as strings or numbers, a byte order mark tolerated.
+//! Azure DevOps, the agent and Microsoft's client libraries all speak through Newtonsoft's JSON with a camel-case resolver
+//! (`VssJsonMediaTypeFormatter.cs`, `VssCamelCasePropertyNamesContractResolver.cs`). Serde's own habits differ from it in small ways
+//! that each break real traffic, so everything that comes from the network is decoded by [`from_slice`] or [`from_str`]:
+//!
+//! | .NET's habit | here |
+//! | --- | --- |
+//! | property names in any case, dictionary keys as they are | fields of structs match case-insensitively, map keys are untouched |
+//! | the last of two equal properties wins | likewise |
+//! | `null` for a member that cannot be null is ignored | a `null` field counts as an absent one; a `null` map value or list element becomes the empty value |
+//! | numbers and booleans in quotes, and the reverse | converted |
+//! | enums as strings in any case or as numbers | likewise, by the `wire_enum!` macro |
+//! | a byte-order mark in front | skipped |
+//!
+//! What the wrapper cannot reach: structs behind `#[serde(flatten)]`, `#[serde(untagged)]` and internally tagged enums are buffered by
+//! serde itself and match by exact case. Wire types do without them.
+//!
+//! Decoding is bounded: [`MAX_DOCUMENT_BYTES`], [`MAX_VALUES`] and serde_json's nesting limit of 128. Errors carry the path of the field
+//! and never quote a value, since values may be secrets.
 
-use serde::de::DeserializeOwned;
+mod encoded;
+mod list;
+mod node;
+mod properties;
+mod reader;
+mod wire_enum;
+
+pub use encoded::{base64_bytes, optional_base64_bytes};
+pub use list::ListOf;
+pub use properties::{PropertiesCollection, Property};
+pub use wire_enum::known_or_none;
+pub(crate) use wire_enum::wire_enum;
+
 use serde::{Deserialize, Serialize};
 
-/// Why bytes from the network could not be decoded.
+/// The largest document that is decoded, in bytes. A job message with all its task inputs stays below one MiB; the largest real answers are
+/// timelines of runs with thousands of records.
+pub const MAX_DOCUMENT_BYTES: usize = 64 * 1024 * 1024;
+
+/// The largest number of JSON values (scalars, lists and objects) in one document. Keeps a small document of `[0,0,0,…` from becoming
+/// gigabytes of memory.
+pub const MAX_VALUES: usize = 4_000_000;
+
+/// The mark some .NET writers put in front of UTF-8 text (`File.WriteAllText` with `Encoding.UTF8`).
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
+/// `Result` of this module.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Why a document could not be decoded or encoded. No message contains a value of the document.
 #[derive(Debug, thiserror::Error)]
-#[error("not the JSON expected here: {0}")]
-pub struct Error(#[from] serde_json::Error);
-
-/// Decodes what the service or an agent sent.
-pub fn from_slice<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Error> {
-    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
-    Ok(serde_json::from_slice(bytes)?)
+pub enum Error {
+    /// The text is not JSON, or it ends too early.
+    #[error("the document is {} at line {line} column {column}", if *.truncated { "cut short" } else { "not valid JSON" })]
+    Syntax {
+        /// True when the text ended inside a value.
+        truncated: bool,
+        /// Line, counted from 1.
+        line: usize,
+        /// Column, counted from 1.
+        column: usize,
+    },
+    /// The document is JSON of another shape than expected.
+    #[error("{}{reason}", if .path.is_empty() { String::new() } else { format!("{path}: ") })]
+    Shape {
+        /// Where, as `value[3].plan.planId`; empty for the document itself.
+        path: String,
+        /// What was expected and which type was found.
+        reason: String,
+    },
+    /// The document is longer than [`MAX_DOCUMENT_BYTES`].
+    #[error("the document has {bytes} bytes, more than the {MAX_DOCUMENT_BYTES} that are accepted")]
+    TooLong {
+        /// Length of the document in bytes.
+        bytes: usize,
+    },
+    /// The document has more than [`MAX_VALUES`] values.
+    #[error("the document has more than {MAX_VALUES} values")]
+    TooManyValues,
+    /// A value could not be written as JSON (a map with keys that are not strings, for example).
+    #[error("the value cannot be written as JSON")]
+    Encode(#[source] serde_json::Error),
 }
 
-/// Decodes text, see [`from_slice`].
-pub fn from_str<T: DeserializeOwned>(text: &str) -> Result<T, Error> {
-    from_slice(text.as_bytes())
-}
-
-/// Encodes for the wire.
-pub fn to_vec<T: Serialize>(value: &T) -> Result<Vec<u8>, Error> {
-    Ok(serde_json::to_vec(value)?)
-}
-
-/// The wrapper of every list: `{"count":N,"value":[...]}`.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct ListOf<T> {
-    /// How many; readers ignore it.
-    #[serde(default)]
-    pub count: usize,
-    /// The list.
-    pub value: Vec<T>,
-}
-
-impl<T> From<Vec<T>> for ListOf<T> {
-    fn from(value: Vec<T>) -> Self {
-        Self { count: value.len(), value }
+impl Error {
+    /// True when the text ended inside a value: the sender or a proxy cut the answer short, so asking again may help.
+    pub fn is_truncated(&self) -> bool {
+        matches!(self, Error::Syntax { truncated: true, .. })
     }
 }
 
-/// Declares an enum of the wire: written as a camelCase string, read from a string in any case or from a number.
-macro_rules! wire_enum {
-    ($(#[$doc:meta])* pub enum $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $number:literal,)+ }) => {
-        $(#[$doc])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-        pub enum $name { $($(#[$variant_doc])* $variant = $number,)+ }
-
-        impl $name {
-            /// Every value, in the order of their numbers.
-            pub const ALL: &[Self] = &[$(Self::$variant,)+];
-
-            /// The name in Pascal case, as variables and expressions show it.
-            pub fn name(self) -> &'static str {
-                match self { $(Self::$variant => stringify!($variant),)+ }
-            }
-
-            /// The value behind a number of the wire.
-            pub fn from_number(number: i64) -> Option<Self> {
-                match number { $($number => Some(Self::$variant),)+ _ => None }
-            }
-
-            /// The value behind a name, in any case.
-            pub fn from_name(name: &str) -> Option<Self> {
-                Self::ALL.iter().copied().find(|value| value.name().eq_ignore_ascii_case(name))
-            }
-        }
-
-        impl serde::Serialize for $name {
-            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-                let name = self.name();
-                let mut text = String::with_capacity(name.len());
-                text.push_str(&name[..1].to_ascii_lowercase());
-                text.push_str(&name[1..]);
-                serializer.serialize_str(&text)
-            }
-        }
-
-        impl<'de> serde::Deserialize<'de> for $name {
-            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                struct Visitor;
-                impl serde::de::Visitor<'_> for Visitor {
-                    type Value = $name;
-                    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                        write!(f, concat!("a ", stringify!($name), " as a name or a number"))
-                    }
-                    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<$name, E> {
-                        $name::from_name(text)
-                            .or_else(|| text.parse().ok().and_then($name::from_number))
-                            .ok_or_else(|| E::invalid_value(serde::de::Unexpected::Str(text), &self))
-                    }
-                    fn visit_i64<E: serde::de::Error>(self, number: i64) -> Result<$name, E> {
-                        $name::from_number(number)
-                            .ok_or_else(|| E::invalid_value(serde::de::Unexpected::Signed(number), &self))
-                    }
-                    fn visit_u64<E: serde::de::Error>(self, number: u64) -> Result<$name, E> {
-                        i64::try_from(number).ok().and_then($name::from_number)
-                            .ok_or_else(|| E::invalid_value(serde::de::Unexpected::Unsigned(number), &self))
-                    }
-                }
-                deserializer.deserialize_any(Visitor)
-            }
-        }
-    };
+/// Decodes a document with .NET's habits (see the module's page).
+pub fn from_slice<'de, T: Deserialize<'de>>(document: &'de [u8]) -> Result<T> {
+    let text = document.strip_prefix(BYTE_ORDER_MARK).unwrap_or(document);
+    let node = node::parse(text)?;
+    T::deserialize(reader::Reader::new(node)).map_err(reader::Failure::into_error)
 }
-pub(crate) use wire_enum;
+
+/// Decodes a document with .NET's habits (see the module's page).
+pub fn from_str<'de, T: Deserialize<'de>>(document: &'de str) -> Result<T> {
+    from_slice(document.as_bytes())
+}
+
+/// Encodes a value as compact UTF-8 JSON without a byte-order mark.
+pub fn to_vec<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>> {
+    serde_json::to_vec(value).map_err(Error::Encode)
+}
+
+/// Encodes a value as compact JSON.
+pub fn to_string<T: Serialize + ?Sized>(value: &T) -> Result<String> {
+    serde_json::to_string(value).map_err(Error::Encode)
+}
+
+#[cfg(test)]
+mod tests;
