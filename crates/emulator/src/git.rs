@@ -1,0 +1,371 @@
+//! Serves a repository on this disk by git's smart HTTP, read only: `git upload-pack` does the work, we carry bytes.
+//!
+//! Both protocol v0 and v2 work (git's own `http-backend` is the model). A request's body may be compressed; both directions
+//! are streamed, so the size of a repository does not matter. When the client goes away, the response body is dropped
+//! and with it the git process.
+
+use std::{
+    io::Write as _,
+    path::{Path, PathBuf},
+    process::Stdio,
+    sync::Arc,
+    task::Poll,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use futures::{Stream, StreamExt as _, future::BoxFuture};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    process::{Child, ChildStderr, ChildStdin, ChildStdout, Command},
+    sync::{OwnedSemaphorePermit, Semaphore},
+};
+use tokio_util::{io::ReaderStream, task::AbortOnDropHandle};
+
+/// Git processes at work at the same time; further requests wait for their turn.
+const MAX_PROCESSES: usize = 32;
+/// A request lists what the client has and wants: megabytes for the largest repositories. More is refused.
+const MAX_REQUEST_BYTES: u64 = 256 << 20;
+/// Compressed bytes are inflated in slices of this size, so that a small body cannot become gigabytes at once.
+const INFLATE_SLICE_BYTES: usize = 4 << 10;
+/// A client which sends nothing for this long has gone.
+const REQUEST_IDLE: Duration = Duration::from_secs(60);
+/// How much of git's own error text is kept for the log.
+const MAX_STDERR_BYTES: u64 = 8 << 10;
+/// The longest `Git-Protocol` header that git's own server understands fits easily.
+const MAX_PROTOCOL_HEADER: usize = 256;
+
+/// What went wrong while serving a repository.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The folder given for the repository is none.
+    #[error("`{}` holds no git repository", path.display())]
+    NoRepository {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// Git could not be started.
+    #[error("git could not be started; is it installed and on the PATH?")]
+    Start(#[source] std::io::Error),
+    /// The request ended early, stalled, was too long or was not what its headers said.
+    #[error("the git request could not be read: {reason}")]
+    Request {
+        /// What was wrong with it.
+        reason: &'static str,
+    },
+    /// A git command failed.
+    #[error("git failed for the repository `{}`: {message}", path.display())]
+    Failed {
+        /// The repository.
+        path: PathBuf,
+        /// The end of git's error text.
+        message: String,
+    },
+    /// Reading from the git process failed.
+    #[error("the output of git could not be read")]
+    Output(#[source] std::io::Error),
+}
+
+/// The repositories' server. Cheap to clone; the bound on processes is shared.
+#[derive(Clone, Debug)]
+pub struct GitServer {
+    permits: Arc<Semaphore>,
+}
+
+/// What a client asks of a repository.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Service {
+    /// `GET info/refs?service=git-upload-pack`.
+    Advertise,
+    /// `POST git-upload-pack`.
+    UploadPack,
+}
+
+impl Service {
+    /// The content type of the answer.
+    #[must_use]
+    pub fn content_type(self) -> &'static str {
+        match self {
+            Self::Advertise => "application/x-git-upload-pack-advertisement",
+            Self::UploadPack => "application/x-git-upload-pack-result",
+        }
+    }
+}
+
+/// How the request's body is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Encoding {
+    /// As it is.
+    Identity,
+    /// Compressed by gzip, which git does for long requests.
+    Gzip,
+}
+
+impl Default for GitServer {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl GitServer {
+    /// A server with its own bound on processes.
+    #[must_use]
+    pub fn new() -> Self {
+        Self { permits: Arc::new(Semaphore::new(MAX_PROCESSES)) }
+    }
+
+    /// Answers one request for the repository in `path` (bare, or a work tree with `.git`).
+    ///
+    /// `protocol` is the request's `Git-Protocol` header. The body is read only for [`Service::UploadPack`].
+    ///
+    /// # Errors
+    /// If the repository does not exist or git cannot be started. Later failures end the returned stream with an
+    /// error, which the client sees as a broken transfer.
+    pub async fn serve<B, E>(
+        &self,
+        path: &Path,
+        service: Service,
+        protocol: Option<&str>,
+        encoding: Encoding,
+        body: B,
+    ) -> Result<Output, Error>
+    where
+        B: Stream<Item = Result<Bytes, E>> + Send + 'static,
+        E: Send + 'static,
+    {
+        let permit = Arc::clone(&self.permits).acquire_owned().await.expect("the semaphore is never closed");
+        let mut command = upload_pack(path)?;
+        command.arg(match service {
+            Service::Advertise => "--http-backend-info-refs",
+            Service::UploadPack => "--stateless-rpc",
+        });
+        command.arg(path);
+        let protocol = protocol.filter(|text| is_protocol(text));
+        if let Some(protocol) = protocol {
+            command.env("GIT_PROTOCOL", protocol);
+        }
+        command.stdin(if service == Service::UploadPack { Stdio::piped() } else { Stdio::null() });
+        let mut child =
+            command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().map_err(Error::Start)?;
+        let input = child
+            .stdin
+            .take()
+            .map(|stdin| AbortOnDropHandle::new(tokio::spawn(copy_request(body, encoding, stdin))));
+        let stdout = child.stdout.take().expect("stdout is piped");
+        let stderr = child.stderr.take().expect("stderr is piped");
+        let wants_header = service == Service::Advertise && protocol != Some("version=2");
+        Ok(Output {
+            header: wants_header.then(|| Bytes::from_static(b"001e# service=git-upload-pack\n0000")),
+            stdout: Some(ReaderStream::with_capacity(stdout, 64 << 10)),
+            end: Some(Box::pin(finish(child, stderr, input, path.to_path_buf(), permit))),
+        })
+    }
+}
+
+/// The bytes of an answer. Dropping it kills the git process behind it.
+pub struct Output {
+    header: Option<Bytes>,
+    stdout: Option<ReaderStream<ChildStdout>>,
+    end: Option<BoxFuture<'static, Result<(), Error>>>,
+}
+
+impl std::fmt::Debug for Output {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Output").finish_non_exhaustive()
+    }
+}
+
+impl Stream for Output {
+    type Item = Result<Bytes, Error>;
+
+    fn poll_next(
+        mut self: std::pin::Pin<&mut Self>,
+        context: &mut std::task::Context<'_>,
+    ) -> Poll<Option<Self::Item>> {
+        if let Some(header) = self.header.take() {
+            return Poll::Ready(Some(Ok(header)));
+        }
+        if let Some(stdout) = self.stdout.as_mut() {
+            match stdout.poll_next_unpin(context) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Some(chunk)) => return Poll::Ready(Some(chunk.map_err(Error::Output))),
+                Poll::Ready(None) => self.stdout = None,
+            }
+        }
+        let Some(end) = self.end.as_mut() else { return Poll::Ready(None) };
+        match end.as_mut().poll(context) {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(result) => {
+                self.end = None;
+                Poll::Ready(result.err().map(Err))
+            }
+        }
+    }
+}
+
+/// After the output has ended: the exit code decides whether the answer was whole.
+async fn finish(
+    mut child: Child,
+    stderr: ChildStderr,
+    input: Option<AbortOnDropHandle<Result<(), Error>>>,
+    path: PathBuf,
+    permit: OwnedSemaphorePermit,
+) -> Result<(), Error> {
+    let mut text = Vec::new();
+    let mut stderr = stderr.take(MAX_STDERR_BYTES);
+    // Only a hint for the log: what cannot be read is left out.
+    let _ = stderr.read_to_end(&mut text).await;
+    drop(stderr);
+    let status = child.wait().await.map_err(Error::Output)?;
+    drop(permit);
+    if let Some(input) = input
+        && let Ok(Err(error)) = input.await
+    {
+        return Err(error);
+    }
+    if status.success() {
+        return Ok(());
+    }
+    let message = String::from_utf8_lossy(&text).trim().to_owned();
+    tracing::warn!(repository = %path.display(), %status, %message, "git upload-pack failed");
+    Err(Error::Failed { path, message })
+}
+
+/// The command `git upload-pack` for the repository, without the user's git settings.
+fn upload_pack(path: &Path) -> Result<Command, Error> {
+    if !path.join("HEAD").is_file() && !path.join(".git").exists() {
+        return Err(Error::NoRepository { path: path.to_path_buf() });
+    }
+    let mut command = plain_git();
+    command
+        .env("GIT_CONFIG_NOSYSTEM", "1")
+        .env("GIT_CONFIG_GLOBAL", "/dev/null")
+        // The operator named this folder: whose it is does not matter, and upload-pack runs nothing from its settings.
+        .args(["-c", "safe.directory=*"])
+        // Agents fetch by commit and may ask for partial clones, as Azure Repos lets them.
+        .args(["-c", "uploadpack.allowAnySHA1InWant=true", "-c", "uploadpack.allowFilter=true"])
+        .args(["upload-pack", "--strict"]);
+    Ok(command)
+}
+
+/// A git command that no variable of our own environment redirects to another repository.
+pub(crate) fn plain_git() -> Command {
+    let mut command = Command::new("git");
+    for name in [
+        "GIT_DIR",
+        "GIT_WORK_TREE",
+        "GIT_INDEX_FILE",
+        "GIT_INDEX_VERSION",
+        "GIT_OBJECT_DIRECTORY",
+        "GIT_ALTERNATE_OBJECT_DIRECTORIES",
+        "GIT_COMMON_DIR",
+        "GIT_NAMESPACE",
+        "GIT_PREFIX",
+        "GIT_CEILING_DIRECTORIES",
+        "GIT_CONFIG",
+        "GIT_CONFIG_PARAMETERS",
+        "GIT_CONFIG_COUNT",
+        "GIT_TEMPLATE_DIR",
+        "GIT_DEFAULT_HASH",
+        "GIT_DEFAULT_REF_FORMAT",
+        "GIT_SHALLOW_FILE",
+        "GIT_GRAFT_FILE",
+        "GIT_REPLACE_REF_BASE",
+        "GIT_PROTOCOL",
+        "GIT_TRACE",
+        "GIT_LITERAL_PATHSPECS",
+        "GIT_GLOB_PATHSPECS",
+        "GIT_NOGLOB_PATHSPECS",
+        "GIT_ICASE_PATHSPECS",
+    ] {
+        command.env_remove(name);
+    }
+    command
+        .env("GIT_TERMINAL_PROMPT", "0")
+        // Nothing here may reach for the network, which a partial clone's missing objects would do.
+        .env("GIT_NO_LAZY_FETCH", "1")
+        .env("LC_ALL", "C")
+        .kill_on_drop(true);
+    command
+}
+
+/// Whether the header is one git would read: `version=2`, or several `key=value` joined by colons.
+fn is_protocol(text: &str) -> bool {
+    text.len() <= MAX_PROTOCOL_HEADER
+        && text.starts_with("version=")
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"=:-_.".contains(&byte))
+}
+
+/// Carries the request's body into git, inflating it on the way.
+async fn copy_request<B, E>(body: B, encoding: Encoding, mut stdin: ChildStdin) -> Result<(), Error>
+where
+    B: Stream<Item = Result<Bytes, E>> + Send,
+{
+    let mut body = std::pin::pin!(body);
+    let mut inflate = flate2::write::MultiGzDecoder::new(Vec::new());
+    let mut total = 0_u64;
+    loop {
+        let chunk = match tokio::time::timeout(REQUEST_IDLE, body.next()).await {
+            Err(_) => return Err(Error::Request { reason: "the client stopped sending" }),
+            Ok(Some(Err(_))) => return Err(Error::Request { reason: "the client broke off" }),
+            Ok(None) => break,
+            Ok(Some(Ok(chunk))) => chunk,
+        };
+        for slice in chunk.chunks(INFLATE_SLICE_BYTES) {
+            let piece = match encoding {
+                Encoding::Identity => slice,
+                Encoding::Gzip => {
+                    inflate.get_mut().clear();
+                    inflate
+                        .write_all(slice)
+                        .and_then(|()| inflate.flush())
+                        .map_err(|_| Error::Request { reason: "its compressed body is damaged" })?;
+                    inflate.get_mut().as_slice()
+                }
+            };
+            total += piece.len() as u64;
+            if total > MAX_REQUEST_BYTES {
+                return Err(Error::Request { reason: "it is longer than 256 MiB" });
+            }
+            // Git may have its answer before it has read everything; a closed pipe is its right.
+            if stdin.write_all(piece).await.is_err() {
+                return Ok(());
+            }
+        }
+    }
+    if encoding == Encoding::Gzip {
+        inflate.get_mut().clear();
+        let rest =
+            inflate.finish().map_err(|_| Error::Request { reason: "its compressed body is cut short" })?;
+        if stdin.write_all(&rest).await.is_err() {
+            return Ok(());
+        }
+    }
+    let _ = stdin.shutdown().await;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_protocol_headers_reach_the_environment() {
+        assert!(is_protocol("version=2"));
+        assert!(is_protocol("version=1:agent=x-1.0_a"));
+        assert!(!is_protocol("version=2\nPATH=/x"));
+        assert!(!is_protocol("$(reboot)"));
+        assert!(!is_protocol(&format!("version={}", "2".repeat(300))));
+    }
+
+    #[tokio::test]
+    async fn a_folder_without_repository_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let empty = futures::stream::empty::<Result<Bytes, std::io::Error>>();
+        let error = GitServer::new()
+            .serve(folder.path(), Service::Advertise, None, Encoding::Identity, empty)
+            .await
+            .unwrap_err();
+        assert!(error.to_string().contains("holds no git repository"), "{error}");
+    }
+}

@@ -1,0 +1,498 @@
+//! Makes a commit of a user's present work tree (uncommitted and untracked files too, ignored ones not) in a bare repository
+//! of our own, without touching the user's tree, index, refs or objects.
+//!
+//! The index is a copy, new objects go to the new repository, old ones are read through `objects/info/alternates`. So a
+//! snapshot costs what changed, not what the tree weighs. A folder which is no repository gets a history of one commit.
+//!
+//! Submodules keep their place as links to the commit that is checked out; a job that asks for submodules fetches them from
+//! where `.gitmodules` says. Repositories inside the tree that are no submodules are left out, with a warning: git cannot
+//! carry them. Content filters such as LFS are not run, since they may write into the user's repository.
+
+use std::{
+    ffi::{OsStr, OsString},
+    path::{Path, PathBuf},
+    process::Stdio,
+};
+
+use tokio::{io::AsyncWriteExt as _, process::Command};
+
+use crate::git::plain_git;
+
+/// Author and committer of the commit that holds the uncommitted changes.
+const IDENTITY: (&str, &str) = ("Dayfly", "dayfly@localhost");
+/// How much of git's error text goes into an error.
+const MAX_MESSAGE: usize = 2_000;
+/// Branch of a folder which is no repository, and of a repository without a name for its branch.
+const DEFAULT_BRANCH: &str = "main";
+
+/// Why no snapshot could be made.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The folder does not exist or cannot be entered.
+    #[error("`{}` is not a folder that can be read", path.display())]
+    Folder {
+        /// The folder.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A git command failed.
+    #[error("git {command} failed while taking a snapshot of `{}`: {message}", path.display())]
+    Git {
+        /// The git command.
+        command: String,
+        /// The work tree.
+        path: PathBuf,
+        /// The end of git's error text.
+        message: String,
+    },
+    /// Git could not be started.
+    #[error("git could not be started; is it installed and on the PATH?")]
+    Start(#[source] std::io::Error),
+    /// A file of the snapshot's own repository could not be written.
+    #[error("`{}` could not be written", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// A commit of a work tree, in a bare repository of its own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Snapshot {
+    /// The bare repository that holds the commit.
+    pub repository: PathBuf,
+    /// Top folder of the work tree that was taken.
+    pub work_tree: PathBuf,
+    /// The commit: the user's own HEAD if nothing differs from it.
+    pub commit: String,
+    /// The full name of the branch that points at the commit, such as `refs/heads/main`.
+    pub branch: String,
+    /// First line of the message of the user's HEAD (of ours if there is none).
+    pub subject: String,
+    /// Author of the same commit.
+    pub author: String,
+    /// Whether the work tree differed from HEAD.
+    pub has_changes: bool,
+    /// What was left out, for the user to read.
+    pub warnings: Vec<String>,
+}
+
+/// Takes a snapshot of the repository around `folder` (or of `folder` itself) into the new bare repository `into`.
+///
+/// Dropping the future stops the git processes; the user's repository is only ever read.
+///
+/// # Errors
+/// If the folder cannot be read, git is missing, or git refuses the tree (its own words are in the error).
+pub async fn take(folder: &Path, into: &Path) -> Result<Snapshot> {
+    let folder = std::fs::canonicalize(folder)
+        .map_err(|source| Error::Folder { path: folder.to_path_buf(), source })?;
+    let source = Source::find(&folder).await?;
+    Taking { into, source: &source }.run().await
+}
+
+/// Where the files and the history come from.
+struct Source {
+    work_tree: PathBuf,
+    /// `None` for a folder which is no repository.
+    repository: Option<Repository>,
+}
+
+struct Repository {
+    git_dir: PathBuf,
+    objects: PathBuf,
+    index: PathBuf,
+    shallow: PathBuf,
+    object_format: String,
+    head: Option<String>,
+    branch: Option<String>,
+}
+
+impl Source {
+    async fn find(folder: &Path) -> Result<Self> {
+        let mut command = source_git(folder);
+        command.args(["rev-parse", "--path-format=absolute", "--show-toplevel", "--absolute-git-dir"]);
+        command.args(["--git-path", "objects", "--git-path", "index", "--git-path", "shallow"]);
+        command.arg("--show-object-format");
+        let output = command.output().await.map_err(Error::Start)?;
+        if !output.status.success() {
+            let text = String::from_utf8_lossy(&output.stderr);
+            // Git says "not a git repository (or any of the parent directories)". Anything else, such as dubious
+            // ownership, is the user's to solve: a snapshot without history would be a surprise.
+            if text.contains("not a git repository") && !folder.join(".git").exists() {
+                return Ok(Self { work_tree: folder.to_path_buf(), repository: None });
+            }
+            return Err(failure("rev-parse", folder, &output.stderr));
+        }
+        let mut lines = output.stdout.split(|byte| *byte == b'\n').map(os_string);
+        let mut next = || lines.next().unwrap_or_default();
+        let work_tree = PathBuf::from(next());
+        let (git_dir, objects, index, shallow) =
+            (next().into(), next().into(), next().into(), PathBuf::from(next()));
+        let object_format = next().to_string_lossy().into_owned();
+        let head = optional(&work_tree, &["rev-parse", "--verify", "--quiet", "HEAD^{commit}"]).await?;
+        let branch = optional(&work_tree, &["symbolic-ref", "--quiet", "HEAD"]).await?;
+        let branch = branch.filter(|name| name.starts_with("refs/heads/"));
+        let repository = Repository { git_dir, objects, index, shallow, object_format, head, branch };
+        Ok(Self { work_tree, repository: Some(repository) })
+    }
+}
+
+/// One snapshot in the making.
+struct Taking<'a> {
+    into: &'a Path,
+    source: &'a Source,
+}
+
+impl Taking<'_> {
+    async fn run(&self) -> Result<Snapshot> {
+        self.create_repository().await?;
+        self.copy_index()?;
+        let warnings = self.add_everything().await?;
+        let tree = self.text(self.git(&["write-tree"]), None).await?;
+        let repository = self.source.repository.as_ref();
+        let head = repository.and_then(|repository| repository.head.as_deref());
+        let head_tree = match head {
+            Some(head) => Some(self.text(self.git(&["rev-parse", &format!("{head}^{{tree}}")]), None).await?),
+            None => None,
+        };
+        let has_changes = head_tree.as_deref() != Some(tree.as_str());
+        let commit = match head {
+            Some(head) if !has_changes => head.to_owned(),
+            _ => self.commit(&tree, head).await?,
+        };
+        let branch = match repository {
+            Some(Repository { branch: Some(branch), .. }) => branch.clone(),
+            Some(Repository { head: Some(_), .. }) => "refs/heads/detached".to_owned(),
+            _ => format!("refs/heads/{DEFAULT_BRANCH}"),
+        };
+        self.write_refs(&branch, &commit).await?;
+        let described = head.unwrap_or(&commit);
+        // It may weigh megabytes and nobody reads it again; what stays is overwritten by nobody either.
+        let _ = std::fs::remove_file(self.index());
+        let about = self
+            .text(self.git(&["log", "-1", "--no-show-signature", "--format=%s%n%an", described]), None)
+            .await?;
+        let (subject, author) = about.split_once('\n').unwrap_or((about.as_str(), ""));
+        Ok(Snapshot {
+            repository: self.into.to_path_buf(),
+            work_tree: self.source.work_tree.clone(),
+            commit,
+            branch,
+            subject: subject.to_owned(),
+            author: author.to_owned(),
+            has_changes,
+            warnings,
+        })
+    }
+
+    async fn create_repository(&self) -> Result<()> {
+        let mut command = plain_git();
+        command.args(["-c", "init.defaultBranch=main", "init", "--quiet", "--bare", "--template="]);
+        if let Some(repository) = &self.source.repository {
+            command.arg(format!("--object-format={}", repository.object_format));
+        }
+        command.arg(self.into);
+        self.text(command, None).await?;
+        let Some(repository) = &self.source.repository else { return Ok(()) };
+        let alternates = self.into.join("objects/info/alternates");
+        std::fs::create_dir_all(self.into.join("objects/info"))
+            .and_then(|()| std::fs::write(&alternates, alternates_line(&repository.objects)))
+            .map_err(|source| Error::Write { path: alternates, source })?;
+        if repository.shallow.is_file() {
+            let path = self.into.join("shallow");
+            std::fs::copy(&repository.shallow, &path).map_err(|source| Error::Write { path, source })?;
+        }
+        Ok(())
+    }
+
+    /// The copy brings the cached file times along: git then reads only files which have changed. The copy needs the
+    /// original's own time too, by which git knows which of those times may not be trusted.
+    fn copy_index(&self) -> Result<()> {
+        let Some(repository) = &self.source.repository else { return Ok(()) };
+        if !repository.index.is_file() {
+            return Ok(());
+        }
+        let path = self.index();
+        let copy = || {
+            let modified = std::fs::metadata(&repository.index)?.modified()?;
+            std::fs::copy(&repository.index, &path)?;
+            std::fs::File::options().write(true).open(&path)?.set_modified(modified)
+        };
+        copy().map_err(|source| Error::Write { path: path.clone(), source })
+    }
+
+    /// Brings the copied index up to the work tree. Gives warnings for what cannot be taken.
+    async fn add_everything(&self) -> Result<Vec<String>> {
+        let untracked = self.git(&["ls-files", "-z", "--others", "--exclude-standard"]);
+        let mut update = self.git(&["add", "--update"]);
+        update.args(["--", ":/"]);
+        // Another reads the index while it is rewritten: git replaces it by rename, so both see a whole one.
+        let (untracked, _) = tokio::try_join!(self.output(untracked, None), self.output(update, None))?;
+        let mut warnings = Vec::new();
+        let mut names = Vec::with_capacity(untracked.len());
+        for name in untracked.split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
+            if name.ends_with(b"/") {
+                let name = String::from_utf8_lossy(name);
+                warnings.push(format!(
+                    "the repository `{name}` inside the work tree is left out: it is no submodule"
+                ));
+            } else {
+                names.extend_from_slice(name);
+                names.push(0);
+            }
+        }
+        if !names.is_empty() {
+            self.output(self.git(&["update-index", "-z", "--add", "--stdin"]), Some(names)).await?;
+        }
+        Ok(warnings)
+    }
+
+    async fn commit(&self, tree: &str, parent: Option<&str>) -> Result<String> {
+        let mut command = self.git(&["commit-tree"]);
+        command.arg(tree);
+        if let Some(parent) = parent {
+            command.args(["-p", parent]);
+        }
+        command.args(["-m", "The work tree with its uncommitted changes"]);
+        for role in ["AUTHOR", "COMMITTER"] {
+            command.env(format!("GIT_{role}_NAME"), IDENTITY.0).env(format!("GIT_{role}_EMAIL"), IDENTITY.1);
+            command.env_remove(format!("GIT_{role}_DATE"));
+        }
+        self.text(command, None).await
+    }
+
+    /// The branches and tags of the user's repository, and those it knows of its origin, so that a job sees what it would
+    /// see on the server. Written as one file, since a repository may have thousands.
+    async fn write_refs(&self, branch: &str, commit: &str) -> Result<()> {
+        let mut refs = std::collections::BTreeMap::new();
+        if let Some(repository) = &self.source.repository {
+            let mut command = source_git(&self.source.work_tree);
+            command.arg(git_dir_argument(&repository.git_dir));
+            command.args(["for-each-ref", "--format=%(objectname) %(refname)"]);
+            command.args(["refs/remotes/origin", "refs/heads", "refs/tags"]);
+            let listed = self.output(command, None).await?;
+            let listed = String::from_utf8_lossy(&listed);
+            let listed = listed.lines().filter_map(|line| line.split_once(' '));
+            // Sorted by name, so `refs/heads` come before `refs/remotes` and win.
+            for (object, name) in listed {
+                let name = match name.strip_prefix("refs/remotes/origin/") {
+                    Some("HEAD") => continue,
+                    Some(rest) => format!("refs/heads/{rest}"),
+                    None => name.to_owned(),
+                };
+                if name != branch && !collides(&name, branch, &refs) {
+                    refs.entry(name).or_insert_with(|| object.to_owned());
+                }
+            }
+        }
+        refs.insert(branch.to_owned(), commit.to_owned());
+        let mut text = String::from("# pack-refs with: sorted \n");
+        for (name, object) in &refs {
+            text.push_str(&format!("{object} {name}\n"));
+        }
+        for (file, content) in [("packed-refs", text), ("HEAD", format!("ref: {branch}\n"))] {
+            let path = self.into.join(file);
+            std::fs::write(&path, content).map_err(|source| Error::Write { path, source })?;
+        }
+        Ok(())
+    }
+
+    fn index(&self) -> PathBuf {
+        self.into.join("index")
+    }
+
+    /// A git command on the user's work tree, whose index and new objects are ours.
+    fn git(&self, arguments: &[&str]) -> Command {
+        let mut command = source_git(&self.source.work_tree);
+        match &self.source.repository {
+            Some(repository) => {
+                command.arg(git_dir_argument(&repository.git_dir));
+                command
+                    .env("GIT_OBJECT_DIRECTORY", self.into.join("objects"))
+                    .env("GIT_ALTERNATE_OBJECT_DIRECTORIES", quoted_alternate(&repository.objects));
+            }
+            None => {
+                command.arg(git_dir_argument(self.into));
+            }
+        }
+        let mut work_tree = OsString::from("--work-tree=");
+        work_tree.push(&self.source.work_tree);
+        command.arg(work_tree).env("GIT_INDEX_FILE", self.index()).args(arguments);
+        command
+    }
+
+    async fn text(&self, command: Command, input: Option<Vec<u8>>) -> Result<String> {
+        let output = self.output(command, input).await?;
+        Ok(String::from_utf8_lossy(&output).trim_end().to_owned())
+    }
+
+    async fn output(&self, command: Command, input: Option<Vec<u8>>) -> Result<Vec<u8>> {
+        run(&self.source.work_tree, command, input).await
+    }
+}
+
+/// Runs git to its end, feeding `input`; a failure carries git's own words.
+async fn run(path: &Path, mut command: Command, input: Option<Vec<u8>>) -> Result<Vec<u8>> {
+    let name = subcommand(&command);
+    command.stdin(if input.is_some() { Stdio::piped() } else { Stdio::null() });
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().map_err(Error::Start)?;
+    let stdin = child.stdin.take();
+    let feed = async move {
+        if let (Some(mut stdin), Some(input)) = (stdin, input) {
+            // A git that stops reading says why by its exit code and error text.
+            let _ = stdin.write_all(&input).await;
+            let _ = stdin.shutdown().await;
+        }
+    };
+    let (output, ()) = tokio::join!(child.wait_with_output(), feed);
+    let output = output.map_err(Error::Start)?;
+    if output.status.success() { Ok(output.stdout) } else { Err(failure(&name, path, &output.stderr)) }
+}
+
+/// The word after git's own options, for errors.
+fn subcommand(command: &Command) -> String {
+    let mut words = command.as_std().get_args();
+    while let Some(word) = words.next() {
+        if word == "-c" {
+            words.next();
+        } else if !word.as_encoded_bytes().starts_with(b"-") {
+            return word.to_string_lossy().into_owned();
+        }
+    }
+    String::new()
+}
+
+/// A git command that reads the user's repository and writes nothing into it: no optional index refresh, no hook, no
+/// file-system monitor, no shared index, no content filter of LFS.
+fn source_git(folder: &Path) -> Command {
+    let mut command = plain_git();
+    command.current_dir(folder).env("GIT_OPTIONAL_LOCKS", "0");
+    for setting in [
+        "core.hooksPath=/dev/null",
+        "core.fsmonitor=false",
+        "core.splitIndex=false",
+        "core.safecrlf=false",
+        "gc.auto=0",
+        "maintenance.auto=false",
+        "filter.lfs.clean=",
+        "filter.lfs.smudge=",
+        "filter.lfs.process=",
+        "filter.lfs.required=false",
+        "advice.addEmbeddedRepo=false",
+        "core.quotePath=false",
+    ] {
+        command.args(["-c", setting]);
+    }
+    command
+}
+
+fn git_dir_argument(path: &Path) -> OsString {
+    let mut argument = OsString::from("--git-dir=");
+    argument.push(path);
+    argument
+}
+
+/// The answer of a git command which says "there is none" by its exit code 1.
+async fn optional(folder: &Path, arguments: &[&str]) -> Result<Option<String>> {
+    let output = source_git(folder).args(arguments).output().await.map_err(Error::Start)?;
+    match output.status.code() {
+        Some(0) => Ok(Some(String::from_utf8_lossy(&output.stdout).trim_end().to_owned())),
+        Some(1) => Ok(None),
+        _ => Err(failure(arguments.first().copied().unwrap_or_default(), folder, &output.stderr)),
+    }
+}
+
+fn failure(command: &str, path: &Path, stderr: &[u8]) -> Error {
+    let text = String::from_utf8_lossy(stderr);
+    let text = text.trim();
+    let start = (text.len().saturating_sub(MAX_MESSAGE)..text.len()).find(|at| text.is_char_boundary(*at));
+    let message = text[start.unwrap_or(0)..].to_owned();
+    Error::Git { command: command.to_owned(), path: path.to_path_buf(), message }
+}
+
+/// Git cannot hold both `a` and `a/b`: the snapshot's own branch wins, then whichever came first.
+fn collides(name: &str, branch: &str, refs: &std::collections::BTreeMap<String, String>) -> bool {
+    let below =
+        |inner: &str, outer: &str| inner.strip_prefix(outer).is_some_and(|rest| rest.starts_with('/'));
+    if below(name, branch) || below(branch, name) {
+        return true;
+    }
+    let ancestor = name.match_indices('/').any(|(at, _)| refs.contains_key(&name[..at]));
+    let folder = format!("{name}/");
+    ancestor || refs.range(folder.clone()..).next().is_some_and(|(other, _)| other.starts_with(&folder))
+}
+
+/// One line of `objects/info/alternates`; git unquotes a line which starts with a quotation mark.
+fn alternates_line(objects: &Path) -> Vec<u8> {
+    let mut line = path_bytes(objects);
+    if line.contains(&b'\n') || line.first() == Some(&b'"') {
+        line = quote(&line);
+    }
+    line.push(b'\n');
+    line
+}
+
+/// The variable is a list separated by colons; an entry with one needs quotation marks.
+fn quoted_alternate(objects: &Path) -> OsString {
+    let bytes = path_bytes(objects);
+    if bytes.contains(&b':') || bytes.contains(&b'"') { os_string(&quote(&bytes)) } else { objects.into() }
+}
+
+fn quote(bytes: &[u8]) -> Vec<u8> {
+    let mut quoted = vec![b'"'];
+    for byte in bytes {
+        match byte {
+            b'\n' => quoted.extend_from_slice(b"\\n"),
+            b'"' | b'\\' => quoted.extend_from_slice(&[b'\\', *byte]),
+            _ => quoted.push(*byte),
+        }
+    }
+    quoted.push(b'"');
+    quoted
+}
+
+fn path_bytes(path: &Path) -> Vec<u8> {
+    path.as_os_str().as_encoded_bytes().to_vec()
+}
+
+fn os_string(bytes: &[u8]) -> OsString {
+    #[cfg(unix)]
+    {
+        use std::os::unix::ffi::OsStringExt as _;
+        OsString::from_vec(bytes.to_vec())
+    }
+    #[cfg(not(unix))]
+    {
+        OsString::from(String::from_utf8_lossy(bytes).into_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn branches_that_git_cannot_hold_together_are_found() {
+        let refs = |names: &[&str]| names.iter().map(|name| ((*name).to_owned(), String::new())).collect();
+        assert!(collides("refs/heads/main/x", "refs/heads/main", &refs(&[])));
+        assert!(collides("refs/heads/a", "refs/heads/main", &refs(&["refs/heads/a/b"])));
+        assert!(collides("refs/heads/a/b", "refs/heads/main", &refs(&["refs/heads/a"])));
+        assert!(!collides("refs/heads/a", "refs/heads/main", &refs(&["refs/heads/ab", "refs/heads/a-b/c"])));
+    }
+
+    #[test]
+    fn odd_paths_are_quoted_for_git() {
+        assert_eq!(alternates_line(Path::new("/a b/c")), b"/a b/c\n");
+        assert_eq!(alternates_line(Path::new("/a\nb")), b"\"/a\\nb\"\n");
+        assert_eq!(quoted_alternate(Path::new("/a:b")), OsString::from("\"/a:b\""));
+    }
+}
