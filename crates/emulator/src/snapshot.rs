@@ -2,14 +2,15 @@
 //! of our own, without touching the user's tree, index, refs or objects.
 //!
 //! The index is a copy, new objects go to the new repository, old ones are read through `objects/info/alternates`. So a
-//! snapshot costs what changed, not what the tree weighs. A folder which is no repository gets a history of one commit.
+//! snapshot costs what changed, not what the tree weighs. (When git meets an object that the user's repository has already, it
+//! may renew that file's time stamp, as every `git add` does; no byte changes.) A folder which is no repository gets a history of one commit.
 //!
 //! Submodules keep their place as links to the commit that is checked out; a job that asks for submodules fetches them from
 //! where `.gitmodules` says. Repositories inside the tree that are no submodules are left out, with a warning: git cannot
 //! carry them. Content filters such as LFS are not run, since they may write into the user's repository.
 
 use std::{
-    ffi::{OsStr, OsString},
+    ffi::OsString,
     path::{Path, PathBuf},
     process::Stdio,
 };
