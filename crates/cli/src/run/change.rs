@@ -1,0 +1,121 @@
+//! What happens in a run, in the words that are shown. The same values are `--json`'s lines.
+
+use serde::Serialize;
+
+use dayfly_protocol::TaskResult;
+
+/// Something that happened. Jobs are named by their identifier, such as `build.greet.english`.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(tag = "event", rename_all = "camelCase", rename_all_fields = "camelCase")]
+pub(crate) enum Change {
+    /// The run began. First event.
+    RunStarted {
+        /// The run's number, from the pipeline's `name`.
+        run: String,
+        /// The file.
+        pipeline: String,
+    },
+    /// A stage began.
+    StageStarted {
+        /// Its name.
+        stage: String,
+        /// What people read.
+        display_name: String,
+    },
+    /// A stage ended or was skipped.
+    StageCompleted {
+        /// Its name.
+        stage: String,
+        /// What people read.
+        display_name: String,
+        /// How.
+        result: TaskResult,
+    },
+    /// A job was given to an agent.
+    JobStarted {
+        /// Its identifier.
+        job: String,
+        /// What people read.
+        display_name: String,
+        /// The stage's name.
+        stage: String,
+        /// The agent.
+        agent: String,
+    },
+    /// A job ended, or was skipped.
+    JobCompleted {
+        /// Its identifier.
+        job: String,
+        /// What people read.
+        display_name: String,
+        /// The stage's name.
+        stage: String,
+        /// How.
+        result: TaskResult,
+        /// How long it ran.
+        seconds: f64,
+        /// Errors of the job itself, such as a lost worker.
+        errors: Vec<String>,
+    },
+    /// A step began.
+    StepStarted {
+        /// Its job.
+        job: String,
+        /// Its place among the job's steps, from 1.
+        number: usize,
+        /// What people read.
+        step: String,
+        /// What kind of step it is, for how much of it is shown.
+        #[serde(skip)]
+        kind: StepKind,
+    },
+    /// A line of a step.
+    Line {
+        /// The step's job.
+        job: String,
+        /// The step's place.
+        number: usize,
+        /// The line, masked.
+        line: String,
+    },
+    /// A step ended, or was skipped.
+    StepCompleted {
+        /// Its job.
+        job: String,
+        /// Its place.
+        number: usize,
+        /// What people read.
+        step: String,
+        /// How.
+        result: TaskResult,
+        /// How long it ran.
+        seconds: f64,
+        /// Its errors, ten at the most.
+        errors: Vec<String>,
+        /// Its warnings, ten at the most.
+        warnings: Vec<String>,
+    },
+    /// The run ended. Last event.
+    RunCompleted {
+        /// The run's number; steps may have changed it.
+        run: String,
+        /// How.
+        result: TaskResult,
+        /// How long it took.
+        seconds: f64,
+    },
+}
+
+/// How much of a step is of interest.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum StepKind {
+    /// The worker's own: `Initialize job`, `Finalize job`, post-job steps. Shown when it fails.
+    Own,
+    /// Named, its lines shown when it fails: checkout.
+    Quiet,
+    /// A built-in script step: what stands before its own output is shown when it fails.
+    Script,
+    /// Shown whole.
+    #[default]
+    Task,
+}

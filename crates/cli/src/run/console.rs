@@ -1,0 +1,411 @@
+//! Shows a run to people: live, job by job and step by step; on a terminal with colours and a status line for each running
+//! job, elsewhere as plain lines.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::time::{Duration, Instant};
+
+use anstyle::{AnsiColor, Style};
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+
+use dayfly_protocol::TaskResult;
+
+use super::change::{Change, StepKind};
+use super::lines::{self, ERROR, FAINT, GOOD, STRONG, WARNING};
+use crate::output;
+
+/// Colours of job names, in turn.
+const JOB_COLOURS: [AnsiColor; 6] = [
+    AnsiColor::Cyan,
+    AnsiColor::Magenta,
+    AnsiColor::Blue,
+    AnsiColor::Green,
+    AnsiColor::Yellow,
+    AnsiColor::BrightBlack,
+];
+/// The widest a job's name may make its column.
+const MAX_LABEL_WIDTH: usize = 28;
+/// How many lines of a step that is not shown are kept in case it fails.
+const HELD_BACK_LINES: usize = 500;
+/// How many running jobs have a status line.
+const MAX_STATUS_LINES: usize = 8;
+/// The last line before a script's own output, as CmdLine, Bash and PowerShell print it.
+const OUTPUT_BEGINS: &str = "= Starting Command Output =";
+
+/// How a run is shown.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Look {
+    /// Whether standard output is a terminal: status lines may be drawn.
+    pub(crate) terminal: bool,
+    /// Whether every line is shown, also the worker's own.
+    pub(crate) verbose: bool,
+    /// How many jobs there will be; from two on each line begins with its job's name.
+    pub(crate) many_jobs: bool,
+    /// Width of the column for job names, in characters.
+    pub(crate) label_width: usize,
+}
+
+/// The console.
+pub(crate) struct Console {
+    look: Look,
+    jobs: BTreeMap<String, Job>,
+    status: Option<MultiProgress>,
+}
+
+struct Job {
+    label: String,
+    colour: AnsiColor,
+    steps: BTreeMap<usize, Step>,
+    bar: Option<ProgressBar>,
+}
+
+struct Step {
+    name: String,
+    kind: StepKind,
+    /// Lines not shown so far; `None` once lines are shown.
+    held_back: Option<Vec<String>>,
+    started: Instant,
+}
+
+impl Console {
+    pub(crate) fn new(look: Look) -> Self {
+        let status = look.terminal.then(MultiProgress::new);
+        Self {
+            look: Look { label_width: look.label_width.min(MAX_LABEL_WIDTH), ..look },
+            jobs: BTreeMap::new(),
+            status,
+        }
+    }
+
+    /// Shows what happened.
+    pub(crate) fn show(&mut self, changes: &[Change]) -> io::Result<()> {
+        let mut text = String::new();
+        for change in changes {
+            self.render(change, &mut text);
+        }
+        if text.is_empty() {
+            return Ok(());
+        }
+        match &self.status {
+            Some(status) => status.suspend(|| output::write(&text)),
+            None => output::write(&text),
+        }
+    }
+
+    fn render(&mut self, change: &Change, text: &mut String) {
+        match change {
+            Change::RunStarted { run, pipeline } => {
+                text.push_str(&format!("{STRONG}{run}{STRONG:#} {FAINT}{pipeline}{FAINT:#}\n"));
+            }
+            Change::StageStarted { display_name, stage } => {
+                if stage != "__default" {
+                    text.push_str(&format!("\n{STRONG}{display_name}{STRONG:#}\n"));
+                }
+            }
+            Change::StageCompleted { stage, display_name, result } => {
+                if *result == TaskResult::Skipped && stage != "__default" {
+                    text.push_str(&format!("\n{FAINT}- {display_name} skipped{FAINT:#}\n"));
+                }
+            }
+            Change::JobStarted { job, display_name, agent, .. } => self.job_started(job, display_name, agent),
+            Change::JobCompleted { job, display_name, result, seconds, errors, .. } => {
+                self.job_completed(job, display_name, *result, *seconds, errors, text);
+            }
+            Change::StepStarted { job, number, step, kind } => {
+                self.step_started(job, *number, step, *kind, text)
+            }
+            Change::Line { job, number, line } => self.line(job, *number, line, text),
+            Change::StepCompleted { job, number, step, result, seconds, .. } => {
+                self.step_completed(job, *number, step, *result, *seconds, text);
+            }
+            Change::RunCompleted { .. } => {
+                for job in self.jobs.values_mut() {
+                    if let Some(bar) = job.bar.take() {
+                        bar.finish_and_clear();
+                    }
+                }
+            }
+        }
+    }
+
+    fn job(&mut self, id: &str, display_name: &str) -> &mut Job {
+        let number = self.jobs.len();
+        self.jobs.entry(id.to_owned()).or_insert_with(|| Job {
+            label: display_name.to_owned(),
+            colour: JOB_COLOURS[number % JOB_COLOURS.len()],
+            steps: BTreeMap::new(),
+            bar: None,
+        })
+    }
+
+    fn job_started(&mut self, id: &str, display_name: &str, agent: &str) {
+        let running = self.jobs.values().filter(|job| job.bar.is_some()).count();
+        let bar = match &self.status {
+            Some(status) if running < MAX_STATUS_LINES => Some(status.add(status_line(display_name, agent))),
+            _ => None,
+        };
+        self.job(id, display_name).bar = bar;
+    }
+
+    fn step_started(&mut self, id: &str, number: usize, name: &str, kind: StepKind, text: &mut String) {
+        let verbose = self.look.verbose;
+        let prefix = self.prefix(id);
+        let job = self.job(id, id);
+        if let Some(bar) = &job.bar {
+            bar.set_message(name.to_owned());
+        }
+        if kind != StepKind::Own || verbose {
+            text.push_str(&format!("{prefix}{STRONG}▸ {}{STRONG:#}\n", lines::sanitize(name)));
+        }
+        let held_back = (!verbose && kind != StepKind::Task).then(Vec::new);
+        job.steps.insert(number, Step { name: name.to_owned(), kind, held_back, started: Instant::now() });
+    }
+
+    fn line(&mut self, id: &str, number: usize, line: &str, text: &mut String) {
+        let verbose = self.look.verbose;
+        let prefix = self.prefix(id);
+        let Some(step) = self.job(id, id).steps.get_mut(&number) else { return };
+        if !verbose && is_frame(line, step) {
+            return;
+        }
+        match &mut step.held_back {
+            Some(held) if step.kind == StepKind::Script && line.contains(OUTPUT_BEGINS) => {
+                held.clear();
+                step.held_back = None;
+            }
+            Some(held) => {
+                if held.len() < HELD_BACK_LINES {
+                    held.push(line.to_owned());
+                }
+            }
+            None => push_line(text, &prefix, line),
+        }
+    }
+
+    fn step_completed(
+        &mut self,
+        id: &str,
+        number: usize,
+        name: &str,
+        result: TaskResult,
+        seconds: f64,
+        text: &mut String,
+    ) {
+        let verbose = self.look.verbose;
+        let prefix = self.prefix(id);
+        let step = self.job(id, id).steps.remove(&number);
+        let kind = step.as_ref().map_or(StepKind::Task, |step| step.kind);
+        let bad = !result.is_success() && result != TaskResult::Skipped;
+        if let Some(held) = step.and_then(|step| step.held_back).filter(|_| bad) {
+            for line in &held {
+                push_line(text, &prefix, line);
+            }
+        }
+        if kind == StepKind::Own && !bad && !verbose {
+            return;
+        }
+        let (style, mark) = mark(result);
+        let name = lines::sanitize(name);
+        let took = if result == TaskResult::Skipped { "skipped".to_owned() } else { duration(seconds) };
+        text.push_str(&format!("{prefix}{style}{mark} {name}{style:#} {FAINT}{took}{FAINT:#}\n"));
+    }
+
+    fn job_completed(
+        &mut self,
+        id: &str,
+        display_name: &str,
+        result: TaskResult,
+        seconds: f64,
+        errors: &[String],
+        text: &mut String,
+    ) {
+        self.job(id, display_name);
+        let prefix = self.prefix(id);
+        let job = self.job(id, display_name);
+        if let Some(bar) = job.bar.take() {
+            bar.finish_and_clear();
+        }
+        job.steps.clear();
+        for error in errors {
+            push_line(text, &prefix, &format!("##[error]{error}"));
+        }
+        if result == TaskResult::Skipped {
+            text.push_str(&format!("{FAINT}- {display_name} skipped{FAINT:#}\n"));
+        } else {
+            let (style, mark) = mark(result);
+            let (word, took) = (word(result), duration(seconds));
+            text.push_str(&format!("{prefix}{style}{mark} job {word}{style:#} {FAINT}{took}{FAINT:#}\n"));
+        }
+    }
+
+    /// What each line of a job begins with.
+    fn prefix(&self, id: &str) -> String {
+        if !self.look.many_jobs {
+            return String::new();
+        }
+        let (label, colour) =
+            self.jobs.get(id).map_or((id, AnsiColor::White), |job| (job.label.as_str(), job.colour));
+        let style: Style = colour.on_default();
+        let label = shorten(label, self.look.label_width);
+        format!("{style}{label:<width$}{style:#} {FAINT}│{FAINT:#} ", width = self.look.label_width)
+    }
+
+    /// Redraws status lines; call it now and then so that times go on.
+    pub(crate) fn tick(&self) {
+        for job in self.jobs.values() {
+            if let (Some(bar), Some(step)) = (&job.bar, job.steps.values().next_back()) {
+                let took = duration(step.started.elapsed().as_secs_f64());
+                bar.set_message(format!("{} {took}", step.name));
+                bar.tick();
+            }
+        }
+    }
+}
+
+/// How often [`Console::tick`] wants to be called.
+pub(crate) const TICK: Duration = Duration::from_millis(120);
+
+/// The lines the worker puts round every step, which the console shows in its own way.
+fn is_frame(line: &str, step: &Step) -> bool {
+    line.strip_prefix("##[section]")
+        .and_then(|rest| rest.strip_prefix("Starting: ").or_else(|| rest.strip_prefix("Finishing: ")))
+        .is_some_and(|name| name == step.name)
+}
+
+fn status_line(job: &str, agent: &str) -> ProgressBar {
+    let bar = ProgressBar::new_spinner().with_prefix(job.to_owned()).with_message(format!("on {agent}"));
+    if let Ok(style) = ProgressStyle::with_template("{spinner:.cyan} {prefix:.bold} {wide_msg:.dim}") {
+        bar.set_style(style);
+    }
+    bar
+}
+
+fn push_line(text: &mut String, prefix: &str, line: &str) {
+    if let Some(shown) = lines::format(line) {
+        text.push_str(prefix);
+        text.push_str("  ");
+        text.push_str(&shown);
+        text.push('\n');
+    }
+}
+
+/// Colour and mark of a result.
+pub(crate) fn mark(result: TaskResult) -> (Style, &'static str) {
+    match result {
+        TaskResult::Succeeded => (GOOD, "✓"),
+        TaskResult::SucceededWithIssues => (WARNING, "!"),
+        TaskResult::Failed | TaskResult::Abandoned => (ERROR, "✗"),
+        TaskResult::Canceled => (WARNING, "■"),
+        TaskResult::Skipped => (FAINT, "-"),
+    }
+}
+
+/// A result in words.
+pub(crate) fn word(result: TaskResult) -> &'static str {
+    match result {
+        TaskResult::Succeeded => "succeeded",
+        TaskResult::SucceededWithIssues => "succeeded with issues",
+        TaskResult::Failed => "failed",
+        TaskResult::Canceled => "cancelled",
+        TaskResult::Skipped => "skipped",
+        TaskResult::Abandoned => "abandoned",
+    }
+}
+
+/// A time as people write it: `0.4s`, `12s`, `3m 05s`, `1h 02m`.
+pub(crate) fn duration(seconds: f64) -> String {
+    let whole = seconds.max(0.0) as u64;
+    match whole {
+        0..=9 => format!("{:.1}s", seconds.max(0.0)),
+        10..=59 => format!("{whole}s"),
+        60..=3599 => format!("{}m {:02}s", whole / 60, whole % 60),
+        _ => format!("{}h {:02}m", whole / 3600, whole / 60 % 60),
+    }
+}
+
+fn shorten(label: &str, width: usize) -> String {
+    if label.chars().count() <= width {
+        return label.to_owned();
+    }
+    label.chars().take(width.saturating_sub(1)).chain(['…']).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(look: Look, changes: &[Change]) -> String {
+        let mut console = Console::new(look);
+        let mut text = String::new();
+        for change in changes {
+            console.render(change, &mut text);
+        }
+        anstream::adapter::strip_str(&text).to_string()
+    }
+
+    const PLAIN: Look = Look { terminal: false, verbose: false, many_jobs: false, label_width: 8 };
+
+    fn step(kind: StepKind, lines: &[&str], result: TaskResult) -> Vec<Change> {
+        let job = "build.greet".to_owned();
+        let step = "Say hello".to_owned();
+        let mut changes = vec![Change::StepStarted { job: job.clone(), number: 1, step: step.clone(), kind }];
+        changes.extend(lines.iter().map(|line| Change::Line {
+            job: job.clone(),
+            number: 1,
+            line: (*line).to_owned(),
+        }));
+        let (errors, warnings) = (Vec::new(), Vec::new());
+        changes.push(Change::StepCompleted { job, number: 1, step, result, seconds: 0.25, errors, warnings });
+        changes
+    }
+
+    const SCRIPT: &[&str] = &[
+        "##[section]Starting: Say hello",
+        "Task         : Command line",
+        "Generating script.",
+        "========================== Starting Command Output ===========================",
+        "hello",
+        "##[section]Finishing: Say hello",
+    ];
+
+    #[test]
+    fn of_a_script_its_own_output_is_shown() {
+        let text = shown(PLAIN, &step(StepKind::Script, SCRIPT, TaskResult::Succeeded));
+        assert_eq!(text, "▸ Say hello\n  hello\n✓ Say hello 0.2s\n");
+    }
+
+    #[test]
+    fn a_script_that_never_began_shows_why() {
+        let lines = ["Generating script.", "##[error]no such folder"];
+        let text = shown(PLAIN, &step(StepKind::Script, &lines, TaskResult::Failed));
+        assert_eq!(text, "▸ Say hello\n  Generating script.\n  error: no such folder\n✗ Say hello 0.2s\n");
+    }
+
+    #[test]
+    fn the_workers_own_steps_are_shown_when_they_fail() {
+        assert_eq!(shown(PLAIN, &step(StepKind::Own, &["x"], TaskResult::Succeeded)), "");
+        assert_eq!(shown(PLAIN, &step(StepKind::Own, &["x"], TaskResult::Failed)), "  x\n✗ Say hello 0.2s\n");
+    }
+
+    #[test]
+    fn lines_of_many_jobs_begin_with_their_job() {
+        let mut changes = vec![Change::JobStarted {
+            job: "build.greet".to_owned(),
+            display_name: "Greet english".to_owned(),
+            stage: "build".to_owned(),
+            agent: "dayfly-1".to_owned(),
+        }];
+        changes.extend(step(StepKind::Task, &["hello"], TaskResult::Failed));
+        let text = shown(Look { many_jobs: true, ..PLAIN }, &changes);
+        assert_eq!(text, "Greet e… │ ▸ Say hello\nGreet e… │   hello\nGreet e… │ ✗ Say hello 0.2s\n");
+    }
+
+    #[test]
+    fn times_read_well() {
+        for (seconds, text) in
+            [(0.04, "0.0s"), (9.96, "10.0s"), (59.9, "59s"), (65.0, "1m 05s"), (3720.0, "1h 02m")]
+        {
+            assert_eq!(duration(seconds), text);
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! How one line of a step's output looks: formatting commands become colours, control characters are taken out.
+
+use anstyle::{AnsiColor, Effects, Style};
+
+/// Errors.
+pub(crate) const ERROR: Style = AnsiColor::Red.on_default();
+/// Warnings.
+pub(crate) const WARNING: Style = AnsiColor::Yellow.on_default();
+/// Success.
+pub(crate) const GOOD: Style = AnsiColor::Green.on_default();
+/// What matters less.
+pub(crate) const FAINT: Style = Style::new().effects(Effects::DIMMED);
+/// Names.
+pub(crate) const STRONG: Style = Style::new().effects(Effects::BOLD);
+/// Commands and debug output.
+const COMMAND: Style = AnsiColor::Cyan.on_default();
+
+/// A line as it is shown; `None` for lines that only close a group.
+pub(crate) fn format(line: &str) -> Option<String> {
+    let Some((tag, text)) = line.strip_prefix("##[").and_then(|rest| rest.split_once(']')) else {
+        return Some(sanitize(line));
+    };
+    let text = sanitize(text);
+    match tag {
+        "error" => Some(format!("{ERROR}error: {text}{ERROR:#}")),
+        "warning" => Some(format!("{WARNING}warning: {text}{WARNING:#}")),
+        "command" => Some(format!("{COMMAND}{text}{COMMAND:#}")),
+        "section" => Some(format!("{STRONG}{text}{STRONG:#}")),
+        "group" => Some(format!("{STRONG}▾ {text}{STRONG:#}")),
+        "endgroup" => None,
+        "debug" => Some(format!("{FAINT}debug: {text}{FAINT:#}")),
+        _ => Some(sanitize(line)),
+    }
+}
+
+/// Keeps colours, takes out all else that could move the cursor or talk to the terminal. What colours are left on are
+/// switched off at the end.
+pub(crate) fn sanitize(text: &str) -> String {
+    let mut clean = String::with_capacity(text.len());
+    let mut coloured = false;
+    let mut rest = text;
+    while let Some(at) = rest.find(|c: char| c.is_control() && c != '\t') {
+        clean.push_str(&rest[..at]);
+        let sequence = &rest[at..];
+        let length = escape_length(sequence);
+        if is_colour(&sequence[..length]) {
+            clean.push_str(&sequence[..length]);
+            coloured = true;
+        }
+        rest = &sequence[length..];
+    }
+    clean.push_str(rest);
+    if coloured {
+        clean.push_str("\x1b[0m");
+    }
+    clean
+}
+
+fn is_colour(sequence: &str) -> bool {
+    sequence.starts_with("\x1b[") && sequence.ends_with('m')
+}
+
+/// How many bytes the control sequence at the start of `text` has; at least its first character.
+fn escape_length(text: &str) -> usize {
+    let bytes = text.as_bytes();
+    match (bytes.first(), bytes.get(1)) {
+        (Some(0x1b), Some(b'[')) => {
+            let end = bytes.iter().skip(2).position(|byte| (0x40..=0x7e).contains(byte));
+            end.map_or(text.len(), |end| end + 3)
+        }
+        // An operating system command ends with BEL or ST.
+        (Some(0x1b), Some(b']')) => match text.find(['\x07', '\u{9c}']) {
+            Some(end) => end + text[end..].chars().next().map_or(1, char::len_utf8),
+            None => text.find("\x1b\\").map_or(text.len(), |end| end + 2),
+        },
+        (Some(0x1b), Some(byte)) if byte.is_ascii() => 2,
+        _ => text.chars().next().map_or(0, char::len_utf8),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn formatting_commands_become_words_and_colours() {
+        for (line, expected) in [
+            ("plain", Some("plain")),
+            ("##[error]it broke", Some("error: it broke")),
+            ("##[warning]take care", Some("warning: take care")),
+            ("##[group]Details", Some("▾ Details")),
+            ("##[endgroup]", None),
+            ("##[strange]x", Some("##[strange]x")),
+        ] {
+            let shown = format(line).map(|text| anstream::adapter::strip_str(&text).to_string());
+            assert_eq!(shown.as_deref(), expected, "{line}");
+        }
+    }
+
+    #[test]
+    fn only_colours_survive() {
+        for (line, expected) in [
+            ("\x1b[31mred\x1b[0m", "\x1b[31mred\x1b[0m\x1b[0m"),
+            ("a\x1b[2Jb", "ab"),
+            ("a\x1b]0;title\x07b", "ab"),
+            ("a\x1b]8;;http://x\x1b\\b", "ab"),
+            ("progress\r100%", "progress100%"),
+            ("tab\tstays", "tab\tstays"),
+            ("cut \x1b[3", "cut "),
+            ("\x1b", ""),
+        ] {
+            assert_eq!(sanitize(line), expected, "{line:?}");
+        }
+    }
+}
