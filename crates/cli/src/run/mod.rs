@@ -2,6 +2,7 @@
 
 pub(crate) mod change;
 pub(crate) mod console;
+pub(crate) mod inputs;
 pub(crate) mod json;
 pub(crate) mod lines;
 pub(crate) mod summary;
