@@ -8,10 +8,12 @@
 //! network with [`json::from_slice`], never with `serde_json` directly.
 
 pub mod agent;
+pub mod agent_files;
 pub mod artifact;
 pub mod build;
 pub mod channel;
 pub mod connection;
+pub mod crypto;
 pub mod error;
 pub mod ids;
 pub mod job;
