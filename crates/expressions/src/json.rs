@@ -1,0 +1,149 @@
+//! Values from and to JSON, and the text of `convertToJson`.
+
+use crate::number::Number;
+use crate::object::Object;
+use crate::value::Value;
+
+impl Value {
+    /// The value of a JSON document. A number beyond the range of a decimal becomes its text.
+    pub fn from_json(json: &serde_json::Value) -> Value {
+        match json {
+            serde_json::Value::Null => Value::Null,
+            serde_json::Value::Bool(value) => Value::Boolean(*value),
+            serde_json::Value::Number(number) => {
+                let text = number.to_string();
+                Number::parse_json(&text).map_or_else(|| Value::from(text), Value::Number)
+            }
+            serde_json::Value::String(text) => Value::from(text.as_str()),
+            serde_json::Value::Array(items) => {
+                Value::from(items.iter().map(Value::from_json).collect::<Vec<_>>())
+            }
+            serde_json::Value::Object(entries) => Value::from(
+                entries
+                    .iter()
+                    .map(|(key, value)| (key.as_str(), Value::from_json(value)))
+                    .collect::<Object>(),
+            ),
+        }
+    }
+
+    /// The JSON of this value. Versions become text; a number with more digits than JSON's double can hold loses the rest.
+    pub fn to_json(&self) -> serde_json::Value {
+        match self {
+            Value::Null => serde_json::Value::Null,
+            Value::Boolean(value) => serde_json::Value::Bool(*value),
+            // What serde_json cannot hold as an integer it reads as a double; every decimal is in the range of both.
+            Value::Number(number) => serde_json::from_str(&number.to_json_text()).unwrap_or_default(),
+            Value::String(text) => serde_json::Value::String(text.to_string()),
+            Value::Version(version) => serde_json::Value::String(version.to_string()),
+            Value::Array(items) => serde_json::Value::Array(items.iter().map(Value::to_json).collect()),
+            Value::Object(object) => serde_json::Value::Object(
+                object.iter().map(|(key, value)| (key.to_owned(), value.to_json())).collect(),
+            ),
+        }
+    }
+}
+
+/// The text of `convertToJson(value)`: two blanks per level, all digits of numbers, as Newtonsoft.Json indents.
+/// `None` when the text would be longer than `limit` bytes.
+pub(crate) fn indented(value: &Value, limit: usize) -> Option<String> {
+    let mut writer = Writer { out: String::new(), limit };
+    writer.value(value, 0)?;
+    Some(writer.out)
+}
+
+struct Writer {
+    out: String,
+    limit: usize,
+}
+
+impl Writer {
+    fn value(&mut self, value: &Value, level: usize) -> Option<()> {
+        match value {
+            Value::Null => self.push("null"),
+            Value::Boolean(value) => self.push(if *value { "true" } else { "false" }),
+            Value::Number(number) => self.push(&number.to_json_text()),
+            Value::String(text) => self.text(text),
+            Value::Version(version) => self.text(&version.to_string()),
+            Value::Array(items) if items.is_empty() => self.push("[]"),
+            Value::Array(items) => {
+                self.push("[")?;
+                for (position, item) in items.iter().enumerate() {
+                    self.line(position, level + 1)?;
+                    self.value(item, level + 1)?;
+                }
+                self.line(0, level)?;
+                self.push("]")
+            }
+            Value::Object(object) if object.is_empty() => self.push("{}"),
+            Value::Object(object) => {
+                self.push("{")?;
+                for (position, (key, value)) in object.iter().enumerate() {
+                    self.line(position, level + 1)?;
+                    self.text(key)?;
+                    self.push(": ")?;
+                    self.value(value, level + 1)?;
+                }
+                self.line(0, level)?;
+                self.push("}")
+            }
+        }
+    }
+
+    fn line(&mut self, position: usize, level: usize) -> Option<()> {
+        self.push(if position > 0 { ",\n" } else { "\n" })?;
+        (0..level).try_for_each(|_| self.push("  "))
+    }
+
+    fn text(&mut self, text: &str) -> Option<()> {
+        self.push("\"")?;
+        for c in text.chars() {
+            match c {
+                '"' => self.push("\\\"")?,
+                '\\' => self.push("\\\\")?,
+                '\n' => self.push("\\n")?,
+                '\r' => self.push("\\r")?,
+                '\t' => self.push("\\t")?,
+                '\u{8}' => self.push("\\b")?,
+                '\u{c}' => self.push("\\f")?,
+                // Newtonsoft.Json escapes these line breaks of Unicode too.
+                c if c < ' ' || matches!(c, '\u{85}' | '\u{2028}' | '\u{2029}') => {
+                    self.push(&format!("\\u{:04x}", u32::from(c)))?;
+                }
+                c => self.push(c.encode_utf8(&mut [0; 4]))?,
+            }
+        }
+        self.push("\"")
+    }
+
+    fn push(&mut self, text: &str) -> Option<()> {
+        if self.out.len() + text.len() > self.limit {
+            return None;
+        }
+        self.out.push_str(text);
+        Some(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_round_trips() {
+        let json = serde_json::json!({"a": [null, true, 1, -2.5, "x", 18446744073709551615u64], "b": {}, "c": {"d": []}});
+        assert_eq!(Value::from_json(&json).to_json(), json);
+        assert_eq!(Value::from_json(&serde_json::json!(1e300)), Value::from("1e+300"));
+        assert_eq!(Value::from_json(&serde_json::json!(0.1)), Value::from("0.1".parse::<Number>().unwrap()));
+    }
+
+    #[test]
+    fn indented_text_is_json_and_bounded() {
+        let json = serde_json::json!({"a": [1, {"b": "\u{1}\"\\\n\u{2028}ü"}], "c": {}, "d": []});
+        let text = indented(&Value::from_json(&json), 1000).unwrap();
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&text).unwrap(), json);
+        assert!(text.starts_with("{\n  \"a\": [\n    1,\n    {\n      \"b\": \"\\u0001\\\"\\\\\\n\\u2028ü\"\n    }\n  ],\n  \"c\": {},"), "{text}");
+        assert_eq!(indented(&Value::from_json(&json), text.len()), Some(text.clone()));
+        assert_eq!(indented(&Value::from_json(&json), text.len() - 1), None);
+    }
+}
