@@ -45,6 +45,8 @@ pub(crate) enum LogFormat {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    /// Evaluate an expression of a pipeline
+    Eval(commands::eval::EvalArgs),
     /// Print a completion script for a shell
     Completions(commands::completions::CompletionsArgs),
 }

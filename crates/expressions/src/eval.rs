@@ -13,6 +13,7 @@ use crate::format::{Moment, Segment};
 use crate::functions::{self, Function};
 use crate::object::Object;
 use crate::scope::Scope;
+use crate::status::Status;
 use crate::value::{Kind, NoCast, Side, Value};
 use crate::{format, json, parser, text};
 
@@ -33,10 +34,11 @@ pub trait Context {
     }
 }
 
-/// A [`Context`] of given values and no functions.
+/// A [`Context`] of given values. Its only functions are the status functions, once a status is given.
 #[derive(Debug, Clone, Default)]
 pub struct Values {
     roots: Object,
+    status: Option<Status>,
 }
 
 impl Values {
@@ -51,11 +53,26 @@ impl Values {
         self.roots.insert(name, value);
         self
     }
+
+    /// The same values, with the status functions of a step in a job that stands so.
+    #[must_use]
+    pub fn with_status(mut self, status: Status) -> Values {
+        self.status = Some(status);
+        self
+    }
 }
 
 impl Context for Values {
     fn root(&self, name: &str) -> Option<Value> {
         self.roots.get(name).cloned()
+    }
+
+    fn call(&self, name: &str, arguments: &[Value]) -> Option<Result<Value, String>> {
+        let answer = self.status?.answer(name)?;
+        if !arguments.is_empty() {
+            return Some(Err(format!("`{name}` takes no arguments here")));
+        }
+        Some(Ok(Value::Boolean(answer)))
     }
 }
 

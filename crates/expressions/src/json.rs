@@ -1,5 +1,11 @@
 //! Values from and to JSON, and the text of `convertToJson`.
 
+use std::fmt;
+
+use serde::de::{MapAccess, SeqAccess, Visitor};
+use serde::ser::{SerializeMap as _, SerializeSeq as _};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
 use crate::number::Number;
 use crate::object::Object;
 use crate::value::Value;
@@ -27,7 +33,7 @@ impl Value {
         }
     }
 
-    /// The JSON of this value. Versions become text; a number with more digits than JSON's double can hold loses the rest.
+    /// The JSON of this value. Versions become text; a fraction with more digits than a double can hold loses the rest.
     pub fn to_json(&self) -> serde_json::Value {
         match self {
             Value::Null => serde_json::Value::Null,
@@ -41,6 +47,86 @@ impl Value {
                 object.iter().map(|(key, value)| (key.to_owned(), value.to_json())).collect(),
             ),
         }
+    }
+}
+
+/// As [`Value::to_json`], with the keys in their order.
+impl Serialize for Value {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Value::Null => serializer.serialize_unit(),
+            Value::Boolean(value) => serializer.serialize_bool(*value),
+            Value::Number(_) => self.to_json().serialize(serializer),
+            Value::String(text) => serializer.serialize_str(text),
+            Value::Version(version) => serializer.collect_str(version),
+            Value::Array(items) => {
+                let mut list = serializer.serialize_seq(Some(items.len()))?;
+                items.iter().try_for_each(|item| list.serialize_element(item))?;
+                list.end()
+            }
+            Value::Object(object) => {
+                let mut map = serializer.serialize_map(Some(object.len()))?;
+                object.iter().try_for_each(|(key, value)| map.serialize_entry(key, value))?;
+                map.end()
+            }
+        }
+    }
+}
+
+/// As [`Value::from_json`], with the keys in their order.
+impl<'de> Deserialize<'de> for Value {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Value, D::Error> {
+        struct AnyValue;
+
+        impl<'de> Visitor<'de> for AnyValue {
+            type Value = Value;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a value")
+            }
+
+            fn visit_unit<E>(self) -> Result<Value, E> {
+                Ok(Value::Null)
+            }
+
+            fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
+                Ok(Value::Boolean(value))
+            }
+
+            fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
+                Ok(Value::from(value))
+            }
+
+            fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
+                Ok(Value::Number(Number::from(value)))
+            }
+
+            fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
+                Ok(Value::from_json(&serde_json::Value::from(value)))
+            }
+
+            fn visit_str<E>(self, text: &str) -> Result<Value, E> {
+                Ok(Value::from(text))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Value, A::Error> {
+                let mut items = Vec::new();
+                while let Some(item) = list.next_element()? {
+                    items.push(item);
+                }
+                Ok(Value::from(items))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
+                let mut object = Object::new();
+                while let Some((key, value)) = map.next_entry::<String, Value>()? {
+                    object.insert(key, value);
+                }
+                Ok(Value::from(object))
+            }
+        }
+
+        deserializer.deserialize_any(AnyValue)
     }
 }
 
@@ -135,6 +221,14 @@ mod tests {
         assert_eq!(Value::from_json(&json).to_json(), json);
         assert_eq!(Value::from_json(&serde_json::json!(1e300)), Value::from("1e+300"));
         assert_eq!(Value::from_json(&serde_json::json!(0.1)), Value::from("0.1".parse::<Number>().unwrap()));
+    }
+
+    #[test]
+    fn serde_keeps_the_order_of_keys() {
+        let text = r#"{"z":[null,true,-3,18446744073709551615,0.1,"x"],"a":{"c":1,"b":{}}}"#;
+        let value: Value = serde_json::from_str(text).unwrap();
+        assert_eq!(serde_json::to_string(&value).unwrap(), text);
+        assert_eq!(value.to_json(), serde_json::from_str::<serde_json::Value>(text).unwrap());
     }
 
     #[test]

@@ -222,7 +222,9 @@ impl<'a> Parser<'a> {
     fn misplaced(&self, token: &Token) -> Error {
         let raw = &self.text[token.span.clone()];
         let (kind, message) = match token.kind {
-            TokenKind::Malformed => (ErrorKind::UnrecognizedValue, malformed(raw)),
+            TokenKind::Malformed => {
+                (ErrorKind::UnrecognizedValue, malformed(raw, &self.text[token.span.end..]))
+            }
             TokenKind::UnclosedString => {
                 (ErrorKind::UnclosedString, "the text is not closed: a quote is missing".to_owned())
             }
@@ -243,10 +245,13 @@ fn keyword(word: &str) -> Option<Value> {
         .find_map(|(keyword, value)| keyword.eq_ignore_ascii_case(word).then_some(value))
 }
 
-fn malformed(raw: &str) -> String {
+/// The message for characters that make up no token, with a hint where it is known what was meant.
+fn malformed(raw: &str, rest: &str) -> String {
     let hint = if raw.starts_with('"') {
         "; text stands in single quotes"
-    } else if raw.starts_with("$(") || raw == "$" {
+    } else if raw.starts_with("${{") || raw == "$" && rest.starts_with('[') {
+        "; give only what stands between the markers"
+    } else if raw == "$" {
         "; a macro has no place in an expression, write variables['name']"
     } else if raw.starts_with(['=', '!', '<', '>', '&', '|', '+', '/']) {
         "; there are no operators, only functions such as eq, ne, not, and, or"

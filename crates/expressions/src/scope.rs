@@ -56,7 +56,10 @@ impl Scope {
     /// The same scope with one more root name.
     #[must_use]
     pub fn with_root(mut self, name: impl Into<Cow<'static, str>>) -> Scope {
-        self.roots.push(name.into());
+        let name = name.into();
+        if self.root(&name).is_none() {
+            self.roots.push(name);
+        }
         self
     }
 

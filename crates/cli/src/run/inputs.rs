@@ -73,8 +73,9 @@ impl SecretSource {
     pub(crate) fn read(&self) -> anyhow::Result<SecretString> {
         let name = &self.name;
         let value = match &self.place {
-            Place::Environment(variable) => std::env::var(variable)
-                .with_context(|| format!("secret `{name}`: environment variable `{variable}` is not set to text"))?,
+            Place::Environment(variable) => std::env::var(variable).with_context(|| {
+                format!("secret `{name}`: environment variable `{variable}` is not set to text")
+            })?,
             Place::File(path) => {
                 let shown = path.display();
                 let mut text = String::new();
@@ -112,7 +113,10 @@ mod tests {
     fn secrets_never_stand_on_the_command_line() {
         assert!("token=hunter2".parse::<SecretSource>().is_err_and(|error| !error.contains("hunter2")));
         assert_eq!("token=env".parse::<SecretSource>().unwrap().environment_variable(), Some("token"));
-        assert_eq!("token=env:MY_TOKEN".parse::<SecretSource>().unwrap().environment_variable(), Some("MY_TOKEN"));
+        assert_eq!(
+            "token=env:MY_TOKEN".parse::<SecretSource>().unwrap().environment_variable(),
+            Some("MY_TOKEN")
+        );
     }
 
     #[test]
@@ -124,6 +128,9 @@ mod tests {
         assert_eq!(source.read().unwrap().expose_secret(), "hunter2");
 
         std::fs::write(&path, "\n").unwrap();
-        assert_eq!(source.read().unwrap_err().to_string(), "secret `token` is empty: nothing could be masked");
+        assert_eq!(
+            source.read().unwrap_err().to_string(),
+            "secret `token` is empty: nothing could be masked"
+        );
     }
 }

@@ -1,6 +1,6 @@
 //! Values: each row is an expression and its result, `Kind text` for scalars and JSON for the rest.
 
-use dayfly_expressions::{Expression, Scope, Value};
+use dayfly_expressions::{ErrorKind, Expression, Scope, Status, Value, Values};
 
 use crate::{World, evaluate, scope};
 
@@ -381,6 +381,20 @@ fn functions_of_the_caller() {
     holds(&["always()", "failed('A', 'B')", "SUCCEEDEDORFAILED()", "succeeded('A')"]);
     fails(&["canceled()", "succeeded()"]);
     check(&[("counter('x', 1)", r#"["x",1]"#), ("counter()", "[]"), ("counter('a', 'b')[1]", "String 'b'")]);
+}
+
+#[test]
+fn values_answer_the_status_functions_of_a_step() {
+    let condition = |text: &str, values: &Values| {
+        Expression::parse(text, &Scope::job_condition()).unwrap().condition(values)
+    };
+    let failed = Values::new().with("variables", Value::Null).with_status(Status::Failed);
+    assert_eq!(
+        condition("and(failed(), not(succeeded()), succeededOrFailed(), not(variables))", &failed),
+        Ok(true)
+    );
+    assert_eq!(condition("Failed('A')", &failed).unwrap_err().kind, ErrorKind::Host);
+    assert_eq!(condition("failed()", &Values::new()).unwrap_err().kind, ErrorKind::Host);
 }
 
 #[test]
