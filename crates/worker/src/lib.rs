@@ -1,1 +1,5 @@
 //! Runs one job message: steps, variables, logging commands, logs, timeline.
+
+pub mod mask;
+pub mod platform;
+pub mod process;

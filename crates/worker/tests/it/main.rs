@@ -1,0 +1,3 @@
+//! Tests of the worker through its public API.
+
+mod process;
