@@ -150,7 +150,7 @@ mod tests {
         check(" \t\u{a0}\n", "");
         check("eq(a.b,.5)", "word eq | ( | word a | . | word b | , | Number=0.5 | )");
         check("a[ .5 ]. b", "word a | [ | Number=0.5 | ] | . | word b");
-        check("1.2.3 -1 1.5 1.2.3.4", "Version=1.2.3 | Number=-1 | Number=1.5 | Version=1.2.3.4");
+        check("1.2.3 -1 1.5 1.2.3.4", "Version=v1.2.3 | Number=-1 | Number=1.5 | Version=v1.2.3.4");
         check("'it''s' '' '''' 'a", "String='it''s' | String='' | String='''' | unclosed 'a");
         check("'a''", "unclosed 'a''");
         check("a.* [*]", "word a | . | * | [ | * | ]");

@@ -192,15 +192,15 @@ impl Value {
     }
 }
 
-/// The value as Microsoft's trace of an evaluation shows it: text in quotes, lists and mappings by their kind only.
+/// The value as Microsoft's trace of an evaluation shows it (`ExpressionUtil.FormatValue`): text in quotes, versions with a
+/// `v`, lists and mappings by their kind only.
 impl fmt::Display for Value {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Value::Null | Value::Array(_) | Value::Object(_) => write!(f, "{}", self.kind()),
             Value::String(text) => write!(f, "'{}'", text.replace('\'', "''")),
-            Value::Boolean(_) | Value::Number(_) | Value::Version(_) => {
-                f.write_str(&self.as_text().unwrap_or_default())
-            }
+            Value::Version(version) => write!(f, "v{version}"),
+            Value::Boolean(_) | Value::Number(_) => f.write_str(&self.as_text().unwrap_or_default()),
         }
     }
 }
@@ -319,7 +319,7 @@ mod tests {
     #[test]
     fn trace_form() {
         let shown = sample().map(|value| value.to_string());
-        assert_eq!(shown, ["Null", "True", "7", "'1.2'", "1.2.3", "Array", "Object"]);
+        assert_eq!(shown, ["Null", "True", "7", "'1.2'", "v1.2.3", "Array", "Object"]);
         assert_eq!(Value::from("it's").to_string(), "'it''s'");
     }
 }

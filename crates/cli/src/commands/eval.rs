@@ -75,7 +75,8 @@ fn as_text(value: &Value) -> serde_json::Result<String> {
         Value::Array(_) | Value::Object(_) => {
             format!("{} {}", value.kind(), serde_json::to_string_pretty(value)?)
         }
-        Value::Number(_) | Value::String(_) | Value::Version(_) => format!("{} {value}", value.kind()),
+        Value::Version(version) => format!("Version {version}"),
+        Value::Number(_) | Value::String(_) => format!("{} {value}", value.kind()),
     })
 }
 

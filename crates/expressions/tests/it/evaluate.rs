@@ -8,6 +8,7 @@ fn shown(value: &Value) -> String {
     match value {
         Value::Array(_) | Value::Object(_) => value.to_json().to_string(),
         Value::Null => "Null".to_owned(),
+        Value::Version(version) => format!("Version {version}"),
         scalar => format!("{} {scalar}", scalar.kind()),
     }
 }
