@@ -1,0 +1,29 @@
+//! Task definitions.
+
+use dayfly_protocol::TaskId;
+use http::Method;
+use tokio::io::AsyncWrite;
+
+use crate::connection::Connection;
+use crate::error::Result;
+use crate::operation::Operation;
+use crate::request::{Request, segments};
+
+/// Largest task that is downloaded, in bytes. The largest of Microsoft's is below 200 MiB.
+const MAX_TASK_BYTES: u64 = 1024 * 1024 * 1024;
+
+impl Connection {
+    /// Downloads a task's zip into a writer; gives its size in bytes. The version is exact.
+    pub async fn download_task(
+        &self,
+        task: TaskId,
+        version: &str,
+        sink: &mut (dyn AsyncWrite + Unpin + Send),
+    ) -> Result<u64> {
+        let path = segments!["_apis", "distributedtask", "tasks", task.to_string(), version];
+        let object = format!("{task} {version}");
+        let request = Request::new(Operation::DownloadTask, object, Method::GET, self.url(), path)
+            .accept("application/zip");
+        self.download(request, sink, MAX_TASK_BYTES).await
+    }
+}

@@ -1,0 +1,82 @@
+//! What a connection is made with.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Settings of the HTTP clients behind a connection and all connections derived from it.
+#[derive(Clone, Debug)]
+pub struct HttpSettings {
+    /// `User-Agent`.
+    pub user_agent: String,
+    /// Files with further certificate authorities, PEM, each with one or more certificates. They are trusted beside the system's.
+    pub ca_files: Vec<PathBuf>,
+    /// Proxies.
+    pub proxy: ProxySettings,
+    /// How long a connection may take to be made, TLS included.
+    pub connect_timeout: Duration,
+    /// How long a call may take with all its attempts and the pauses between them. .NET's client gives a request 100 s (`VssHttpRequestSettings.cs`).
+    pub call_deadline: Duration,
+    /// How long a long poll may stay open. The service answers after about 50 s.
+    pub poll_timeout: Duration,
+    /// How failed attempts are repeated.
+    pub retry: RetryPolicy,
+}
+
+impl Default for HttpSettings {
+    fn default() -> Self {
+        HttpSettings {
+            user_agent: concat!("dayfly/", env!("CARGO_PKG_VERSION")).to_owned(),
+            ca_files: Vec::new(),
+            proxy: ProxySettings::default(),
+            connect_timeout: Duration::from_secs(15),
+            call_deadline: Duration::from_secs(100),
+            poll_timeout: Duration::from_secs(90),
+            retry: RetryPolicy::default(),
+        }
+    }
+}
+
+/// Proxies, in the form of the well-known environment variables. Addresses may hold a user and a password, so nothing of them is printed.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct ProxySettings {
+    /// Proxy for `http` addresses (`HTTP_PROXY`).
+    pub http: Option<String>,
+    /// Proxy for `https` addresses (`HTTPS_PROXY`).
+    pub https: Option<String>,
+    /// Hosts that are reached directly, separated by commas (`NO_PROXY`).
+    pub no_proxy: Option<String>,
+}
+
+impl fmt::Debug for ProxySettings {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("ProxySettings")
+            .field("http", &self.http.is_some())
+            .field("https", &self.https.is_some())
+            .field("no_proxy", &self.no_proxy)
+            .finish()
+    }
+}
+
+/// How failed attempts are repeated: with pauses that double, each drawn between nothing and its bound (full jitter), so that many agents do not come back
+/// at the same moment. A `Retry-After` of the service is waited for in full instead.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RetryPolicy {
+    /// Attempts of a call at the most, the first included; 1 = no repetition.
+    pub attempts: u32,
+    /// Bound of the first pause.
+    pub first_pause: Duration,
+    /// Bound of every pause.
+    pub longest_pause: Duration,
+}
+
+impl Default for RetryPolicy {
+    fn default() -> Self {
+        RetryPolicy {
+            attempts: 6,
+            first_pause: Duration::from_millis(500),
+            longest_pause: Duration::from_secs(15),
+        }
+    }
+}

@@ -1,0 +1,478 @@
+//! Sends requests: HTTP clients, headers, deadlines, repetitions.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::header::{ACCEPT, ACCEPT_LANGUAGE, AUTHORIZATION, CONTENT_TYPE};
+use http::{HeaderName, HeaderValue, StatusCode};
+use secrecy::{ExposeSecret, SecretString};
+use tokio::io::{AsyncWrite, AsyncWriteExt};
+use tokio::time::{Instant, timeout_at};
+use url::Url;
+use uuid::Uuid;
+
+use crate::answer::Answer;
+use crate::clock::Clock;
+use crate::error::{Call, Error, Result};
+use crate::login::Login;
+use crate::operation::{Operation, Repeat};
+use crate::polls::{Place, Polls};
+use crate::request::{Payload, Request};
+use crate::retry;
+use crate::settings::HttpSettings;
+use crate::throttle::Throttle;
+use crate::tls::{Roots, configuration};
+
+/// The longest answer that is kept in memory.
+const MAX_ANSWER_BYTES: usize = dayfly_protocol::json::MAX_DOCUMENT_BYTES;
+
+/// How often a token may be refused within one call (`VssHttpMessageHandler.cs`).
+const MAX_LOGINS: u32 = 3;
+
+/// How many redirections a download follows.
+const MAX_REDIRECTS: u32 = 5;
+
+/// How long an unused connection is kept: longer than the pause of an agent between two polls (5 to 15 s, `MessageListener.cs`), shorter than what load
+/// balancers cut (4 minutes at Azure's).
+const IDLE_TIMEOUT: Duration = Duration::from_secs(90);
+
+const X_TFS_FED_AUTH_REDIRECT: HeaderName = HeaderName::from_static("x-tfs-fedauthredirect");
+const X_TFS_SESSION: HeaderName = HeaderName::from_static("x-tfs-session");
+const X_VSS_E2E_ID: HeaderName = HeaderName::from_static("x-vss-e2eid");
+const X_VSS_USER_DATA: HeaderName = HeaderName::from_static("x-vss-userdata");
+
+/// Clients of one kind: for addresses with TLS, or without.
+struct Clients {
+    tls: rustls::ClientConfig,
+    calls: reqwest::Client,
+}
+
+/// What all connections derived from one have in common.
+pub(crate) struct Transport {
+    settings: HttpSettings,
+    /// Groups our requests in the service's logs.
+    session: String,
+    clock: Clock,
+    plain: Mutex<Option<Clients>>,
+    secure: Mutex<Option<Clients>>,
+    plain_polls: Polls,
+    secure_polls: Polls,
+}
+
+impl Transport {
+    /// Checks the settings; makes no client yet.
+    pub(crate) fn new(settings: HttpSettings) -> Result<Self> {
+        proxies(&settings)?;
+        Ok(Transport {
+            settings,
+            session: Uuid::new_v4().to_string(),
+            clock: Clock::default(),
+            plain: Mutex::default(),
+            secure: Mutex::default(),
+            plain_polls: Polls::default(),
+            secure_polls: Polls::default(),
+        })
+    }
+
+    pub(crate) fn settings(&self) -> &HttpSettings {
+        &self.settings
+    }
+
+    pub(crate) fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    /// Whether a request to this address needs certificate authorities: for itself, or for the proxy on its way.
+    fn needs_tls(&self, url: &Url) -> bool {
+        let secure_proxy =
+            self.settings.proxy.http.as_deref().is_some_and(|proxy| proxy.starts_with("https:"));
+        url.scheme() != "http" || secure_proxy
+    }
+
+    /// Runs `use_clients` on the clients for this address, which are made when they are first needed.
+    fn with_clients<T>(&self, url: &Url, use_clients: impl FnOnce(&Clients) -> Result<T>) -> Result<T> {
+        let (cell, roots) = match self.needs_tls(url) {
+            true => (&self.secure, Roots::System),
+            false => (&self.plain, Roots::None),
+        };
+        let mut clients = cell.lock().unwrap_or_else(PoisonError::into_inner);
+        let clients = match &mut *clients {
+            Some(clients) => clients,
+            empty => {
+                let tls = configuration(roots, &self.settings.ca_files)?;
+                let calls = client(&self.settings, &tls)?;
+                empty.insert(Clients { tls, calls })
+            }
+        };
+        use_clients(clients)
+    }
+
+    fn calls_client(&self, url: &Url) -> Result<reqwest::Client> {
+        self.with_clients(url, |clients| Ok(clients.calls.clone()))
+    }
+
+    fn poll_place(&self, url: &Url) -> Result<Place> {
+        let polls = if self.needs_tls(url) { &self.secure_polls } else { &self.plain_polls };
+        let tls = self.with_clients(url, |clients| Ok(clients.tls.clone()))?;
+        polls.place(|| client(&self.settings, &tls))
+    }
+
+    /// Sends a request and takes the answer whole, repeating it as its operation allows until the deadline.
+    pub(crate) async fn send(
+        &self,
+        login: &Login,
+        throttle: &Throttle,
+        request: &Request,
+        within: Duration,
+    ) -> Result<Answer> {
+        let operation = request.call.operation;
+        let started = Instant::now();
+        let deadline = started + within;
+        let in_time = async {
+            let mut attempt = 0;
+            loop {
+                attempt += 1;
+                let error = match self.attempt(login, throttle, request, deadline).await {
+                    Ok(answer) => return Ok(answer),
+                    Err(error) => error,
+                };
+                let Some(pause) = retry::pause(&self.settings.retry, operation, attempt, &error) else {
+                    return Err(error);
+                };
+                // A pause beyond the deadline cannot end well; the error at hand tells more than "no answer in time".
+                if Instant::now() + pause >= deadline {
+                    return Err(error);
+                }
+                tracing::debug!(%error, attempt, ?pause, "call failed, trying again");
+                tokio::time::sleep(pause).await;
+            }
+        };
+        match timeout_at(deadline, in_time).await {
+            Ok(outcome) => outcome,
+            Err(_) => Err(Error::Deadline { call: request.call.clone(), after: started.elapsed() }),
+        }
+    }
+
+    /// One attempt, with new tokens as long as the service asks for them.
+    async fn attempt(
+        &self,
+        login: &Login,
+        throttle: &Throttle,
+        request: &Request,
+        deadline: Instant,
+    ) -> Result<Answer> {
+        let operation = request.call.operation;
+        if operation.yields_to_throttling()
+            && let Some(until) = throttle.pause()
+            && until < deadline
+        {
+            tokio::time::sleep_until(until).await;
+        }
+        let mut logins = 0;
+        loop {
+            let authorization = login.authorization(self).await?;
+            logins += 1;
+            let client = self.calls_client(&request.url)?;
+            let prepared = self.prepare(request, Some(authorization.value), logins > 1)?;
+            let limit = (Instant::now() + operation.attempt_timeout()).min(deadline);
+            let answer = self.exchange(&client, &request.call, prepared, limit).await?;
+            throttle.note(&answer.headers);
+            if answer.is_challenge() && logins < MAX_LOGINS && login.refused(authorization.generation).await {
+                continue;
+            }
+            return answer.check(&request.call);
+        }
+    }
+
+    /// A long poll: one attempt on a client of its own, closed when the future is dropped.
+    pub(crate) async fn poll(&self, login: &Login, throttle: &Throttle, request: &Request) -> Result<Answer> {
+        debug_assert_eq!(request.call.operation.repeat(), Repeat::Never, "the caller's loop repeats polls");
+        let mut logins = 0;
+        loop {
+            let authorization = login.authorization(self).await?;
+            logins += 1;
+            let place = self.poll_place(&request.url)?;
+            let prepared = self.prepare(request, Some(authorization.value), logins > 1)?;
+            let limit = Instant::now() + self.settings.poll_timeout;
+            let answer = self.exchange(&place.client, &request.call, prepared, limit).await?;
+            throttle.note(&answer.headers);
+            if answer.is_challenge() && logins < MAX_LOGINS && login.refused(authorization.generation).await {
+                continue;
+            }
+            return answer.check(&request.call);
+        }
+    }
+
+    /// Exchanges an agent's assertion for a token; one attempt. The answer is not checked.
+    pub(crate) async fn post_assertion(
+        &self,
+        call: &Call,
+        url: &Url,
+        assertion: &SecretString,
+    ) -> Result<Answer> {
+        let client = self.calls_client(url)?;
+        let form = [
+            ("grant_type", "client_credentials"),
+            ("client_assertion_type", "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"),
+            ("client_assertion", assertion.expose_secret()),
+        ];
+        let prepared = client
+            .post(url.clone())
+            .header(ACCEPT, "application/json")
+            .header(X_TFS_SESSION, &self.session)
+            .form(&form)
+            .build()
+            .map_err(|source| connection_error(call, false, source))?;
+        let limit = Instant::now() + Operation::GetToken.attempt_timeout();
+        self.exchange(&client, call, prepared, limit).await
+    }
+
+    fn prepare(
+        &self,
+        request: &Request,
+        authorization: Option<HeaderValue>,
+        again: bool,
+    ) -> Result<reqwest::Request> {
+        let version = request.call.operation.api_version();
+        let mut prepared = reqwest::Request::new(request.method.clone(), request.url.clone());
+        let headers = prepared.headers_mut();
+        let value = |text: String| {
+            HeaderValue::try_from(text).expect("media types and identifiers are letters, digits and marks")
+        };
+        headers.insert(ACCEPT, value(format!("{};api-version={version}", request.accept)));
+        // The service's messages are looked at (`Current server time is`), so they have to be in English.
+        headers.insert(ACCEPT_LANGUAGE, HeaderValue::from_static("en-US"));
+        headers.insert(X_TFS_FED_AUTH_REDIRECT, HeaderValue::from_static("Suppress"));
+        headers.insert(X_TFS_SESSION, value(self.session.clone()));
+        headers.insert(X_VSS_E2E_ID, value(Uuid::new_v4().to_string()));
+        if let Some(authorization) = authorization {
+            headers.insert(AUTHORIZATION, authorization);
+        }
+        if again {
+            headers.insert(X_VSS_USER_DATA, HeaderValue::from_static(""));
+        }
+        for (name, content) in &request.headers {
+            headers.insert(name.clone(), content.clone());
+        }
+        let body = match &request.payload {
+            Payload::None => None,
+            Payload::Json(body) => {
+                headers.insert(
+                    CONTENT_TYPE,
+                    value(format!("application/json; charset=utf-8; api-version={version}")),
+                );
+                Some(body.clone())
+            }
+            Payload::Octets(body) => {
+                headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+                Some(body.clone())
+            }
+        };
+        *prepared.body_mut() = body.map(Into::into);
+        Ok(prepared)
+    }
+
+    /// Sends once and reads the answer to its end, within the time and the size allowed.
+    async fn exchange(
+        &self,
+        client: &reqwest::Client,
+        call: &Call,
+        request: reqwest::Request,
+        limit: Instant,
+    ) -> Result<Answer> {
+        let started = Instant::now();
+        let whole = async {
+            let mut response = client.execute(request).await.map_err(|source| {
+                let sent = !source.is_connect() && !source.is_builder();
+                connection_error(call, sent, source)
+            })?;
+            let (status, headers) = (response.status(), std::mem::take(response.headers_mut()));
+            let body = read_whole(call, response).await?;
+            Ok(Answer { status, headers, body })
+        };
+        match timeout_at(limit, whole).await {
+            Ok(outcome) => outcome,
+            Err(_) => Err(Error::Deadline { call: Box::new(call.clone()), after: started.elapsed() }),
+        }
+    }
+
+    /// Downloads into a writer; gives the number of bytes. Repeated until the first byte is written. Redirections are followed, and the credential
+    /// is not shown to another host.
+    pub(crate) async fn download(
+        &self,
+        login: &Login,
+        throttle: &Throttle,
+        request: &Request,
+        sink: &mut (dyn AsyncWrite + Unpin + Send),
+        limit_bytes: u64,
+    ) -> Result<u64> {
+        let call = &request.call;
+        let deadline = Instant::now() + call.operation.attempt_timeout();
+        let mut attempt = 0;
+        let started = Instant::now();
+        let in_time = async {
+            loop {
+                attempt += 1;
+                let mut written = 0;
+                let error =
+                    match self.download_once(login, throttle, request, sink, limit_bytes, &mut written).await
+                    {
+                        Ok(()) => return Ok(written),
+                        Err(error) => error,
+                    };
+                match retry::pause(&self.settings.retry, call.operation, attempt, &error) {
+                    Some(pause) if written == 0 => tokio::time::sleep(pause).await,
+                    _ => return Err(error),
+                }
+            }
+        };
+        match timeout_at(deadline, in_time).await {
+            Ok(outcome) => outcome,
+            Err(_) => Err(Error::Deadline { call: call.clone(), after: started.elapsed() }),
+        }
+    }
+
+    async fn download_once(
+        &self,
+        login: &Login,
+        throttle: &Throttle,
+        request: &Request,
+        sink: &mut (dyn AsyncWrite + Unpin + Send),
+        limit_bytes: u64,
+        written: &mut u64,
+    ) -> Result<()> {
+        let call = &request.call;
+        let mut url = request.url.clone();
+        let (mut logins, mut redirects) = (0, 0);
+        let mut response = loop {
+            let same_host = url.origin() == request.url.origin();
+            let authorization = if same_host { Some(login.authorization(self).await?) } else { None };
+            let generation = authorization.as_ref().map(|authorization| authorization.generation);
+            logins += 1;
+            let mut prepared = self.prepare(request, authorization.map(|it| it.value), logins > 1)?;
+            *prepared.url_mut() = url.clone();
+            let response = self.calls_client(&url)?.execute(prepared).await.map_err(|source| {
+                let sent = !source.is_connect();
+                connection_error(call, sent, source)
+            })?;
+            throttle.note(response.headers());
+            if response.status() == StatusCode::OK && !is_html(&response) {
+                break response;
+            }
+            let (status, headers) = (response.status(), response.headers().clone());
+            let body = read_whole(call, response).await?;
+            let answer = Answer { status, headers, body };
+            if let Some(generation) = generation
+                && answer.is_challenge()
+                && logins < MAX_LOGINS
+                && login.refused(generation).await
+            {
+                continue;
+            }
+            let target = answer.headers.get(http::header::LOCATION).and_then(|target| target.to_str().ok());
+            match target.and_then(|target| url.join(target).ok()) {
+                Some(target) if status.is_redirection() && redirects < MAX_REDIRECTS => {
+                    redirects += 1;
+                    url = target;
+                }
+                _ => {
+                    answer.check(call)?;
+                    return Err(Error::Empty { call: call.clone() });
+                }
+            }
+        };
+        let write_error = |source| Error::Write { call: call.clone(), source };
+        while let Some(chunk) =
+            response.chunk().await.map_err(|source| connection_error(call, true, source))?
+        {
+            *written += chunk.len() as u64;
+            if *written > limit_bytes {
+                let limit_bytes = usize::try_from(limit_bytes).unwrap_or(usize::MAX);
+                return Err(Error::TooLong { call: call.clone(), limit_bytes });
+            }
+            sink.write_all(&chunk).await.map_err(write_error)?;
+        }
+        sink.flush().await.map_err(write_error)
+    }
+}
+
+fn is_html(response: &reqwest::Response) -> bool {
+    let media_type =
+        response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    media_type.to_ascii_lowercase().starts_with("text/html")
+}
+
+/// The error without the address, which our own text names by its object.
+fn connection_error(call: &Call, sent: bool, source: reqwest::Error) -> Error {
+    Error::Connection { call: Box::new(call.clone()), sent, source: Box::new(source.without_url()) }
+}
+
+/// Reads an answer to its end, bounded.
+async fn read_whole(call: &Call, mut response: reqwest::Response) -> Result<Bytes> {
+    let too_long = || Error::TooLong { call: Box::new(call.clone()), limit_bytes: MAX_ANSWER_BYTES };
+    if response.content_length().is_some_and(|length| length > MAX_ANSWER_BYTES as u64) {
+        return Err(too_long());
+    }
+    let read = |source| connection_error(call, true, source);
+    let Some(first) = response.chunk().await.map_err(read)? else { return Ok(Bytes::new()) };
+    let Some(second) = response.chunk().await.map_err(read)? else { return Ok(first) };
+    let mut body = BytesMut::from(first);
+    let mut next = Some(second);
+    while let Some(chunk) = next {
+        if body.len() + chunk.len() > MAX_ANSWER_BYTES {
+            return Err(too_long());
+        }
+        body.extend_from_slice(&chunk);
+        next = response.chunk().await.map_err(read)?;
+    }
+    Ok(body.freeze())
+}
+
+/// The proxies of the settings; none of the environment.
+fn proxies(settings: &HttpSettings) -> Result<Vec<reqwest::Proxy>> {
+    let bypass = settings.proxy.no_proxy.as_deref().and_then(reqwest::NoProxy::from_string);
+    let make = |name, address: &Option<String>, proxy: fn(&str) -> reqwest::Result<reqwest::Proxy>| {
+        let Some(address) = address.as_deref().filter(|address| !address.trim().is_empty()) else {
+            return Ok(None);
+        };
+        match proxy(address) {
+            Ok(proxy) => Ok(Some(proxy.no_proxy(bypass.clone()))),
+            // The address may hold a password, so neither it nor the library's words are repeated.
+            Err(_) => Err(Error::Setting {
+                name,
+                reason: "it is not the address of an HTTP proxy, such as http://proxy.example:3128"
+                    .to_owned(),
+                source: None,
+            }),
+        }
+    };
+    let http = make("HTTP_PROXY", &settings.proxy.http, |address| reqwest::Proxy::http(address))?;
+    let https = make("HTTPS_PROXY", &settings.proxy.https, |address| reqwest::Proxy::https(address))?;
+    Ok(http.into_iter().chain(https).collect())
+}
+
+/// A client by the settings.
+fn client(settings: &HttpSettings, tls: &rustls::ClientConfig) -> Result<reqwest::Client> {
+    let mut builder = reqwest::Client::builder()
+        .user_agent(&settings.user_agent)
+        .connect_timeout(settings.connect_timeout)
+        .pool_idle_timeout(IDLE_TIMEOUT)
+        .tcp_keepalive(Duration::from_secs(30))
+        .http2_keep_alive_interval(Duration::from_secs(30))
+        .http2_keep_alive_timeout(Duration::from_secs(20))
+        .redirect(reqwest::redirect::Policy::none())
+        .retry(reqwest::retry::never())
+        .referer(false)
+        .tls_backend_preconfigured(tls.clone())
+        // Else the client would take proxies from the environment.
+        .no_proxy();
+    for proxy in proxies(settings)? {
+        builder = builder.proxy(proxy);
+    }
+    builder.build().map_err(|error| Error::Setting {
+        name: "HTTP client",
+        reason: "it cannot be made; check the user agent".to_owned(),
+        source: Some(Box::new(error)),
+    })
+}
