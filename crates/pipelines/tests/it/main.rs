@@ -1,0 +1,4 @@
+//! Tests of the crate's public surface.
+
+mod compile;
+mod orchestrate;
