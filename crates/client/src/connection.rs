@@ -78,22 +78,20 @@ impl Connection {
         self.identity.throttle.subscribe()
     }
 
-    async fn send<T>(&self, request: &Request, read: impl Fn(&Answer) -> Result<T>) -> Result<T> {
+    pub(crate) async fn send(&self, request: &Request) -> Result<Answer> {
         let Identity { login, throttle } = &*self.identity;
-        self.transport.send(login, throttle, request, self.deadline, read).await
+        self.transport.send(login, throttle, request, self.deadline).await
     }
 
     /// Sends and decodes; an empty answer is an error.
     pub(crate) async fn call<T: DeserializeOwned>(&self, request: Request) -> Result<T> {
-        let read = |answer: &Answer| {
-            answer.decode(&request.call)?.ok_or_else(|| Error::Empty { call: request.call.clone() })
-        };
-        self.send(&request, read).await
+        let answer = self.send(&request).await?;
+        answer.decode(&request.call)?.ok_or(Error::Empty { call: request.call })
     }
 
     /// Sends; what the answer says is of no interest.
     pub(crate) async fn call_without_answer(&self, request: Request) -> Result<()> {
-        self.send(&request, |_| Ok(())).await
+        self.send(&request).await.map(drop)
     }
 
     /// A long poll; `None` when there was nothing.

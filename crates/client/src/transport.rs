@@ -118,16 +118,14 @@ impl Transport {
         polls.place(|| client(&self.settings, &tls))
     }
 
-    /// Sends a request and reads the answer, repeating it as its operation allows until the deadline; also when the answer cannot be read because it
-    /// was cut short.
-    pub(crate) async fn send<T>(
+    /// Sends a request and takes the answer whole, repeating it as its operation allows until the deadline.
+    pub(crate) async fn send(
         &self,
         login: &Login,
         throttle: &Throttle,
         request: &Request,
         within: Duration,
-        read: impl Fn(&Answer) -> Result<T>,
-    ) -> Result<T> {
+    ) -> Result<Answer> {
         let operation = request.call.operation;
         let started = Instant::now();
         let deadline = started + within;
@@ -135,9 +133,8 @@ impl Transport {
             let mut attempt = 0;
             loop {
                 attempt += 1;
-                let answer = self.attempt(login, throttle, request, deadline).await;
-                let error = match answer.and_then(|answer| read(&answer)) {
-                    Ok(content) => return Ok(content),
+                let error = match self.attempt(login, throttle, request, deadline).await {
+                    Ok(answer) => return Ok(answer),
                     Err(error) => error,
                 };
                 let Some(pause) = retry::pause(&self.settings.retry, operation, attempt, &error) else {
