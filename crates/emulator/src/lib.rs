@@ -1,6 +1,30 @@
 //! An Azure DevOps on this machine: pools, agents, sessions, queue, plans, logs, tasks, repositories.
+//!
+//! [`Emulator::start`] listens on a port of loopback and answers the REST calls of agents, of Dayfly, of KEDA's scaler and
+//! of Microsoft's client libraries. It is not a mock: sessions expire, locks run out, messages are encrypted and come
+//! again until they are deleted, each token may do only what it should, and a job has exactly one result.
+//!
+//! - `state`: all that it knows, in plain maps behind one lock; functions take `now` and do no I/O.
+//! - `http`: one file per resource; what a caller may do is checked there.
+//! - [`faults`]: requests which are to fail, and how. [`events`]: what happens, for who asks.
 
+pub mod clock;
 pub mod containers;
+pub mod events;
+pub mod faults;
 pub mod git;
+pub mod settings;
 pub mod snapshot;
 pub mod tasks;
+
+mod app;
+mod emulator;
+mod http;
+mod state;
+
+pub use clock::Clock;
+pub use emulator::{Emulator, Error, Statistics};
+pub use settings::{AccessToken, Limits, Scope, Settings};
+pub use state::Error as StateError;
+pub use state::jobs::NewJob;
+pub use state::plans::NewPlan;

@@ -3,4 +3,3 @@
 pub mod mask;
 pub mod platform;
 pub mod process;
-pub mod report;

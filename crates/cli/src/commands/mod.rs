@@ -1,5 +1,4 @@
 //! One file per command.
 
-pub(crate) mod agent;
 pub(crate) mod completions;
 pub(crate) mod eval;

@@ -1,10 +1,7 @@
-//! The cryptography against an independent implementation: OpenSSL's command line, which must be installed; and decoding of anything.
+//! The cryptography against an independent implementation: OpenSSL's command line, which must be installed.
 
 mod agent_files;
 mod assertions;
-#[path = "../../../../fuzz/checks/protocol.rs"]
-mod checks;
-mod decoding;
 mod keys;
 mod openssl;
 mod sessions;

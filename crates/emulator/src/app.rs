@@ -1,0 +1,101 @@
+//! What the request handlers share.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use jiff::Timestamp;
+use tokio_util::sync::CancellationToken;
+use url::Url;
+
+use crate::clock::Clock;
+use crate::events::Hub;
+use crate::faults::Faults;
+use crate::settings::Settings;
+use crate::state::State;
+
+/// The emulator as its request handlers see it. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(crate) struct App(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    settings: Settings,
+    base: Url,
+    state: Mutex<State>,
+    hub: Arc<Hub>,
+    faults: Faults,
+    stop: CancellationToken,
+}
+
+impl App {
+    pub(crate) fn new(
+        settings: Settings,
+        base: Url,
+        state: State,
+        faults: Faults,
+        stop: CancellationToken,
+    ) -> Self {
+        let hub = Arc::clone(&state.hub);
+        Self(Arc::new(Shared { settings, base, state: Mutex::new(state), hub, faults, stop }))
+    }
+
+    /// The state. Not to be held across an await.
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
+        // State functions do not leave things half done where they can panic.
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn settings(&self) -> &Settings {
+        &self.0.settings
+    }
+
+    pub(crate) fn clock(&self) -> &Clock {
+        &self.0.settings.clock
+    }
+
+    pub(crate) fn now(&self) -> Timestamp {
+        self.0.settings.clock.now()
+    }
+
+    pub(crate) fn hub(&self) -> &Hub {
+        &self.0.hub
+    }
+
+    pub(crate) fn faults(&self) -> &Faults {
+        &self.0.faults
+    }
+
+    /// Cancelled when the emulator stops: whoever holds a request open answers it then.
+    pub(crate) fn stop(&self) -> &CancellationToken {
+        &self.0.stop
+    }
+
+    /// The collection's URL, with a slash at its end.
+    pub(crate) fn base(&self) -> &Url {
+        &self.0.base
+    }
+
+    /// An address below the collection's URL.
+    pub(crate) fn url(&self, path: &str) -> Url {
+        let mut url = self.0.base.clone();
+        url.set_path(&format!("{}{path}", self.0.base.path()));
+        url
+    }
+
+    /// Where agents ask for access tokens; also the audience of their assertions.
+    pub(crate) fn token_url(&self) -> Url {
+        self.url("_apis/oauth2/token")
+    }
+}
+
+/// Deletes the folders of forgotten plans.
+pub(crate) async fn delete_folders(folders: Vec<PathBuf>) {
+    for folder in folders {
+        match tokio::fs::remove_dir_all(&folder).await {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                tracing::warn!(folder = %folder.display(), %error, "could not delete the files of a plan");
+            }
+            _ => {}
+        }
+    }
+}

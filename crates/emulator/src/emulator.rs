@@ -1,0 +1,250 @@
+//! Starting and stopping an emulator, and using it from within the process.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use dayfly_protocol::{JobId, PlanId, RequestId};
+use secrecy::SecretString;
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use url::Url;
+
+use crate::app::{App, delete_folders};
+use crate::events::{Event, Hub, JobSignal};
+use crate::faults::{self, Faults};
+use crate::http;
+use crate::settings::Settings;
+use crate::state::jobs::NewJob;
+use crate::state::plans::NewPlan;
+use crate::state::{self, State};
+
+/// Why an emulator did not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The address is taken or not this machine's.
+    #[error("could not listen on {address}; choose another address or port 0")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// No folder for logs could be made.
+    #[error("could not make a temporary folder for logs and artifacts")]
+    Folder(#[source] io::Error),
+    /// The organization's name cannot be part of an address.
+    #[error("organization name `{0}` cannot be part of an address; use letters, digits, `-` and `_`")]
+    Organization(String),
+    /// A fault rule is not valid.
+    #[error("a fault rule of the settings is not valid")]
+    Faults(#[from] faults::Error),
+    /// A number of things is needed that is not there.
+    #[error("the settings name no {0}; give at least one")]
+    Empty(&'static str),
+}
+
+/// A running emulator. Dropping it stops it without waiting; [`Emulator::stop`] waits.
+#[derive(Debug)]
+pub struct Emulator {
+    app: App,
+    url: Url,
+    signals: Mutex<Option<mpsc::UnboundedReceiver<JobSignal>>>,
+    tasks: JoinSet<()>,
+    folder: tempfile::TempDir,
+}
+
+/// Numbers about a running emulator, for tests and diagnostics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct Statistics {
+    /// Sessions open now.
+    pub sessions: usize,
+    /// Job requests without a result.
+    pub unfinished_requests: usize,
+    /// Job requests that are with agents.
+    pub assigned_requests: usize,
+    /// Plans that are remembered.
+    pub plans: usize,
+    /// Results that came after a job's first one and were refused.
+    pub refused_completions: u64,
+}
+
+impl Emulator {
+    /// Starts an emulator and returns when it listens.
+    pub async fn start(settings: Settings) -> Result<Self, Error> {
+        check(&settings)?;
+        let faults = Faults::new(&settings.faults, settings.fault_seed)?;
+        let mut folder = tempfile::Builder::new();
+        folder.prefix("dayfly-emulator-");
+        let folder = match &settings.data_folder {
+            Some(parent) => folder.tempdir_in(parent),
+            None => folder.tempdir(),
+        }
+        .map_err(Error::Folder)?;
+        let address = settings.listen;
+        let listener =
+            TcpListener::bind(address).await.map_err(|source| Error::Listen { address, source })?;
+        let local = listener.local_addr().map_err(|source| Error::Listen { address, source })?;
+        let base = base_url(&settings, local);
+        let url = without_slash(&base);
+
+        let hub = Arc::new(Hub::new(settings.limits.events));
+        let (signals, receiver) = mpsc::unbounded_channel();
+        let now = settings.clock.now();
+        let state = State::new(&settings, folder.path().to_owned(), Arc::clone(&hub), signals, now);
+        let stop = CancellationToken::new();
+        let limits = settings.limits.clone();
+        let app = App::new(settings, base, state, faults, stop.clone());
+
+        let mut tasks = JoinSet::new();
+        tasks.spawn(http::serve::serve(listener, http::Service::new(app.clone()), stop.clone(), limits));
+        tasks.spawn(expire(app.clone(), stop.clone()));
+        tasks.spawn(async move { hub.run(stop).await });
+        tracing::info!(%url, "emulator listens");
+        Ok(Self { app, url, signals: Mutex::new(Some(receiver)), tasks, folder })
+    }
+
+    /// The collection's URL, without a slash at its end.
+    pub fn url(&self) -> &Url {
+        &self.url
+    }
+
+    /// All events from now on. Whoever asks for them must take them: the queue is bounded, and when it is full
+    /// the workers wait. Drop the receiver to end it.
+    pub fn events(&self) -> mpsc::Receiver<Event> {
+        self.app.hub().subscribe()
+    }
+
+    /// The steps of every job's life, for who drives runs. There is one receiver; `None` when it was taken.
+    pub fn take_job_signals(&self) -> Option<mpsc::UnboundedReceiver<JobSignal>> {
+        self.signals.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Makes a plan, to which jobs belong.
+    pub fn create_plan(&self, plan: NewPlan) -> Result<(), state::Error> {
+        self.app.state().create_plan(plan)
+    }
+
+    /// Makes the token which a job reports with. It is good for the job's plan only.
+    pub fn issue_job_token(&self, plan: PlanId, job: JobId) -> Result<SecretString, state::Error> {
+        self.app.state().issue_job_token(plan, job)
+    }
+
+    /// Queues a job of a plan.
+    pub fn queue_job(&self, job: NewJob) -> Result<RequestId, state::Error> {
+        self.app.state().queue_job(job, self.app.now())
+    }
+
+    /// Cancels a job; its agent has `timeout` to end it.
+    pub fn cancel_job(&self, plan: PlanId, job: JobId, timeout: Duration) -> Result<(), state::Error> {
+        self.app.state().cancel_job(plan, job, timeout, self.app.now())
+    }
+
+    /// Tells the worker of a running job how often console lines are wanted.
+    pub fn set_feed_pace(&self, plan: PlanId, job: JobId, pace: Duration) -> Result<(), state::Error> {
+        self.app.state().set_feed_pace(plan, job, pace)
+    }
+
+    /// Ends all sessions, as an outage does; returns how many there were.
+    pub fn lose_sessions(&self) -> usize {
+        self.app.state().end_all_sessions(self.app.now())
+    }
+
+    /// Numbers about the emulator.
+    pub fn statistics(&self) -> Statistics {
+        self.app.state().statistics()
+    }
+
+    /// Stops: answers held polls, lets requests under way end, deletes logs and artifacts.
+    pub async fn stop(mut self) {
+        self.app.stop().cancel();
+        while self.tasks.join_next().await.is_some() {}
+        let folder = self.folder.path().to_owned();
+        // Deleting can take a while; the runtime's threads are for others.
+        let deleted = tokio::task::spawn_blocking(move || self.folder.close()).await;
+        match deleted {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                tracing::warn!(folder = %folder.display(), %error, "could not delete the folder")
+            }
+            Err(error) => tracing::warn!(folder = %folder.display(), %error, "could not delete the folder"),
+        }
+    }
+}
+
+impl State {
+    pub(crate) fn statistics(&self) -> Statistics {
+        Statistics {
+            sessions: self.sessions.len(),
+            unfinished_requests: self.requests.unfinished_count(),
+            assigned_requests: self.requests.assigned(),
+            plans: self.plans.len(),
+            refused_completions: self.plans.refused_completions(),
+        }
+    }
+}
+
+fn check(settings: &Settings) -> Result<(), Error> {
+    let name = &settings.organization;
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+    if name.is_empty() || name.starts_with('_') || !name.chars().all(is_plain) {
+        return Err(Error::Organization(name.clone()));
+    }
+    if settings.pools.is_empty() {
+        return Err(Error::Empty("agent pool"));
+    }
+    if settings.projects.is_empty() {
+        return Err(Error::Empty("project"));
+    }
+    Ok(())
+}
+
+/// The collection's URL with a slash at its end.
+fn base_url(settings: &Settings, local: SocketAddr) -> Url {
+    let mut url = match &settings.public_url {
+        Some(url) => url.clone(),
+        None => Url::parse(&format!("http://{local}/")).expect("a socket address makes an address"),
+    };
+    url.set_path(&format!("{}/", settings.organization));
+    url.set_query(None);
+    url.set_fragment(None);
+    url
+}
+
+fn without_slash(base: &Url) -> Url {
+    let mut url = base.clone();
+    url.set_path(base.path().trim_end_matches('/'));
+    url
+}
+
+/// Ends what has expired, and deletes what was forgotten.
+async fn expire(app: App, stop: CancellationToken) {
+    let earlier = app.state().deadlines.earlier();
+    loop {
+        let next = app.state().deadlines.next();
+        let due = async {
+            match next {
+                Some(next) => app.clock().sleep_until(next).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = earlier.notified() => {}
+            () = due => {}
+        }
+        let garbage = {
+            let mut state = app.state();
+            state.expire(app.now());
+            state.plans.take_garbage()
+        };
+        delete_folders(garbage).await;
+    }
+}

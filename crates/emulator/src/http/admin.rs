@@ -1,0 +1,98 @@
+//! `/_dayfly`: what the real service has not. For people with all rights.
+
+use axum::Router;
+use axum::extract::State;
+use axum::routing::{delete, get};
+use dayfly_protocol::ListOf;
+use http::StatusCode;
+use serde::{Deserialize, Serialize};
+
+use super::caller::Caller;
+use super::error::ApiError;
+use super::extract::{Json, Path};
+use crate::app::App;
+use crate::emulator::Statistics;
+use crate::faults::{ActiveFault, Error, FaultRule};
+use crate::settings::Scope;
+
+pub(crate) fn routes() -> Router<App> {
+    Router::new()
+        .route("/_dayfly/faults", get(list_faults).post(add_faults).delete(clear_faults))
+        .route("/_dayfly/faults/{id}", delete(remove_fault))
+        .route("/_dayfly/sessions", delete(lose_sessions))
+        .route("/_dayfly/statistics", get(statistics))
+}
+
+/// One rule, or several.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Rules {
+    Several(Vec<FaultRule>),
+    One(Box<FaultRule>),
+}
+
+#[derive(Serialize)]
+struct Lost {
+    sessions: usize,
+}
+
+impl From<Error> for ApiError {
+    fn from(error: Error) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "InvalidArgumentValueException", error.to_string())
+    }
+}
+
+async fn list_faults(State(app): State<App>, caller: Caller) -> Result<Json<ListOf<ActiveFault>>, ApiError> {
+    caller.require(Scope::Full)?;
+    Ok(Json(app.faults().list().into()))
+}
+
+async fn add_faults(
+    State(app): State<App>,
+    caller: Caller,
+    Json(rules): Json<Rules>,
+) -> Result<Json<ListOf<ActiveFault>>, ApiError> {
+    caller.require(Scope::Full)?;
+    let rules = match rules {
+        Rules::Several(rules) => rules,
+        Rules::One(rule) => vec![*rule],
+    };
+    for rule in rules {
+        app.faults().add(rule)?;
+    }
+    Ok(Json(app.faults().list().into()))
+}
+
+async fn clear_faults(State(app): State<App>, caller: Caller) -> Result<StatusCode, ApiError> {
+    caller.require(Scope::Full)?;
+    app.faults().clear();
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn remove_fault(
+    State(app): State<App>,
+    caller: Caller,
+    Path(id): Path<u64>,
+) -> Result<StatusCode, ApiError> {
+    caller.require(Scope::Full)?;
+    if app.faults().remove(id) {
+        Ok(StatusCode::NO_CONTENT)
+    } else {
+        Err(ApiError::new(
+            StatusCode::NOT_FOUND,
+            "DataNotFoundException",
+            format!("there is no fault rule {id}"),
+        ))
+    }
+}
+
+async fn lose_sessions(State(app): State<App>, caller: Caller) -> Result<Json<Lost>, ApiError> {
+    caller.require(Scope::Full)?;
+    let sessions = app.state().end_all_sessions(app.now());
+    Ok(Json(Lost { sessions }))
+}
+
+async fn statistics(State(app): State<App>, caller: Caller) -> Result<Json<Statistics>, ApiError> {
+    caller.require(Scope::Full)?;
+    Ok(Json(app.state().statistics()))
+}

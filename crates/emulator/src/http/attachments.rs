@@ -1,0 +1,125 @@
+//! Attachments of timeline records.
+
+use std::path::PathBuf;
+
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, put};
+use dayfly_protocol::logs::TaskAttachment;
+use dayfly_protocol::{ListOf, PlanId, RecordId, TimelineId};
+use http::header::CONTENT_TYPE;
+use tokio_util::io::ReaderStream;
+
+use super::caller::Caller;
+use super::error::ApiError;
+use super::extract::{Json, Path, Upload};
+use crate::app::App;
+use crate::settings::Scope;
+use crate::state::Error;
+use crate::state::plans::{Attachment, AttachmentKey};
+
+pub(crate) fn routes() -> Router<App> {
+    Router::new()
+        .route(
+            "/{project}/_apis/distributedtask/hubs/{hub}/plans/{plan}/timelines/{timeline}/records/{record}/attachments/{kind}/{name}",
+            put(upload).get(download),
+        )
+        .route(
+            "/{project}/_apis/distributedtask/hubs/{hub}/plans/{plan}/timelines/{timeline}/records/{record}/attachments/{kind}",
+            get(list_of_record),
+        )
+        .route("/{project}/_apis/distributedtask/hubs/{hub}/plans/{plan}/attachments/{kind}", get(list))
+}
+
+type AttachmentPath = Path<(String, String, PlanId, TimelineId, RecordId, String, String)>;
+
+async fn upload(
+    State(app): State<App>,
+    caller: Caller,
+    Path((project, hub, plan, timeline, record, kind, name)): AttachmentPath,
+    Upload(content): Upload,
+) -> Result<Json<TaskAttachment>, ApiError> {
+    caller.require_plan(plan, Scope::Full)?;
+    let key = AttachmentKey { timeline, record, kind, name };
+    let bytes = content.len() as u64;
+    let file = {
+        let mut state = app.state();
+        state.plan_at(&project, &hub, plan)?;
+        state.begin_attachment(plan, &key, bytes)?
+    };
+    if let Err(error) = write_file(file.clone(), content).await {
+        app.state().plans.release(plan, bytes);
+        return Err(ApiError::internal("could not write an attachment", &error));
+    }
+    let attachment = Attachment { created_on: app.now(), file, bytes };
+    let wire = key.to_wire(&attachment);
+    let former = app.state().end_attachment(plan, key, attachment)?;
+    if let Some(former) = former
+        && let Err(error) = tokio::fs::remove_file(&former).await
+    {
+        tracing::warn!(file = %former.display(), %error, "could not delete a replaced attachment");
+    }
+    Ok(Json(wire))
+}
+
+async fn write_file(file: PathBuf, content: Bytes) -> std::io::Result<()> {
+    if let Some(folder) = file.parent() {
+        tokio::fs::create_dir_all(folder).await?;
+    }
+    tokio::fs::write(file, content).await
+}
+
+async fn download(
+    State(app): State<App>,
+    caller: Caller,
+    Path((project, hub, plan, timeline, record, kind, name)): AttachmentPath,
+) -> Result<Response, ApiError> {
+    caller.require_plan(plan, Scope::BuildRead)?;
+    let file = {
+        let state = app.state();
+        let found = state.plan_at(&project, &hub, plan)?;
+        let key = AttachmentKey { timeline, record, kind, name };
+        let attachment = found.attachments.get(&key);
+        attachment.ok_or_else(|| Error::AttachmentNotFound(key.name.clone()))?.file.clone()
+    };
+    let file = tokio::fs::File::open(&file)
+        .await
+        .map_err(|error| ApiError::internal("could not read an attachment", &error))?;
+    let body = Body::from_stream(ReaderStream::new(file));
+    Ok(([(CONTENT_TYPE, "application/octet-stream")], body).into_response())
+}
+
+async fn list(
+    State(app): State<App>,
+    caller: Caller,
+    Path((project, hub, plan, kind)): Path<(String, String, PlanId, String)>,
+) -> Result<Json<ListOf<TaskAttachment>>, ApiError> {
+    caller.require_plan(plan, Scope::BuildRead)?;
+    let state = app.state();
+    let found = state.plan_at(&project, &hub, plan)?;
+    let matching = found.attachments.iter().filter(|(key, _)| key.kind.eq_ignore_ascii_case(&kind));
+    Ok(Json(matching.map(|(key, attachment)| key.to_wire(attachment)).collect::<Vec<_>>().into()))
+}
+
+async fn list_of_record(
+    State(app): State<App>,
+    caller: Caller,
+    Path((project, hub, plan, timeline, record, kind)): Path<(
+        String,
+        String,
+        PlanId,
+        TimelineId,
+        RecordId,
+        String,
+    )>,
+) -> Result<Json<ListOf<TaskAttachment>>, ApiError> {
+    caller.require_plan(plan, Scope::BuildRead)?;
+    let state = app.state();
+    let found = state.plan_at(&project, &hub, plan)?;
+    let matching = found.attachments.iter().filter(|(key, _)| {
+        key.timeline == timeline && key.record == record && key.kind.eq_ignore_ascii_case(&kind)
+    });
+    Ok(Json(matching.map(|(key, attachment)| key.to_wire(attachment)).collect::<Vec<_>>().into()))
+}

@@ -1,0 +1,162 @@
+//! Errors as the service sends them: a status, and a body whose `typeKey` says what happened.
+
+use std::borrow::Cow;
+
+use axum::body::Body;
+use axum::response::{IntoResponse, Response};
+use dayfly_protocol::error::{WrappedException, type_key};
+use http::StatusCode;
+use http::header::{CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
+
+use crate::state::Error;
+
+/// An answer that is an error.
+#[derive(Debug)]
+pub(crate) struct ApiError {
+    status: StatusCode,
+    type_key: Cow<'static, str>,
+    message: String,
+    headers: Vec<(HeaderName, HeaderValue)>,
+}
+
+impl ApiError {
+    pub(crate) fn new(
+        status: StatusCode,
+        type_key: impl Into<Cow<'static, str>>,
+        message: impl Into<String>,
+    ) -> Self {
+        Self { status, type_key: type_key.into(), message: message.into(), headers: Vec::new() }
+    }
+
+    pub(crate) fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.headers.push((name, value));
+        self
+    }
+
+    #[cfg(test)]
+    pub(crate) fn message(&self) -> &str {
+        &self.message
+    }
+
+    /// The body of the request is not what it should be.
+    pub(crate) fn invalid_body(reason: impl std::fmt::Display) -> Self {
+        let message = format!("the request's body is not valid: {reason}");
+        Self::new(StatusCode::BAD_REQUEST, "VssPropertyValidationException", message)
+    }
+
+    /// A parameter of the query or the path is not what it should be.
+    pub(crate) fn invalid_parameter(name: &str, value: &str) -> Self {
+        let message = format!("value `{value}` of parameter {name} is not valid");
+        Self::new(StatusCode::BAD_REQUEST, "InvalidArgumentValueException", message)
+    }
+
+    /// A parameter of the query is not there.
+    pub(crate) fn missing_parameter(name: &str) -> Self {
+        let message = format!("parameter {name} is required");
+        Self::new(StatusCode::BAD_REQUEST, "ArgumentNullException", message)
+    }
+
+    /// The body is larger than the bound.
+    pub(crate) fn too_large(limit: usize) -> Self {
+        let message = format!("the request's body is larger than {limit} bytes");
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "RequestContentTooLargeException", message)
+    }
+
+    /// There is nothing at this address.
+    pub(crate) fn no_route(path: &str) -> Self {
+        let message =
+            format!("the controller for path '{path}' was not found or does not implement IController");
+        Self::new(StatusCode::NOT_FOUND, type_key::RESOURCE_NOT_FOUND, message)
+    }
+
+    /// The caller is known, but may not do that.
+    pub(crate) fn denied(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::FORBIDDEN, type_key::ACCESS_DENIED, message)
+    }
+
+    /// The caller has to log in. The challenge is what makes .NET's clients ask for a token
+    /// (`VssOAuthCredential.cs`), and git ask for a password.
+    pub(crate) fn unauthorized(message: impl Into<String>, realm: &str) -> Self {
+        let bearer = format!("Bearer authorization_uri={realm}");
+        let basic = format!("Basic realm=\"{realm}\"");
+        let mut error = Self::new(StatusCode::UNAUTHORIZED, "UnauthorizedRequestException", message);
+        for challenge in [bearer, basic] {
+            if let Ok(challenge) = HeaderValue::from_str(&challenge) {
+                error = error.header(WWW_AUTHENTICATE, challenge);
+            }
+        }
+        error
+    }
+
+    /// Something in the emulator or its machine failed.
+    pub(crate) fn internal(what: &str, error: &(dyn std::error::Error + 'static)) -> Self {
+        tracing::error!(error, "{what}");
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "VssServiceException", format!("{what}: {error}"))
+    }
+
+    /// The emulator is stopping, or too slow.
+    pub(crate) fn unavailable(message: &str) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "VssServiceUnavailableException", message)
+            .header(RETRY_AFTER, HeaderValue::from_static("1"))
+    }
+}
+
+impl From<Error> for ApiError {
+    /// Statuses are the customary ones; clients look at the type only.
+    fn from(error: Error) -> Self {
+        let (status, type_key) = match &error {
+            Error::PoolNotFound(_) => (StatusCode::NOT_FOUND, type_key::POOL_NOT_FOUND),
+            Error::PoolExists(_) => (StatusCode::CONFLICT, "TaskAgentPoolExistsException"),
+            Error::PoolInUse(_) => (StatusCode::CONFLICT, "DeploymentPoolInUseException"),
+            Error::AgentNotFound { .. } => (StatusCode::NOT_FOUND, type_key::AGENT_NOT_FOUND),
+            Error::AgentExists { .. } => (StatusCode::CONFLICT, type_key::AGENT_EXISTS),
+            Error::JobStillRunning { .. } => (StatusCode::CONFLICT, type_key::JOB_STILL_RUNNING),
+            Error::SessionConflict { .. } => (StatusCode::CONFLICT, type_key::SESSION_CONFLICT),
+            Error::SessionExpired(_) => (StatusCode::FORBIDDEN, type_key::SESSION_EXPIRED),
+            Error::JobNotFound(_) => (StatusCode::NOT_FOUND, type_key::JOB_NOT_FOUND),
+            Error::JobLockLost(_) => (StatusCode::FORBIDDEN, type_key::JOB_TOKEN_EXPIRED),
+            Error::NoAgentMatches { .. } => (StatusCode::BAD_REQUEST, type_key::AGENT_NOT_FOUND),
+            Error::PlanNotFound(_) => (StatusCode::NOT_FOUND, type_key::PLAN_NOT_FOUND),
+            Error::PlanExists(_) => (StatusCode::CONFLICT, "TaskOrchestrationPlanAlreadyStartedException"),
+            Error::PlanSecurity(_) => (StatusCode::FORBIDDEN, type_key::PLAN_SECURITY),
+            Error::PlanJobNotFound { .. } => (StatusCode::NOT_FOUND, "TaskOrchestrationJobNotFoundException"),
+            Error::JobCompleted { .. } => (StatusCode::CONFLICT, type_key::PLAN_TERMINATED),
+            Error::JobExists { .. } => (StatusCode::CONFLICT, "TaskOrchestrationJobAlreadyAcquiredException"),
+            Error::TimelineExists(_) => (StatusCode::CONFLICT, type_key::TIMELINE_EXISTS),
+            Error::TimelineNotFound(_) => (StatusCode::NOT_FOUND, type_key::TIMELINE_NOT_FOUND),
+            Error::RecordNotFound(_) => (StatusCode::NOT_FOUND, "TimelineRecordNotFoundException"),
+            Error::LogNotFound(_) => (StatusCode::NOT_FOUND, "TaskOrchestrationPlanLogNotFoundException"),
+            Error::AttachmentNotFound(_) => (StatusCode::NOT_FOUND, "DataNotFoundException"),
+            Error::ProjectNotFound(_) => (StatusCode::NOT_FOUND, "ProjectDoesNotExistWithNameException"),
+            Error::QueueNotFound(_) => (StatusCode::NOT_FOUND, "TaskAgentQueueNotFoundException"),
+            Error::LimitReached { .. } => (StatusCode::INSUFFICIENT_STORAGE, "LimitReachedException"),
+            Error::Invalid { .. } => (StatusCode::BAD_REQUEST, "InvalidArgumentValueException"),
+        };
+        Self::new(status, type_key, error.to_string())
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let body = WrappedException {
+            message: self.message,
+            type_name: Some(format!(
+                "Microsoft.TeamFoundation.DistributedTask.WebApi.{0}, Microsoft.TeamFoundation.DistributedTask.WebApi",
+                self.type_key
+            )),
+            type_key: Some(self.type_key.into_owned()),
+            error_code: 0,
+            event_id: 3000,
+        };
+        let text = dayfly_protocol::json::to_vec(&body).unwrap_or_default();
+        let mut response = Response::new(Body::from(text));
+        *response.status_mut() = self.status;
+        for (name, value) in self.headers {
+            response.headers_mut().append(name, value);
+        }
+        response
+            .headers_mut()
+            .insert(CONTENT_TYPE, HeaderValue::from_static("application/json; charset=utf-8"));
+        response
+    }
+}

@@ -1,0 +1,41 @@
+//! Console lines. They are passed on to the subscribers of events and not kept: logs are what is kept.
+
+use axum::Router;
+use axum::extract::State;
+use axum::routing::post;
+use dayfly_protocol::logs::FeedLines;
+use dayfly_protocol::{JobId, PlanId, RecordId, TimelineId};
+use http::StatusCode;
+
+use super::caller::Caller;
+use super::error::ApiError;
+use super::extract::{Json, Path};
+use crate::app::App;
+use crate::events::Event;
+
+pub(crate) fn routes() -> Router<App> {
+    Router::new().route(
+        "/{project}/_apis/distributedtask/hubs/{hub}/plans/{plan}/timelines/{timeline}/records/{record}/feed",
+        post(append),
+    )
+}
+
+/// The address names the job's record, the body the step's.
+async fn append(
+    State(app): State<App>,
+    caller: Caller,
+    Path((project, hub, plan, timeline, record)): Path<(String, String, PlanId, TimelineId, RecordId)>,
+    Json(feed): Json<FeedLines>,
+) -> Result<StatusCode, ApiError> {
+    let job = JobId(record.0);
+    caller.require_job(plan, job)?;
+    let place = app.hub().place().await;
+    let state = app.state();
+    let found = state.plan_at(&project, &hub, plan)?;
+    found.timeline(timeline)?;
+    found.job(job)?;
+    let lines = feed.value.into();
+    let event = Event::Lines { plan, job, record: feed.step_id, start_line: feed.start_line, lines };
+    state.hub.send(event, place);
+    Ok(StatusCode::NO_CONTENT)
+}

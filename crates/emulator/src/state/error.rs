@@ -1,0 +1,139 @@
+//! What state functions refuse.
+
+use dayfly_protocol::{
+    AgentId, JobId, LogId, PlanId, PoolId, QueueId, RecordId, RequestId, SessionId, TimelineId,
+};
+
+/// Why something was refused. The HTTP layer turns it into the service's typed error.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// No such pool.
+    #[error("agent pool {0} does not exist")]
+    PoolNotFound(PoolId),
+    /// A pool of that name exists.
+    #[error("agent pool `{0}` exists already")]
+    PoolExists(String),
+    /// A pool with agents or jobs cannot be deleted.
+    #[error("agent pool {0} has agents or unfinished jobs; remove them first")]
+    PoolInUse(PoolId),
+    /// No such agent.
+    #[error("agent {agent} does not exist in agent pool {pool}")]
+    AgentNotFound {
+        /// The pool.
+        pool: PoolId,
+        /// The agent.
+        agent: AgentId,
+    },
+    /// An agent of that name exists.
+    #[error("agent pool {pool} already contains an agent with name {name}")]
+    AgentExists {
+        /// The pool.
+        pool: PoolId,
+        /// The name.
+        name: String,
+    },
+    /// The agent runs a job and cannot be deleted.
+    #[error("agent {agent} is running the job of request {request} and cannot be deleted now")]
+    JobStillRunning {
+        /// The agent.
+        agent: AgentId,
+        /// The request.
+        request: RequestId,
+    },
+    /// The agent has a session.
+    #[error("the agent {agent} already has an active session for owner {owner}")]
+    SessionConflict {
+        /// The agent's name.
+        agent: String,
+        /// Who holds the session.
+        owner: String,
+    },
+    /// The session is gone, or never was.
+    #[error("session {0} does not exist or has expired; create a new one")]
+    SessionExpired(SessionId),
+    /// No such request, or it has ended, or it is another agent's.
+    #[error("job request {0} was not found or is finished")]
+    JobNotFound(RequestId),
+    /// The lock on the request was lost.
+    #[error("the lock on job request {0} has expired")]
+    JobLockLost(RequestId),
+    /// No agent of the pool could ever run the job.
+    #[error("no agent found in agent pool {pool} which satisfies the demands: {demands}")]
+    NoAgentMatches {
+        /// The pool.
+        pool: PoolId,
+        /// The demands, separated by commas.
+        demands: String,
+    },
+    /// No such plan.
+    #[error("plan {0} was not found")]
+    PlanNotFound(PlanId),
+    /// A plan of that id exists.
+    #[error("plan {0} exists already")]
+    PlanExists(PlanId),
+    /// The plan exists in another project or hub.
+    #[error("plan {0} does not belong to the project or hub of this address")]
+    PlanSecurity(PlanId),
+    /// The plan has no such job.
+    #[error("job {job} was not found in plan {plan}")]
+    PlanJobNotFound {
+        /// The plan.
+        plan: PlanId,
+        /// The job.
+        job: JobId,
+    },
+    /// The job has its result already.
+    #[error("job {job} of plan {plan} has completed already; its result stays as it is")]
+    JobCompleted {
+        /// The plan.
+        plan: PlanId,
+        /// The job.
+        job: JobId,
+    },
+    /// A job of that id was queued already in the plan.
+    #[error("job {job} was queued already in plan {plan}")]
+    JobExists {
+        /// The plan.
+        plan: PlanId,
+        /// The job.
+        job: JobId,
+    },
+    /// A timeline of that id exists.
+    #[error("timeline {0} exists already")]
+    TimelineExists(TimelineId),
+    /// No such timeline.
+    #[error("timeline {0} was not found")]
+    TimelineNotFound(TimelineId),
+    /// No such record.
+    #[error("timeline record {0} was not found")]
+    RecordNotFound(RecordId),
+    /// No such log.
+    #[error("log {0} was not found")]
+    LogNotFound(LogId),
+    /// No such attachment.
+    #[error("attachment `{0}` was not found")]
+    AttachmentNotFound(String),
+    /// No such project.
+    #[error("project `{0}` does not exist")]
+    ProjectNotFound(String),
+    /// No such queue.
+    #[error("queue {0} does not exist in this project")]
+    QueueNotFound(QueueId),
+    /// A bound would be passed.
+    #[error("there are {limit} {what} already, the most this emulator keeps")]
+    LimitReached {
+        /// Of what.
+        what: &'static str,
+        /// The bound.
+        limit: u64,
+    },
+    /// A value that cannot be.
+    #[error("{what} is not valid: {reason}")]
+    Invalid {
+        /// The value's name.
+        what: &'static str,
+        /// What is wrong with it.
+        reason: String,
+    },
+}

@@ -1,0 +1,137 @@
+//! Logs of a plan: what is known of them; their text is in files.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use dayfly_protocol::logs::TaskLog;
+use dayfly_protocol::{DateTime, LogId, PlanId};
+use jiff::Timestamp;
+
+use super::plans::{Attachment, AttachmentKey};
+use super::{Error, Result, State};
+use crate::events::{Event, Place};
+
+/// A log.
+#[derive(Debug)]
+pub(crate) struct Log {
+    pub(crate) id: LogId,
+    /// As its maker calls it: `logs\<record>`.
+    pub(crate) path: String,
+    pub(crate) created_on: Timestamp,
+    pub(crate) changed_on: Timestamp,
+    /// Line ends so far.
+    line_ends: i64,
+    /// Whether text follows the last line end.
+    has_open_line: bool,
+    pub(crate) file: PathBuf,
+    /// Held while a block is written, so that blocks of two requests do not mix.
+    writer: Arc<tokio::sync::Mutex<()>>,
+}
+
+/// A block on its way into a log's file.
+#[derive(Clone, Debug)]
+pub(crate) struct Append {
+    pub(crate) file: PathBuf,
+    pub(crate) writer: Arc<tokio::sync::Mutex<()>>,
+}
+
+impl Log {
+    pub(crate) fn line_count(&self) -> i64 {
+        self.line_ends + i64::from(self.has_open_line)
+    }
+
+    pub(crate) fn to_wire(&self) -> TaskLog {
+        TaskLog {
+            id: self.id,
+            location: None,
+            path: self.path.clone(),
+            line_count: self.line_count(),
+            created_on: Some(DateTime(self.created_on)),
+            last_changed_on: Some(DateTime(self.changed_on)),
+        }
+    }
+}
+
+impl State {
+    /// Makes an empty log.
+    pub(crate) fn create_log(&mut self, plan: PlanId, path: String, now: Timestamp) -> Result<TaskLog> {
+        let limit = self.rules.limits.logs_per_plan;
+        let plan = self.plans.get_mut(plan)?;
+        if plan.logs.len() >= limit {
+            return Err(Error::LimitReached { what: "logs in this plan", limit: limit as u64 });
+        }
+        let id = LogId(plan.logs.last_key_value().map_or(1, |(last, _)| last.0 + 1));
+        let log = Log {
+            id,
+            path,
+            created_on: now,
+            changed_on: now,
+            line_ends: 0,
+            has_open_line: false,
+            file: plan.folder.join(format!("log-{id}")),
+            writer: Arc::default(),
+        };
+        let wire = log.to_wire();
+        plan.logs.insert(id, log);
+        Ok(wire)
+    }
+
+    /// Begins to append a block of so many bytes.
+    pub(crate) fn begin_append(&mut self, plan: PlanId, log: LogId, bytes: u64) -> Result<Append> {
+        let entry = self.plans.get(plan)?.logs.get(&log).ok_or(Error::LogNotFound(log))?;
+        let append = Append { file: entry.file.clone(), writer: Arc::clone(&entry.writer) };
+        self.plans.reserve(plan, bytes, self.rules.limits.data_bytes)?;
+        Ok(append)
+    }
+
+    /// The block is in the file.
+    pub(crate) fn end_append(
+        &mut self,
+        plan: PlanId,
+        log: LogId,
+        line_ends: usize,
+        has_open_line: bool,
+        now: Timestamp,
+        place: Place,
+    ) -> Result<TaskLog> {
+        let entry = self.plans.get_mut(plan)?.logs.get_mut(&log).ok_or(Error::LogNotFound(log))?;
+        entry.line_ends += i64::try_from(line_ends).unwrap_or(i64::MAX);
+        entry.has_open_line = has_open_line;
+        entry.changed_on = now;
+        let wire = entry.to_wire();
+        self.hub.send(Event::LogAppended { plan, log, lines: wire.line_count }, place);
+        Ok(wire)
+    }
+
+    /// Reserves a place for an attachment of so many bytes; returns the file to write.
+    pub(crate) fn begin_attachment(
+        &mut self,
+        plan: PlanId,
+        key: &AttachmentKey,
+        bytes: u64,
+    ) -> Result<PathBuf> {
+        let limit = self.rules.limits.attachments_per_plan;
+        let entry = self.plans.get(plan)?;
+        entry.timeline(key.timeline)?;
+        if !entry.attachments.contains_key(key) && entry.attachments.len() >= limit {
+            return Err(Error::LimitReached { what: "attachments in this plan", limit: limit as u64 });
+        }
+        let file = entry.folder.join(format!("attachment-{}", uuid::Uuid::new_v4()));
+        self.plans.reserve(plan, bytes, self.rules.limits.data_bytes)?;
+        Ok(file)
+    }
+
+    /// The attachment is in its file. Returns the file of the one it replaces.
+    pub(crate) fn end_attachment(
+        &mut self,
+        plan: PlanId,
+        key: AttachmentKey,
+        attachment: Attachment,
+    ) -> Result<Option<PathBuf>> {
+        let former = self.plans.get_mut(plan)?.attachments.insert(key, attachment);
+        if let Some(former) = &former {
+            self.plans.release(plan, former.bytes);
+        }
+        Ok(former.map(|former| former.file))
+    }
+}

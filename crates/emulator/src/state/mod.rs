@@ -1,0 +1,122 @@
+//! All that the emulator knows, behind one lock.
+//!
+//! Plain maps and synchronous functions which take `now`; nothing here waits, reads a clock or does I/O. A function
+//! that changes something also tells whom it concerns: it wakes polls, posts events and sets deadlines.
+//!
+//! ```text
+//! queue_job -> bucket of its demands -> idle agent with a session -> message -> received -> finished
+//! ```
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::sync::mpsc::UnboundedSender;
+use uuid::Uuid;
+
+pub(crate) mod agents;
+pub(crate) mod assignment;
+pub(crate) mod deadlines;
+pub(crate) mod demands;
+pub(crate) mod error;
+pub(crate) mod jobs;
+pub(crate) mod logs;
+pub(crate) mod plans;
+pub(crate) mod pools;
+pub(crate) mod projects;
+pub(crate) mod requests;
+pub(crate) mod sessions;
+pub(crate) mod timelines;
+pub(crate) mod tokens;
+
+pub use error::Error;
+
+use crate::events::{Hub, JobSignal};
+use crate::settings::{Limits, Settings};
+
+/// The outcome of a state function.
+pub(crate) type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Namespace of the ids which are made from names, so that they are the same at every start.
+const NAMESPACE: Uuid = uuid::uuid!("6d3c7a52-9a0e-5c1b-9b53-0f3f1c6f1d2a");
+
+/// An id made from what it names.
+pub(crate) fn named_id(kind: &str, name: &str) -> Uuid {
+    Uuid::new_v5(&NAMESPACE, format!("{kind}/{name}").as_bytes())
+}
+
+/// Everything.
+#[derive(Debug)]
+pub(crate) struct State {
+    pub(crate) rules: Rules,
+    pub(crate) projects: projects::Projects,
+    pub(crate) pools: pools::Pools,
+    pub(crate) sessions: sessions::Sessions,
+    pub(crate) requests: requests::Requests,
+    pub(crate) plans: plans::Plans,
+    pub(crate) tokens: tokens::Tokens,
+    pub(crate) deadlines: deadlines::Deadlines,
+    /// Where events for subscribers go.
+    pub(crate) hub: Arc<Hub>,
+    /// Where the steps of each job's life go, for whoever drives the runs. Each request sends few, so the channel
+    /// is bounded by the number of unfinished requests.
+    pub(crate) signals: UnboundedSender<JobSignal>,
+}
+
+/// The settings which state functions obey.
+#[derive(Clone, Debug)]
+pub(crate) struct Rules {
+    pub(crate) organization: String,
+    pub(crate) parallel_jobs: Option<usize>,
+    pub(crate) session_timeout: Duration,
+    pub(crate) lock_duration: Duration,
+    pub(crate) agent_token_lifetime: Duration,
+    pub(crate) limits: Limits,
+    /// Where logs and attachments are kept.
+    pub(crate) data: PathBuf,
+}
+
+impl State {
+    /// The state at the start: pools, projects and tokens of the settings.
+    pub(crate) fn new(
+        settings: &Settings,
+        data: PathBuf,
+        hub: Arc<Hub>,
+        signals: UnboundedSender<JobSignal>,
+        now: Timestamp,
+    ) -> Self {
+        let mut pools = pools::Pools::default();
+        for name in &settings.pools {
+            // A name given twice names one pool.
+            if pools.find(name).is_none() {
+                pools.insert(name, now);
+            }
+        }
+        Self {
+            rules: Rules {
+                organization: settings.organization.clone(),
+                parallel_jobs: settings.parallel_jobs.map(|limit| limit.get() as usize),
+                session_timeout: settings.session_timeout,
+                lock_duration: settings.lock_duration,
+                agent_token_lifetime: settings.agent_token_lifetime,
+                limits: settings.limits.clone(),
+                data,
+            },
+            projects: projects::Projects::new(&settings.organization, &settings.projects),
+            pools,
+            sessions: sessions::Sessions::default(),
+            requests: requests::Requests::default(),
+            plans: plans::Plans::default(),
+            tokens: tokens::Tokens::new(settings),
+            deadlines: deadlines::Deadlines::default(),
+            hub,
+            signals,
+        }
+    }
+
+    /// The id of the organization, which clients also see as the instance.
+    pub(crate) fn organization_id(&self) -> Uuid {
+        named_id("organization", &self.rules.organization)
+    }
+}

@@ -1,0 +1,301 @@
+//! Plans: one run of a pipeline as the task service sees it, with its jobs, timelines, logs and attachments.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::path::PathBuf;
+
+use dayfly_protocol::job::AgentJobRequestMessage;
+use dayfly_protocol::logs::TaskAttachment;
+use dayfly_protocol::timeline::{TimelineRecord, TimelineRecordState, VariableValue};
+use dayfly_protocol::{JobId, LogId, PlanId, ProjectId, RecordId, RequestId, TaskResult, TimelineId};
+use jiff::Timestamp;
+
+use super::logs::Log;
+use super::timelines::TimelineData;
+use super::{Error, Result, State};
+
+/// A plan to be made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewPlan {
+    /// Its id.
+    pub id: PlanId,
+    /// The project.
+    pub project: ProjectId,
+    /// `Build` for pipelines; the name of the hub in addresses.
+    pub plan_type: String,
+    /// The plan's main timeline.
+    pub timeline: TimelineId,
+    /// Whether the plan is done when its last job is. Otherwise whoever made it says when.
+    pub ends_with_jobs: bool,
+}
+
+/// A plan.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    pub(crate) id: PlanId,
+    pub(crate) project: ProjectId,
+    pub(crate) plan_type: String,
+    /// The main timeline.
+    pub(crate) timeline: TimelineId,
+    pub(crate) timelines: HashMap<TimelineId, TimelineData>,
+    pub(crate) logs: BTreeMap<LogId, Log>,
+    pub(crate) attachments: BTreeMap<AttachmentKey, Attachment>,
+    jobs: HashMap<JobId, Job>,
+    unfinished_jobs: usize,
+    ends_with_jobs: bool,
+    is_done: bool,
+    /// The folder of its files.
+    pub(crate) folder: PathBuf,
+    /// How many bytes its files have.
+    pub(crate) bytes: u64,
+}
+
+/// A job of a plan.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Job {
+    pub(crate) request: RequestId,
+    pub(crate) timeline: TimelineId,
+    pub(crate) result: Option<TaskResult>,
+    /// How many results were refused since it had one.
+    pub(crate) refused_completions: u64,
+}
+
+/// What names an attachment.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct AttachmentKey {
+    pub(crate) timeline: TimelineId,
+    pub(crate) record: RecordId,
+    pub(crate) kind: String,
+    pub(crate) name: String,
+}
+
+/// An attachment.
+#[derive(Clone, Debug)]
+pub(crate) struct Attachment {
+    pub(crate) created_on: Timestamp,
+    pub(crate) file: PathBuf,
+    pub(crate) bytes: u64,
+}
+
+impl AttachmentKey {
+    pub(crate) fn to_wire(&self, attachment: &Attachment) -> TaskAttachment {
+        TaskAttachment {
+            attachment_type: self.kind.clone(),
+            name: self.name.clone(),
+            timeline_id: self.timeline,
+            record_id: self.record,
+            created_on: Some(attachment.created_on.into()),
+        }
+    }
+}
+
+impl Plan {
+    pub(crate) fn job(&self, job: JobId) -> Result<Job> {
+        self.jobs.get(&job).copied().ok_or(Error::PlanJobNotFound { plan: self.id, job })
+    }
+
+    pub(crate) fn timeline(&self, id: TimelineId) -> Result<&TimelineData> {
+        self.timelines.get(&id).ok_or(Error::TimelineNotFound(id))
+    }
+
+    pub(crate) fn timeline_mut(&mut self, id: TimelineId) -> Result<&mut TimelineData> {
+        self.timelines.get_mut(&id).ok_or(Error::TimelineNotFound(id))
+    }
+
+    /// Output variables of a job's steps: those on records below the job's, as `step.variable`.
+    fn outputs(&self, job: JobId) -> BTreeMap<String, VariableValue> {
+        let timeline = self.jobs.get(&job).and_then(|job| self.timelines.get(&job.timeline));
+        let records = timeline.into_iter().flat_map(TimelineData::records);
+        let mut outputs = BTreeMap::new();
+        for record in records.filter(|record| record.parent_id == Some(job.into())) {
+            let step = record.ref_name.as_deref().unwrap_or_default();
+            for (name, value) in &record.variables {
+                outputs.insert(format!("{step}.{name}"), value.clone());
+            }
+        }
+        outputs
+    }
+}
+
+/// The plans by id.
+#[derive(Debug, Default)]
+pub(crate) struct Plans {
+    plans: HashMap<PlanId, Plan>,
+    /// Plans that are done, the oldest first.
+    done: VecDeque<PlanId>,
+    /// Bytes on disk of all plans.
+    bytes: u64,
+    /// Folders of forgotten plans, to be deleted by who does I/O.
+    garbage: Vec<PathBuf>,
+    refused_completions: u64,
+}
+
+impl Plans {
+    pub(crate) fn get(&self, id: PlanId) -> Result<&Plan> {
+        self.plans.get(&id).ok_or(Error::PlanNotFound(id))
+    }
+
+    pub(crate) fn get_mut(&mut self, id: PlanId) -> Result<&mut Plan> {
+        self.plans.get_mut(&id).ok_or(Error::PlanNotFound(id))
+    }
+
+    /// Notes a result that came after the first.
+    pub(crate) fn count_refused_completion(&mut self, plan: PlanId, job: JobId) {
+        self.refused_completions += 1;
+        if let Some(job) = self.plans.get_mut(&plan).and_then(|plan| plan.jobs.get_mut(&job)) {
+            job.refused_completions += 1;
+        }
+    }
+
+    /// How many results were refused, in all plans.
+    pub(crate) fn refused_completions(&self) -> u64 {
+        self.refused_completions
+    }
+
+    /// How many plans there are.
+    pub(crate) fn len(&self) -> usize {
+        self.plans.len()
+    }
+
+    /// Notes a job's result; returns its outputs.
+    pub(crate) fn complete_job(
+        &mut self,
+        plan: PlanId,
+        job: JobId,
+        result: TaskResult,
+    ) -> BTreeMap<String, VariableValue> {
+        let Some(plan) = self.plans.get_mut(&plan) else { return BTreeMap::new() };
+        if let Some(job) = plan.jobs.get_mut(&job) {
+            job.result = Some(result);
+            plan.unfinished_jobs = plan.unfinished_jobs.saturating_sub(1);
+        }
+        plan.outputs(job)
+    }
+
+    /// Adds to the bytes of a plan, or refuses when `limit` would be passed.
+    pub(crate) fn reserve(&mut self, plan: PlanId, bytes: u64, limit: u64) -> Result<()> {
+        if self.bytes.saturating_add(bytes) > limit {
+            return Err(Error::LimitReached { what: "bytes of logs and attachments", limit });
+        }
+        self.get_mut(plan)?.bytes += bytes;
+        self.bytes += bytes;
+        Ok(())
+    }
+
+    /// Gives bytes back which were reserved and not used.
+    pub(crate) fn release(&mut self, plan: PlanId, bytes: u64) {
+        if let Some(plan) = self.plans.get_mut(&plan) {
+            plan.bytes = plan.bytes.saturating_sub(bytes);
+            self.bytes = self.bytes.saturating_sub(bytes);
+        }
+    }
+
+    /// Folders nobody needs any more.
+    pub(crate) fn take_garbage(&mut self) -> Vec<PathBuf> {
+        std::mem::take(&mut self.garbage)
+    }
+
+    fn remove(&mut self, id: PlanId) {
+        if let Some(plan) = self.plans.remove(&id) {
+            self.bytes = self.bytes.saturating_sub(plan.bytes);
+            self.garbage.push(plan.folder);
+        }
+    }
+}
+
+impl State {
+    /// Makes a plan with an empty main timeline.
+    pub(crate) fn create_plan(&mut self, new: NewPlan) -> Result<()> {
+        if self.plans.plans.contains_key(&new.id) {
+            return Err(Error::PlanExists(new.id));
+        }
+        let folder = self.rules.data.join(new.id.to_string());
+        let plan = Plan {
+            id: new.id,
+            project: new.project,
+            plan_type: new.plan_type,
+            timeline: new.timeline,
+            timelines: HashMap::from([(new.timeline, TimelineData::default())]),
+            logs: BTreeMap::new(),
+            attachments: BTreeMap::new(),
+            jobs: HashMap::new(),
+            unfinished_jobs: 0,
+            ends_with_jobs: new.ends_with_jobs,
+            is_done: false,
+            folder,
+            bytes: 0,
+        };
+        self.plans.plans.insert(new.id, plan);
+        Ok(())
+    }
+
+    /// The plan of an address, if project and hub are its own.
+    pub(crate) fn plan_at(&self, project: &str, hub: &str, id: PlanId) -> Result<&Plan> {
+        let plan = self.plans.get(id)?;
+        let is_home = self.projects.find(project).is_ok_and(|project| project.id == plan.project);
+        if is_home && plan.plan_type.eq_ignore_ascii_case(hub) {
+            Ok(plan)
+        } else {
+            Err(Error::PlanSecurity(id))
+        }
+    }
+
+    /// Adds a job to its plan, with its timeline and its record where they are not there yet.
+    pub(crate) fn add_job(
+        &mut self,
+        plan_id: PlanId,
+        message: &AgentJobRequestMessage,
+        request: RequestId,
+        now: Timestamp,
+    ) -> Result<()> {
+        let timeline = message.timeline.id;
+        let job = message.job_id;
+        let plan = self.plans.get_mut(plan_id)?;
+        if plan.jobs.contains_key(&job) {
+            return Err(Error::JobExists { plan: plan_id, job });
+        }
+        plan.jobs.insert(job, Job { request, timeline, result: None, refused_completions: 0 });
+        plan.unfinished_jobs += 1;
+        let records = plan.timelines.entry(timeline).or_default();
+        if records.get(job.into()).is_none() {
+            let record = TimelineRecord {
+                id: job.into(),
+                record_type: Some("Job".to_owned()),
+                name: Some(message.job_display_name.clone()),
+                ref_name: Some(message.job_name.clone()),
+                state: Some(TimelineRecordState::Pending),
+                attempt: Some(1),
+                ..TimelineRecord::default()
+            };
+            self.update_records(plan_id, timeline, vec![record], now, Default::default())?;
+        }
+        Ok(())
+    }
+
+    /// The plan is done: it is kept for a while, then forgotten with its files.
+    pub(crate) fn finish_plan(&mut self, id: PlanId) {
+        let Ok(plan) = self.plans.get_mut(id) else { return };
+        if std::mem::replace(&mut plan.is_done, true) {
+            return;
+        }
+        self.plans.done.push_back(id);
+        while self.plans.done.len() > self.rules.limits.finished_plans {
+            if let Some(oldest) = self.plans.done.pop_front() {
+                self.remove_plan(oldest);
+            }
+        }
+    }
+
+    /// Forgets a plan and its files.
+    pub(crate) fn remove_plan(&mut self, id: PlanId) {
+        self.plans.done.retain(|done| *done != id);
+        self.plans.remove(id);
+        self.tokens.end_plan(id);
+        self.deadlines.earlier().notify_one();
+    }
+
+    pub(crate) fn retire_plan_if_done(&mut self, id: PlanId) {
+        if self.plans.get(id).is_ok_and(|plan| plan.ends_with_jobs && plan.unfinished_jobs == 0) {
+            self.finish_plan(id);
+        }
+    }
+}

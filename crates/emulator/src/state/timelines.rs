@@ -1,0 +1,240 @@
+//! Timelines and their records. Merging follows `JobServerQueue.cs` (`MergeTimelineRecords`): members that are given
+//! replace, a list of issues replaces when it is not empty, variables are added or replaced one by one.
+
+use std::collections::HashMap;
+
+use dayfly_protocol::timeline::{Issue, IssueType, Timeline, TimelineRecord};
+use dayfly_protocol::{DateTime, JobId, PlanId, RecordId, TimelineId};
+use jiff::Timestamp;
+
+use super::{Error, Result, State};
+use crate::events::{Event, Place};
+
+/// At most so many errors, and so many warnings, are kept on a record; their numbers go on.
+const ISSUES_PER_TYPE_MAX: usize = 10;
+
+/// The records of a timeline.
+#[derive(Debug, Default)]
+pub(crate) struct TimelineData {
+    records: HashMap<RecordId, TimelineRecord>,
+    /// In the order in which they came.
+    order: Vec<RecordId>,
+    change_id: i32,
+}
+
+impl TimelineData {
+    pub(crate) fn get(&self, id: RecordId) -> Option<&TimelineRecord> {
+        self.records.get(&id)
+    }
+
+    /// The records in the order in which they came.
+    pub(crate) fn records(&self) -> impl Iterator<Item = &TimelineRecord> {
+        self.order.iter().filter_map(|id| self.records.get(id))
+    }
+
+    /// The timeline as the wire shows it, with the records changed after `since`, if they are wanted.
+    pub(crate) fn to_wire(&self, id: TimelineId, since: Option<i32>) -> Timeline {
+        let records = match since {
+            Some(since) => {
+                let is_newer = |record: &&TimelineRecord| record.change_id.unwrap_or_default() > since;
+                self.records().filter(is_newer).cloned().collect()
+            }
+            None => Vec::new(),
+        };
+        Timeline { id, change_id: self.change_id, records }
+    }
+
+    fn merge(&mut self, change: TimelineRecord, limit: usize, now: Timestamp) -> Result<TimelineRecord> {
+        let id = change.id;
+        if !self.records.contains_key(&id) {
+            if self.records.len() >= limit {
+                return Err(Error::LimitReached { what: "records in this timeline", limit: limit as u64 });
+            }
+            self.order.push(id);
+        }
+        let record =
+            self.records.entry(id).or_insert_with(|| TimelineRecord { id, ..TimelineRecord::default() });
+        merge_record(record, change);
+        record.change_id = Some(self.change_id);
+        record.last_modified = Some(DateTime(now));
+        Ok(record.clone())
+    }
+}
+
+/// Takes over what `change` says.
+fn merge_record(record: &mut TimelineRecord, change: TimelineRecord) {
+    macro_rules! take {
+        ($($member:ident),+) => { $(if change.$member.is_some() { record.$member = change.$member; })+ };
+    }
+    take!(
+        parent_id,
+        record_type,
+        name,
+        ref_name,
+        identifier,
+        start_time,
+        finish_time,
+        current_operation,
+        percent_complete,
+        state,
+        result,
+        result_code,
+        worker_name,
+        order,
+        log,
+        details,
+        error_count,
+        warning_count,
+        attempt,
+        task
+    );
+    if !change.issues.is_empty() {
+        record.issues = Vec::new();
+        for issue in change.issues {
+            push_issue(&mut record.issues, issue);
+        }
+    }
+    record.variables.extend(change.variables);
+}
+
+/// Adds an issue where there is room for one of its type.
+fn push_issue(issues: &mut Vec<Issue>, issue: Issue) {
+    let same_type = issues.iter().filter(|other| other.issue_type == issue.issue_type).count();
+    if same_type < ISSUES_PER_TYPE_MAX {
+        issues.push(issue);
+    }
+}
+
+impl State {
+    /// Adds a timeline for details of a record.
+    pub(crate) fn create_timeline(&mut self, plan: PlanId, id: TimelineId) -> Result<Timeline> {
+        let limit = self.rules.limits.records_per_timeline;
+        let timelines = &mut self.plans.get_mut(plan)?.timelines;
+        if timelines.contains_key(&id) {
+            return Err(Error::TimelineExists(id));
+        }
+        if timelines.len() >= limit {
+            return Err(Error::LimitReached { what: "timelines in this plan", limit: limit as u64 });
+        }
+        Ok(timelines.entry(id).or_default().to_wire(id, None))
+    }
+
+    /// Merges records into a timeline; returns them as they are now, and tells the subscribers.
+    pub(crate) fn update_records(
+        &mut self,
+        plan: PlanId,
+        timeline: TimelineId,
+        changes: Vec<TimelineRecord>,
+        now: Timestamp,
+        place: Place,
+    ) -> Result<Vec<TimelineRecord>> {
+        let limit = self.rules.limits.records_per_timeline;
+        let data = self.plans.get_mut(plan)?.timeline_mut(timeline)?;
+        data.change_id += 1;
+        let merged =
+            changes.into_iter().map(|change| data.merge(change, limit, now)).collect::<Result<Vec<_>>>()?;
+        let records = merged.clone().into();
+        self.hub.send(Event::RecordsChanged { plan, timeline, records }, place);
+        Ok(merged)
+    }
+
+    /// The record of a job.
+    pub(crate) fn job_record(&self, plan: PlanId, job: JobId) -> Result<Option<&TimelineRecord>> {
+        let plan = self.plans.get(plan)?;
+        Ok(plan.timeline(plan.job(job)?.timeline)?.get(job.into()))
+    }
+
+    /// Merges records into the timeline of a job.
+    pub(crate) fn update_job_timeline(
+        &mut self,
+        plan: PlanId,
+        job: JobId,
+        changes: Vec<TimelineRecord>,
+        now: Timestamp,
+    ) -> Result<()> {
+        let timeline = self.plans.get(plan)?.job(job)?.timeline;
+        self.update_records(plan, timeline, changes, now, Place::default())?;
+        Ok(())
+    }
+
+    /// Adds an issue to the record of a job, and counts it.
+    pub(crate) fn add_record_issue(
+        &mut self,
+        plan: PlanId,
+        job: JobId,
+        issue: Issue,
+        now: Timestamp,
+    ) -> Result<()> {
+        let record = self.job_record(plan, job)?.ok_or(Error::RecordNotFound(job.into()))?;
+        let mut change =
+            TimelineRecord { id: job.into(), issues: record.issues.clone(), ..TimelineRecord::default() };
+        match issue.issue_type {
+            IssueType::Error => change.error_count = Some(record.error_count.unwrap_or_default() + 1),
+            IssueType::Warning => change.warning_count = Some(record.warning_count.unwrap_or_default() + 1),
+        }
+        push_issue(&mut change.issues, issue);
+        self.update_job_timeline(plan, job, vec![change], now)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use dayfly_protocol::TaskResult;
+    use dayfly_protocol::timeline::{TimelineRecordState, VariableValue};
+    use uuid::Uuid;
+
+    use super::*;
+
+    fn error(message: &str) -> Issue {
+        Issue {
+            issue_type: IssueType::Error,
+            category: None,
+            message: message.to_owned(),
+            data: Default::default(),
+        }
+    }
+
+    #[test]
+    fn changes_merge_member_by_member() {
+        let id = RecordId(Uuid::new_v4());
+        let mut data = TimelineData::default();
+        let now = Timestamp::UNIX_EPOCH;
+        let first = TimelineRecord {
+            id,
+            name: Some("Build".to_owned()),
+            state: Some(TimelineRecordState::InProgress),
+            issues: vec![error("one"), error("two")],
+            variables: [("a".to_owned(), VariableValue::public("1"))].into(),
+            ..TimelineRecord::default()
+        };
+        data.merge(first, 10, now).unwrap();
+        let second = TimelineRecord {
+            id,
+            result: Some(TaskResult::Failed),
+            issues: vec![error("three")],
+            variables: [("b".to_owned(), VariableValue::secret("2"))].into(),
+            ..TimelineRecord::default()
+        };
+        let merged = data.merge(second, 10, now).unwrap();
+        assert_eq!(merged.name.as_deref(), Some("Build"));
+        assert_eq!(merged.state, Some(TimelineRecordState::InProgress));
+        assert_eq!(merged.result, Some(TaskResult::Failed));
+        assert_eq!(merged.issues, [error("three")]);
+        assert_eq!(merged.variables.len(), 2);
+        let log_only = TimelineRecord { id, ..TimelineRecord::default() };
+        assert_eq!(data.merge(log_only, 10, now).unwrap().issues.len(), 1);
+    }
+
+    #[test]
+    fn number_of_records_and_issues_is_bounded() {
+        let mut data = TimelineData::default();
+        let now = Timestamp::UNIX_EPOCH;
+        let record = |number: u128| TimelineRecord {
+            id: RecordId(Uuid::from_u128(number)),
+            issues: vec![error("x"); 20],
+            ..TimelineRecord::default()
+        };
+        assert_eq!(data.merge(record(1), 1, now).unwrap().issues.len(), ISSUES_PER_TYPE_MAX);
+        assert!(matches!(data.merge(record(2), 1, now), Err(Error::LimitReached { limit: 1, .. })));
+    }
+}

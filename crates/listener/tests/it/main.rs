@@ -1,4 +1,0 @@
-//! Tests of the listener through its public API.
-#![cfg(unix)]
-
-mod process;
