@@ -3,93 +3,28 @@
 use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
 use std::cmp::Ordering;
-use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 
 use crate::ast::{Node, NodeKind, Step};
+use crate::context::Context;
 use crate::error::{Error, ErrorKind, Result};
+use crate::explain::{Explanation, Trace};
 use crate::format::{Moment, Segment};
-use crate::functions::{self, Function};
-use crate::object::Object;
+use crate::functions::{self, Function, Separators};
 use crate::scope::Scope;
-use crate::status::Status;
 use crate::value::{Kind, NoCast, Side, Value};
-use crate::{format, json, parser, text};
+use crate::{explain, format, json, parser, text};
 
 /// The most that the texts and lists made by one evaluation may take together: `format` within `format` grows without
 /// bounds otherwise. As much as the service allows for the expansion of a whole pipeline.
 pub const MAX_MEMORY_BYTES: usize = 20 * 1024 * 1024;
-
-/// What the names of a scope hold and what its functions answer.
-pub trait Context {
-    /// The value of a root name, in the scope's spelling. `None` counts as null.
-    fn root(&self, name: &str) -> Option<Value>;
-
-    /// The answer of a function of the scope, whose name comes in the scope's spelling: `None` if it is not known here, an
-    /// `Err` with a message (lower case, no values) if it refuses.
-    fn call(&self, name: &str, arguments: &[Value]) -> Option<Result<Value, String>> {
-        let _ = (name, arguments);
-        None
-    }
-}
-
-/// A [`Context`] of given values. Its only functions are the status functions, once a status is given.
-#[derive(Debug, Clone, Default)]
-pub struct Values {
-    roots: Object,
-    status: Option<Status>,
-}
-
-impl Values {
-    /// No values.
-    pub fn new() -> Values {
-        Values::default()
-    }
-
-    /// The same values and one more.
-    #[must_use]
-    pub fn with(mut self, name: &str, value: Value) -> Values {
-        self.roots.insert(name, value);
-        self
-    }
-
-    /// The same values, with the status functions of a step in a job that stands so.
-    #[must_use]
-    pub fn with_status(mut self, status: Status) -> Values {
-        self.status = Some(status);
-        self
-    }
-}
-
-impl Context for Values {
-    fn root(&self, name: &str) -> Option<Value> {
-        self.roots.get(name).cloned()
-    }
-
-    fn call(&self, name: &str, arguments: &[Value]) -> Option<Result<Value, String>> {
-        let answer = self.status?.answer(name)?;
-        if !arguments.is_empty() {
-            return Some(Err(format!("`{name}` takes no arguments here")));
-        }
-        Some(Ok(Value::Boolean(answer)))
-    }
-}
 
 /// A parsed expression.
 #[derive(Debug, Clone)]
 pub struct Expression {
     text: Arc<str>,
     root: Node,
-}
-
-/// The result of [`Expression::explain`].
-#[derive(Debug, Clone, PartialEq)]
-pub struct Explanation {
-    /// The value.
-    pub value: Value,
-    /// The expression with what was read or answered in place of its names and calls; what was skipped stays as written.
-    pub expanded: String,
 }
 
 impl Expression {
@@ -128,16 +63,11 @@ impl Expression {
     /// # Errors
     /// As [`evaluate`](Expression::evaluate).
     pub fn explain(&self, context: &dyn Context) -> Result<Explanation> {
-        let trace = RefCell::new(HashMap::new());
+        let trace = RefCell::new(Trace::new());
         let value = Evaluator::new(&self.text, context, Some(&trace)).node(&self.root)?;
-        let mut expanded = String::new();
-        expand(&self.root, &trace.into_inner(), &mut expanded);
-        Ok(Explanation { value, expanded })
+        Ok(Explanation { value, expanded: explain::expanded(&self.root, &trace.into_inner()) })
     }
 }
-
-/// What each node evaluated to, by its place in the text, which is its own.
-type Trace = HashMap<Range<usize>, Value>;
 
 struct Evaluator<'a> {
     text: &'a str,
@@ -326,11 +256,12 @@ impl<'a> Evaluator<'a> {
     }
 
     fn split(&self, arguments: &[Node], span: &Range<usize>) -> Result<Value> {
-        let (text, separators) = (self.text_of(&arguments[0])?, self.text_of(&arguments[1])?);
-        let pieces = text.chars().filter(|c| separators.contains(*c)).count() + 1;
+        let text = self.text_of(&arguments[0])?;
+        let separators = Separators::new(&self.text_of(&arguments[1])?);
         // Each piece costs its value and its own allocation beside its text.
-        self.charge(text.len().saturating_add(pieces.saturating_mul(2 * size_of::<Value>())), span)?;
-        Ok(Value::from(functions::split(&text, &separators)))
+        let pieces = separators.count(&text).saturating_mul(2 * size_of::<Value>());
+        self.charge(text.len().saturating_add(pieces), span)?;
+        Ok(Value::from(separators.split(&text)))
     }
 
     fn substring(&self, arguments: &[Node], span: &Range<usize>) -> Result<Value> {
@@ -491,53 +422,5 @@ impl std::ops::Deref for OwnedText {
 impl AsRef<str> for OwnedText {
     fn as_ref(&self) -> &str {
         self
-    }
-}
-
-/// Writes the node as Microsoft's trace shows it (`ConvertToRealizedExpression`).
-fn expand(node: &Node, trace: &Trace, out: &mut String) {
-    let result = trace.get(&node.span);
-    let (name, arguments) = match &node.kind {
-        NodeKind::Literal(value) => return out.push_str(&value.to_string()),
-        NodeKind::Root(name) => match result {
-            Some(value) => return out.push_str(&value.to_string()),
-            None => return out.push_str(name),
-        },
-        NodeKind::Access { base, steps } => match result {
-            Some(value) => return out.push_str(&value.to_string()),
-            None => return expand_access(base, steps, trace, out),
-        },
-        NodeKind::Call { function, arguments } => {
-            if let Some(value) = result.filter(|_| function.traced_as_result()) {
-                return out.push_str(&value.to_string());
-            }
-            (function.name(), arguments)
-        }
-        NodeKind::HostCall { name, arguments } => {
-            if let Some(value) = result {
-                return out.push_str(&value.to_string());
-            }
-            (name.as_ref(), arguments)
-        }
-    };
-    out.push_str(name);
-    out.push('(');
-    for (position, argument) in arguments.iter().enumerate() {
-        out.push_str(if position > 0 { ", " } else { "" });
-        expand(argument, trace, out);
-    }
-    out.push(')');
-}
-
-fn expand_access(base: &Node, steps: &[Step], trace: &Trace, out: &mut String) {
-    expand(base, trace, out);
-    for step in steps {
-        out.push('[');
-        match step {
-            Step::Property(name) => out.push_str(&Value::String(Arc::clone(name)).to_string()),
-            Step::Index(index) => expand(index, trace, out),
-            Step::Wildcard => out.push('*'),
-        }
-        out.push(']');
     }
 }

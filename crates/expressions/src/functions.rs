@@ -111,9 +111,30 @@ impl Function {
     }
 }
 
-/// The pieces of a text between separators, where each character of `separators` separates. Without any, one piece.
-pub(crate) fn split(text: &str, separators: &str) -> Vec<Value> {
-    text.split(|c| separators.contains(c)).map(Value::from).collect()
+/// The characters at which `split` cuts: each one of its second argument. Sorted, since a variable may hold megabytes of them.
+pub(crate) struct Separators(Vec<char>);
+
+impl Separators {
+    pub(crate) fn new(text: &str) -> Separators {
+        let mut separators: Vec<char> = text.chars().collect();
+        separators.sort_unstable();
+        separators.dedup();
+        Separators(separators)
+    }
+
+    fn has(&self, c: char) -> bool {
+        self.0.binary_search(&c).is_ok()
+    }
+
+    /// The number of pieces.
+    pub(crate) fn count(&self, text: &str) -> usize {
+        text.chars().filter(|c| self.has(*c)).count() + 1
+    }
+
+    /// The pieces. Without separators, one piece.
+    pub(crate) fn split(&self, text: &str) -> Vec<Value> {
+        text.split(|c| self.has(c)).map(Value::from).collect()
+    }
 }
 
 /// `length` UTF-16 units from `start`, or none if they are not all there. Half of a surrogate pair becomes U+FFFD.

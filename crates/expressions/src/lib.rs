@@ -20,8 +20,10 @@
 //! ```
 
 mod ast;
+mod context;
 mod error;
 mod eval;
+mod explain;
 mod format;
 mod functions;
 mod json;
@@ -36,8 +38,10 @@ mod text;
 mod value;
 mod version;
 
+pub use context::{Context, Values};
 pub use error::{Error, ErrorKind, Result};
-pub use eval::{Context, Explanation, Expression, MAX_MEMORY_BYTES, Values};
+pub use eval::{Expression, MAX_MEMORY_BYTES};
+pub use explain::Explanation;
 pub use number::{InvalidNumber, Number};
 pub use object::Object;
 pub use parser::{MAX_DEPTH, MAX_LENGTH};

@@ -1,6 +1,6 @@
 //! Values: each row is an expression and its result, `Kind text` for scalars and JSON for the rest.
 
-use dayfly_expressions::{ErrorKind, Expression, Scope, Status, Value, Values};
+use dayfly_expressions::{ErrorKind, Expression, Object, Scope, Status, Value, Values};
 
 use crate::{World, evaluate, scope};
 
@@ -427,6 +427,14 @@ fn explained_conditions_show_what_was_read() {
         assert_eq!(explanation.expanded, expected, "{text}");
         assert_eq!(Ok(explanation.value), evaluate(text), "{text}");
     }
+}
+
+#[test]
+fn long_text_is_not_cut_but_counted_in_explanations() {
+    let context =
+        Values::new().with("variables", Object::from_iter([("a", Value::from("ü".repeat(5000)))]).into());
+    let expression = Expression::parse("eq(variables.a, 'x')", &Scope::runtime()).unwrap();
+    assert_eq!(expression.explain(&context).unwrap().expanded, "eq(String of 5000 characters, 'x')");
 }
 
 #[test]
