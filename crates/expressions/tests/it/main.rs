@@ -2,6 +2,7 @@
 
 mod errors;
 mod evaluate;
+mod page;
 mod properties;
 
 use dayfly_expressions::{Context, Error, Expression, Scope, Value, Version};
