@@ -45,6 +45,8 @@ pub(crate) enum LogFormat {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    /// Run as an agent of a pool: wait for jobs and run them here
+    Agent(commands::agent::AgentArgs),
     /// Evaluate an expression of a pipeline
     Eval(commands::eval::EvalArgs),
     /// Print a completion script for a shell

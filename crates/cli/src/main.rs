@@ -29,6 +29,7 @@ fn main() -> ExitCode {
 
 fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
     match command {
+        Command::Agent(args) => commands::agent::run(&args),
         Command::Eval(args) => commands::eval::run(&args),
         Command::Completions(args) => commands::completions::run(&args),
     }

@@ -78,20 +78,22 @@ impl Connection {
         self.identity.throttle.subscribe()
     }
 
-    pub(crate) async fn send(&self, request: &Request) -> Result<Answer> {
+    async fn send<T>(&self, request: &Request, read: impl Fn(&Answer) -> Result<T>) -> Result<T> {
         let Identity { login, throttle } = &*self.identity;
-        self.transport.send(login, throttle, request, self.deadline).await
+        self.transport.send(login, throttle, request, self.deadline, read).await
     }
 
     /// Sends and decodes; an empty answer is an error.
     pub(crate) async fn call<T: DeserializeOwned>(&self, request: Request) -> Result<T> {
-        let answer = self.send(&request).await?;
-        answer.decode(&request.call)?.ok_or(Error::Empty { call: request.call })
+        let read = |answer: &Answer| {
+            answer.decode(&request.call)?.ok_or_else(|| Error::Empty { call: request.call.clone() })
+        };
+        self.send(&request, read).await
     }
 
     /// Sends; what the answer says is of no interest.
     pub(crate) async fn call_without_answer(&self, request: Request) -> Result<()> {
-        self.send(&request).await.map(drop)
+        self.send(&request, |_| Ok(())).await
     }
 
     /// A long poll; `None` when there was nothing.

@@ -284,7 +284,7 @@ impl Error {
     }
 
     /// Whether the service surely did nothing of what was asked.
-    pub(crate) fn left_untouched(&self) -> bool {
+    pub fn left_untouched(&self) -> bool {
         match self {
             Error::Connection { sent, .. } => !sent,
             Error::Service { answer, .. } => {

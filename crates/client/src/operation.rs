@@ -40,6 +40,7 @@ pub enum Operation {
     CreateTimeline,
     UpdateRecords,
     CreateLog,
+    ListLogs,
     AppendLog,
     PostLines,
     Attach,
@@ -79,6 +80,7 @@ impl Operation {
             Operation::CreateTimeline => "create_timeline",
             Operation::UpdateRecords => "update_records",
             Operation::CreateLog => "create_log",
+            Operation::ListLogs => "list_logs",
             Operation::AppendLog => "append_log",
             Operation::PostLines => "post_lines",
             Operation::Attach => "attach",
@@ -118,6 +120,7 @@ impl Operation {
             Operation::CreateTimeline => "create the timeline",
             Operation::UpdateRecords => "update records of the timeline",
             Operation::CreateLog => "create a log",
+            Operation::ListLogs => "list the logs",
             Operation::AppendLog => "append to the log",
             Operation::PostLines => "post console lines",
             Operation::Attach => "attach a file",
@@ -145,6 +148,7 @@ impl Operation {
             | Operation::GetAgent
             | Operation::GetJobRequest
             | Operation::GetTimeline
+            | Operation::ListLogs
             | Operation::DownloadTask
             | Operation::ListItems
             | Operation::DownloadItem
@@ -163,8 +167,10 @@ impl Operation {
             Operation::DeleteAgent | Operation::DeleteMessage => Repeat::Always,
             // The result of a job must arrive. The service takes a second report of the same result, or says that the plan or the request has ended.
             Operation::PostEvent | Operation::FinishJobRequest => Repeat::Always,
-            // A second empty log is never seen. A page or a line that is shown twice is better than one that is lost.
-            Operation::CreateLog | Operation::AppendLog | Operation::PostLines => Repeat::Always,
+            // A second empty log is never seen, and a line that comes twice is known by its number.
+            Operation::CreateLog | Operation::PostLines => Repeat::Always,
+            // The caller looks at the log's line count before it appends again.
+            Operation::AppendLog => Repeat::IfUntouched,
             // An agent that was created by a lost answer blocks its name, so the caller must look first.
             Operation::CreateAgent => Repeat::IfUntouched,
             // The listener's loops: their pauses depend on what else they know (attempts so far, `lockedUntil`, shutdown).

@@ -118,14 +118,16 @@ impl Transport {
         polls.place(|| client(&self.settings, &tls))
     }
 
-    /// Sends a request and takes the answer whole, repeating it as its operation allows until the deadline.
-    pub(crate) async fn send(
+    /// Sends a request and reads the answer, repeating it as its operation allows until the deadline; also when the answer cannot be read because it
+    /// was cut short.
+    pub(crate) async fn send<T>(
         &self,
         login: &Login,
         throttle: &Throttle,
         request: &Request,
         within: Duration,
-    ) -> Result<Answer> {
+        read: impl Fn(&Answer) -> Result<T>,
+    ) -> Result<T> {
         let operation = request.call.operation;
         let started = Instant::now();
         let deadline = started + within;
@@ -133,8 +135,9 @@ impl Transport {
             let mut attempt = 0;
             loop {
                 attempt += 1;
-                let error = match self.attempt(login, throttle, request, deadline).await {
-                    Ok(answer) => return Ok(answer),
+                let answer = self.attempt(login, throttle, request, deadline).await;
+                let error = match answer.and_then(|answer| read(&answer)) {
+                    Ok(content) => return Ok(content),
                     Err(error) => error,
                 };
                 let Some(pause) = retry::pause(&self.settings.retry, operation, attempt, &error) else {

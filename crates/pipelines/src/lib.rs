@@ -1,1 +1,100 @@
-//! azure-pipelines.yml to plan to job messages; no network.
+//! `azure-pipelines.yml` to a [`Plan`], the plan to a run's [`Orchestration`], and its jobs to job messages.
+//!
+//! Pure: no files, no network, no clock. The flow of a file is
+//!
+//! 1. `yaml`: text to a tree of nodes with their places,
+//! 2. `template`: `${{ }}` and its directives are expanded,
+//! 3. `schema`: the tree is read into the typed [`plan::Plan`] and checked.
+//!
+//! Whatever is wrong is collected in [`Diagnostics`] with its place in the file, all at once.
+
+mod diagnostics;
+mod expression;
+pub mod identifiers;
+pub mod message;
+pub mod orchestration;
+pub mod plan;
+pub mod run_number;
+mod schema;
+pub mod tasks;
+mod template;
+mod values;
+mod variable_set;
+mod yaml;
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use dayfly_expressions::{Object, Value};
+
+pub use diagnostics::{Diagnostics, Location, Report, Severity, Style};
+pub use message::{RunContext, message};
+pub use orchestration::{Action, JobInstance, Orchestration, RunInputs};
+pub use plan::Plan;
+pub use tasks::{BuiltinTasks, TaskCatalog};
+
+use diagnostics::{Collector, SourceId};
+
+/// A file's text with the name that messages give it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Source {
+    /// Such as `azure-pipelines.yml`.
+    pub name: String,
+    /// The whole text.
+    pub text: String,
+}
+
+/// What a pipeline is compiled with, besides its text.
+#[derive(Clone)]
+pub struct Inputs {
+    /// Arguments for the file's parameters. Text stands for values of every type: lists and mappings as YAML.
+    pub parameters: BTreeMap<String, serde_json::Value>,
+    /// Variables given for this run. Template expressions see them; those written in the file win. Not for secrets.
+    pub variables: BTreeMap<String, String>,
+    /// Predefined variables known before the run starts (`Build.SourceBranch`, `Build.Reason`, ...).
+    pub system: BTreeMap<String, String>,
+    /// Which tasks exist.
+    pub tasks: Arc<dyn TaskCatalog + Send + Sync>,
+}
+
+impl Default for Inputs {
+    fn default() -> Self {
+        Self {
+            parameters: BTreeMap::new(),
+            variables: BTreeMap::new(),
+            system: BTreeMap::new(),
+            tasks: Arc::new(BuiltinTasks),
+        }
+    }
+}
+
+/// A compiled pipeline.
+#[derive(Debug, Clone)]
+pub struct Compiled {
+    /// What will be done.
+    pub plan: Plan,
+    /// What is likely not meant as it is written.
+    pub warnings: Diagnostics,
+}
+
+/// Compiles a pipeline file.
+///
+/// # Errors
+/// All mistakes that were found, with warnings among them.
+pub fn compile(source: &Source, inputs: &Inputs) -> Result<Compiled, Diagnostics> {
+    let mut collector = Collector::new(source.clone());
+    // Some editors begin files with a byte order mark, which YAML allows; the parser knows it.
+    let Some(root) = yaml::parse(SourceId::ROOT, &source.text, &mut collector) else {
+        return Err(collector.finish());
+    };
+    let mut reader = schema::Reader::new(&mut collector, inputs.tasks.as_ref());
+    let bound = schema::parameters::bind(&root, &inputs.parameters, &mut reader);
+    let given = inputs.system.iter().chain(&inputs.variables);
+    let variables =
+        Object::from_iter(given.map(|(name, value)| (name.as_str(), Value::from(value.as_str()))));
+    let expanded = template::expand(&root, bound.values, variables, reader.collector);
+    let plan = schema::pipeline(&expanded, bound.parameters, &mut reader);
+    if collector.errors() > 0 {
+        return Err(collector.finish());
+    }
+    Ok(Compiled { plan, warnings: collector.finish() })
+}

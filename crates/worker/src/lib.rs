@@ -3,3 +3,4 @@
 pub mod mask;
 pub mod platform;
 pub mod process;
+pub mod report;

@@ -1,4 +1,5 @@
 //! One file per command.
 
+pub(crate) mod agent;
 pub(crate) mod completions;
 pub(crate) mod eval;

@@ -125,6 +125,13 @@ impl JobPlan {
         self.connection.call(request).await
     }
 
+    /// All logs of the plan, with their line counts.
+    pub async fn logs(&self) -> Result<Vec<TaskLog>> {
+        let request = self.request(Operation::ListLogs, String::new(), Method::GET, segments!["logs"]);
+        let logs: ListOf<TaskLog> = self.connection.call(request).await?;
+        Ok(logs.value)
+    }
+
     /// Appends to a log: whole lines in UTF-8.
     pub async fn append_log(&self, log: LogId, content: Bytes) -> Result<TaskLog> {
         let path = segments!["logs", log.to_string()];

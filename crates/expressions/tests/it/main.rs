@@ -1,5 +1,7 @@
 //! The language through its public face: expression in, value or error out.
 
+#[path = "../../../../fuzz/checks/expressions.rs"]
+mod checks;
 mod errors;
 mod evaluate;
 mod page;

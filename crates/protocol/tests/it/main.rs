@@ -1,7 +1,10 @@
-//! The cryptography against an independent implementation: OpenSSL's command line, which must be installed.
+//! The cryptography against an independent implementation: OpenSSL's command line, which must be installed; and decoding of anything.
 
 mod agent_files;
 mod assertions;
+#[path = "../../../../fuzz/checks/protocol.rs"]
+mod checks;
+mod decoding;
 mod keys;
 mod openssl;
 mod sessions;

@@ -1,0 +1,388 @@
+//! `dayfly agent`: an agent for a VM, a container or a plain Deployment. It listens for itself and runs each job in a worker process.
+
+mod settings;
+
+use std::{
+    collections::BTreeMap,
+    ffi::OsString,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::Arc,
+};
+
+use anyhow::Context as _;
+use clap::Args;
+use dayfly_client::{AgentCredential, Connection, Credential, HttpSettings};
+use dayfly_listener::{
+    AgentEnd, AgentSet, Agents, CONNECTING_AGENTS, Config, Description, Event, ExistingAgent, Machine,
+    NextEvent, OnExisting, ProcessExecutor, Stopper, Summary, Timings, scan_capabilities,
+};
+use dayfly_protocol::{
+    agent_files::{self, AgentCredentials, AgentSettings},
+    channel::WorkerSettings,
+};
+use secrecy::{ExposeSecret as _, SecretString};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use url::Url;
+
+use self::settings::{Identity, Settings, Surroundings, TOKEN_VARIABLES};
+use crate::output;
+
+/// The version of the official agent that we pass for: jobs may demand a minimum. Set by `DAYFLY_AGENT_VERSION` if need be.
+const AGENT_VERSION: &str = "4.264.0";
+
+/// The longest of an agent's three files that is read, in bytes.
+const LONGEST_AGENT_FILE: u64 = 1024 * 1024;
+
+/// Arguments of `dayfly agent`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Exit codes: 0 the agent ended as it should (stopped, --once done whatever the job's result, login revoked); \
+1 it could not run or not go on; 2 bad usage.\n\
+A first SIGINT or SIGTERM cancels the running job properly and ends the agent, a second one kills the job."
+)]
+pub(crate) struct AgentArgs {
+    /// Address of the organization or collection [variables: AZ_URL, AZP_URL]
+    #[arg(long, value_name = "URL")]
+    url: Option<String>,
+    /// File with the token (scope: agent pools, read and manage); it may also come by AZ_PAT or AZP_TOKEN [variable:
+    /// AZP_TOKEN_FILE]
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+    /// Refused: a command line is no place for a secret
+    #[arg(long, hide = true)]
+    token: Option<String>,
+    /// Agent pool [variables: AZ_AGENT_POOL, AZP_POOL] [default: Default]
+    #[arg(long, value_name = "NAME")]
+    pool: Option<String>,
+    /// Name of the agent [variables: AZ_AGENT_NAME, AZP_AGENT_NAME] [default: the host's name]
+    #[arg(long, value_name = "NAME")]
+    name: Option<String>,
+    /// Folder of jobs [variable: AZP_WORK] [default: _work]
+    #[arg(long, value_name = "FOLDER")]
+    work: Option<PathBuf>,
+    /// Run as an agent that was registered before: the folder with its .agent, .credentials and .credentials_rsaparams
+    #[arg(long, value_name = "FOLDER", conflicts_with_all = ["url", "token_file", "pool", "name", "replace", "keep"])]
+    agent_dir: Option<PathBuf>,
+    /// End after one job
+    #[arg(long)]
+    once: bool,
+    /// Take over an agent of the same name even while it is online; one that is offline is taken over anyway
+    #[arg(long)]
+    replace: bool,
+    /// Leave the agent in its pool at the end
+    #[arg(long)]
+    keep: bool,
+    /// A capability to add, NAME=VALUE; may be given several times
+    #[arg(long, value_name = "NAME=VALUE")]
+    capability: Vec<String>,
+    /// File with more certificate authorities (PEM); may be given several times
+    #[arg(long, value_name = "FILE")]
+    ca_file: Vec<PathBuf>,
+    /// How long a job may take to end once the agent is told to stop, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    stop_within: u64,
+    /// Upon a first signal let the running job finish instead of cancelling it
+    #[arg(long)]
+    finish_on_signal: bool,
+    /// Run as root [variable: AGENT_ALLOW_RUNASROOT]
+    #[arg(long)]
+    allow_root: bool,
+}
+
+/// Runs the agent to its end.
+pub(crate) fn run(args: &AgentArgs) -> anyhow::Result<ExitCode> {
+    // Steps run as the same user, and could otherwise read the token from /proc/<us>/environ.
+    protect_environment();
+    let environment: BTreeMap<String, String> = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect();
+    let folder = std::env::current_dir().context("the current folder cannot be found")?;
+    let host_name = nix::sys::utsname::uname()
+        .map(|name| name.nodename().to_string_lossy().into_owned())
+        .unwrap_or_default();
+    let surroundings = Surroundings {
+        environment: &environment,
+        folder: &folder,
+        host_name: &host_name,
+        is_root: nix::unistd::geteuid().is_root(),
+    };
+    let settings = match Settings::resolve(args, surroundings) {
+        Ok(settings) => settings,
+        Err(mistake) => return Ok(output::usage_error(&mistake.to_string())),
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("the runtime could not be started")?;
+    runtime.block_on(listen(settings, &environment, &host_name))
+}
+
+/// Linux: nobody but root may look into this process. It is a matter of defence in depth, so that failing is no error.
+fn protect_environment() {
+    #[cfg(target_os = "linux")]
+    if let Err(error) = nix::sys::prctl::set_dumpable(false) {
+        tracing::warn!(%error, "the process could not be protected from being looked into");
+    }
+}
+
+async fn listen(
+    settings: Settings,
+    environment: &BTreeMap<String, String>,
+    host_name: &str,
+) -> anyhow::Result<ExitCode> {
+    let mut signals = Signals::new()?;
+    let prepared = prepare(&settings)?;
+    std::fs::create_dir_all(&prepared.work).with_context(|| {
+        format!("the work folder {} could not be made; give another one with --work", prepared.work.display())
+    })?;
+    let description = description(&settings, &prepared, environment, host_name);
+    let worker = WorkerSettings {
+        work_directory: prepared.work.clone(),
+        home_directory: prepared.home.clone(),
+        ca_files: settings.ca_files.clone(),
+        hidden_environment: TOKEN_VARIABLES.map(str::to_owned).to_vec(),
+        ..WorkerSettings::default()
+    };
+    let config = Config {
+        server_url: prepared.url,
+        agents: prepared.agents,
+        description,
+        worker,
+        once: settings.once,
+        timings: Timings::default(),
+        connecting: CONNECTING_AGENTS,
+    };
+    let program = std::env::current_exe().context("the program's own file cannot be found")?;
+    let executor =
+        ProcessExecutor::new(program, vec!["worker".into()], worker_environment(prepared.token.as_ref()));
+    let set = tokio::select! {
+        set = AgentSet::start(config, Arc::new(executor)) => set.context("the agent could not be started")?,
+        () = signals.next() => return Ok(ExitCode::SUCCESS),
+    };
+    let mut events = set.events();
+    let stopper = set.stopper();
+    let mut ending = std::pin::pin!(set.wait());
+    let mut signals_seen = 0;
+    let summary = loop {
+        tokio::select! {
+            biased;
+            event = events.next() => show(event)?,
+            () = signals.next() => {
+                signals_seen += 1;
+                stop(&stopper, &settings, signals_seen);
+            }
+            summary = &mut ending => break summary,
+        }
+    };
+    loop {
+        match events.next().await {
+            NextEvent::Closed => break,
+            event => show(event)?,
+        }
+    }
+    Ok(exit_code(&summary))
+}
+
+fn stop(stopper: &Stopper, settings: &Settings, signals_seen: u32) {
+    match (signals_seen, settings.finish_on_signal) {
+        (1, true) => {
+            output::note("Exiting: the running job may finish; a second signal cancels it.");
+            stopper.drain();
+        }
+        (1, false) | (2, true) => {
+            output::note("Exiting: a running job is cancelled; another signal kills it.");
+            stopper.stop(settings.stop_within);
+        }
+        _ => stopper.stop(std::time::Duration::ZERO),
+    }
+}
+
+/// SIGINT and SIGTERM.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    fn new() -> anyhow::Result<Self> {
+        let listen = |kind| signal(kind).context("signals cannot be listened to");
+        Ok(Self { interrupt: listen(SignalKind::interrupt())?, terminate: listen(SignalKind::terminate())? })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}
+
+/// What the identity comes to.
+struct Prepared {
+    url: Url,
+    agents: Agents,
+    name: String,
+    work: PathBuf,
+    home: PathBuf,
+    /// To keep it from the worker.
+    token: Option<SecretString>,
+}
+
+fn prepare(settings: &Settings) -> anyhow::Result<Prepared> {
+    let http = HttpSettings {
+        ca_files: settings.ca_files.clone(),
+        proxy: settings.proxy.clone(),
+        ..HttpSettings::default()
+    };
+    match &settings.identity {
+        Identity::New { url, token, pool, name, replace, keep } => {
+            let connection = Connection::new(url, Credential::PersonalAccessToken(token.clone()), http)?;
+            let work = settings.work.clone().unwrap_or_default();
+            Ok(Prepared {
+                url: url.clone(),
+                agents: Agents::Managed {
+                    connection,
+                    pool: pool.clone(),
+                    names: vec![Arc::from(name.as_str())],
+                    key: None,
+                    on_existing: if *replace { OnExisting::Replace } else { OnExisting::Adopt },
+                    remove_at_end: !keep,
+                },
+                name: name.clone(),
+                home: work.parent().unwrap_or(&work).to_owned(),
+                work,
+                token: Some(token.clone()),
+            })
+        }
+        Identity::Registered { folder } => prepare_registered(folder, settings, http),
+    }
+}
+
+fn prepare_registered(folder: &Path, settings: &Settings, http: HttpSettings) -> anyhow::Result<Prepared> {
+    let own = AgentSettings::parse(&read_file(folder, agent_files::AGENT_FILE)?)?;
+    let credentials = AgentCredentials::parse(&read_file(folder, agent_files::CREDENTIALS_FILE)?)?;
+    let key = agent_files::parse_agent_key(&read_file(folder, agent_files::RSA_PARAMETERS_FILE)?)?;
+    let url = own.server().context("the agent's file .agent has no address")?;
+    let credential = AgentCredential::from_files(&credentials, Arc::new(key));
+    let connection = Connection::new(&url, Credential::Agent(credential.clone()), http)?;
+    let agent = ExistingAgent { id: own.agent_id, name: Arc::from(own.agent_name.as_str()), credential };
+    Ok(Prepared {
+        url,
+        agents: Agents::Registered {
+            connection,
+            pool: own.pool_id,
+            pool_name: own.pool_name,
+            agents: vec![agent],
+        },
+        name: own.agent_name,
+        work: settings.work.clone().unwrap_or_else(|| folder.join(own.work_folder)),
+        home: folder.to_owned(),
+        token: None,
+    })
+}
+
+fn read_file(folder: &Path, name: &str) -> anyhow::Result<Vec<u8>> {
+    let file = folder.join(name);
+    let read = || -> std::io::Result<Vec<u8>> {
+        if std::fs::metadata(&file)?.len() > LONGEST_AGENT_FILE {
+            return Err(std::io::Error::new(std::io::ErrorKind::FileTooLarge, "it is too long"));
+        }
+        std::fs::read(&file)
+    };
+    read().with_context(|| {
+        format!(
+            "{} cannot be read; is {} the folder of a registered agent?",
+            file.display(),
+            folder.display()
+        )
+    })
+}
+
+fn description(
+    settings: &Settings,
+    prepared: &Prepared,
+    environment: &BTreeMap<String, String>,
+    host_name: &str,
+) -> Description {
+    let version = environment.get("DAYFLY_AGENT_VERSION").map_or(AGENT_VERSION, String::as_str);
+    let capabilities = scan_capabilities(&Machine {
+        environment,
+        hidden: &TOKEN_VARIABLES,
+        agent_name: &prepared.name,
+        agent_version: version,
+        computer_name: host_name,
+        home_directory: &prepared.home,
+        extra: &settings.capabilities,
+    });
+    Description {
+        version: version.to_owned(),
+        operating_system: operating_system(),
+        owner_name: host_name.to_owned(),
+        capabilities: Arc::new(capabilities),
+    }
+}
+
+/// Such as `Linux 6.8.0-31-generic #31-Ubuntu SMP`.
+fn operating_system() -> String {
+    let text = |part: &std::ffi::OsStr| part.to_string_lossy().into_owned();
+    match nix::sys::utsname::uname() {
+        Ok(name) => format!("{} {} {}", text(name.sysname()), text(name.release()), text(name.version())),
+        Err(_) => std::env::consts::OS.to_owned(),
+    }
+}
+
+/// Everything but what holds the token, under whatever name.
+fn worker_environment(token: Option<&SecretString>) -> Vec<(OsString, OsString)> {
+    let holds_token =
+        |value: &OsString| token.is_some_and(|token| value.to_string_lossy().contains(token.expose_secret()));
+    std::env::vars_os()
+        .filter(|(name, value)| {
+            !name.to_str().is_some_and(|name| TOKEN_VARIABLES.contains(&name)) && !holds_token(value)
+        })
+        .collect()
+}
+
+/// Prints what happened, in the official agent's words where it has some.
+fn show(event: NextEvent) -> anyhow::Result<()> {
+    let now = || jiff::Timestamp::now().strftime("%Y-%m-%d %H:%M:%SZ").to_string();
+    let event = match event {
+        NextEvent::Event(event) => event,
+        NextEvent::Missed(count) => {
+            output::note(&format!("{}: {count} events were not shown", now()));
+            return Ok(());
+        }
+        NextEvent::Closed => return Ok(()),
+    };
+    match event {
+        Event::Registered { agent, id, .. } => {
+            output::write(&format!("{}: Agent {agent} has number {id}\n", now()))?
+        }
+        Event::Online { .. } => output::write(&format!("{}: Listening for Jobs\n", now()))?,
+        Event::JobStarted { job, .. } => output::write(&format!("{}: Running job: {}\n", now(), job.name))?,
+        Event::JobFinished { job, result, reason, .. } => {
+            let result = result.map_or("Abandoned", |result| result.name());
+            output::write(&format!("{}: Job {} completed with result: {result}\n", now(), job.name))?;
+            if let Some(reason) = reason {
+                output::note(&reason);
+            }
+        }
+        Event::Warning { message, .. } => output::note(&format!("{}: {message}", now())),
+        Event::Ended { end, .. } => {
+            let text = match end {
+                AgentEnd::Revoked => "The agent's login was revoked.".to_owned(),
+                AgentEnd::Deleted => "The agent was deleted from its pool.".to_owned(),
+                AgentEnd::Failed(reason) => reason,
+                _ => return Ok(()),
+            };
+            output::note(&format!("{}: {text}", now()));
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
+/// See the help text.
+fn exit_code(summary: &Summary) -> ExitCode {
+    if summary.failed == 0 { ExitCode::SUCCESS } else { ExitCode::from(output::EXIT_FAILED) }
+}

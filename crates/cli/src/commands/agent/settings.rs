@@ -1,0 +1,315 @@
+//! What `dayfly agent` was told, by flags and by variables, and what that means. Pure: the environment is handed in.
+//!
+//! A flag wins over a variable, `AZ_*` over `AZP_*`. The token never comes by a flag, since everybody on the machine can read those.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use dayfly_client::ProxySettings;
+use secrecy::{ExposeSecret as _, SecretString};
+use url::Url;
+
+use super::AgentArgs;
+
+/// Variables that hold, or lead to, the token; steps never see them.
+pub(super) const TOKEN_VARIABLES: [&str; 4] =
+    ["AZ_PAT", "AZP_TOKEN", "AZP_TOKEN_FILE", "VSTS_AGENT_INPUT_TOKEN"];
+
+/// The pool of an agent that was told none, as with Microsoft's container script.
+const DEFAULT_POOL: &str = "Default";
+
+/// The work folder of an agent that was told none.
+const DEFAULT_WORK: &str = "_work";
+
+/// The longest token file that is read, in bytes.
+const LONGEST_TOKEN: u64 = 64 * 1024;
+
+/// Who the agent is.
+#[derive(Debug)]
+pub(super) enum Identity {
+    /// It registers itself.
+    New { url: Url, token: SecretString, pool: String, name: String, replace: bool, keep: bool },
+    /// It was registered before; the folder holds its three files.
+    Registered { folder: PathBuf },
+}
+
+/// Everything `dayfly agent` needs to know.
+#[derive(Debug)]
+pub(super) struct Settings {
+    pub(super) identity: Identity,
+    /// Absolute; `None` leaves it to the registered agent's own file.
+    pub(super) work: Option<PathBuf>,
+    pub(super) once: bool,
+    pub(super) ca_files: Vec<PathBuf>,
+    pub(super) proxy: ProxySettings,
+    pub(super) capabilities: BTreeMap<String, String>,
+    pub(super) stop_within: Duration,
+    pub(super) finish_on_signal: bool,
+}
+
+/// A setting that is missing or wrong, for people.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("{0}")]
+pub(super) struct Mistake(String);
+
+fn mistake<T>(text: impl Into<String>) -> Result<T, Mistake> {
+    Err(Mistake(text.into()))
+}
+
+/// Where the process is and what it inherited.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Surroundings<'a> {
+    pub(super) environment: &'a BTreeMap<String, String>,
+    pub(super) folder: &'a Path,
+    pub(super) host_name: &'a str,
+    pub(super) is_root: bool,
+}
+
+impl Settings {
+    pub(super) fn resolve(args: &AgentArgs, surroundings: Surroundings<'_>) -> Result<Self, Mistake> {
+        let variable = |names: &[&str]| first(surroundings.environment, names);
+        if args.token.is_some() {
+            return mistake(
+                "a token on the command line can be read by everybody on this machine; use --token-file, AZ_PAT or AZP_TOKEN",
+            );
+        }
+        if surroundings.is_root && !args.allow_root && variable(&["AGENT_ALLOW_RUNASROOT"]).is_none() {
+            return mistake(
+                "the agent does not run as root, since jobs would too; use another user, or --allow-root if that is meant",
+            );
+        }
+        let absolute = |path: &Path| surroundings.folder.join(path);
+        let work = args.work.clone().or_else(|| variable(&["AZP_WORK"]).map(PathBuf::from));
+        let identity = match &args.agent_dir {
+            Some(folder) => Identity::Registered { folder: absolute(folder) },
+            None => new_identity(args, surroundings)?,
+        };
+        let work = match identity {
+            Identity::New { .. } => Some(absolute(&work.unwrap_or_else(|| DEFAULT_WORK.into()))),
+            Identity::Registered { .. } => work.map(|work| absolute(&work)),
+        };
+        Ok(Self {
+            identity,
+            work,
+            once: args.once,
+            ca_files: args.ca_file.iter().map(|file| absolute(file)).collect(),
+            proxy: ProxySettings {
+                http: variable(&["HTTP_PROXY", "http_proxy"]).map(str::to_owned),
+                https: variable(&["HTTPS_PROXY", "https_proxy"]).map(str::to_owned),
+                no_proxy: variable(&["NO_PROXY", "no_proxy"]).map(str::to_owned),
+            },
+            capabilities: capabilities(&args.capability)?,
+            stop_within: Duration::from_secs(args.stop_within),
+            finish_on_signal: args.finish_on_signal,
+        })
+    }
+}
+
+fn new_identity(args: &AgentArgs, surroundings: Surroundings<'_>) -> Result<Identity, Mistake> {
+    let variable = |names: &[&str]| first(surroundings.environment, names);
+    let Some(url) = args.url.as_deref().or_else(|| variable(&["AZ_URL", "AZP_URL"])) else {
+        return mistake(
+            "no address: give --url, AZ_URL or AZP_URL, such as https://dev.azure.com/my-organization",
+        );
+    };
+    let url = match Url::parse(url) {
+        Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => url,
+        _ => return mistake(format!("`{url}` is no address such as https://dev.azure.com/my-organization")),
+    };
+    if !url.username().is_empty() || url.password().is_some() {
+        return mistake("the address must not hold a user or a password");
+    }
+    let name = args
+        .name
+        .as_deref()
+        .or_else(|| variable(&["AZ_AGENT_NAME", "AZP_AGENT_NAME"]))
+        .unwrap_or(surroundings.host_name)
+        .to_owned();
+    if name.is_empty() {
+        return mistake("no name: give --name, AZ_AGENT_NAME or AZP_AGENT_NAME");
+    }
+    Ok(Identity::New {
+        url,
+        token: token(args, surroundings)?,
+        pool: args
+            .pool
+            .as_deref()
+            .or_else(|| variable(&["AZ_AGENT_POOL", "AZP_POOL"]))
+            .unwrap_or(DEFAULT_POOL)
+            .to_owned(),
+        name,
+        replace: args.replace,
+        keep: args.keep,
+    })
+}
+
+fn token(args: &AgentArgs, surroundings: Surroundings<'_>) -> Result<SecretString, Mistake> {
+    let variable = |names: &[&str]| first(surroundings.environment, names);
+    let file = args.token_file.clone().or_else(|| variable(&["AZP_TOKEN_FILE"]).map(PathBuf::from));
+    let token = match file {
+        Some(file) => read_token(&surroundings.folder.join(file))?,
+        None => match variable(&["AZ_PAT", "AZP_TOKEN"]) {
+            Some(token) => SecretString::from(token.trim()),
+            None => return mistake("no token: give --token-file, AZP_TOKEN_FILE, AZ_PAT or AZP_TOKEN"),
+        },
+    };
+    let is_usable = !token.expose_secret().is_empty()
+        && token.expose_secret().chars().all(|character| character.is_ascii_graphic());
+    if is_usable { Ok(token) } else { mistake("the token is empty or has characters that no token has") }
+}
+
+fn read_token(file: &Path) -> Result<SecretString, Mistake> {
+    let shown = file.display();
+    match std::fs::metadata(file) {
+        Ok(metadata) if metadata.len() > LONGEST_TOKEN => {
+            return mistake(format!("the token file {shown} is too long to be one"));
+        }
+        Ok(_) => {}
+        Err(error) => return mistake(format!("the token file {shown} cannot be read: {error}")),
+    }
+    match std::fs::read_to_string(file) {
+        Ok(text) => Ok(SecretString::from(text.trim())),
+        Err(error) => mistake(format!("the token file {shown} cannot be read: {error}")),
+    }
+}
+
+fn capabilities(pairs: &[String]) -> Result<BTreeMap<String, String>, Mistake> {
+    let mut capabilities = BTreeMap::new();
+    for pair in pairs {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        if name.trim().is_empty() {
+            return mistake(format!("`{pair}` is no capability such as NAME=VALUE"));
+        }
+        capabilities.insert(name.trim().to_owned(), value.to_owned());
+    }
+    Ok(capabilities)
+}
+
+/// The first of the variables that is set and not empty.
+fn first<'a>(environment: &'a BTreeMap<String, String>, names: &[&str]) -> Option<&'a str> {
+    names.iter().filter_map(|name| environment.get(*name)).map(String::as_str).find(|value| !value.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+
+    #[derive(Debug, clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        agent: AgentArgs,
+    }
+
+    fn resolve(line: &[&str], variables: &[(&str, &str)], is_root: bool) -> Result<Settings, Mistake> {
+        let line = Line::try_parse_from(["agent"].iter().chain(line)).expect("it parses");
+        let environment =
+            variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let surroundings = Surroundings {
+            environment: &environment,
+            folder: Path::new("/home/agent"),
+            host_name: "machine",
+            is_root,
+        };
+        Settings::resolve(&line.agent, surroundings)
+    }
+
+    fn identity(line: &[&str], variables: &[(&str, &str)]) -> (String, String, String, String) {
+        match resolve(line, variables, false).expect("it resolves").identity {
+            Identity::New { url, token, pool, name, .. } => {
+                (url.to_string(), token.expose_secret().to_owned(), pool, name)
+            }
+            Identity::Registered { .. } => panic!("it is a new one"),
+        }
+    }
+
+    #[test]
+    fn microsofts_variables_suffice() {
+        let found = identity(
+            &[],
+            &[
+                ("AZP_URL", "https://dev.azure.com/o"),
+                ("AZP_TOKEN", "t"),
+                ("AZP_POOL", "p"),
+                ("AZP_AGENT_NAME", "n"),
+            ],
+        );
+        assert_eq!(found, ("https://dev.azure.com/o".into(), "t".into(), "p".into(), "n".into()));
+    }
+
+    #[test]
+    fn a_flag_wins_over_ours_and_ours_over_microsofts() {
+        let variables = [
+            ("AZP_URL", "http://a/"),
+            ("AZ_URL", "http://b/"),
+            ("AZP_TOKEN", "a"),
+            ("AZ_PAT", "b"),
+            ("AZ_AGENT_POOL", "b"),
+            ("AZP_POOL", "a"),
+            ("AZ_AGENT_NAME", ""),
+        ];
+        assert_eq!(identity(&[], &variables), ("http://b/".into(), "b".into(), "b".into(), "machine".into()));
+        assert_eq!(
+            identity(&["--url", "http://c/", "--pool", "c", "--name", "c"], &variables),
+            ("http://c/".into(), "b".into(), "c".into(), "c".into())
+        );
+    }
+
+    #[test]
+    fn a_token_file_is_trimmed_and_wins_over_the_variable() {
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        std::fs::write(file.path(), "from-file\n").expect("it is written");
+        let path = file.path().to_string_lossy().into_owned();
+        assert_eq!(
+            identity(&["--token-file", &path], &[("AZ_URL", "http://a/"), ("AZ_PAT", "no")]).1,
+            "from-file"
+        );
+        assert_eq!(identity(&[], &[("AZ_URL", "http://a/"), ("AZP_TOKEN_FILE", &path)]).1, "from-file");
+    }
+
+    #[test]
+    fn work_folders_become_absolute() {
+        let variables = [("AZ_URL", "http://a/"), ("AZ_PAT", "t")];
+        let work = |line: &[&str]| resolve(line, &variables, false).expect("it resolves").work;
+        assert_eq!(work(&[]), Some("/home/agent/_work".into()));
+        assert_eq!(work(&["--work", "/w"]), Some("/w".into()));
+        assert_eq!(work(&["--agent-dir", "a"]), None);
+    }
+
+    #[test]
+    fn mistakes_say_what_to_do() {
+        let check = |line: &[&str], variables: &[(&str, &str)], is_root: bool, expected: &str| {
+            let text = resolve(line, variables, is_root).expect_err("a mistake").to_string();
+            assert!(text.contains(expected), "{text}");
+        };
+        let good = [("AZ_URL", "http://a/"), ("AZ_PAT", "t")];
+        check(&[], &[], false, "give --url");
+        check(&[], &[("AZ_URL", "http://a/")], false, "give --token-file");
+        check(&[], &[("AZ_URL", "dev.azure.com/o"), ("AZ_PAT", "t")], false, "is no address");
+        check(
+            &[],
+            &[("AZ_URL", "https://u:p@dev.azure.com/o"), ("AZ_PAT", "t")],
+            false,
+            "must not hold a user",
+        );
+        check(
+            &[],
+            &[("AZ_URL", "http://a/"), ("AZ_PAT", "two words")],
+            false,
+            "the token is empty or has characters",
+        );
+        check(&["--token-file", "/nowhere"], &good, false, "/nowhere cannot be read");
+        check(&["--token", "t"], &good, false, "can be read by everybody");
+        check(&[], &good, true, "--allow-root");
+        check(&["--capability", "=x"], &good, false, "no capability");
+        assert!(resolve(&["--allow-root"], &good, true).is_ok());
+        assert!(
+            resolve(&[], &[("AZ_URL", "http://a/"), ("AZ_PAT", "t"), ("AGENT_ALLOW_RUNASROOT", "1")], true)
+                .is_ok()
+        );
+    }
+}

@@ -1,0 +1,206 @@
+//! What a virtual agent, its lease and its set share. Ten thousand of these may exist, so whatever is the same for all lives in [`SetContext`] once.
+
+use std::{
+    collections::{HashSet, VecDeque},
+    path::PathBuf,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use dayfly_protocol::{
+    AgentId, PoolId, RequestId, SessionId, agent::TaskAgentReference, channel::WorkerSettings,
+    session::TaskAgentSession,
+};
+use tokio::sync::Semaphore;
+use url::Url;
+
+use crate::{
+    agent_set::Description,
+    events::{Event, Events},
+    executor::Executor,
+    registration::Registrar,
+    service::AgentService,
+    timings::Timings,
+};
+
+/// How many finished requests are remembered, so that a message that comes again is known.
+const REMEMBERED_REQUESTS: usize = 4096;
+
+/// What all agents of a set share.
+#[derive(Debug)]
+pub(crate) struct SetContext {
+    pub(crate) pool: PoolId,
+    pub(crate) pool_name: String,
+    pub(crate) server_url: Url,
+    pub(crate) timings: Timings,
+    pub(crate) executor: Arc<dyn Executor>,
+    pub(crate) events: Events,
+    pub(crate) accepted: AcceptedRequests,
+    /// Bounds how many agents register or make a session at the same time.
+    pub(crate) connecting: Semaphore,
+    pub(crate) description: Description,
+    pub(crate) worker: WorkerSettings,
+    /// Each agent works in a folder of its own below the work folder.
+    pub(crate) has_many_agents: bool,
+    pub(crate) is_once: bool,
+    /// Present when we may register agents, and so may register a deleted one again.
+    pub(crate) registrar: Option<Registrar>,
+}
+
+/// One virtual agent as its lease sees it.
+#[derive(Debug)]
+pub(crate) struct AgentContext {
+    pub(crate) id: AgentId,
+    pub(crate) name: Arc<str>,
+    pub(crate) service: AgentService,
+    pub(crate) set: Arc<SetContext>,
+    session: Mutex<Option<SessionId>>,
+    is_connecting: AtomicBool,
+}
+
+impl AgentContext {
+    pub(crate) fn new(id: AgentId, name: Arc<str>, service: AgentService, set: Arc<SetContext>) -> Self {
+        Self { id, name, service, set, session: Mutex::new(None), is_connecting: AtomicBool::new(false) }
+    }
+
+    /// The session there is now.
+    pub(crate) fn session(&self) -> Option<SessionId> {
+        *lock(&self.session)
+    }
+
+    pub(crate) fn set_session(&self, session: Option<SessionId>) {
+        *lock(&self.session) = session;
+    }
+
+    /// Makes a session.
+    pub(crate) async fn connect(&self) -> dayfly_client::Result<TaskAgentSession> {
+        self.is_connecting.store(true, Ordering::Relaxed);
+        let session = self.service.create_session(&self.session_request()).await;
+        self.is_connecting.store(false, Ordering::Relaxed);
+        session
+    }
+
+    /// Whether the service may have made a session of which we do not know yet.
+    pub(crate) fn is_connecting(&self) -> bool {
+        self.is_connecting.load(Ordering::Relaxed)
+    }
+
+    /// The body of a request for a session.
+    fn session_request(&self) -> TaskAgentSession {
+        let description = &self.set.description;
+        let mut capabilities = (*description.capabilities).clone();
+        capabilities.insert("Agent.Name".to_owned(), self.name.to_string());
+        TaskAgentSession {
+            owner_name: description.owner_name.clone(),
+            agent: TaskAgentReference {
+                id: self.id,
+                name: self.name.to_string(),
+                version: Some(description.version.clone()),
+                os_description: Some(description.operating_system.clone()),
+                ..TaskAgentReference::default()
+            },
+            system_capabilities: Some(capabilities),
+            ..TaskAgentSession::default()
+        }
+    }
+
+    /// What a worker of this agent must know.
+    pub(crate) fn worker_settings(&self) -> WorkerSettings {
+        let mut settings = self.set.worker.clone();
+        if self.set.has_many_agents {
+            settings.work_directory.push(folder_name(&self.name));
+        }
+        settings.agent_id = self.id;
+        settings.agent_name = self.name.to_string();
+        settings.pool_id = self.set.pool;
+        settings.pool_name.clone_from(&self.set.pool_name);
+        settings.server_url = Some(self.set.server_url.clone());
+        settings.machine_name.clone_from(&self.set.description.owner_name);
+        settings.run_once = self.set.is_once;
+        settings
+    }
+
+    /// Tells people, and the log, that something went wrong.
+    pub(crate) fn warn(&self, message: String) {
+        tracing::warn!(agent = %self.name, "{message}");
+        self.set.events.send(Event::Warning { agent: self.name.clone(), message });
+    }
+}
+
+/// An agent's name as the name of a folder: whatever could leave the folder above it is replaced.
+fn folder_name(agent: &str) -> PathBuf {
+    let is_plain = |character: char| character.is_ascii_alphanumeric() || matches!(character, '-' | '_');
+    agent
+        .chars()
+        .map(|character| if is_plain(character) { character } else { '_' })
+        .collect::<String>()
+        .into()
+}
+
+/// The requests of jobs that this set has taken, running or done: none is taken twice, whichever agent its message comes to.
+#[derive(Debug, Default)]
+pub(crate) struct AcceptedRequests(Mutex<Requests>);
+
+#[derive(Debug, Default)]
+struct Requests {
+    taken: HashSet<RequestId>,
+    /// Finished ones, oldest first.
+    done: VecDeque<RequestId>,
+}
+
+impl AcceptedRequests {
+    /// Takes a request. False when it was taken before.
+    pub(crate) fn take(&self, request: RequestId) -> bool {
+        lock(&self.0).taken.insert(request)
+    }
+
+    /// Gives a request back whose job was not started.
+    pub(crate) fn give_back(&self, request: RequestId) {
+        lock(&self.0).taken.remove(&request);
+    }
+
+    /// Marks a request as done. It is remembered for a while.
+    pub(crate) fn finish(&self, request: RequestId) {
+        let mut requests = lock(&self.0);
+        requests.done.push_back(request);
+        if requests.done.len() > REMEMBERED_REQUESTS
+            && let Some(oldest) = requests.done.pop_front()
+        {
+            requests.taken.remove(&oldest);
+        }
+    }
+}
+
+/// Locks; what a panicking holder left is still whole, since every change here is a single step.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_is_taken_once_and_remembered_when_done() {
+        let requests = AcceptedRequests::default();
+        assert!(requests.take(RequestId(1)));
+        assert!(!requests.take(RequestId(1)));
+        requests.give_back(RequestId(1));
+        assert!(requests.take(RequestId(1)));
+        requests.finish(RequestId(1));
+        assert!(!requests.take(RequestId(1)));
+        for number in 2..=i64::try_from(REMEMBERED_REQUESTS).expect("small") + 1 {
+            assert!(requests.take(RequestId(number)));
+            requests.finish(RequestId(number));
+        }
+        assert!(requests.take(RequestId(1)), "forgotten at last, memory is bounded");
+    }
+
+    #[test]
+    fn no_agent_name_leaves_the_work_folder() {
+        assert_eq!(folder_name("runner-1"), PathBuf::from("runner-1"));
+        assert_eq!(folder_name("../../etc"), PathBuf::from("______etc"));
+    }
+}

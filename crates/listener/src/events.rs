@@ -1,0 +1,155 @@
+//! What a set of virtual agents tells its user interface. Bounded: who reads too slowly is told how much was missed, and nobody waits for them.
+
+use std::sync::Arc;
+
+use dayfly_protocol::{AgentId, JobId, RequestId, TaskResult};
+use tokio::sync::broadcast;
+
+/// How many events are kept for a slow reader.
+const KEPT_EVENTS: usize = 4096;
+
+/// Something happened to a virtual agent.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub enum Event {
+    /// An agent was registered (or adopted).
+    Registered {
+        /// Its name.
+        agent: Arc<str>,
+        /// Its number in the pool.
+        id: AgentId,
+        /// How many are registered now.
+        done: usize,
+        /// How many there shall be.
+        total: usize,
+    },
+    /// An agent has a session and waits for jobs.
+    Online {
+        /// Its name.
+        agent: Arc<str>,
+    },
+    /// A job was accepted: its lock is held and its message gone from the queue.
+    JobAccepted {
+        /// The agent's name.
+        agent: Arc<str>,
+        /// The job.
+        job: JobLabel,
+    },
+    /// The job's worker runs.
+    JobStarted {
+        /// The agent's name.
+        agent: Arc<str>,
+        /// The job.
+        job: JobLabel,
+    },
+    /// A step of a job began.
+    StepStarted {
+        /// The agent's name.
+        agent: Arc<str>,
+        /// The job.
+        job: JobLabel,
+        /// The step's display name.
+        step: String,
+        /// Its place, from 1.
+        number: u32,
+        /// How many there are.
+        total: u32,
+    },
+    /// A job is over, and the service has its result.
+    JobFinished {
+        /// The agent's name.
+        agent: Arc<str>,
+        /// The job.
+        job: JobLabel,
+        /// The result; `None` when the job was no longer ours and nobody waits for one.
+        result: Option<TaskResult>,
+        /// Why it ended so, when the job's own log does not say it.
+        reason: Option<String>,
+    },
+    /// Something went wrong that the set goes on from.
+    Warning {
+        /// The agent's name.
+        agent: Arc<str>,
+        /// What, with its causes.
+        message: String,
+    },
+    /// An agent has ended; its session is deleted if that was possible.
+    Ended {
+        /// Its name.
+        agent: Arc<str>,
+        /// Why.
+        end: AgentEnd,
+    },
+}
+
+/// Which job an event is about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JobLabel {
+    /// Its request in the pool.
+    pub request: RequestId,
+    /// The job.
+    pub id: JobId,
+    /// Its display name.
+    pub name: Arc<str>,
+}
+
+/// Why a virtual agent ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum AgentEnd {
+    /// The set was drained or stopped.
+    Stopped,
+    /// It was to run one job only, and has.
+    Once,
+    /// Its login was revoked by the service: a clean end.
+    Revoked,
+    /// It was deleted from the pool, and we may not register it again.
+    Deleted,
+    /// It could not go on; the text says why and what to do.
+    Failed(String),
+}
+
+/// Where events go out.
+#[derive(Debug, Clone)]
+pub(crate) struct Events(broadcast::Sender<Event>);
+
+impl Events {
+    pub(crate) fn new() -> Self {
+        Self(broadcast::Sender::new(KEPT_EVENTS))
+    }
+
+    pub(crate) fn send(&self, event: Event) {
+        // Nobody listening is fine.
+        let _ = self.0.send(event);
+    }
+
+    pub(crate) fn subscribe(&self) -> EventStream {
+        EventStream(self.0.subscribe())
+    }
+}
+
+/// The events from the subscription on.
+#[derive(Debug)]
+pub struct EventStream(broadcast::Receiver<Event>);
+
+/// What comes next in an [`EventStream`].
+#[derive(Debug, Clone, PartialEq)]
+pub enum Next {
+    /// An event.
+    Event(Event),
+    /// So many events were missed, since they were not read in time.
+    Missed(u64),
+    /// The set has ended.
+    Closed,
+}
+
+impl EventStream {
+    /// Waits for the next event. Cancel safe.
+    pub async fn next(&mut self) -> Next {
+        match self.0.recv().await {
+            Ok(event) => Next::Event(event),
+            Err(broadcast::error::RecvError::Lagged(missed)) => Next::Missed(missed),
+            Err(broadcast::error::RecvError::Closed) => Next::Closed,
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! Brings a job's result to the service, once: the last duty of a lease.
+//!
+//! With plans from version 8 on the worker reports by itself, and the listener steps in only when it did not. Whether it did may be unknown (it
+//! died while reporting, or our own report got no answer): then the service is asked before anything is said.
+
+use std::sync::Arc;
+
+use dayfly_protocol::{TaskResult, job::AgentJobRequestMessage, plan::WORKER_REPORTS_FROM_VERSION};
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::{
+    backoff,
+    executor::Reported,
+    service::{AgentService, JobService, Meaning, chain, meaning},
+    timings::Timings,
+};
+
+/// What is to be reported.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Verdict {
+    /// The job's result.
+    pub(crate) result: TaskResult,
+    /// Whether the service may know it already.
+    pub(crate) reported: Reported,
+    /// What the job's record must say, when the job did not end by itself.
+    pub(crate) reason: Option<String>,
+}
+
+/// How the service came to know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Delivery {
+    /// It has a result: ours, the worker's, or one of its own.
+    Known(TaskResult),
+    /// The job is not there any more, so nobody waits for a result.
+    Gone,
+    /// It could not be told; its lock runs out, and the service ends the job by itself.
+    Failed(String),
+}
+
+/// Everything needed to report on one job.
+#[derive(Debug, Clone)]
+pub(crate) struct Report {
+    pub(crate) agent: AgentService,
+    pub(crate) job: Option<JobService>,
+    pub(crate) message: Arc<AgentJobRequestMessage>,
+    pub(crate) timings: Timings,
+}
+
+impl Report {
+    /// Delivers a verdict; tries again until the limit of [`Timings::report_limit`].
+    pub(crate) async fn deliver(self, verdict: Verdict) -> Delivery {
+        let worker_reports = self.message.plan.version >= WORKER_REPORTS_FROM_VERSION;
+        if worker_reports && verdict.reported == Reported::Yes {
+            return Delivery::Known(verdict.result);
+        }
+        let Some(job) = self.job.as_ref() else {
+            return Delivery::Failed("the job's message has no system connection with a token".to_owned());
+        };
+        let limit = Instant::now() + self.timings.report_limit;
+        let mut must_ask = worker_reports && verdict.reported == Reported::Perhaps;
+        let mut reason = verdict.reason;
+        loop {
+            let step = async {
+                if must_ask && let Some(delivery) = self.ask().await? {
+                    return Ok(delivery);
+                }
+                if let Some(text) = reason.as_ref() {
+                    // The result matters more than its reason: one try, and on with it.
+                    match timeout(self.timings.call, job.add_error(text.clone())).await {
+                        Ok(Ok(())) => {}
+                        Ok(Err(error)) => tracing::warn!(
+                            error = chain(&error),
+                            "the reason of a job's end could not be written to its record"
+                        ),
+                        Err(_) => tracing::warn!(
+                            "the reason of a job's end could not be written to its record in time"
+                        ),
+                    }
+                    reason = None;
+                }
+                if worker_reports {
+                    self.judge(job.complete(verdict.result).await, verdict.result)
+                } else {
+                    self.judge(
+                        self.agent.finish(self.message.request_id, verdict.result).await,
+                        verdict.result,
+                    )
+                }
+            };
+            let failure = match timeout(self.timings.call, step).await {
+                Ok(Ok(delivery)) => return delivery,
+                Ok(Err(failure)) => failure,
+                Err(_) => "the service did not answer in time".to_owned(),
+            };
+            // The report may have arrived though its answer did not.
+            must_ask = true;
+            if Instant::now() >= limit {
+                return Delivery::Failed(failure);
+            }
+            tracing::warn!(request = %self.message.request_id, failure, "a job's result could not be reported, trying again");
+            sleep(backoff::around(self.timings.report_pause)).await;
+        }
+    }
+
+    /// Asks the service for the job's result.
+    async fn ask(&self) -> Result<Option<Delivery>, String> {
+        match self.agent.request(self.message.request_id).await {
+            Ok(request) => Ok(request.result.map(Delivery::Known)),
+            Err(error) => match meaning(&error) {
+                Meaning::JobGone | Meaning::Missing => Ok(Some(Delivery::Gone)),
+                // The agent may not ask any more, but the job's own token may still report.
+                Meaning::AgentGone | Meaning::Revoked | Meaning::Never => Ok(None),
+                _ => Err(chain(&error)),
+            },
+        }
+    }
+
+    fn judge(&self, answer: dayfly_client::Result<()>, result: TaskResult) -> Result<Delivery, String> {
+        match answer {
+            Ok(()) => Ok(Delivery::Known(result)),
+            Err(error) => match meaning(&error) {
+                // The plan or the job is gone, or the job's token is void, which it is from the end of the job on.
+                Meaning::JobGone
+                | Meaning::Missing
+                | Meaning::Never
+                | Meaning::Revoked
+                | Meaning::AgentGone => {
+                    tracing::info!(request = %self.message.request_id, error = chain(&error), "a job was over before its result was reported");
+                    Ok(Delivery::Gone)
+                }
+                Meaning::Again | Meaning::SessionGone | Meaning::SessionHeld => Err(chain(&error)),
+            },
+        }
+    }
+}

@@ -1,0 +1,4 @@
+//! Tests of the listener through its public API.
+#![cfg(unix)]
+
+mod process;

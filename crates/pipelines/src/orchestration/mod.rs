@@ -1,0 +1,678 @@
+//! One run of a plan, as a state machine.
+//!
+//! Pure: it does no I/O and reads no clock. The owner calls [`Orchestration::advance`] until it yields nothing, does what the
+//! [`Action`]s say, and tells of finished jobs with [`Orchestration::job_completed`]; then it advances again.
+//!
+//! A stage begins when the stages it depends on are done and its condition holds, a job likewise within its stage. `$[ ]`
+//! is evaluated at that moment, with the results and outputs of what was depended on.
+
+mod context;
+mod instance;
+mod phase;
+mod select;
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    fmt,
+    sync::{Arc, Mutex},
+};
+
+use dayfly_expressions::{Object, Scope, Value};
+use dayfly_protocol::{JobId, TaskResult, job::Variables, timeline::VariableValue};
+use serde::Serialize;
+use uuid::Uuid;
+
+pub use instance::{DeploymentInstance, JobInstance};
+pub use select::UnknownNames;
+
+use crate::{
+    identifiers,
+    plan::{Job, Plan, Stage},
+    variable_set::{VariableSet, masked},
+};
+use context::{Surroundings, Upstream, Verdict, dependency, is_failure};
+use phase::Phase;
+
+/// Numbers for the expression function `counter`, kept over runs by the owner.
+pub trait Counters: Send + Sync {
+    /// The next number of the counter with this prefix: `seed` the first time, then one more each time.
+    fn next(&self, prefix: &str, seed: i64) -> i64;
+}
+
+/// What a run is started with.
+#[derive(Clone, Default)]
+pub struct RunInputs {
+    /// Variables given for the run, predefined ones and secrets included. Those written in the file win, except over
+    /// read-only ones.
+    pub variables: Variables,
+    /// Run only these stages. Empty: all. What they depend on besides counts as succeeded.
+    pub stages: Vec<String>,
+    /// Run only these jobs (`Job` or `Stage.Job`). Empty: all. What they depend on besides counts as succeeded.
+    pub jobs: Vec<String>,
+    /// Which attempt at the run this is; 0 counts as the first.
+    pub attempt: u32,
+    /// `pipeline.startTime` in expressions, such as `2026-11-24 20:55:00+00:00`.
+    pub start_time: String,
+    /// Where `counter` gets its numbers. Without it every counter is at its seed.
+    pub counters: Option<Arc<dyn Counters>>,
+}
+
+impl fmt::Debug for RunInputs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RunInputs")
+            .field("variables", &self.variables)
+            .field("stages", &self.stages)
+            .field("jobs", &self.jobs)
+            .field("attempt", &self.attempt)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Values that a job's steps set for others: `step.variable` to value.
+pub type Outputs = BTreeMap<String, VariableValue>;
+
+/// A stage as actions name it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StageReference {
+    /// The name in the file.
+    pub name: String,
+    /// The name for people.
+    pub display_name: String,
+    /// The identifier of its timeline record.
+    pub identifier: String,
+    /// The id of its timeline record.
+    pub record_id: Uuid,
+    /// Its place among the stages, from 1.
+    pub order: u32,
+    /// The attempt, from 1.
+    pub attempt: u32,
+}
+
+/// A phase (a job of the file, before it unfolds) as actions name it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PhaseReference {
+    /// The name in the file.
+    pub name: String,
+    /// The name for people.
+    pub display_name: String,
+    /// The identifier of its timeline record.
+    pub identifier: String,
+    /// The id of its timeline record.
+    pub record_id: Uuid,
+    /// Its place among the jobs of the stage, from 1.
+    pub order: u32,
+    /// The attempt, from 1.
+    pub attempt: u32,
+}
+
+/// A job as actions name it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct JobReference {
+    /// Its id within the run, which is that of its timeline record too.
+    pub id: JobId,
+    /// The name of the leg; `__default` for a job without legs.
+    pub name: String,
+    /// The name for people.
+    pub display_name: String,
+    /// `Stage.Job.leg`.
+    pub identifier: String,
+    /// Its place among the jobs of the phase, from 1.
+    pub order: u32,
+    /// The attempt, from 1.
+    pub attempt: u32,
+}
+
+/// What the owner of a run has to do, or to show.
+#[derive(Debug, Clone)]
+pub enum Action {
+    /// A stage begins.
+    StageStarted {
+        /// Which one.
+        stage: StageReference,
+    },
+    /// A stage is done. One that was skipped, or whose beginning failed, was not started before.
+    StageCompleted {
+        /// Which one.
+        stage: StageReference,
+        /// How it ended.
+        result: TaskResult,
+        /// Why it was skipped or failed without a job.
+        reason: Option<String>,
+    },
+    /// A job of the file begins; its instances follow.
+    PhaseStarted {
+        /// Its stage.
+        stage: StageReference,
+        /// Which one.
+        phase: PhaseReference,
+    },
+    /// A job of the file is done, with all its instances.
+    PhaseCompleted {
+        /// Its stage.
+        stage: StageReference,
+        /// Which one.
+        phase: PhaseReference,
+        /// How it ended.
+        result: TaskResult,
+        /// Why it was skipped or failed without a job.
+        reason: Option<String>,
+    },
+    /// A job has to be queued. Answer with [`Orchestration::job_completed`], once.
+    StartJob(Box<JobInstance>),
+    /// A job that never starts: its phase was skipped, or the run was cancelled before.
+    JobSkipped {
+        /// Its stage.
+        stage: StageReference,
+        /// Its phase.
+        phase: PhaseReference,
+        /// Which one.
+        job: JobReference,
+        /// `Skipped` or `Canceled`.
+        result: TaskResult,
+        /// Why.
+        reason: Option<String>,
+    },
+    /// A job that was started has to be cancelled. It still answers with its result.
+    CancelJob(JobId),
+    /// Everything is done.
+    RunCompleted {
+        /// How the run ended.
+        result: TaskResult,
+    },
+}
+
+/// The numbers of `counter`, the same within one run.
+#[derive(Clone, Default)]
+pub(crate) struct Counter {
+    source: Option<Arc<dyn Counters>>,
+    taken: Arc<Mutex<BTreeMap<String, i64>>>,
+}
+
+impl Counter {
+    fn next(&self, prefix: &str, seed: i64) -> i64 {
+        // A poisoned lock holds numbers that are still right.
+        let mut taken = self.taken.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        *taken.entry(prefix.to_lowercase()).or_insert_with(|| match &self.source {
+            Some(source) => source.next(prefix, seed),
+            None => seed,
+        })
+    }
+}
+
+/// How far a stage is.
+enum Progress {
+    Waiting,
+    Running,
+    Done(TaskResult),
+}
+
+struct StageState {
+    reference: StageReference,
+    /// Whether the run wants it; one that is left out counts as succeeded.
+    wanted: bool,
+    /// The person asked for it by name, so a manual stage runs.
+    named: bool,
+    progress: Progress,
+    variables: VariableSet,
+    phases: Vec<Phase>,
+}
+
+/// One run of a plan.
+pub struct Orchestration {
+    plan: Arc<Plan>,
+    variables: VariableSet,
+    /// Why the root's variables could not be evaluated.
+    broken: Option<String>,
+    pipeline: Value,
+    resources: Value,
+    counter: Counter,
+    stages: Vec<StageState>,
+    /// Where the jobs are that were started and have not completed: stage, phase, leg.
+    running: HashMap<JobId, (usize, usize, usize)>,
+    canceling: bool,
+    /// Jobs to be cancelled, for the next advance.
+    cancellations: Vec<JobId>,
+    result: Option<TaskResult>,
+}
+
+impl fmt::Debug for Orchestration {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Orchestration")
+            .field("running", &self.running.len())
+            .field("canceling", &self.canceling)
+            .field("result", &self.result)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Orchestration {
+    /// Makes a run ready.
+    ///
+    /// # Errors
+    /// Names of stages or jobs to run that the plan does not have.
+    pub fn new(plan: Arc<Plan>, inputs: RunInputs) -> Result<Self, UnknownNames> {
+        let wanted = select::select(&plan, &inputs.stages, &inputs.jobs)?;
+        let attempt = inputs.attempt.max(1);
+        let stages = plan
+            .stages
+            .iter()
+            .zip(wanted)
+            .zip(1..)
+            .map(|((stage, wanted), order)| StageState {
+                reference: stage_reference(stage, order, attempt),
+                named: inputs.stages.iter().any(|name| name.eq_ignore_ascii_case(&stage.name)),
+                progress: if wanted.contains(&true) {
+                    Progress::Waiting
+                } else {
+                    Progress::Done(TaskResult::Succeeded)
+                },
+                wanted: wanted.contains(&true),
+                variables: VariableSet::default(),
+                phases: stage
+                    .jobs
+                    .iter()
+                    .zip(wanted)
+                    .zip(1..)
+                    .map(|((job, wanted), order)| Phase::new(stage, job, order, attempt, wanted))
+                    .collect(),
+            })
+            .collect();
+        let mut run = Self {
+            variables: VariableSet::new(&inputs.variables),
+            broken: None,
+            pipeline: Object::from_iter([("startTime", Value::from(inputs.start_time.as_str()))]).into(),
+            resources: Value::Null,
+            counter: Counter { source: inputs.counters, taken: Arc::default() },
+            stages,
+            running: HashMap::new(),
+            canceling: false,
+            cancellations: Vec::new(),
+            result: None,
+            plan,
+        };
+        run.evaluate_root();
+        Ok(run)
+    }
+
+    /// Goes on as far as possible, and says what there is to do.
+    pub fn advance(&mut self) -> Vec<Action> {
+        let mut actions: Vec<Action> = self.cancellations.drain(..).map(Action::CancelJob).collect();
+        if self.result.is_some() {
+            return actions;
+        }
+        // A round may end stages and jobs that others wait for. Each round but the last changes something for good, so
+        // this ends.
+        loop {
+            let before = actions.len();
+            for at in 0..self.stages.len() {
+                self.advance_stage(at, &mut actions);
+            }
+            if actions.len() == before {
+                break;
+            }
+        }
+        if self.stages.iter().all(|stage| matches!(stage.progress, Progress::Done(_))) {
+            let result = self.run_result();
+            self.result = Some(result);
+            actions.push(Action::RunCompleted { result });
+        }
+        actions
+    }
+
+    /// Tells that a started job is done. The answer is the result that counts for the run (with `continueOnError` a failure
+    /// is a success with issues); nothing when the job is not running, for example because it was told of before.
+    pub fn job_completed(&mut self, job: JobId, result: TaskResult, outputs: Outputs) -> Option<TaskResult> {
+        let (stage, phase, leg) = self.running.remove(&job)?;
+        Some(self.stages[stage].phases[phase].leg_completed(leg, result, outputs, self.canceling))
+    }
+
+    /// Cancels the run: running jobs get a [`Action::CancelJob`] with the next advance, jobs that did not start never do,
+    /// and what waits is judged by its condition, as on the service: `always()` and `canceled()` still run.
+    pub fn cancel(&mut self) {
+        if self.canceling || self.result.is_some() {
+            return;
+        }
+        self.canceling = true;
+        self.cancellations = self.running.keys().copied().collect();
+        self.cancellations.sort_unstable();
+    }
+
+    /// The result of the run, once it is done.
+    #[must_use]
+    pub fn result(&self) -> Option<TaskResult> {
+        self.result
+    }
+
+    /// How many jobs were started and are not done.
+    #[must_use]
+    pub fn running(&self) -> usize {
+        self.running.len()
+    }
+
+    /// The variables of the whole run, as they are before any stage. For the run number.
+    #[must_use]
+    pub fn variables(&self) -> Variables {
+        self.variables.to_message()
+    }
+
+    fn evaluate_root(&mut self) {
+        let mut set = self.variables.clone();
+        self.resources = resources(&self.plan);
+        let upstream = Upstream::default();
+        let mut surroundings = Surroundings {
+            variables: set.object(),
+            dependencies: Value::Null,
+            stage_dependencies: Value::Null,
+            resources: self.resources.clone(),
+            pipeline: self.pipeline.clone(),
+            upstream: &upstream,
+            counter: &self.counter,
+        };
+        self.broken = surroundings.variables(&self.plan.variables, &mut set, &[]).err();
+        self.variables = set;
+    }
+
+    fn advance_stage(&mut self, at: usize, actions: &mut Vec<Action>) {
+        if matches!(self.stages[at].progress, Progress::Waiting) {
+            self.begin_stage(at, actions);
+        }
+        if !matches!(self.stages[at].progress, Progress::Running) {
+            return;
+        }
+        for phase in 0..self.stages[at].phases.len() {
+            self.advance_phase(at, phase, actions);
+        }
+        let stage = &self.stages[at];
+        let Some(result) = stage_result(&stage.phases) else { return };
+        actions.push(Action::StageCompleted { stage: stage.reference.clone(), result, reason: None });
+        self.stages[at].progress = Progress::Done(result);
+    }
+
+    /// Judges a waiting stage as soon as everything it depends on is done.
+    fn begin_stage(&mut self, at: usize, actions: &mut Vec<Action>) {
+        let Some(upstream) = self.stage_upstream(at) else { return };
+        let plan = Arc::clone(&self.plan);
+        let written = &plan.stages[at];
+        let mut set = self.variables.clone();
+        let secrets = self.secret_outputs();
+        let verdict = match &self.broken {
+            Some(reason) => Err(reason.clone()),
+            None if written.manual && !self.stages[at].named => {
+                Ok(Some("the stage waits for a person; name it to run it".to_owned()))
+            }
+            None => {
+                let mut surroundings = Surroundings {
+                    variables: set.object(),
+                    dependencies: self.stage_dependencies(at),
+                    stage_dependencies: self.job_results_of_stages(at),
+                    resources: self.resources.clone(),
+                    pipeline: self.pipeline.clone(),
+                    upstream: &upstream,
+                    counter: &self.counter,
+                };
+                surroundings
+                    .variables(&written.variables, &mut set, &secrets)
+                    .and_then(|()| {
+                        judge(&surroundings, written.condition.as_deref(), &Scope::stage_condition())
+                    })
+                    .map(|skip| skip.map(|reason| masked(&reason, set.secrets())))
+            }
+        };
+        let stage = &mut self.stages[at];
+        let reference = stage.reference.clone();
+        match verdict {
+            Ok(None) => {
+                stage.variables = set;
+                stage.progress = Progress::Running;
+                actions.push(Action::StageStarted { stage: reference });
+            }
+            Ok(Some(reason)) => {
+                stage.progress = Progress::Done(TaskResult::Skipped);
+                let result = TaskResult::Skipped;
+                actions.push(Action::StageCompleted { stage: reference, result, reason: Some(reason) });
+            }
+            Err(reason) => {
+                stage.progress = Progress::Done(TaskResult::Failed);
+                let result = TaskResult::Failed;
+                actions.push(Action::StageCompleted { stage: reference, result, reason: Some(reason) });
+            }
+        }
+    }
+
+    /// The results of what a stage depends on; `None` while one of them is not done.
+    fn stage_upstream(&self, at: usize) -> Option<Upstream> {
+        let mut upstream = Upstream { canceling: self.canceling, ..Upstream::default() };
+        for name in &self.plan.stages[at].depends_on {
+            let Some(dependency) = self.stage_named(name) else { continue };
+            let Progress::Done(result) = self.stages[dependency].progress else { return None };
+            upstream.direct.push((name.clone(), result));
+        }
+        upstream.failed_further_up = self.failed_above(at);
+        Some(upstream)
+    }
+
+    fn failed_above(&self, at: usize) -> bool {
+        let mut seen = vec![false; self.stages.len()];
+        let mut open = vec![at];
+        while let Some(stage) = open.pop() {
+            for above in self.plan.stages[stage].depends_on.iter().filter_map(|name| self.stage_named(name)) {
+                if !std::mem::replace(&mut seen[above], true) {
+                    if matches!(self.stages[above].progress, Progress::Done(result) if is_failure(result)) {
+                        return true;
+                    }
+                    open.push(above);
+                }
+            }
+        }
+        false
+    }
+
+    fn stage_named(&self, name: &str) -> Option<usize> {
+        self.plan.stages.iter().position(|stage| same_name(&stage.name, name))
+    }
+
+    /// `dependencies` of a stage: results, and outputs as `Job.step.variable`.
+    fn stage_dependencies(&self, at: usize) -> Value {
+        let mut dependencies = Object::new();
+        for stage in self.stages_above(at) {
+            let Progress::Done(result) = stage.progress else { continue };
+            let mut outputs = Object::new();
+            for phase in &stage.phases {
+                for (name, value) in phase.outputs() {
+                    outputs.insert(format!("{}.{name}", phase.name()), Value::from(value));
+                }
+            }
+            dependencies.insert(stage.reference.name.as_str(), dependency(result, outputs).into());
+        }
+        dependencies.into()
+    }
+
+    /// `stageDependencies`: for each stage above, its result and its jobs with results and outputs.
+    fn job_results_of_stages(&self, at: usize) -> Value {
+        let mut stages = Object::new();
+        for stage in self.stages_above(at) {
+            let Progress::Done(result) = stage.progress else { continue };
+            let mut jobs = Object::from_iter([("result", Value::from(context::result_name(result)))]);
+            for phase in &stage.phases {
+                jobs.insert(phase.name(), phase.dependency().into());
+            }
+            stages.insert(stage.reference.name.as_str(), jobs.into());
+        }
+        stages.into()
+    }
+
+    fn stages_above(&self, at: usize) -> impl Iterator<Item = &StageState> {
+        self.plan.stages[at]
+            .depends_on
+            .iter()
+            .filter_map(|name| self.stage_named(name))
+            .map(|at| &self.stages[at])
+    }
+
+    /// The values of secret outputs so far, so that variables made of them become secret.
+    fn secret_outputs(&self) -> Vec<String> {
+        self.stages.iter().flat_map(|stage| &stage.phases).flat_map(Phase::secret_outputs).collect()
+    }
+
+    fn advance_phase(&mut self, at: usize, phase_at: usize, actions: &mut Vec<Action>) {
+        if self.stages[at].phases[phase_at].is_waiting() {
+            self.begin_phase(at, phase_at, actions);
+        }
+        let plan = Arc::clone(&self.plan);
+        let job = &plan.stages[at].jobs[phase_at];
+        let StageState { reference, phases, .. } = &mut self.stages[at];
+        let phase = &mut phases[phase_at];
+        for (leg, instance) in phase.start_legs(&plan, reference, job, self.canceling, actions) {
+            self.running.insert(instance.job.id, (at, phase_at, leg));
+            actions.push(Action::StartJob(Box::new(instance)));
+        }
+        phase.complete(reference, actions);
+    }
+
+    /// Judges a waiting phase as soon as everything it depends on is done.
+    fn begin_phase(&mut self, at: usize, phase_at: usize, actions: &mut Vec<Action>) {
+        let plan = Arc::clone(&self.plan);
+        let job = &plan.stages[at].jobs[phase_at];
+        let Some(upstream) = self.phase_upstream(at, job) else { return };
+        let mut set = self.stages[at].variables.clone();
+        let secrets = self.secret_outputs();
+        let mut surroundings = Surroundings {
+            variables: set.object(),
+            dependencies: self.phase_dependencies(at, job),
+            stage_dependencies: self.job_results_of_stages(at),
+            resources: self.resources.clone(),
+            pipeline: self.pipeline.clone(),
+            upstream: &upstream,
+            counter: &self.counter,
+        };
+        let verdict = surroundings
+            .variables(&job.variables, &mut set, &secrets)
+            .and_then(|()| judge(&surroundings, job.condition.as_deref(), &Scope::job_condition()))
+            .map(|skip| skip.map(|reason| masked(&reason, set.secrets())));
+        let unfolded = match verdict {
+            Ok(None) => instance::unfold(job, &surroundings, set, &secrets).map(Some),
+            Ok(Some(reason)) => {
+                let StageState { reference, phases, .. } = &mut self.stages[at];
+                phases[phase_at].skip(reference, job, reason, actions);
+                Ok(None)
+            }
+            Err(reason) => Err(reason),
+        };
+        let StageState { reference, phases, .. } = &mut self.stages[at];
+        match unfolded {
+            Ok(Some(unfolded)) => phases[phase_at].begin(reference, unfolded, actions),
+            Ok(None) => {}
+            Err(reason) => phases[phase_at].fail(reference, reason, actions),
+        }
+    }
+
+    fn phase_upstream(&self, at: usize, job: &Job) -> Option<Upstream> {
+        let mut upstream = Upstream { canceling: self.canceling, ..Upstream::default() };
+        for name in &job.depends_on {
+            let Some(phase) = self.stages[at].phases.iter().find(|phase| same_name(phase.name(), name))
+            else {
+                continue;
+            };
+            upstream.direct.push((name.clone(), phase.result()?));
+        }
+        Some(upstream)
+    }
+
+    fn phase_dependencies(&self, at: usize, job: &Job) -> Value {
+        let phases = self.stages[at].phases.iter();
+        let above = phases.filter(|phase| job.depends_on.iter().any(|name| same_name(phase.name(), name)));
+        Object::from_iter(above.map(|phase| (phase.name().to_owned(), phase.dependency().into()))).into()
+    }
+
+    fn run_result(&self) -> TaskResult {
+        if self.canceling {
+            return TaskResult::Canceled;
+        }
+        let results =
+            self.stages.iter().filter(|stage| stage.wanted).filter_map(|stage| match stage.progress {
+                Progress::Done(result) => Some(result),
+                Progress::Waiting | Progress::Running => None,
+            });
+        results.fold(TaskResult::Succeeded, merge)
+    }
+}
+
+fn stage_reference(stage: &Stage, order: u32, attempt: u32) -> StageReference {
+    let identifier = identifiers::stage(&stage.name, attempt);
+    StageReference {
+        name: stage.name.clone(),
+        display_name: stage.display_name.clone(),
+        record_id: identifiers::record_id(&identifier),
+        identifier,
+        order,
+        attempt,
+    }
+}
+
+/// Evaluates a condition; `Some` is the reason to skip.
+fn judge(
+    surroundings: &Surroundings<'_>,
+    condition: Option<&str>,
+    scope: &Scope,
+) -> Result<Option<String>, String> {
+    let text = condition.unwrap_or("succeeded()");
+    Ok(match surroundings.condition(text, scope)? {
+        Verdict::Run => None,
+        Verdict::Skip { expanded } if expanded == text || condition.is_none() => {
+            Some(format!("the condition `{text}` does not hold"))
+        }
+        Verdict::Skip { expanded } => Some(format!("the condition `{text}` does not hold: {expanded}")),
+    })
+}
+
+/// The result of a stage once all its phases are done. A stage whose jobs were all skipped was skipped itself.
+fn stage_result(phases: &[Phase]) -> Option<TaskResult> {
+    let results =
+        phases.iter().filter(|phase| phase.wanted()).map(Phase::result).collect::<Option<Vec<_>>>()?;
+    if results.iter().all(|result| *result == TaskResult::Skipped) && !results.is_empty() {
+        return Some(TaskResult::Skipped);
+    }
+    Some(results.into_iter().fold(TaskResult::Succeeded, merge))
+}
+
+/// Adds the result of a part to that of the whole (AR0 `PipelineUtilities.cs`): failed and cancelled stay, skipped parts
+/// do not count, a lost agent is a failure.
+fn merge(whole: TaskResult, part: TaskResult) -> TaskResult {
+    match (whole, part) {
+        (TaskResult::Canceled | TaskResult::Failed, _) => whole,
+        (_, TaskResult::Canceled) => TaskResult::Canceled,
+        (_, TaskResult::Failed | TaskResult::Abandoned) => TaskResult::Failed,
+        (TaskResult::Succeeded, TaskResult::SucceededWithIssues) => TaskResult::SucceededWithIssues,
+        _ => whole,
+    }
+}
+
+/// Names of stages and jobs are compared without regard to case.
+fn same_name(one: &str, other: &str) -> bool {
+    one.eq_ignore_ascii_case(other) || one.to_lowercase() == other.to_lowercase()
+}
+
+/// `resources` of expressions: what the file says about them.
+fn resources(plan: &Plan) -> Value {
+    let repositories = plan.resources.repositories.iter().map(|repository| {
+        let text = |value: &Option<String>| Value::from(value.clone().unwrap_or_default());
+        let fields = Object::from_iter([
+            ("name", text(&repository.name)),
+            ("ref", text(&repository.reference)),
+            ("type", text(&repository.kind)),
+        ]);
+        (repository.alias.clone(), fields.into())
+    });
+    let pipelines = plan.resources.pipelines.iter().map(|pipeline| {
+        let name = pipeline.source.clone().unwrap_or_default();
+        (pipeline.alias.clone(), Object::from_iter([("pipelineName", Value::from(name))]).into())
+    });
+    Object::from_iter([
+        ("repositories", Value::from(Object::from_iter(repositories))),
+        ("pipeline", Value::from(Object::from_iter(pipelines))),
+    ])
+    .into()
+}

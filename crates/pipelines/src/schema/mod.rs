@@ -1,0 +1,141 @@
+//! From the expanded node tree to the [`Plan`]: which keys exist, what they may hold, what they mean when they are missing.
+
+pub(crate) mod parameters;
+pub(crate) mod variables;
+
+mod deployment;
+mod graph;
+mod jobs;
+mod names;
+mod pool;
+mod reader;
+mod resources;
+mod settings;
+mod stages;
+mod steps;
+pub(crate) mod strategy;
+mod triggers;
+
+use reader::{Fields, short};
+pub(crate) use reader::{Reader, closest, listed, parse_boolean};
+
+use crate::{
+    plan::{LockBehavior, Parameter, Plan, PullRequestTrigger, Trigger},
+    yaml::Node,
+};
+
+/// Reads a root file whose template expressions are expanded.
+pub(crate) fn pipeline(root: &Node, parameters: Vec<Parameter>, reader: &mut Reader<'_>) -> Plan {
+    let mut fields = Fields::open(root, "the pipeline", reader);
+    let resources =
+        fields.take("resources").map(|node| resources::resources(node, reader)).unwrap_or_default();
+    reader.repositories = resources.repositories.iter().map(|one| one.alias.clone()).collect();
+    reader.containers = resources.containers.iter().map(|one| one.alias.clone()).collect();
+    fields.take("parameters");
+    let name = reader.optional(fields.take("name"), "`name`");
+    let append = fields.take("appendCommitMessageToRunName");
+    let pool = fields.take("pool").and_then(|node| pool::pool(node, reader));
+    let mut plan = Plan {
+        name,
+        append_commit_message_to_run_name: reader.boolean(append, "`appendCommitMessageToRunName`", true),
+        lock_behavior: fields
+            .take("lockBehavior")
+            .and_then(|node| lock_behavior(node, reader))
+            .unwrap_or_default(),
+        trigger: fields.take("trigger").map_or(Trigger::Default, |node| triggers::trigger(node, reader)),
+        pull_request: fields
+            .take("pr")
+            .map_or(PullRequestTrigger::Default, |node| triggers::pull_request(node, reader)),
+        schedules: fields.take("schedules").map(|node| triggers::schedules(node, reader)).unwrap_or_default(),
+        parameters,
+        variables: variables::variables(fields.take("variables"), reader),
+        variable_groups: Vec::new(),
+        resources,
+        stages: Vec::new(),
+    };
+    plan.stages = body(&mut fields, pool.as_ref(), reader);
+    if !fields.is_silent() {
+        fields.finish(reader);
+    }
+    plan.variable_groups = std::mem::take(&mut reader.groups);
+    plan
+}
+
+/// Stages, jobs or steps: exactly one of them.
+fn body(
+    fields: &mut Fields<'_>,
+    pool: Option<&crate::plan::Pool>,
+    reader: &mut Reader<'_>,
+) -> Vec<crate::plan::Stage> {
+    let kinds = ["stages", "jobs", "steps", "extends", "phases"];
+    let present: Vec<_> = kinds.into_iter().filter_map(|kind| fields.take_entry(kind)).collect();
+    let Some(first) = present.first() else {
+        if !fields.is_silent() {
+            reader.collector.error(
+                fields.span,
+                "the pipeline does nothing: it has neither `stages` nor `jobs` nor `steps`",
+            );
+        }
+        return Vec::new();
+    };
+    for second in &present[1..] {
+        reader
+            .collector
+            .error(
+                second.key.span,
+                format!("`{}` and `{}` cannot stand side by side", first.key.text, second.key.text),
+            )
+            .help("a pipeline holds one of `stages`, `jobs` and `steps`");
+    }
+    match first.key.text.as_str() {
+        "stages" => stages::stages(&first.value, pool, reader),
+        "jobs" => vec![stages::implicit(stages::job_list(&first.value, pool, reader))],
+        "steps" => {
+            let job = jobs::implicit(fields, &first.value, pool, reader);
+            vec![stages::implicit(vec![job])]
+        }
+        "extends" => {
+            reader
+                .collector
+                .error(first.key.span, "`extends` is not supported yet: templates arrive in a later version")
+                .help("put the stages, jobs or steps into this file");
+            Vec::new()
+        }
+        _ => {
+            reader
+                .collector
+                .error(first.key.span, "`phases` is the old form of `jobs` and not supported")
+                .help("write `jobs:` and `- job: name`");
+            Vec::new()
+        }
+    }
+}
+
+fn lock_behavior(node: &Node, reader: &mut Reader<'_>) -> Option<LockBehavior> {
+    let text = reader.optional(Some(node), "`lockBehavior`")?;
+    match text.to_ascii_lowercase().as_str() {
+        "sequential" => Some(LockBehavior::Sequential),
+        "runlatest" => Some(LockBehavior::RunLatest),
+        _ => {
+            reader.collector.error(
+                node.span,
+                format!("`lockBehavior` is `sequential` or `runLatest`, not `{}`", short(&text)),
+            );
+            None
+        }
+    }
+}
+
+/// Says that templates are not there yet, once for each place that uses one.
+fn refuse_template(fields: &mut Fields<'_>, reader: &mut Reader<'_>) {
+    if let Some(entry) = fields.take_entry("template") {
+        let name = entry.value.text().map(short).unwrap_or_default();
+        reader
+            .collector
+            .error(
+                entry.value.span,
+                format!("the template `{name}` cannot be read: templates arrive in a later version"),
+            )
+            .help("put its content into this file");
+    }
+}

@@ -1,0 +1,316 @@
+//! `parameters:` of the root file: what is declared, and the values of this run.
+
+use std::collections::BTreeMap;
+
+use dayfly_expressions::{Number, Object, Value};
+use serde_json::Value as Json;
+
+use super::reader::{Fields, Reader, closest, listed, parse_boolean, short};
+use crate::{
+    Source,
+    diagnostics::Span,
+    plan::{Parameter, ParameterType},
+    values,
+    yaml::{self, Kind, Node},
+};
+
+const TYPES: &[(&str, ParameterType)] = &[
+    ("string", ParameterType::String),
+    ("stringList", ParameterType::StringList),
+    ("number", ParameterType::Number),
+    ("boolean", ParameterType::Boolean),
+    ("object", ParameterType::Object),
+    ("step", ParameterType::Step),
+    ("stepList", ParameterType::StepList),
+    ("job", ParameterType::Job),
+    ("jobList", ParameterType::JobList),
+    ("deployment", ParameterType::Deployment),
+    ("deploymentList", ParameterType::DeploymentList),
+    ("stage", ParameterType::Stage),
+    ("stageList", ParameterType::StageList),
+    ("container", ParameterType::Container),
+    ("containerList", ParameterType::ContainerList),
+    ("filePath", ParameterType::FilePath),
+    ("pool", ParameterType::Pool),
+    ("environment", ParameterType::Environment),
+    ("serviceConnection", ParameterType::ServiceConnection),
+    ("secureFile", ParameterType::SecureFile),
+];
+
+/// How the values of a type look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Shape {
+    Text,
+    Number,
+    Boolean,
+    List,
+    Any,
+}
+
+fn shape(kind: ParameterType) -> Shape {
+    use ParameterType as T;
+    match kind {
+        T::String | T::FilePath | T::Pool | T::Environment | T::ServiceConnection | T::SecureFile => {
+            Shape::Text
+        }
+        T::Number => Shape::Number,
+        T::Boolean => Shape::Boolean,
+        T::StringList | T::StepList | T::JobList | T::DeploymentList | T::StageList | T::ContainerList => {
+            Shape::List
+        }
+        T::Object | T::Step | T::Job | T::Deployment | T::Stage | T::Container => Shape::Any,
+    }
+}
+
+/// The parameters with the values of the run, for the plan and for template expressions.
+pub(crate) struct Bound {
+    pub(crate) parameters: Vec<Parameter>,
+    pub(crate) values: Object,
+}
+
+/// Reads the declarations and binds the given arguments to them.
+pub(crate) fn bind(root: &Node, arguments: &BTreeMap<String, Json>, reader: &mut Reader<'_>) -> Bound {
+    let mut bound = Bound { parameters: Vec::new(), values: Object::new() };
+    let block = root.get("parameters");
+    let declared = block.map(|node| declarations(node, reader)).unwrap_or_default();
+    for declaration in declared {
+        if bound.values.get(&declaration.name).is_some() {
+            reader
+                .collector
+                .error(declaration.span, format!("two parameters are called `{}`", declaration.name));
+            continue;
+        }
+        let given = arguments.iter().find(|(name, _)| name.eq_ignore_ascii_case(&declaration.name));
+        let value = match given {
+            Some((_, argument)) => argument_value(&declaration, argument, reader),
+            None => declaration.default.clone(),
+        };
+        if value.is_none() && given.is_none() {
+            reader
+                .collector
+                .error(declaration.span, format!("the parameter `{}` needs a value", declaration.name))
+                .help("give one when the run is started, or write `default:`");
+        }
+        let value = value.unwrap_or_default();
+        bound.values.insert(declaration.name.as_str(), value.clone());
+        bound.parameters.push(Parameter {
+            name: declaration.name,
+            display_name: declaration.display_name,
+            kind: declaration.kind,
+            default: declaration.default.as_ref().map(Value::to_json),
+            values: declaration.values.iter().map(Value::to_json).collect(),
+            value: value.to_json(),
+        });
+    }
+    let place = block.map_or(root.span, |block| block.span);
+    for name in arguments.keys().filter(|name| bound.values.get(name).is_none()) {
+        let diagnostic = reader.collector.error(place, format!("the pipeline has no parameter `{name}`"));
+        let names: Vec<&str> = bound.parameters.iter().map(|parameter| parameter.name.as_str()).collect();
+        if let Some(best) = closest(name, names.iter().copied()) {
+            diagnostic.help(format!("did you mean `{best}`?"));
+        } else if !names.is_empty() {
+            diagnostic.help(format!("its parameters are {}", listed(&names)));
+        }
+    }
+    bound
+}
+
+struct Declaration {
+    name: String,
+    span: Span,
+    display_name: Option<String>,
+    kind: ParameterType,
+    default: Option<Value>,
+    values: Vec<Value>,
+}
+
+fn declarations(node: &Node, reader: &mut Reader<'_>) -> Vec<Declaration> {
+    refuse_expressions(node, reader);
+    if let Kind::Mapping(entries) = &node.kind {
+        // The old form: names and defaults, without types.
+        return entries
+            .iter()
+            .map(|entry| Declaration {
+                name: entry.key.text.clone(),
+                span: entry.key.span,
+                display_name: None,
+                kind: if entry.value.text().is_some() {
+                    ParameterType::String
+                } else {
+                    ParameterType::Object
+                },
+                default: Some(values::from_node(&entry.value)),
+                values: Vec::new(),
+            })
+            .collect();
+    }
+    reader.items(node, "parameters").iter().filter_map(|item| declaration(item, reader)).collect()
+}
+
+fn declaration(item: &Node, reader: &mut Reader<'_>) -> Option<Declaration> {
+    let mut fields = Fields::open(item, "a parameter", reader);
+    if fields.is_silent() {
+        return None;
+    }
+    fields.demand_first("name", reader);
+    let name_node = fields.take("name");
+    let display_name = reader.optional(fields.take("displayName"), "`displayName`");
+    let kind = kind(fields.take("type"), reader);
+    let values_node = fields.take("values");
+    let default_node = fields.take("default");
+    let span = fields.span;
+    fields.finish(reader);
+    let Some(name_node) = name_node else {
+        reader.collector.error(span, "a parameter needs `name`");
+        return None;
+    };
+    let name = reader.filled(name_node, "the parameter's `name`")?;
+    let mut declaration =
+        Declaration { name, span: name_node.span, display_name, kind, default: None, values: Vec::new() };
+    if let Some(node) = values_node {
+        for item in reader.items(node, "values") {
+            let value = match kind {
+                ParameterType::StringList => Some(values::from_node(item)),
+                _ => typed(&declaration, item, item.span, reader),
+            };
+            declaration.values.extend(value);
+        }
+    }
+    if let Some(node) = default_node {
+        let value = typed(&declaration, node, node.span, reader);
+        if let Some(value) = &value {
+            check_allowed(&declaration, value, node.span, reader);
+        }
+        declaration.default = Some(value.unwrap_or_default());
+    }
+    Some(declaration)
+}
+
+fn kind(node: Option<&Node>, reader: &mut Reader<'_>) -> ParameterType {
+    let Some(node) = node.filter(|node| !node.is_blank()) else { return ParameterType::String };
+    let Some(text) = reader.text(node, "`type`") else { return ParameterType::String };
+    if let Some((_, kind)) = TYPES.iter().find(|(name, _)| name.eq_ignore_ascii_case(text.trim())) {
+        return *kind;
+    }
+    let diagnostic =
+        reader.collector.error(node.span, format!("unknown type `{}` of a parameter", short(&text)));
+    match closest(&text, TYPES.iter().map(|(name, _)| *name)) {
+        Some(best) => diagnostic.help(format!("did you mean `{best}`?")),
+        None => diagnostic.help(
+            "types are `string`, `number`, `boolean`, `object`, `stepList`, `jobList`, `stageList`, ...",
+        ),
+    };
+    ParameterType::String
+}
+
+/// Reads a node as a value of the parameter's type.
+fn typed(declaration: &Declaration, node: &Node, span: Span, reader: &mut Reader<'_>) -> Option<Value> {
+    let name = &declaration.name;
+    let text = match (&node.kind, shape(declaration.kind)) {
+        (Kind::Invalid, _) => return None,
+        (_, Shape::Any) | (Kind::Sequence(_), Shape::List) => return Some(values::from_node(node)),
+        (Kind::Scalar(text), _) => text,
+        _ => {
+            reader.collector.error(
+                span,
+                format!(
+                    "the parameter `{name}` is of type {}, which {} is not",
+                    type_name(declaration.kind),
+                    node.noun()
+                ),
+            );
+            return None;
+        }
+    };
+    let value = match shape(declaration.kind) {
+        Shape::Text => Some(Value::from(text.as_str())),
+        Shape::Number => Number::parse_text(text.trim()).filter(|_| !text.trim().is_empty()).map(Value::from),
+        Shape::Boolean => parse_boolean(text).map(Value::from),
+        Shape::List => text.trim().is_empty().then(|| Value::from(Vec::new())),
+        Shape::Any => None,
+    };
+    if value.is_none() {
+        reader.collector.error(
+            span,
+            format!(
+                "`{}` is no value of type {} for the parameter `{name}`",
+                short(text),
+                type_name(declaration.kind)
+            ),
+        );
+    }
+    value
+}
+
+fn type_name(kind: ParameterType) -> &'static str {
+    TYPES.iter().find(|(_, known)| *known == kind).map_or("string", |(name, _)| name)
+}
+
+fn check_allowed(declaration: &Declaration, value: &Value, span: Span, reader: &mut Reader<'_>) {
+    if declaration.values.is_empty() {
+        return;
+    }
+    let allowed = |value: &Value| declaration.values.iter().any(|one| one.as_text() == value.as_text());
+    let fine = match value {
+        Value::Array(items) => items.iter().all(allowed),
+        value => allowed(value),
+    };
+    if !fine {
+        let words: Vec<String> = declaration
+            .values
+            .iter()
+            .filter_map(|value| value.as_text().map(std::borrow::Cow::into_owned))
+            .collect();
+        let text = value.as_text().unwrap_or_default().into_owned();
+        reader
+            .collector
+            .error(
+                span,
+                format!("`{}` is not among the values of the parameter `{}`", short(&text), declaration.name),
+            )
+            .help(format!("its values are {}", listed(&words)));
+    }
+}
+
+/// Reads an argument. Text stands for lists and mappings as YAML, so that they can be given on a command line.
+fn argument_value(declaration: &Declaration, argument: &Json, reader: &mut Reader<'_>) -> Option<Value> {
+    let text = match argument {
+        Json::String(text) => text.clone(),
+        Json::Bool(_) | Json::Number(_) => argument.to_string(),
+        other => {
+            let value = Value::from_json(other);
+            let fits = match shape(declaration.kind) {
+                Shape::Any => true,
+                Shape::List => other.is_array(),
+                Shape::Text | Shape::Number | Shape::Boolean => false,
+            };
+            if !fits {
+                reader.collector.error(
+                    declaration.span,
+                    format!(
+                        "the value given for `{}` is not of type {}",
+                        declaration.name,
+                        type_name(declaration.kind)
+                    ),
+                );
+                return None;
+            }
+            return Some(value);
+        }
+    };
+    let name = format!("parameter {}", declaration.name);
+    let source = reader.collector.add_source(Source { name, text: text.clone() });
+    let span = Span::new(source, 0, text.len());
+    let node = match shape(declaration.kind) {
+        Shape::List | Shape::Any => yaml::parse(source, &text, reader.collector)?,
+        Shape::Text | Shape::Number | Shape::Boolean => Node::scalar(text, span),
+    };
+    let value = typed(declaration, &node, span, reader)?;
+    check_allowed(declaration, &value, span, reader);
+    Some(value)
+}
+
+/// Declarations are read before there is anything to evaluate.
+fn refuse_expressions(node: &Node, reader: &mut Reader<'_>) {
+    crate::template::refuse(node, "the declaration of parameters", reader.collector);
+}

@@ -1,0 +1,476 @@
+//! `steps:`: tasks, and the shortcuts that stand for tasks.
+
+use std::collections::BTreeMap;
+
+use super::{
+    names,
+    reader::{Fields, Reader, closest, short},
+};
+use crate::{
+    expression::{self, Place},
+    plan::{Step, StepTarget, TaskReference},
+    yaml::{Kind, Node},
+};
+
+/// How often a step may be tried again at the most.
+const MAX_RETRIES: u32 = 10;
+
+/// The keys that say what a step is.
+const KINDS: &[&str] = &[
+    "script",
+    "bash",
+    "pwsh",
+    "powershell",
+    "checkout",
+    "task",
+    "publish",
+    "upload",
+    "download",
+    "downloadBuild",
+    "getPackage",
+    "reviewApp",
+    "template",
+];
+
+/// A list of steps, and what was said about the steps that the service adds.
+#[derive(Debug, Default)]
+pub(super) struct Steps {
+    pub(super) steps: Vec<Step>,
+    /// A checkout step is written (also `checkout: none`).
+    pub(super) checkout_written: bool,
+    /// A download step is written (also `download: none`).
+    pub(super) download_written: bool,
+}
+
+/// A step before it is named.
+struct Draft {
+    step: Step,
+    named: bool,
+}
+
+/// Reads steps. Steps with `enabled: false` are checked and left out.
+pub(super) fn steps(node: &Node, reader: &mut Reader<'_>) -> Steps {
+    let mut result = Steps::default();
+    let mut drafts: Vec<Draft> = Vec::new();
+    for item in reader.items(node, "steps") {
+        if let Some(draft) = step(item, &mut result, reader) {
+            if let Some(earlier) = drafts.iter().find(|earlier| {
+                draft.named && earlier.named && earlier.step.name.eq_ignore_ascii_case(&draft.step.name)
+            }) {
+                let span = item.get("name").map_or(item.span, |name| name.span);
+                reader
+                    .collector
+                    .error(span, format!("two steps of the job are called `{}`", earlier.step.name))
+                    .help("names of steps are unique in a job: outputs are addressed by them");
+            }
+            drafts.push(draft);
+        }
+    }
+    result.steps = drafts.into_iter().map(|draft| draft.step).collect();
+    result
+}
+
+/// Gives names to steps without one: the task's name when only one step of the task is unnamed, else the task's name
+/// with a number from 1 on (AR0 `Phase.cs`, `GenerateDefaultTaskNames`).
+pub(super) fn name(steps: &mut [Step]) {
+    let mut known: Vec<String> = steps
+        .iter()
+        .filter(|step| !step.name.is_empty())
+        .map(|step| step.name.to_ascii_lowercase())
+        .collect();
+    let mut unnamed: BTreeMap<String, Vec<usize>> = BTreeMap::new();
+    for (at, step) in steps.iter().enumerate().filter(|(_, step)| step.name.is_empty()) {
+        let base: String = step.task.name.chars().filter(|c| c.is_alphanumeric() || *c == '_').collect();
+        unnamed.entry(base).or_default().push(at);
+    }
+    for (base, places) in unnamed {
+        let alone = places.len() == 1 && !known.contains(&base.to_ascii_lowercase());
+        let mut number = 0;
+        for at in places {
+            let candidate = if alone {
+                base.clone()
+            } else {
+                loop {
+                    number += 1;
+                    let candidate = format!("{base}{number}");
+                    if !known.contains(&candidate.to_ascii_lowercase()) {
+                        break candidate;
+                    }
+                }
+            };
+            known.push(candidate.to_ascii_lowercase());
+            steps[at].name = candidate;
+        }
+    }
+}
+
+/// The checkout of the pipeline's own repository that jobs have when they say nothing about it.
+pub(super) fn automatic_checkout() -> Step {
+    let task = TaskReference {
+        id: crate::tasks::CHECKOUT,
+        name: "Checkout".to_owned(),
+        version: crate::tasks::CHECKOUT_VERSION.to_owned(),
+    };
+    Step { inputs: BTreeMap::from([("repository".to_owned(), "self".to_owned())]), ..blank(task) }
+}
+
+/// The download of the run's artifacts that deploy hooks begin with.
+pub(super) fn automatic_download(reader: &Reader<'_>) -> Option<Step> {
+    let task = reader.tasks.resolve("DownloadPipelineArtifact", 2)?;
+    Some(Step { inputs: BTreeMap::from([("buildType".to_owned(), "current".to_owned())]), ..blank(task) })
+}
+
+fn blank(task: TaskReference) -> Step {
+    Step {
+        name: String::new(),
+        display_name: None,
+        task,
+        inputs: BTreeMap::new(),
+        env: BTreeMap::new(),
+        condition: None,
+        continue_on_error: false,
+        timeout_in_minutes: 0,
+        retry_count_on_task_failure: 0,
+        target: None,
+    }
+}
+
+fn step(item: &Node, steps: &mut Steps, reader: &mut Reader<'_>) -> Option<Draft> {
+    let mut fields = Fields::open(item, "a step", reader);
+    if fields.is_silent() {
+        return None;
+    }
+    let Some(kind) = fields.which(KINDS) else {
+        unknown_kind(item, reader);
+        return None;
+    };
+    fields.demand_first(kind, reader);
+    if kind == "template" {
+        super::refuse_template(&mut fields, reader);
+        return None;
+    }
+    let work = work(kind, &mut fields, steps, reader);
+    let extras = extras(&mut fields, reader);
+    let enabled = reader.boolean(fields.take("enabled"), "`enabled`", true);
+    fields.finish(reader);
+    let (task, inputs) = work?;
+    enabled.then_some(())?;
+    let named = extras.name.is_some();
+    let step = Step {
+        name: extras.name.unwrap_or_default(),
+        display_name: extras.display_name,
+        inputs,
+        env: extras.env,
+        condition: extras.condition,
+        continue_on_error: extras.continue_on_error,
+        timeout_in_minutes: extras.timeout_in_minutes,
+        retry_count_on_task_failure: extras.retries,
+        target: extras.target,
+        ..blank(task)
+    };
+    Some(Draft { step, named })
+}
+
+fn unknown_kind(item: &Node, reader: &mut Reader<'_>) {
+    let Kind::Mapping(entries) = &item.kind else { return };
+    let Some(first) = entries.first() else {
+        reader.collector.error(item.span, "the step is empty");
+        return;
+    };
+    let diagnostic =
+        reader.collector.error(first.key.span, "this is no step: none of its keys says what it does");
+    match closest(&first.key.text, KINDS.iter().copied()) {
+        Some(best) => diagnostic.help(format!("did you mean `{best}`?")),
+        None => diagnostic
+            .help("a step begins with `script`, `bash`, `pwsh`, `checkout`, `task`, `publish` or `download`"),
+    };
+}
+
+/// The keys that all steps have.
+struct Extras {
+    name: Option<String>,
+    display_name: Option<String>,
+    env: BTreeMap<String, String>,
+    condition: Option<String>,
+    continue_on_error: bool,
+    timeout_in_minutes: u32,
+    retries: u32,
+    target: Option<StepTarget>,
+}
+
+fn extras(fields: &mut Fields<'_>, reader: &mut Reader<'_>) -> Extras {
+    let name = fields.take("name").filter(|node| !node.is_blank()).and_then(|node| {
+        let name = reader.text(node, "`name`")?;
+        names::check(&name, "a step", node.span, reader);
+        Some(name)
+    });
+    let retry_node = fields.take("retryCountOnTaskFailure");
+    let mut retries = reader.number(retry_node, "`retryCountOnTaskFailure`", 0);
+    if let Some(node) = retry_node
+        && retries > MAX_RETRIES
+    {
+        reader.collector.error(node.span, format!("a step is tried again {MAX_RETRIES} times at the most"));
+        retries = MAX_RETRIES;
+    }
+    Extras {
+        name,
+        display_name: reader.optional(fields.take("displayName"), "`displayName`"),
+        env: reader.pairs(fields.take("env"), "env").into_iter().collect(),
+        condition: expression::condition(fields.take("condition"), Place::Step, reader),
+        continue_on_error: reader.boolean(fields.take("continueOnError"), "`continueOnError`", false),
+        timeout_in_minutes: reader.number(fields.take("timeoutInMinutes"), "`timeoutInMinutes`", 0),
+        retries,
+        target: fields.take("target").and_then(|node| target(node, reader)),
+    }
+}
+
+fn target(node: &Node, reader: &mut Reader<'_>) -> Option<StepTarget> {
+    if let Some(text) = node.text() {
+        let container = Some(text.trim().to_owned()).filter(|text| !text.is_empty())?;
+        check_target(&container, node, reader);
+        return Some(StepTarget { container: Some(container), ..StepTarget::default() });
+    }
+    let mut fields = Fields::open(node, "target", reader);
+    if fields.is_silent() {
+        return None;
+    }
+    let container_node = fields.take("container");
+    let container = reader.optional(container_node, "`container`");
+    if let (Some(container), Some(node)) = (&container, container_node) {
+        check_target(container, node, reader);
+    }
+    let commands = fields.take("commands");
+    let restricted = match reader.optional(commands, "`commands`").as_deref() {
+        Some("restricted") => true,
+        None | Some("any") => false,
+        Some(other) => {
+            let span = commands.map_or(fields.span, |node| node.span);
+            reader
+                .collector
+                .error(span, format!("`commands` is `any` or `restricted`, not `{}`", short(other)));
+            false
+        }
+    };
+    let settable_variables = fields.take("settableVariables").map(|node| {
+        if node.text().is_some_and(|text| text.eq_ignore_ascii_case("none")) {
+            Vec::new()
+        } else {
+            reader.texts(Some(node), "settableVariables")
+        }
+    });
+    fields.finish(reader);
+    Some(StepTarget { container, restricted, settable_variables })
+}
+
+fn check_target(container: &str, node: &Node, reader: &mut Reader<'_>) {
+    if container.eq_ignore_ascii_case("host") || reader.has_container(container) || container.contains("$(") {
+        return;
+    }
+    let mut known: Vec<String> = reader.containers.clone();
+    known.push("host".to_owned());
+    let best = closest(container, known.iter().map(String::as_str)).map(str::to_owned);
+    let diagnostic = reader
+        .collector
+        .error(node.span, format!("`{}` is no container of `resources.containers`", short(container)));
+    if let Some(best) = best {
+        diagnostic.help(format!("did you mean `{best}`?"));
+    }
+}
+
+type Work = (TaskReference, BTreeMap<String, String>);
+
+/// Reads the keys of one kind of step. `None` when the step is left out or no task could be found for it.
+fn work(
+    kind: &'static str,
+    fields: &mut Fields<'_>,
+    steps: &mut Steps,
+    reader: &mut Reader<'_>,
+) -> Option<Work> {
+    let node = fields.take(kind)?;
+    match kind {
+        "script" => script(node, ("CmdLine", 2), &[], &["failOnStderr", "workingDirectory"], fields, reader),
+        "bash" => {
+            let fixed = [("targetType", "inline")];
+            script(node, ("Bash", 3), &fixed, &["failOnStderr", "workingDirectory"], fields, reader)
+        }
+        "pwsh" | "powershell" => {
+            let fixed: &[_] = if kind == "pwsh" {
+                &[("targetType", "inline"), ("pwsh", "true")]
+            } else {
+                &[("targetType", "inline")]
+            };
+            let keys = ["errorActionPreference", "failOnStderr", "ignoreLASTEXITCODE", "workingDirectory"];
+            script(node, ("PowerShell", 2), fixed, &keys, fields, reader)
+        }
+        "checkout" => checkout(node, fields, steps, reader),
+        "task" => task(node, fields, reader),
+        "publish" | "upload" => {
+            let path = reader.filled(node, &format!("`{kind}`"))?;
+            let mut inputs = keys(&["artifact"], fields, reader);
+            inputs.insert("path".to_owned(), path);
+            Some((builtin("PublishPipelineArtifact", 1, node, reader)?, inputs))
+        }
+        "download" => download(node, fields, steps, reader),
+        "downloadBuild" => {
+            let build = reader.filled(node, "`downloadBuild`")?;
+            let mut inputs = keys(&["artifact", "path", "patterns"], fields, reader);
+            inputs.extend(reader.pairs(fields.take("inputs"), "inputs"));
+            inputs.insert("definition".to_owned(), build);
+            Some((builtin("DownloadBuildArtifacts", 0, node, reader)?, inputs))
+        }
+        "getPackage" => {
+            let package = reader.filled(node, "`getPackage`")?;
+            let mut inputs = keys(&["path"], fields, reader);
+            inputs.insert("definition".to_owned(), package);
+            Some((builtin("DownloadPackage", 1, node, reader)?, inputs))
+        }
+        _ => {
+            let resource = reader.filled(node, "`reviewApp`")?;
+            Some((
+                builtin("ReviewApp", 0, node, reader)?,
+                BTreeMap::from([("resourceName".to_owned(), resource)]),
+            ))
+        }
+    }
+}
+
+/// Keys of a shortcut that are inputs of the same name.
+fn keys(
+    names: &[&'static str],
+    fields: &mut Fields<'_>,
+    reader: &mut Reader<'_>,
+) -> BTreeMap<String, String> {
+    let mut inputs = BTreeMap::new();
+    for name in names {
+        if let Some(text) = reader.optional(fields.take(name), &format!("`{name}`")) {
+            inputs.insert((*name).to_owned(), text);
+        }
+    }
+    inputs
+}
+
+fn script(
+    node: &Node,
+    (task, major): (&str, u32),
+    fixed: &[(&str, &str)],
+    names: &[&'static str],
+    fields: &mut Fields<'_>,
+    reader: &mut Reader<'_>,
+) -> Option<Work> {
+    let text = reader.text(node, "the script");
+    let mut inputs = keys(names, fields, reader);
+    inputs.extend(fixed.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
+    inputs.insert("script".to_owned(), text?);
+    Some((builtin(task, major, node, reader)?, inputs))
+}
+
+fn checkout(
+    node: &Node,
+    fields: &mut Fields<'_>,
+    steps: &mut Steps,
+    reader: &mut Reader<'_>,
+) -> Option<Work> {
+    steps.checkout_written = true;
+    let repository = reader.filled(node, "`checkout`");
+    let names = [
+        "clean",
+        "fetchDepth",
+        "fetchFilter",
+        "fetchTags",
+        "lfs",
+        "submodules",
+        "persistCredentials",
+        "path",
+        "sparseCheckoutDirectories",
+        "sparseCheckoutPatterns",
+        "workspaceRepo",
+    ];
+    let mut inputs = keys(&names, fields, reader);
+    let repository = repository?;
+    if repository.eq_ignore_ascii_case("none") {
+        return None;
+    }
+    if !reader.has_repository(&repository) {
+        let best = closest(&repository, reader.repositories.iter().map(String::as_str)).map(str::to_owned);
+        let diagnostic = reader.collector.error(
+            node.span,
+            format!("`{}` is no repository of `resources.repositories`", short(&repository)),
+        );
+        if let Some(best) = best {
+            diagnostic.help(format!("did you mean `{best}`?"));
+        } else {
+            diagnostic.help(
+                "`self` is the repository of the pipeline; `git://project/repo@ref` names another in place",
+            );
+        }
+    }
+    inputs.insert("repository".to_owned(), repository);
+    Some((automatic_checkout().task, inputs))
+}
+
+fn download(
+    node: &Node,
+    fields: &mut Fields<'_>,
+    steps: &mut Steps,
+    reader: &mut Reader<'_>,
+) -> Option<Work> {
+    steps.download_written = true;
+    let what = reader.filled(node, "`download`");
+    let mut inputs = keys(&["artifact", "patterns", "path"], fields, reader);
+    let what = what?;
+    if what.eq_ignore_ascii_case("none") {
+        return None;
+    }
+    if what.eq_ignore_ascii_case("current") {
+        inputs.insert("buildType".to_owned(), "current".to_owned());
+    } else {
+        inputs.insert("buildType".to_owned(), "specific".to_owned());
+        inputs.insert("pipeline".to_owned(), what);
+    }
+    Some((builtin("DownloadPipelineArtifact", 2, node, reader)?, inputs))
+}
+
+fn task(node: &Node, fields: &mut Fields<'_>, reader: &mut Reader<'_>) -> Option<Work> {
+    let inputs = reader.pairs(fields.take("inputs"), "inputs").into_iter().collect();
+    let text = reader.filled(node, "`task`")?;
+    let Some((name, version)) = text.rsplit_once('@') else {
+        reader
+            .collector
+            .error(node.span, format!("`{}` names no version of the task", short(&text)))
+            .help(format!("write the major version behind the name, for example `{}@1`", short(&text)));
+        return None;
+    };
+    let major = version.trim().split('.').next().and_then(|major| major.parse().ok());
+    let Some(major) = major else {
+        reader.collector.error(node.span, format!("`{}` is no version of a task", short(version)));
+        return None;
+    };
+    Some((find(name.trim(), major, node, reader)?, inputs))
+}
+
+fn builtin(name: &str, major: u32, node: &Node, reader: &mut Reader<'_>) -> Option<TaskReference> {
+    // A catalog may hold newer versions; what it does not hold, we know by heart.
+    let builtin = || crate::tasks::TaskCatalog::resolve(&crate::tasks::BuiltinTasks, name, major);
+    reader.tasks.resolve(name, major).or_else(builtin).or_else(|| find(name, major, node, reader))
+}
+
+fn find(name: &str, major: u32, node: &Node, reader: &mut Reader<'_>) -> Option<TaskReference> {
+    if let Some(task) = reader.tasks.resolve(name, major) {
+        return Some(task);
+    }
+    let names = reader.tasks.names();
+    let known = names.iter().find(|known| known.eq_ignore_ascii_case(name));
+    let best = closest(name, names.iter().map(String::as_str)).map(str::to_owned);
+    let diagnostic = match known {
+        Some(known) => {
+            reader.collector.error(node.span, format!("the task `{known}` has no version {major} here"))
+        }
+        None => reader.collector.error(node.span, format!("the task `{}` is not known here", short(name))),
+    };
+    match best.filter(|_| known.is_none()) {
+        Some(best) => diagnostic.help(format!("did you mean `{best}`?")),
+        None => diagnostic
+            .help("tasks come from Azure DevOps; make this one available, or replace it by a script"),
+    };
+    None
+}

@@ -1,0 +1,116 @@
+//! `variables:` at the root, of a stage or of a job.
+
+use super::reader::{Fields, Reader};
+use crate::{
+    diagnostics::Span,
+    expression,
+    plan::Variable,
+    yaml::{Kind, Node},
+};
+
+/// Beginnings of names that the service keeps for itself.
+const RESERVED: &[&str] = &["endpoint", "input", "secret", "path", "securefile"];
+
+/// Reads a block of variables in list or mapping form. A later entry of the same name wins.
+pub(crate) fn variables(node: Option<&Node>, reader: &mut Reader<'_>) -> Vec<Variable> {
+    let mut variables: Vec<Variable> = Vec::new();
+    let Some(node) = node.filter(|node| !node.is_blank()) else { return variables };
+    match &node.kind {
+        Kind::Mapping(entries) => {
+            for entry in entries {
+                let what = format!("the variable `{}`", entry.key.text);
+                let Some(value) = reader.text(&entry.value, &what) else { continue };
+                check(&entry.key.text, entry.key.span, &entry.value, reader);
+                put(&mut variables, Variable { name: entry.key.text.clone(), value, read_only: false });
+            }
+        }
+        _ => {
+            for item in reader.items(node, "variables") {
+                if let Some(variable) = entry(item, reader) {
+                    put(&mut variables, variable);
+                }
+            }
+        }
+    }
+    variables
+}
+
+fn entry(item: &Node, reader: &mut Reader<'_>) -> Option<Variable> {
+    let mut fields = Fields::open(item, "a variable", reader);
+    if fields.is_silent() {
+        return None;
+    }
+    match fields.which(&["name", "group", "template"]) {
+        Some("group") => {
+            let node = fields.take("group")?;
+            fields.finish(reader);
+            let group = reader.filled(node, "`group`")?;
+            if !reader.groups.contains(&group) {
+                reader
+                    .collector
+                    .warning(
+                        node.span,
+                        format!("the variable group `{group}` lives in Azure DevOps and is not read"),
+                    )
+                    .help("give the variables and secrets that the pipeline needs when the run is started");
+                reader.groups.push(group);
+            }
+            None
+        }
+        Some("template") => {
+            super::refuse_template(&mut fields, reader);
+            None
+        }
+        _ => {
+            let name_node = fields.take("name");
+            let value_node = fields.take("value");
+            let read_only = reader.boolean(fields.take("readonly"), "`readonly`", false);
+            let span = fields.span;
+            fields.finish(reader);
+            let Some(name_node) = name_node else {
+                reader
+                    .collector
+                    .error(span, "a variable in a list needs `name` and `value`")
+                    .help("write `- name: x` and `value: y`, or make `variables` a mapping");
+                return None;
+            };
+            let name = reader.filled(name_node, "the variable's `name`")?;
+            let value = match value_node {
+                Some(node) => {
+                    let value = reader.text(node, &format!("the variable `{name}`"))?;
+                    check(&name, name_node.span, node, reader);
+                    value
+                }
+                None => {
+                    reader.collector.error(span, format!("the variable `{name}` has no `value`"));
+                    return None;
+                }
+            };
+            Some(Variable { name, value, read_only })
+        }
+    }
+}
+
+/// Adds a variable, in the place of an earlier one of the same name.
+pub(crate) fn put(variables: &mut Vec<Variable>, variable: Variable) {
+    variables.retain(|earlier| !earlier.name.eq_ignore_ascii_case(&variable.name));
+    variables.push(variable);
+}
+
+/// Checks a name, and the `$[ ]` of a value.
+pub(super) fn check(name: &str, span: Span, value: &Node, reader: &mut Reader<'_>) {
+    if name.is_empty() || name.chars().any(|c| c.is_control() || matches!(c, '(' | ')' | '[' | ']')) {
+        reader
+            .collector
+            .error(span, format!("`{name}` is no name for a variable"))
+            .help("names hold letters, digits, `.` and `_`");
+    }
+    let lower = name.to_ascii_lowercase();
+    if let Some(reserved) = RESERVED.iter().find(|reserved| lower.starts_with(*reserved)) {
+        reader
+            .collector
+            .warning(span, format!("the service refuses variables whose names begin with `{reserved}`"))
+            .help(format!("rename `{name}`"));
+    }
+    expression::check_runtime(value, reader);
+}

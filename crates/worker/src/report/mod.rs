@@ -1,0 +1,407 @@
+//! Reports of a job: timeline, console and logs, each in order through a bounded queue of its own.
+//!
+//! ```text
+//! Record::update ----------------------> timeline queue (merged by record) -> PATCH records
+//! Record::line -> mask -+-> feed queue (bounded, oldest skipped) -----------> POST feed
+//!                       +-> page writer (thread, disk) -> uploader ---------> POST logs
+//! Record::attach ----------------------------------------^
+//! ```
+//!
+//! No step waits for the network: a slow service lets the timeline merge, the console skip and the log pages grow on disk.
+//! Senders go on trying for as long as the job runs, and at its end until a deadline ([`Reporter::finish`]).
+
+mod feed;
+mod losses;
+mod pages;
+mod patience;
+mod record;
+mod service;
+mod stamp;
+mod timeline;
+mod upload;
+
+pub use record::{NewRecord, Record};
+pub use service::Error;
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use dayfly_client::JobPlan;
+use dayfly_protocol::timeline::{Issue, IssueType, TimelineRecord, TimelineRecordState, TimelineReference};
+use dayfly_protocol::{RecordId, TimelineId};
+use tokio::sync::{Notify, mpsc};
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::{Instant, timeout_at};
+use tokio_util::sync::CancellationToken;
+
+use crate::mask::Masker;
+use losses::{Loss, Losses};
+use pages::Message;
+use patience::Patience;
+use service::Service;
+use upload::{Item, Uploader};
+
+/// Blocks of lines on their way to the page writer: 1 MiB.
+const PAGE_QUEUE: usize = 32;
+
+/// Blocks and attachments on their way to the service; blocks in memory have a budget of their own.
+const UPLOAD_QUEUE: usize = 1024;
+
+/// How long the beginning of a possible secret is held back if the text does not go on.
+const LONGEST_HOLD: Duration = Duration::from_secs(1);
+
+/// Of the time at the end, this much is kept for what must follow the logs: the last update of the timeline.
+const LAST_UPDATE: Duration = Duration::from_secs(1);
+
+/// What a reporter needs.
+pub struct Settings {
+    /// The plan, with the job's token.
+    pub plan: JobPlan,
+    /// The job's timeline.
+    pub timeline: TimelineId,
+    /// The job's record, which the service has made.
+    pub job: RecordId,
+    /// Hides secrets in everything that is reported.
+    pub masker: Masker,
+    /// Where log pages lie until they are uploaded. Made when needed.
+    pub pages: PathBuf,
+    /// The agent's name, shown with the records.
+    pub worker_name: String,
+    /// The pause between two rounds of console lines, if the job message gives it.
+    pub feed_interval: Option<Duration>,
+}
+
+/// What became of the reports.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Flushed {
+    /// Output variables did not reach the service: the job must fail, since later jobs depend on them (`JobServerQueue.cs`).
+    pub variables_lost: bool,
+    /// What did not reach the service, in words.
+    pub lost: Vec<String>,
+}
+
+/// Reports one job. Cheap to clone.
+#[derive(Clone)]
+pub struct Reporter {
+    shared: Arc<Shared>,
+    job: Record,
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Default)]
+struct State {
+    records: HashMap<RecordId, Record>,
+    /// Timelines of details that were made.
+    details: HashSet<TimelineId>,
+    /// None after the end.
+    running: Option<Running>,
+}
+
+impl std::fmt::Debug for Reporter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Reporter").field("job", &self.job).finish_non_exhaustive()
+    }
+}
+
+/// What records share.
+struct Shared {
+    masker: Masker,
+    timeline_id: TimelineId,
+    worker_name: String,
+    timeline: Arc<timeline::Queue>,
+    feed: Arc<feed::Queue>,
+    /// Taken at the end, which closes the queues.
+    ends: Mutex<Option<Ends>>,
+    /// Records whose masks hold something back.
+    held: Mutex<Vec<Weak<record::Inner>>>,
+    holding: Notify,
+}
+
+#[derive(Clone)]
+struct Ends {
+    pages: mpsc::Sender<Message>,
+    items: mpsc::Sender<Item>,
+}
+
+/// The tasks of a reporter. Dropped before the end, they are stopped and what is not sent yet is lost.
+struct Running {
+    shared: Arc<Shared>,
+    losses: Arc<Losses>,
+    pages: Option<JoinHandle<()>>,
+    uploader: Option<JoinHandle<()>>,
+    senders: JoinSet<()>,
+    /// Ends the task that watches what masks hold back.
+    stop: CancellationToken,
+    /// Ends the patience of the uploader, and then of all.
+    uploads_over: CancellationToken,
+    over: CancellationToken,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // Closes the page writer's queue: its thread ends.
+        self.shared.close();
+        if let Some(uploader) = &self.uploader {
+            uploader.abort();
+        }
+    }
+}
+
+impl Reporter {
+    /// Starts to report. To be called within a Tokio runtime; ends with [`Reporter::finish`].
+    pub fn start(settings: Settings) -> Reporter {
+        let service = Arc::new(Service::new(&settings.plan, settings.timeline, settings.job));
+        let (pages, page_messages) = mpsc::channel(PAGE_QUEUE);
+        let (items, uploads) = mpsc::channel(UPLOAD_QUEUE);
+        let shared = Arc::new(Shared {
+            masker: settings.masker,
+            timeline_id: settings.timeline,
+            worker_name: settings.worker_name,
+            timeline: Arc::default(),
+            feed: Arc::new(feed::Queue::new(settings.feed_interval)),
+            ends: Mutex::new(Some(Ends { pages, items: items.clone() })),
+            held: Mutex::default(),
+            holding: Notify::new(),
+        });
+        let job = Record::new(settings.job, Arc::clone(&shared), None);
+        let losses = Arc::new(Losses::default());
+        let (stop, uploads_over, over) =
+            (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
+
+        let disk_failed = {
+            let (job, folder) = (job.clone(), settings.pages.clone());
+            move |error: std::io::Error| job.warn_of_disk(&folder, &error)
+        };
+        let folder = settings.pages;
+        let pages =
+            tokio::task::spawn_blocking(move || pages::write(page_messages, items, folder, disk_failed));
+        let uploader = tokio::spawn(upload::run(
+            uploads,
+            Uploader {
+                service: Arc::clone(&service),
+                timeline: Arc::clone(&shared.timeline),
+                timeline_id: settings.timeline,
+                losses: Arc::clone(&losses),
+                patience: Patience::new(uploads_over.clone()),
+            },
+        ));
+        let mut senders = JoinSet::new();
+        senders.spawn(timeline::send(
+            Arc::clone(&shared.timeline),
+            Arc::clone(&service),
+            Arc::clone(&losses),
+            Patience::new(over.clone()),
+        ));
+        senders.spawn(feed::send(
+            Arc::clone(&shared.feed),
+            service,
+            Arc::clone(&losses),
+            Patience::new(over.clone()),
+        ));
+        senders.spawn(release_held(Arc::clone(&shared), stop.clone()));
+        let running = Running {
+            shared: Arc::clone(&shared),
+            losses,
+            pages: Some(pages),
+            uploader: Some(uploader),
+            senders,
+            stop,
+            uploads_over,
+            over,
+        };
+        Reporter {
+            shared,
+            job,
+            state: Arc::new(Mutex::new(State { running: Some(running), ..State::default() })),
+        }
+    }
+
+    /// The job's record. Its log has the lines of all records.
+    pub fn job(&self) -> Record {
+        self.job.clone()
+    }
+
+    /// Makes a record, pending until it is started.
+    pub fn record(&self, new: NewRecord) -> Record {
+        let record = Record::new(new.id, Arc::clone(&self.shared), Some(Arc::clone(&self.job.inner)));
+        self.state().records.insert(new.id, record.clone());
+        record.update(TimelineRecord {
+            parent_id: Some(new.parent.unwrap_or(self.job.id())),
+            record_type: Some(new.kind),
+            name: Some(new.name),
+            ref_name: new.ref_name,
+            order: new.order,
+            task: new.task,
+            state: Some(TimelineRecordState::Pending),
+            ..TimelineRecord::default()
+        });
+        record
+    }
+
+    /// Changes a record of the timeline of `record`'s details, which is made when it is needed first (`task.logdetail`).
+    pub fn detail(&self, record: &Record, timeline: TimelineId, mut change: TimelineRecord) {
+        if self.state().details.insert(timeline) {
+            self.shared.timeline.add_timeline(timeline);
+            let details = Some(TimelineReference { id: timeline, ..TimelineReference::default() });
+            record.update(TimelineRecord { details, ..TimelineRecord::default() });
+        }
+        self.shared.mask(&mut change);
+        self.shared.timeline.add(timeline, change);
+    }
+
+    /// Sets the pause between two rounds of console lines, as the service asks for.
+    pub fn set_feed_interval(&self, interval: Duration) {
+        self.shared.feed.set_interval(interval);
+    }
+
+    /// Closes all logs, sends everything and waits for it, at most for `deadline`. Further reports are dropped.
+    pub async fn finish(&self, deadline: Duration) -> Flushed {
+        let (running, records) = {
+            let mut state = self.state();
+            (state.running.take(), std::mem::take(&mut state.records))
+        };
+        let Some(mut running) = running else { return Flushed::default() };
+        let end = Instant::now() + deadline;
+        let end_of_uploads = end - LAST_UPDATE.min(deadline / 4);
+        running.stop.cancel();
+        let logs = async {
+            for record in records.values() {
+                record.close_log().await;
+            }
+            self.job.close_log().await;
+            self.shared.close();
+            running.join_uploads().await;
+        };
+        if timeout_at(end_of_uploads, logs).await.is_err() {
+            running.uploads_over.cancel();
+            self.shared.close();
+            running.join_uploads().await;
+        }
+        self.shared.timeline.close();
+        self.shared.feed.close();
+        if timeout_at(end, running.join_senders()).await.is_err() {
+            running.over.cancel();
+            running.join_senders().await;
+        }
+        let losses = running.losses.snapshot();
+        Flushed { variables_lost: losses.outputs_lost, lost: losses.descriptions }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Running {
+    async fn join_uploads(&mut self) {
+        for task in [&mut self.pages, &mut self.uploader] {
+            if let Some(handle) = task {
+                let joined = handle.await;
+                *task = None;
+                if let Err(error) = joined {
+                    self.losses.describe(Loss::Log, format!("logs are incomplete: {error}"));
+                }
+            }
+        }
+    }
+
+    async fn join_senders(&mut self) {
+        while let Some(joined) = self.senders.join_next().await {
+            if let Err(error) = joined {
+                self.losses
+                    .describe(Loss::Timeline, format!("the timeline or the console is incomplete: {error}"));
+            }
+        }
+    }
+}
+
+impl Shared {
+    fn ends(&self) -> Option<Ends> {
+        self.ends.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn close(&self) {
+        *self.ends.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// Queues something for upload; waits while very much waits already.
+    async fn send(&self, item: Item) {
+        if let Some(ends) = self.ends() {
+            // The uploader is gone only after the end, of which has been told.
+            let _ = ends.items.send(item).await;
+        }
+    }
+
+    /// Remembers that a record's mask holds something back.
+    fn watch(&self, record: Weak<record::Inner>) {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner).push(record);
+        self.holding.notify_one();
+    }
+
+    fn mask_text(&self, text: &mut String) {
+        if let Cow::Owned(masked) = self.masker.mask(text) {
+            *text = masked;
+        }
+    }
+
+    fn mask_issue(&self, issue: &mut Issue) {
+        self.mask_text(&mut issue.message);
+        issue.data.values_mut().for_each(|value| self.mask_text(value));
+    }
+
+    /// Masks what people read. Output variables stay: secret ones are marked as such for the service.
+    fn mask(&self, change: &mut TimelineRecord) {
+        for text in [&mut change.name, &mut change.current_operation, &mut change.result_code] {
+            text.iter_mut().for_each(|text| self.mask_text(text));
+        }
+        change.issues.iter_mut().for_each(|issue| self.mask_issue(issue));
+    }
+}
+
+impl Record {
+    /// Tells in the job's log and as an issue that log pages do not go to disk any more. Called from the page writer's thread.
+    fn warn_of_disk(&self, folder: &Path, error: &std::io::Error) {
+        let message = format!(
+            "Log pages cannot be written to '{}': {error}. Logs go straight to the service from now on; free some space to speed the job up.",
+            folder.display()
+        );
+        tracing::warn!("{message}");
+        self.write(&format!("##[warning]{message}"));
+        self.issue(Issue {
+            issue_type: IssueType::Warning,
+            category: Some("General".to_owned()),
+            message,
+            data: BTreeMap::new(),
+        });
+    }
+}
+
+/// Gives out what masks hold back when no text follows, until it is stopped.
+async fn release_held(shared: Arc<Shared>, stop: CancellationToken) {
+    loop {
+        tokio::select! {
+            () = shared.holding.notified() => {}
+            () = stop.cancelled() => return,
+        }
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep(LONGEST_HOLD / 2) => {}
+                () = stop.cancelled() => return,
+            }
+            let watched = std::mem::take(&mut *shared.held.lock().unwrap_or_else(PoisonError::into_inner));
+            if watched.is_empty() {
+                break;
+            }
+            for weak in watched {
+                if let Some(record) = record::Inner::upgrade(&weak)
+                    && record.release_held(LONGEST_HOLD).await
+                {
+                    shared.held.lock().unwrap_or_else(PoisonError::into_inner).push(weak);
+                }
+            }
+        }
+    }
+}

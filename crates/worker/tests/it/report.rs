@@ -1,0 +1,328 @@
+//! Reports over real HTTP: order, completeness, masking, faults.
+
+use std::time::Duration;
+
+use dayfly_protocol::timeline::{Issue, IssueType, TimelineRecord, TimelineRecordState};
+use dayfly_protocol::{RecordId, TaskResult, TimelineId};
+use dayfly_worker::mask::Masker;
+use dayfly_worker::report::{Flushed, NewRecord, Record, Reporter};
+use uuid::Uuid;
+
+use crate::plan_service::{Fault, PlanService};
+
+const DEADLINE: Duration = Duration::from_secs(60);
+
+fn step(reporter: &Reporter, name: &str) -> Record {
+    reporter.record(NewRecord {
+        id: RecordId(Uuid::new_v4()),
+        parent: None,
+        kind: "Task".to_owned(),
+        name: name.to_owned(),
+        ref_name: None,
+        order: Some(1),
+        task: None,
+    })
+}
+
+fn issue(issue_type: IssueType, message: &str) -> Issue {
+    Issue {
+        issue_type,
+        category: Some("General".to_owned()),
+        message: message.to_owned(),
+        data: Default::default(),
+    }
+}
+
+#[tokio::test]
+async fn a_step_is_reported_with_its_log_console_and_result() {
+    let service = PlanService::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let reporter = Reporter::start(service.settings(folder.path()));
+    let job = reporter.job();
+    job.start();
+    let step = step(&reporter, "Build");
+    step.start();
+    step.line("one").await;
+    step.line("two\nthree").await;
+    step.progress(Some(50), Some("half".to_owned()));
+    step.variable("version", "1.2", false);
+    step.finish(TaskResult::Succeeded, None).await;
+    job.line("the end").await;
+    job.finish(TaskResult::Succeeded, None).await;
+    assert_eq!(reporter.finish(DEADLINE).await, Flushed::default());
+
+    let seen = service.seen();
+    let record = &seen.records[&step.id()];
+    assert_eq!(record.name.as_deref(), Some("Build"));
+    assert_eq!(record.parent_id, Some(job.id()));
+    assert_eq!(record.worker_name.as_deref(), Some("worker-1"));
+    assert_eq!(record.state, Some(TimelineRecordState::Completed));
+    assert_eq!(record.result, Some(TaskResult::Succeeded));
+    assert_eq!(record.percent_complete, Some(100));
+    assert_eq!(record.variables["version"].value.as_deref(), Some("1.2"));
+    assert!(record.start_time.unwrap() <= record.finish_time.unwrap());
+    assert_eq!(seen.log(step.id()), ["one", "two", "three"]);
+    assert_eq!(seen.log(job.id()), ["one", "two", "three", "the end"]);
+    assert_eq!(seen.console(step.id()).into_values().collect::<Vec<_>>(), ["one", "two", "three"]);
+    assert_eq!(seen.console(job.id()).into_values().collect::<Vec<_>>(), ["the end"]);
+    assert_eq!(seen.records[&job.id()].state, Some(TimelineRecordState::Completed));
+}
+
+#[tokio::test]
+async fn the_first_record_and_the_first_line_are_sent_at_once() {
+    let service = PlanService::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let reporter = Reporter::start(service.settings(folder.path()));
+    let step = step(&reporter, "Build");
+    step.line("first").await;
+    service.wait_for("the record", |seen| seen.records.contains_key(&step.id())).await;
+    service.wait_for("the line", |seen| seen.console(step.id()).len() == 1).await;
+    reporter.finish(DEADLINE).await;
+}
+
+#[tokio::test]
+async fn secrets_are_hidden_everywhere() {
+    let service = PlanService::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let masker = Masker::new();
+    masker.add_values(["hunter2hunter2", "first half\nsecond half"]);
+    let mut settings = service.settings(folder.path());
+    settings.masker = masker.clone();
+    let reporter = Reporter::start(settings);
+    let step = step(&reporter, "Show hunter2hunter2");
+    step.line("it is hunter2hunter2").await;
+    step.line("<first half").await;
+    step.line("second half>").await;
+    step.part("in two pie").await;
+    step.part("ces: hunter2").await;
+    step.line("hunter2").await;
+    step.progress(None, Some("with hunter2hunter2".to_owned()));
+    step.issue(issue(IssueType::Error, "bad hunter2hunter2"));
+    masker.add_value("late-secret");
+    step.line("late-secret").await;
+    step.finish(TaskResult::Failed, Some("hunter2hunter2".to_owned())).await;
+    reporter.finish(DEADLINE).await;
+
+    let seen = service.seen();
+    let expected = ["it is ***", "<***>", "in two pieces: ***", "***"];
+    assert_eq!(seen.log(step.id()), expected);
+    assert_eq!(seen.console(step.id()).into_values().collect::<Vec<_>>(), expected);
+    let everything = format!("{:?} {:?}", seen.updates, seen.feed);
+    for secret in ["hunter2", "first half", "second half", "late-secret"] {
+        assert!(!everything.contains(secret), "{secret} in {everything}");
+    }
+    assert!(everything.contains("bad ***") && everything.contains("Show ***"));
+}
+
+#[tokio::test]
+async fn the_beginning_of_a_secret_that_does_not_go_on_is_shown() {
+    let service = PlanService::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let mut settings = service.settings(folder.path());
+    settings.masker = Masker::new();
+    settings.masker.add_value("ab\ncd");
+    let reporter = Reporter::start(settings);
+    let step = step(&reporter, "Build");
+    step.line("ab").await;
+    service.wait_for("the held line", |seen| seen.console(step.id()).len() == 1).await;
+    step.line("other").await;
+    step.finish(TaskResult::Succeeded, None).await;
+    reporter.finish(DEADLINE).await;
+    assert_eq!(service.seen().log(step.id()), ["ab", "other"]);
+}
+
+#[tokio::test]
+async fn ten_issues_of_each_kind_are_kept_and_all_are_counted() {
+    let service = PlanService::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let reporter = Reporter::start(service.settings(folder.path()));
+    let step = step(&reporter, "Build");
+    for number in 0..15 {
+        step.line(&format!("##[error]{number}")).await;
+        step.issue(issue(IssueType::Error, &number.to_string()));
+    }
+    step.issue(issue(IssueType::Warning, "careful"));
+    reporter.finish(DEADLINE).await;
+    let seen = service.seen();
+    let record = &seen.records[&step.id()];
+    assert_eq!((record.error_count, record.warning_count), (Some(15), Some(1)));
+    assert_eq!(record.issues.len(), 11);
+    assert_eq!(record.issues[9].data["logFileLineNumber"], "10");
+}
+
+#[tokio::test]
+async fn details_get_a_timeline_of_their_own() {
+    let service = PlanService::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let reporter = Reporter::start(service.settings(folder.path()));
+    let step = step(&reporter, "Build");
+    let timeline = TimelineId(Uuid::new_v4());
+    let detail = TimelineRecord {
+        id: RecordId(Uuid::new_v4()),
+        name: Some("detail".to_owned()),
+        ..TimelineRecord::default()
+    };
+    reporter.detail(&step, timeline, detail.clone());
+    reporter.detail(&step, timeline, TimelineRecord { percent_complete: Some(3), ..detail.clone() });
+    reporter.finish(DEADLINE).await;
+    let seen = service.seen();
+    assert_eq!(seen.timelines, [timeline.to_string()]);
+    assert_eq!(seen.records[&detail.id].percent_complete, Some(3));
+    assert_eq!(seen.records[&step.id()].details.as_ref().unwrap().id, timeline);
+}
+
+#[tokio::test]
+async fn attachments_and_extra_logs_are_uploaded() {
+    let service = PlanService::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let reporter = Reporter::start(service.settings(folder.path()));
+    let step = step(&reporter, "Build");
+    let file = folder.path().join("summary.md");
+    std::fs::write(&file, "# Summary\n").unwrap();
+    step.attach("DistributedTask.Core.Summary", "summary.md", file.clone()).await.unwrap();
+    step.upload_log(file.clone()).await.unwrap();
+    let missing = step.attach("x", "y", folder.path().join("missing")).await.unwrap_err();
+    assert!(missing.to_string().starts_with("cannot read '"));
+    reporter.finish(DEADLINE).await;
+    let seen = service.seen();
+    assert_eq!(
+        seen.attachments,
+        [("DistributedTask.Core.Summary/summary.md".to_owned(), b"# Summary\n".to_vec())]
+    );
+    assert_eq!(seen.logs, [(format!(r"logs\{}", step.id()), b"# Summary\n".to_vec())]);
+}
+
+async fn write_lines(step: &Record, from: usize, to: usize) -> Vec<String> {
+    let mut lines = Vec::new();
+    for number in from..to {
+        let line =
+            format!("line {number} of a log that is long enough to make several pages {}", "x".repeat(100));
+        step.line(&line).await;
+        lines.push(line);
+    }
+    lines
+}
+
+#[tokio::test]
+async fn a_log_of_several_pages_is_one_log_in_order() {
+    let service = PlanService::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let reporter = Reporter::start(service.settings(folder.path()));
+    let step = step(&reporter, "Build");
+    let lines = write_lines(&step, 0, 100_000).await;
+    step.finish(TaskResult::Succeeded, None).await;
+    assert_eq!(reporter.finish(DEADLINE).await, Flushed::default());
+    let seen = service.seen();
+    assert!(seen.log(step.id()) == lines, "the step's log differs");
+    assert!(seen.log(reporter.job().id()) == lines, "the job's log differs");
+    assert!(seen.largest_block <= 8 * 1024 * 1024);
+    assert_eq!(seen.logs.len(), 2);
+    assert_eq!(std::fs::read_dir(folder.path().join("pages")).unwrap().count(), 0, "pages are left behind");
+}
+
+#[tokio::test]
+async fn nothing_is_lost_when_the_service_is_away_for_a_while() {
+    let service = PlanService::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let reporter = Reporter::start(service.settings(folder.path()));
+    let step = step(&reporter, "Build");
+    let mut lines = write_lines(&step, 0, 10).await;
+    service.fault(Fault::Away, "", usize::MAX);
+    lines.extend(write_lines(&step, 10, 60_000).await);
+    step.variable("out", "value", false);
+    step.finish(TaskResult::SucceededWithIssues, None).await;
+    service.wait_for("some tries", |seen| usize::MAX - seen.faulty_calls > 6).await;
+    service.fault(Fault::None, "", 0);
+    assert_eq!(reporter.finish(DEADLINE).await, Flushed::default());
+    let seen = service.seen();
+    assert!(seen.log(step.id()) == lines, "the log differs");
+    assert_eq!(seen.records[&step.id()].result, Some(TaskResult::SucceededWithIssues));
+    assert_eq!(seen.records[&step.id()].variables["out"].value.as_deref(), Some("value"));
+    let console = seen.console(step.id());
+    assert_eq!(console.last_key_value(), Some((&60_000, &lines[59_999])));
+}
+
+#[tokio::test]
+async fn lost_answers_double_no_line() {
+    let service = PlanService::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let reporter = Reporter::start(service.settings(folder.path()));
+    let step = step(&reporter, "Build");
+    service.fault(Fault::LosesAnswers, "", 12);
+    let lines = write_lines(&step, 0, 60_000).await;
+    step.finish(TaskResult::Succeeded, None).await;
+    assert_eq!(reporter.finish(DEADLINE).await, Flushed::default());
+    let seen = service.seen();
+    assert!(seen.log(step.id()) == lines, "the step's log differs");
+    assert!(seen.log(reporter.job().id()) == lines, "the job's log differs");
+}
+
+#[tokio::test]
+async fn a_service_that_stays_away_ends_the_job_at_the_deadline_and_says_what_is_lost() {
+    let service = PlanService::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let reporter = Reporter::start(service.settings(folder.path()));
+    service.fault(Fault::Away, "", usize::MAX);
+    let step = step(&reporter, "Build");
+    write_lines(&step, 0, 1000).await;
+    step.variable("out", "value", false);
+    step.finish(TaskResult::Succeeded, None).await;
+    let flushed = reporter.finish(Duration::from_millis(500)).await;
+    assert!(flushed.variables_lost);
+    assert!(flushed.lost.iter().any(|lost| lost.contains("of the log of record")), "{:?}", flushed.lost);
+}
+
+#[tokio::test]
+async fn a_plan_that_is_gone_does_not_hold_the_job() {
+    let service = PlanService::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let reporter = Reporter::start(service.settings(folder.path()));
+    service.fault(Fault::Gone, "", usize::MAX);
+    let step = step(&reporter, "Build");
+    write_lines(&step, 0, 10).await;
+    step.finish(TaskResult::Succeeded, None).await;
+    let flushed = reporter.finish(DEADLINE).await;
+    assert!(!flushed.variables_lost);
+    assert!(flushed.lost.iter().any(|lost| lost.contains("There is no such plan.")), "{:?}", flushed.lost);
+}
+
+#[tokio::test]
+async fn a_record_the_service_refuses_does_not_take_others_with_it() {
+    let service = PlanService::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let reporter = Reporter::start(service.settings(folder.path()));
+    service.fault(Fault::Gone, "/records", 1);
+    let [first, second] = [step(&reporter, "One"), step(&reporter, "Two")];
+    assert_eq!(reporter.finish(DEADLINE).await, Flushed::default());
+    let seen = service.seen();
+    assert!(seen.records.contains_key(&first.id()) && seen.records.contains_key(&second.id()));
+}
+
+#[tokio::test]
+async fn a_disk_that_cannot_be_written_loses_no_line_and_is_told() {
+    let service = PlanService::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    // A file in the way of the folder fails as a full disk does, also for root.
+    std::fs::write(folder.path().join("pages"), b"").unwrap();
+    let reporter = Reporter::start(service.settings(folder.path()));
+    let step = step(&reporter, "Build");
+    let lines = write_lines(&step, 0, 60_000).await;
+    step.finish(TaskResult::Succeeded, None).await;
+    assert_eq!(reporter.finish(DEADLINE).await, Flushed::default());
+    let seen = service.seen();
+    assert!(seen.log(step.id()) == lines, "the log differs");
+    let job = &seen.records[&reporter.job().id()];
+    assert_eq!(job.warning_count, Some(1));
+    assert!(job.issues[0].message.starts_with("Log pages cannot be written to '"), "{:?}", job.issues);
+    assert!(seen.log(reporter.job().id()).iter().any(|line| line.starts_with("##[warning]Log pages cannot")));
+}
+
+#[tokio::test]
+async fn a_dropped_reporter_stops_its_tasks() {
+    let service = PlanService::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let reporter = Reporter::start(service.settings(folder.path()));
+    step(&reporter, "Build").line("text").await;
+    drop(reporter);
+    // The test's runtime waits for the page writer's thread when it ends: it hangs here if that stays.
+}
