@@ -49,6 +49,9 @@ pub(crate) enum Command {
     Agent(commands::agent::AgentArgs),
     /// Evaluate an expression of a pipeline
     Eval(commands::eval::EvalArgs),
+    /// Run one job for a listener, which speaks over standard input and output
+    #[command(hide = true)]
+    Worker,
     /// Print a completion script for a shell
     Completions(commands::completions::CompletionsArgs),
 }

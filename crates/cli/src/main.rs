@@ -31,6 +31,7 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Agent(args) => commands::agent::run(&args),
         Command::Eval(args) => commands::eval::run(&args),
+        Command::Worker => commands::worker::run_to_the_end(),
         Command::Completions(args) => commands::completions::run(&args),
     }
 }

@@ -1,6 +1,35 @@
 //! Runs one job message: steps, variables, logging commands, logs, timeline.
+//!
+//! [`run`] takes a message and answers how the job ended; [`serve`] does the same for a listener on the other side of a job
+//! channel, which is how `dayfly worker` is used. What a job does is what Microsoft's worker would do with the same message;
+//! each module names the source it follows.
+//!
+//! A job's way: `message` completes the message and registers its secrets, `initialize` prepares folders, variables and records,
+//! `run_step` decides about each step and runs it by `steps`, whose output passes `commands`, `mask` and `report`, and
+//! `job` sends the result once everything else has been sent.
 
+mod commands;
+mod conditions;
+mod context;
+mod directories;
+mod environment;
+mod initialize;
+mod job;
 pub mod mask;
+mod message;
 pub mod platform;
 pub mod process;
 pub mod report;
+mod run_step;
+mod serve;
+mod service;
+mod steps;
+mod surroundings;
+mod variables;
+
+pub use job::{Outcome, run};
+pub use serve::{ServeError, serve};
+pub use surroundings::Surroundings;
+
+/// The version of the official agent whose behaviour this worker follows. Tasks and demands compare it (`Agent.Version`).
+pub const AGENT_VERSION: &str = "4.260.0";

@@ -3,3 +3,4 @@
 pub(crate) mod agent;
 pub(crate) mod completions;
 pub(crate) mod eval;
+pub(crate) mod worker;

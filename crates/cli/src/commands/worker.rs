@@ -1,0 +1,42 @@
+//! `dayfly worker`: runs one job for a listener, which speaks over standard input and output.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use dayfly_client::ProxySettings;
+use dayfly_worker::Surroundings;
+
+/// Runs the job and answers its result as the exit code: 100 plus the result's number.
+pub(crate) async fn run() -> anyhow::Result<ExitCode> {
+    let outcome = dayfly_worker::serve(tokio::io::stdin(), tokio::io::stdout(), surroundings())
+        .await
+        .context("the worker could not run a job")?;
+    Ok(ExitCode::from(u8::try_from(outcome.exit_code()).context("a result has no exit code")?))
+}
+
+/// Runs it on a runtime of its own, which does not wait for the thread that reads standard input.
+pub(crate) fn run_to_the_end() -> anyhow::Result<ExitCode> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("the asynchronous runtime could not be started")?;
+    let outcome = runtime.block_on(run());
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    outcome
+}
+
+fn surroundings() -> Surroundings {
+    // As elsewhere, lower case wins: upper-case HTTP_PROXY can be set by a request to a CGI program.
+    let variable = |lower: &str, upper: &str| {
+        std::env::var(lower).or_else(|_| std::env::var(upper)).ok().filter(|value| !value.is_empty())
+    };
+    Surroundings {
+        environment: std::env::vars_os().collect(),
+        proxy: ProxySettings {
+            http: variable("http_proxy", "HTTP_PROXY"),
+            https: variable("https_proxy", "HTTPS_PROXY"),
+            no_proxy: variable("no_proxy", "NO_PROXY"),
+        },
+    }
+}

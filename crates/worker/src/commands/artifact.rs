@@ -1,0 +1,136 @@
+//! `##vso[artifact.…]` (`ArtifactCommandExtension.cs`).
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use tokio_util::task::AbortOnDropHandle;
+
+use super::command::Command;
+use super::{CommandResult, local_path};
+use crate::context::{Pending, StepContext};
+use crate::service::Artifact;
+use crate::steps::describe;
+
+/// Tells the service of an artifact that is elsewhere.
+pub(super) async fn associate(step: &StepContext, command: &Command) -> CommandResult {
+    let name = command.non_empty("artifactname").ok_or("Artifact Name is required.")?;
+    let kind = match command.property("artifacttype") {
+        Some("") => return Err("Artifact Type is required.".to_owned()),
+        Some(kind) => kind.to_owned(),
+        None => infer_type(&command.data)
+            .ok_or_else(|| format!("Can't infer artifact type from artifact location: {}.", command.data))?
+            .to_owned(),
+    };
+    let needs_location =
+        ["container", "filepath", "versioncontrol"].iter().any(|known| kind.eq_ignore_ascii_case(known));
+    if needs_location && command.data.is_empty() {
+        return Err("Artifact location is required.".to_owned());
+    }
+    let artifact =
+        Artifact { name: name.to_owned(), kind, data: command.data.clone(), properties: properties(command) };
+    let service = Arc::clone(&step.job.service);
+    let build = service.build().map_err(|error| describe(&error))?;
+    step.debug(&format!("Associate artifact: {name} with build: {build} at backend.")).await;
+    let work = tokio::spawn(async move {
+        let id = service.associate(artifact).await.map_err(|error| describe(&error))?;
+        Ok(vec![format!("Associated artifact {id} with build {build}")])
+    });
+    step.push_pending(Pending { name: "Associate Artifact", work: AbortOnDropHandle::new(work) });
+    Ok(())
+}
+
+/// Uploads a file or folder to the build's container and makes an artifact of it.
+pub(super) async fn upload(step: &StepContext, command: &Command) -> CommandResult {
+    let name = command.non_empty("artifactname").ok_or("Artifact Name is required.")?.to_owned();
+    let folder = command.non_empty("containerfolder").unwrap_or(&name).to_owned();
+    if command.data.is_empty() {
+        return Err("Artifact location is required.".to_owned());
+    }
+    let path = local_path(step, &command.data);
+    if !path.exists() {
+        return Err(format!("Path does not exist: {}", command.data));
+    }
+    if path.is_dir() && !holds_a_file(&path) {
+        step.warning(&format!(
+            "Directory '{}' is empty. Nothing will be added to build artifact '{name}'.",
+            path.display()
+        ))
+        .await;
+        return Ok(());
+    }
+    let properties = properties(command);
+    let service = Arc::clone(&step.job.service);
+    let build = service.build().map_err(|error| describe(&error))?;
+    step.debug(&format!("Upload artifact: {} to server for build: {build} at backend.", path.display()))
+        .await;
+    let cancel = step.cancel.clone();
+    let work = tokio::spawn(async move {
+        service
+            .upload_artifact(&name, &folder, &path, properties, &cancel)
+            .await
+            .map_err(|error| describe(&error))
+    });
+    step.push_pending(Pending { name: "Upload Artifact", work: AbortOnDropHandle::new(work) });
+    Ok(())
+}
+
+/// What kind of place a location is: a server path of TFVC or a path in a file container.
+fn infer_type(location: &str) -> Option<&'static str> {
+    if location.starts_with("\\\\") {
+        Some("FilePath")
+    } else if location.starts_with("$/") || location.starts_with("$\\") {
+        Some("VersionControl")
+    } else if location.starts_with('#') {
+        Some("Container")
+    } else {
+        None
+    }
+}
+
+/// Properties that go with the artifact: all but those which the command itself means.
+fn properties(command: &Command) -> BTreeMap<String, String> {
+    const OWN: [&str; 3] = ["containerfolder", "artifactname", "artifacttype"];
+    command
+        .properties()
+        .filter(|(name, _)| !OWN.iter().any(|own| name.eq_ignore_ascii_case(own)))
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .collect()
+}
+
+/// Whether there is a file in a folder or below it.
+fn holds_a_file(folder: &Path) -> bool {
+    let Ok(entries) = std::fs::read_dir(folder) else { return false };
+    // Links are taken for files, so that a link to a parent does not lead in circles.
+    entries.flatten().any(|entry| match entry.file_type() {
+        Ok(kind) if kind.is_dir() => holds_a_file(&entry.path()),
+        _ => true,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn types_are_inferred_from_locations() {
+        for (location, expected) in [
+            ("#/4/drop", Some("Container")),
+            ("$/project/folder", Some("VersionControl")),
+            ("\\\\server\\share", Some("FilePath")),
+            ("/home/drop", None),
+            ("", None),
+        ] {
+            assert_eq!(infer_type(location), expected, "{location}");
+        }
+    }
+
+    #[test]
+    fn an_empty_tree_holds_no_file() {
+        let folder = tempfile::tempdir().expect("a folder");
+        std::fs::create_dir_all(folder.path().join("a/b")).expect("made");
+        assert!(!holds_a_file(folder.path()));
+        std::fs::write(folder.path().join("a/b/c"), "").expect("written");
+        assert!(holds_a_file(folder.path()));
+    }
+}

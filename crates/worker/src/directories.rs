@@ -1,0 +1,372 @@
+//! The folders of a job below the work folder, and which one belongs to which pipeline.
+//!
+//! Follows `BuildDirectoryManager.cs` and `TrackingManager.cs`: a pipeline with the same set of repositories gets the same
+//! numbered folder again, so that its checkout is quick; `a` and `TestResults` are made anew for each job.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use dayfly_protocol::job::RepositoryResource;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+/// Why the folders could not be prepared.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// Another worker uses the work folder.
+    #[error("the work folder {0} is in use by another job; give each agent a work folder of its own")]
+    InUse(PathBuf),
+    /// The file system refused.
+    #[error("{action} {path} failed")]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+}
+
+fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {
+    let path = path.to_owned();
+    move |source| Error::Io { action, path, source }
+}
+
+/// What to delete before the job (`workspace: clean`, `build.clean`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Clean {
+    /// Nothing beyond the usual.
+    Nothing,
+    /// The pipeline's whole folder.
+    All,
+    /// The sources.
+    Sources,
+    /// The binaries.
+    Binaries,
+}
+
+impl Clean {
+    /// `workspace: clean:`.
+    pub(crate) fn from_workspace(text: &str) -> Clean {
+        match text.to_ascii_lowercase().as_str() {
+            "all" => Clean::All,
+            "resources" => Clean::Sources,
+            "outputs" => Clean::Binaries,
+            _ => Clean::Nothing,
+        }
+    }
+
+    /// The variables `agent.clean.buildDirectory` and `build.clean`.
+    pub(crate) fn from_variable(text: &str) -> Option<Clean> {
+        match text.to_ascii_lowercase().as_str() {
+            "all" => Some(Clean::All),
+            "source" => Some(Clean::Sources),
+            "binary" => Some(Clean::Binaries),
+            "none" => Some(Clean::Nothing),
+            _ => None,
+        }
+    }
+}
+
+/// The work folder, held for one job.
+#[derive(Debug)]
+pub(crate) struct WorkFolder {
+    path: PathBuf,
+    /// Locked as long as it is open.
+    _lock: File,
+}
+
+/// The folders of one pipeline.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct PipelineFolders {
+    /// `work/<n>`.
+    pub(crate) build: PathBuf,
+    /// `work/<n>/s`.
+    pub(crate) sources: PathBuf,
+    /// `work/<n>/a`.
+    pub(crate) artifacts: PathBuf,
+    /// `work/<n>/b`.
+    pub(crate) binaries: PathBuf,
+    /// `work/<n>/TestResults`.
+    pub(crate) test_results: PathBuf,
+}
+
+impl WorkFolder {
+    /// Makes the folder and locks it: temporary files are wiped at the start and at the end, so two jobs must not share it.
+    pub(crate) fn open(path: &Path) -> Result<WorkFolder, Error> {
+        fs::create_dir_all(path).map_err(failed("making the folder", path))?;
+        let file = path.join(".lock");
+        let lock = File::options()
+            .create(true)
+            .write(true)
+            .truncate(false)
+            .open(&file)
+            .map_err(failed("opening the file", &file))?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(fs::TryLockError::WouldBlock) => return Err(Error::InUse(path.to_owned())),
+            Err(fs::TryLockError::Error(source)) => return Err(failed("locking the file", &file)(source)),
+        }
+        for name in ["_tool", "_tasks"] {
+            let folder = path.join(name);
+            fs::create_dir_all(&folder).map_err(failed("making the folder", &folder))?;
+        }
+        Ok(WorkFolder { path: path.to_owned(), _lock: lock })
+    }
+
+    /// `_temp`.
+    pub(crate) fn temporary(&self) -> PathBuf {
+        self.path.join("_temp")
+    }
+
+    /// Where log pages wait to be sent.
+    pub(crate) fn pages(&self) -> PathBuf {
+        self.path.join("_pages")
+    }
+
+    /// `_tool`.
+    pub(crate) fn tools(&self) -> PathBuf {
+        self.path.join("_tool")
+    }
+
+    /// Empties `_temp`, and makes it if need be. What cannot be deleted stays.
+    pub(crate) fn empty_temporary(&self) -> Result<(), Error> {
+        let folder = self.temporary();
+        empty(&folder);
+        fs::create_dir_all(&folder).map_err(failed("making the folder", &folder))
+    }
+
+    /// Finds the pipeline's folder, or the next free number, and prepares it.
+    pub(crate) fn prepare(
+        &self,
+        collection: &str,
+        definition: &str,
+        repositories: &[RepositoryResource],
+        clean: Clean,
+    ) -> Result<PipelineFolders, Error> {
+        let number = self.number(collection, definition, repositories)?;
+        let build = self.path.join(number.to_string());
+        let folders = PipelineFolders {
+            sources: build.join("s"),
+            artifacts: build.join("a"),
+            binaries: build.join("b"),
+            test_results: build.join("TestResults"),
+            build,
+        };
+        make(&folders.build, clean == Clean::All)?;
+        make(&folders.artifacts, true)?;
+        make(&folders.test_results, true)?;
+        make(&folders.binaries, clean == Clean::Binaries)?;
+        make(&folders.sources, clean == Clean::Sources)?;
+        Ok(folders)
+    }
+
+    fn number(
+        &self,
+        collection: &str,
+        definition: &str,
+        repositories: &[RepositoryResource],
+    ) -> Result<u32, Error> {
+        let root = self.path.join("SourceRootMapping");
+        let folder = root.join(file_name(collection)).join(file_name(definition));
+        let file = folder.join("SourceFolder.json");
+        let key = hash_key(collection, definition, repositories);
+        if let Some(present) = read::<SourceFolder>(&file)
+            && present.hash_key == key
+            && present.build_directory > 0
+        {
+            return Ok(present.build_directory);
+        }
+        let mappings_file = root.join("Mappings.json");
+        let mut mappings = read::<Mappings>(&mappings_file).unwrap_or_default();
+        mappings.last_build_folder_number += 1;
+        let number = mappings.last_build_folder_number;
+        fs::create_dir_all(&folder).map_err(failed("making the folder", &folder))?;
+        write(&mappings_file, &mappings)?;
+        write(&file, &SourceFolder { build_directory: number, hash_key: key })?;
+        Ok(number)
+    }
+}
+
+/// Which numbers are taken.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Mappings {
+    last_build_folder_number: u32,
+}
+
+/// Which number a pipeline has.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct SourceFolder {
+    build_directory: u32,
+    hash_key: String,
+}
+
+/// Changes with the pipeline and with its set of repositories.
+fn hash_key(collection: &str, definition: &str, repositories: &[RepositoryResource]) -> String {
+    let mut lines: Vec<String> = repositories
+        .iter()
+        .map(|repository| {
+            let properties = &repository.properties;
+            let url = properties.url.as_ref().map(ToString::to_string).unwrap_or_default();
+            format!(
+                "{}|{}|{url}",
+                repository.alias,
+                properties.repository_type.as_deref().unwrap_or_default()
+            )
+        })
+        .collect();
+    lines.sort_unstable();
+    let text = format!("{collection}\n{definition}\n{}", lines.join("\n"));
+    Uuid::new_v5(&Uuid::NAMESPACE_URL, text.as_bytes()).simple().to_string()
+}
+
+/// A text as the name of a folder; what a name cannot hold is replaced.
+fn file_name(text: &str) -> String {
+    let name: String =
+        text.chars().map(|c| if c.is_ascii_alphanumeric() || c == '-' { c } else { '_' }).collect();
+    if name.is_empty() { "_".to_owned() } else { name }
+}
+
+fn read<T: for<'de> Deserialize<'de>>(file: &Path) -> Option<T> {
+    // A file that cannot be read is as good as none: the pipeline gets a new folder.
+    serde_json::from_slice(&fs::read(file).ok()?).ok()
+}
+
+fn write<T: Serialize>(file: &Path, value: &T) -> Result<(), Error> {
+    let bytes = serde_json::to_vec_pretty(value)
+        .map_err(io::Error::from)
+        .map_err(failed("writing the file", file))?;
+    // Written beside and renamed, so that a crash leaves the old file or the new one.
+    let beside = file.with_extension("new");
+    fs::write(&beside, bytes).map_err(failed("writing the file", &beside))?;
+    fs::rename(&beside, file).map_err(failed("replacing the file", file))
+}
+
+fn make(folder: &Path, anew: bool) -> Result<(), Error> {
+    if anew {
+        match fs::remove_dir_all(folder) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(failed("deleting the folder", folder)(error)),
+        }
+    }
+    fs::create_dir_all(folder).map_err(failed("making the folder", folder))
+}
+
+/// Deletes what is in a folder and goes on past what cannot be deleted.
+pub(crate) fn empty(folder: &Path) {
+    let Ok(entries) = fs::read_dir(folder) else { return };
+    for entry in entries.flatten() {
+        let path = entry.path();
+        let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
+        let deleted = if is_folder { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+        if let Err(error) = deleted {
+            tracing::warn!(path = %path.display(), %error, "a temporary file could not be deleted");
+        }
+    }
+}
+
+/// The folder `git clone` would make for a repository (`RepositoryUtil.GetCloneDirectory`).
+pub(crate) fn clone_folder(repository: &RepositoryResource) -> String {
+    let url = repository.properties.url.as_ref().map(ToString::to_string);
+    let name = repository.properties.name.clone().or(url).unwrap_or_else(|| repository.alias.clone());
+    let rest = name.split_once("://").map_or(name.as_str(), |(_, rest)| rest);
+    let rest = rest.rsplit_once('@').map_or(rest, |(_, rest)| rest);
+    let rest = rest.trim_end_matches('/');
+    let rest = rest.strip_suffix(".git").unwrap_or(rest).trim_end_matches('/');
+    let last = rest.rsplit('/').next().unwrap_or(rest);
+    let last = last.rsplit(':').next().unwrap_or(last);
+    // Nothing that would lead out of the sources.
+    if last.is_empty() || last == "." || last == ".." { repository.alias.clone() } else { last.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use dayfly_protocol::job::RepositoryProperties;
+
+    fn repository(name: &str) -> RepositoryResource {
+        RepositoryResource {
+            alias: "self".to_owned(),
+            properties: RepositoryProperties { name: Some(name.to_owned()), ..Default::default() },
+            ..Default::default()
+        }
+    }
+
+    #[test]
+    fn clone_folders_are_those_of_git() {
+        for (name, expected) in [
+            ("tools", "tools"),
+            ("fabrikam/tools", "tools"),
+            ("https://user@host/a/b/tools.git", "tools"),
+            ("git@host:tools.git/", "tools"),
+            ("..", "self"),
+        ] {
+            assert_eq!(clone_folder(&repository(name)), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_pipeline_keeps_its_folder_until_its_repositories_change() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let work = WorkFolder::open(folder.path()).expect("opened");
+        let first = work.prepare("c", "1", &[repository("a")], Clean::Nothing).expect("prepared");
+        assert_eq!(first.build, folder.path().join("1"));
+        fs::write(first.sources.join("kept"), "").expect("written");
+        fs::write(first.artifacts.join("old"), "").expect("written");
+        let again = work.prepare("c", "1", &[repository("a")], Clean::Nothing).expect("prepared");
+        assert_eq!(again, first);
+        assert!(again.sources.join("kept").exists());
+        assert!(!again.artifacts.join("old").exists());
+        let mut changed = repository("a");
+        changed.properties.repository_type = Some("GitHub".to_owned());
+        let other = work.prepare("c", "1", &[changed], Clean::Nothing).expect("prepared");
+        assert_eq!(other.build, folder.path().join("2"));
+        let another = work.prepare("c", "2", &[], Clean::Nothing).expect("prepared");
+        assert_eq!(another.build, folder.path().join("3"));
+    }
+
+    #[test]
+    fn cleaning_deletes_what_was_asked() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let work = WorkFolder::open(folder.path()).expect("opened");
+        for (clean, sources, binaries) in [
+            (Clean::Nothing, true, true),
+            (Clean::Sources, false, true),
+            (Clean::Binaries, true, false),
+            (Clean::All, false, false),
+        ] {
+            let folders = work.prepare("c", "1", &[], Clean::Nothing).expect("prepared");
+            fs::write(folders.sources.join("f"), "").expect("written");
+            fs::write(folders.binaries.join("f"), "").expect("written");
+            work.prepare("c", "1", &[], clean).expect("prepared");
+            assert_eq!(folders.sources.join("f").exists(), sources, "{clean:?}");
+            assert_eq!(folders.binaries.join("f").exists(), binaries, "{clean:?}");
+        }
+    }
+
+    #[test]
+    fn the_work_folder_serves_one_job_at_a_time() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let held = WorkFolder::open(folder.path()).expect("opened");
+        assert!(matches!(WorkFolder::open(folder.path()), Err(Error::InUse(_))));
+        drop(held);
+        WorkFolder::open(folder.path()).expect("free again");
+    }
+
+    #[test]
+    fn temporary_files_are_emptied_but_the_folder_stays() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let work = WorkFolder::open(folder.path()).expect("opened");
+        work.empty_temporary().expect("made");
+        fs::create_dir_all(work.temporary().join("a/b")).expect("made");
+        fs::write(work.temporary().join("c"), "").expect("written");
+        work.empty_temporary().expect("emptied");
+        assert_eq!(fs::read_dir(work.temporary()).expect("still there").count(), 0);
+    }
+}

@@ -1,0 +1,298 @@
+//! Runs one job from its message to its result (`JobRunner.cs`, `Worker.cs`).
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use dayfly_protocol::channel::{CancelReason, FromWorker, ToWorker, WorkerSettings};
+use dayfly_protocol::job::AgentJobRequestMessage;
+use dayfly_protocol::plan::WORKER_REPORTS_FROM_VERSION;
+use dayfly_protocol::{RecordId, TaskResult};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::context::{JobContext, JobParts, StepContext, add_job_error};
+use crate::directories::{self, WorkFolder};
+use crate::initialize::{self, Entry, Initialized};
+use crate::message;
+use crate::platform;
+use crate::report::{self, NewRecord, Reporter};
+use crate::service::Service;
+use crate::steps::describe;
+use crate::variables::{Flags, Variables};
+use crate::{Surroundings, environment, run_step};
+
+/// How long the queues may take at the end to send what is left. The service may be away for a while.
+const FLUSH_DEADLINE: Duration = Duration::from_secs(5 * 60);
+/// The same once the time of a cancelled job is up: the listener kills the worker a minute after it asked for the flush.
+const HURRIED_FLUSH_DEADLINE: Duration = Duration::from_secs(45);
+/// How long a job may take to end after its listener vanished; the service's own default for cancellations.
+const ORPHANED_TIMEOUT: Duration = Duration::from_secs(5 * 60);
+
+/// How a job ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Outcome {
+    /// The job's result.
+    pub result: TaskResult,
+    /// Whether the service has it: it answered the worker's event. False means that the listener must report it.
+    pub reported: bool,
+}
+
+/// Runs a job.
+///
+/// `control` brings cancellation and the like; when it closes, whoever started the job is gone, so the job is cancelled and its
+/// result reported all the same. `progress` tells where the job is; nobody needs to read it. The work folder in `settings`
+/// must belong to this job alone.
+pub async fn run(
+    mut message: AgentJobRequestMessage,
+    settings: WorkerSettings,
+    surroundings: Surroundings,
+    control: mpsc::Receiver<ToWorker>,
+    progress: mpsc::Sender<FromWorker>,
+) -> Outcome {
+    message::complete(&mut message, settings.server_url.as_ref());
+    let masker = message::masker(&message);
+    let service = match Service::connect(&message, &settings, &surroundings) {
+        Ok(service) => Arc::new(service),
+        Err(error) => {
+            // Without a connection there is nobody to tell but the listener, which fails the job.
+            tracing::error!(error = describe(&error), "the job cannot be reported by its worker");
+            return Outcome { result: TaskResult::Failed, reported: false };
+        }
+    };
+    let opened = WorkFolder::open(&settings.work_directory);
+    let pages = pages_folder(opened.as_ref().ok(), &message);
+    let reporter = Reporter::start(report::Settings {
+        plan: service.plan().clone(),
+        timeline: message.timeline.id,
+        job: message.job_id.into(),
+        masker: masker.clone(),
+        pages: pages.clone(),
+        worker_name: settings.agent_name.clone(),
+        feed_interval: None,
+    });
+    let job = JobContext::new(JobParts {
+        masker: masker.clone(),
+        reporter: reporter.clone(),
+        service: Arc::clone(&service),
+        endpoints: message.resources.endpoints.clone(),
+        repositories: message.resources.repositories.clone(),
+        multiple_checkouts: message::has_multiple_checkouts(&message),
+        inherited: environment::inherited(surroundings.environment, &settings.hidden_environment),
+        variables: variables(&message, masker),
+        cancel: CancellationToken::new(),
+        flush: CancellationToken::new(),
+        settings,
+    });
+    let course = Run { job: &job, message: &message, service: &service, progress: &progress };
+    let outcome = tokio::select! {
+        outcome = course.until_the_end(opened) => outcome,
+        () = listen(&job, control) => unreachable!("listening ends with the job"),
+    };
+    directories::empty(&pages);
+    if let Err(error) = tokio::fs::remove_dir(&pages).await {
+        tracing::debug!(%error, path = %pages.display(), "the folder of log pages stays");
+    }
+    outcome
+}
+
+/// Log pages belong into the work folder; if that is what is wrong, into the system's folder for temporary files.
+fn pages_folder(work: Option<&WorkFolder>, message: &AgentJobRequestMessage) -> PathBuf {
+    match work {
+        Some(work) => work.pages().join(message.job_id.to_string()),
+        None => std::env::temp_dir().join(format!("dayfly-pages-{}", message.job_id)),
+    }
+}
+
+fn variables(message: &AgentJobRequestMessage, masker: crate::mask::Masker) -> Variables {
+    let mut variables = Variables::new(masker);
+    for (name, value) in message.variables.iter().filter(|(name, _)| !name.trim().is_empty()) {
+        let flags = Flags { secret: value.is_secret, read_only: value.is_read_only, preserve_case: false };
+        variables.set(name, value.value.as_deref().unwrap_or_default(), flags);
+    }
+    variables
+}
+
+/// Carries out what the listener says, for as long as the job runs.
+async fn listen(job: &JobContext, mut control: mpsc::Receiver<ToWorker>) {
+    while let Some(order) = control.recv().await {
+        match order {
+            ToWorker::Cancel { reason, timeout_seconds } => {
+                tracing::info!(?reason, timeout_seconds, "the job is being cancelled");
+                if reason == CancelReason::AgentShutdown {
+                    add_job_error(
+                        &job.record,
+                        "The agent has received a shutdown signal. This can happen when the agent service is stopped, or a manually started agent is canceled.",
+                    )
+                    .await;
+                }
+                job.cancel(reason);
+            }
+            ToWorker::FlushLogs => {
+                add_job_error(&job.record, "Job cancelled due to worker timeout.").await;
+                job.cancel(CancelReason::Requested);
+                job.flush.cancel();
+            }
+            ToWorker::Metadata { post_lines_frequency_millis } => {
+                job.reporter.set_feed_interval(Duration::from_millis(post_lines_frequency_millis));
+            }
+            ToWorker::Job(_) => tracing::warn!("a second job for the same worker is ignored"),
+        }
+    }
+    if !job.cancel.is_cancelled() {
+        add_job_error(
+            &job.record,
+            "The agent that accepted this job is gone, so nobody renews the job's lock any more. The job is canceled.",
+        )
+        .await;
+        job.cancel(CancelReason::AgentShutdown);
+    }
+    tokio::time::sleep(ORPHANED_TIMEOUT).await;
+    job.flush.cancel();
+    std::future::pending().await
+}
+
+/// One run of a job.
+struct Run<'a> {
+    job: &'a Arc<JobContext>,
+    message: &'a AgentJobRequestMessage,
+    service: &'a Service,
+    progress: &'a mpsc::Sender<FromWorker>,
+}
+
+impl Run<'_> {
+    async fn until_the_end(&self, opened: Result<WorkFolder, directories::Error>) -> Outcome {
+        let job = self.job;
+        job.record.start();
+        job.record.line(&format!("##[section]Starting: {}", self.message.job_display_name)).await;
+        for warning in job.change_variables(Variables::recalculate) {
+            tracing::warn!(warning, "a variable of the message cannot be expanded");
+        }
+        job.set_variable("Agent.JobStatus", TaskResult::Succeeded.name());
+        let work = match opened.and_then(|work| work.empty_temporary().map(|()| work)) {
+            Ok(work) => Arc::new(work),
+            Err(error) => {
+                add_job_error(&job.record, &describe(&error)).await;
+                return self.complete(TaskResult::Failed).await;
+            }
+        };
+        initialize::set_agent_variables(job, self.message, &work);
+        let result = match self.initialize(&work).await {
+            Ok(initialized) => {
+                self.run_steps(&initialized.entries).await;
+                self.finalize(&initialized).await;
+                job.result().unwrap_or(TaskResult::Succeeded)
+            }
+            Err(result) => result,
+        };
+        let outcome = self.complete(result).await;
+        if !job.settings.keep_work {
+            directories::empty(&work.temporary());
+        }
+        outcome
+    }
+
+    /// A record for the worker's own doings.
+    fn internal(&self, name: &str, ref_name: &str, order: i32) -> StepContext {
+        let record = self.job.reporter.record(NewRecord {
+            id: RecordId(Uuid::new_v4()),
+            parent: Some(self.job.record.id()),
+            kind: "Task".to_owned(),
+            name: name.to_owned(),
+            ref_name: Some(ref_name.to_owned()),
+            order: Some(order),
+            task: None,
+        });
+        StepContext::internal(self.job, record, ref_name)
+    }
+
+    async fn initialize(&self, work: &Arc<WorkFolder>) -> Result<Initialized, TaskResult> {
+        const NAME: &str = "Initialize job";
+        let context = self.internal(NAME, "JobExtension_Init", 1);
+        context.record.start();
+        context.section(&format!("Starting: {NAME}")).await;
+        let initialized = if self.job.cancel.is_cancelled() {
+            context.error("The operation was canceled.").await;
+            Err(TaskResult::Canceled)
+        } else {
+            match initialize::initialize(self.job, &context, self.message, work).await {
+                Ok(initialized) => Ok(initialized),
+                Err(error) => {
+                    context.error(&error).await;
+                    Err(TaskResult::Failed)
+                }
+            }
+        };
+        context.section(&format!("Finishing: {NAME}")).await;
+        context
+            .record
+            .finish(initialized.as_ref().err().copied().unwrap_or(TaskResult::Succeeded), None)
+            .await;
+        initialized
+    }
+
+    async fn run_steps(&self, entries: &[Entry]) {
+        let total = u32::try_from(entries.len()).unwrap_or(u32::MAX);
+        for (number, entry) in (1..).zip(entries) {
+            let name = self.job.masker.mask(&entry.display_name).into_owned();
+            // Progress is a courtesy: a listener that is gone does not hold the job up.
+            let _ = self.progress.send(FromWorker::StepStarted { name, number, total }).await;
+            run_step::run(entry).await;
+        }
+    }
+
+    async fn finalize(&self, initialized: &Initialized) {
+        const NAME: &str = "Finalize Job";
+        let order = i32::try_from(initialized.entries.len()).unwrap_or(i32::MAX - 2) + 2;
+        let context = self.internal(NAME, "JobExtension_Final", order);
+        context.record.start();
+        context.section(&format!("Starting: {NAME}")).await;
+        if let Some(lookup_id) = &initialized.lookup_id {
+            context.output("Start cleaning up orphan processes.").await;
+            let lookup_id = lookup_id.clone();
+            let orphans = tokio::task::spawn_blocking(move || platform::kill_orphans(&lookup_id))
+                .await
+                .unwrap_or_default();
+            for orphan in orphans {
+                context
+                    .output(&format!(
+                        "Terminate orphan process: pid ({}) ({})",
+                        orphan.process_id, orphan.name
+                    ))
+                    .await;
+            }
+        }
+        self.job.background.stop().await;
+        context.section(&format!("Finishing: {NAME}")).await;
+        context.record.finish(TaskResult::Succeeded, None).await;
+    }
+
+    /// Sends everything that is queued, then the result.
+    async fn complete(&self, result: TaskResult) -> Outcome {
+        let job = self.job;
+        job.record.line(&format!("##[section]Finishing: {}", self.message.job_display_name)).await;
+        job.record.finish(result, None).await;
+        let deadline = if job.flush.is_cancelled() { HURRIED_FLUSH_DEADLINE } else { FLUSH_DEADLINE };
+        let flushed = job.reporter.finish(deadline).await;
+        let mut result = result;
+        if flushed.variables_lost {
+            tracing::error!(lost = ?flushed.lost, "output variables could not be sent, so the job fails");
+            result = TaskResult::merge(Some(result), TaskResult::Failed);
+        } else if !flushed.lost.is_empty() {
+            tracing::error!(lost = ?flushed.lost, "parts of the job's log could not be sent");
+        }
+        if self.message.plan.version < WORKER_REPORTS_FROM_VERSION {
+            return Outcome { result, reported: false };
+        }
+        let _ = self.progress.send(FromWorker::Reporting).await;
+        let reported = match self.service.job_completed(self.message, result, job.settings.run_once).await {
+            Ok(()) => true,
+            Err(error) => {
+                tracing::error!(error = describe(&error), "the job's result could not be reported");
+                false
+            }
+        };
+        Outcome { result, reported }
+    }
+}

@@ -1,0 +1,264 @@
+//! What is done to a job message before anything is run: addresses, tokens, secrets, and variables that could smuggle commands.
+
+use std::collections::BTreeMap;
+
+use dayfly_protocol::job::AgentJobRequestMessage;
+use dayfly_protocol::task;
+use dayfly_protocol::timeline::VariableValue;
+use url::Url;
+
+use crate::mask::Masker;
+use crate::variables::convert_to_boolean;
+
+/// Completes the message as the official worker does (`JobRunner.cs`, `WorkerUtilties.cs`).
+pub(crate) fn complete(message: &mut AgentJobRequestMessage, server_url: Option<&Url>) {
+    let is_hosted =
+        value(message, "system.servertype").is_some_and(|text| text.eq_ignore_ascii_case("Hosted"));
+    if let Some(server_url) = server_url.filter(|_| !is_hosted) {
+        use_configured_address(message, server_url);
+    }
+    let connection = message.resources.system_connection();
+    let url = connection.and_then(|connection| connection.url.as_ref()).map(ToString::to_string);
+    let token = connection.and_then(|connection| connection.access_token()).map(str::to_owned);
+    if let Some(url) = url {
+        set(message, "System.TeamFoundationServerUri", VariableValue::public(url));
+    }
+    // Classic pipelines have a switch that gives the token to all scripts; YAML pipelines map the secret where they need it.
+    if value(message, "system.enableaccesstoken").is_some_and(convert_to_boolean)
+        && let Some(token) = token
+    {
+        set(message, "System.AccessToken", VariableValue::public(token));
+    }
+    for name in DISPLAY_TEXTS {
+        if let Some(text) = value(message, name) {
+            let harmless = without_commands(text);
+            set_value(message, name, harmless);
+        }
+    }
+}
+
+fn value<'m>(message: &'m AgentJobRequestMessage, name: &str) -> Option<&'m str> {
+    message
+        .variables
+        .iter()
+        .find(|(key, _)| key.eq_ignore_ascii_case(name))
+        .and_then(|(_, value)| value.value.as_deref())
+}
+
+fn set(message: &mut AgentJobRequestMessage, name: &str, value: VariableValue) {
+    message.variables.retain(|key, _| !key.eq_ignore_ascii_case(name));
+    message.variables.insert(name.to_owned(), value);
+}
+
+fn set_value(message: &mut AgentJobRequestMessage, name: &str, value: String) {
+    if let Some((_, present)) = message.variables.iter_mut().find(|(key, _)| key.eq_ignore_ascii_case(name)) {
+        present.value = Some(value);
+    }
+}
+
+/// On premises the service may call itself by a name that agents cannot reach: what has its scheme and host is given those the agent was
+/// configured with.
+fn use_configured_address(message: &mut AgentJobRequestMessage, server_url: &Url) {
+    let Some(own) = message.resources.system_connection().and_then(|connection| connection.url.clone())
+    else {
+        return;
+    };
+    let resources = &mut message.resources;
+    let endpoints = resources.endpoints.iter_mut().filter_map(|endpoint| endpoint.url.as_mut());
+    let repositories =
+        resources.repositories.iter_mut().filter_map(|repository| repository.properties.url.as_mut());
+    for url in endpoints.chain(repositories) {
+        if url.origin() == own.origin() {
+            *url = rebased(url, server_url);
+        }
+    }
+    for name in
+        ["system.taskDefinitionsUri", "system.teamFoundationCollectionUri", "system.teamFoundationServerUri"]
+    {
+        if let Some(url) = value(message, name).and_then(|text| Url::parse(text).ok()) {
+            set_value(message, name, rebased(&url, server_url).to_string());
+        }
+    }
+}
+
+/// The same path and query at another scheme, host and port.
+fn rebased(url: &Url, server_url: &Url) -> Url {
+    let mut result = server_url.clone();
+    result.set_path(url.path());
+    result.set_query(url.query());
+    result
+}
+
+/// Variables whose text people outside of the pipeline can choose (`Variables.cs`, `VariablesVulnerableToExecution`).
+const DISPLAY_TEXTS: &[&str] = &[
+    "build.sourceVersionMessage",
+    "build.definitionName",
+    "build.sourceVersionAuthor",
+    "system.sourceVersionMessage",
+    "system.definitionName",
+    "system.jobDisplayName",
+    "system.phaseDisplayName",
+    "system.stageDisplayName",
+    "release.definitionName",
+    "release.environmentName",
+    "agent.machinename",
+    "agent.name",
+];
+
+/// The text with every `##vso` made harmless.
+fn without_commands(text: &str) -> String {
+    const MARK: &str = "##vso";
+    let mut result = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = find_ignoring_case(rest, MARK) {
+        result.push_str(&rest[..at]);
+        result.push_str("**vso");
+        rest = &rest[at + MARK.len()..];
+    }
+    result.push_str(rest);
+    result
+}
+
+fn find_ignoring_case(text: &str, pattern: &str) -> Option<usize> {
+    text.as_bytes().windows(pattern.len()).position(|window| window.eq_ignore_ascii_case(pattern.as_bytes()))
+}
+
+/// Whether more than one step checks a repository out.
+pub(crate) fn has_multiple_checkouts(message: &AgentJobRequestMessage) -> bool {
+    let is_checkout = |step: &&dayfly_protocol::job::Step| {
+        step.reference.as_ref().is_some_and(|task| task.id.0 == task::CHECKOUT)
+    };
+    message.steps.iter().filter(is_checkout).count() > 1
+}
+
+/// A masker that knows every secret of the message (`Worker.cs`, `InitializeSecretMasker`).
+pub(crate) fn masker(message: &AgentJobRequestMessage) -> Masker {
+    let minimum = value(message, "AZP_IGNORE_SECRETS_SHORTER_THAN")
+        .and_then(|text| text.trim().parse().ok())
+        .unwrap_or(0);
+    let masker = Masker::with_minimum_length(minimum);
+    let variables =
+        message.variables.values().filter(|value| value.is_secret).filter_map(|value| value.value.as_deref());
+    let parameters = message
+        .resources
+        .endpoints
+        .iter()
+        .filter_map(|endpoint| endpoint.authorization.as_ref())
+        .flat_map(|authorization| secret_parameters(&authorization.parameters));
+    let tickets = message.resources.secure_files.iter().filter_map(|file| file.ticket.as_deref());
+    masker.add_values(variables.chain(parameters).chain(tickets).filter(|secret| !secret.trim().is_empty()));
+    for hint in message.mask.iter().filter(|hint| hint.hint_type.eq_ignore_ascii_case("regex")) {
+        masker.add_regex(&hint.value);
+    }
+    masker
+}
+
+/// Parameters of an endpoint which are secrets: all but those known to be none (`MaskingUtil.cs`).
+fn secret_parameters(parameters: &BTreeMap<String, String>) -> impl Iterator<Item = &str> {
+    const PUBLIC: &[&str] = &[
+        "role",
+        "scope",
+        "tenantid",
+        "issuedat",
+        "expiresat",
+        "audience",
+        "authenticationtype",
+        "authorizationtype",
+        "accesstokentype",
+        "accesstokenfetchingmethod",
+        "usewindowssecurity",
+        "unsecured",
+        "oauthaccesstokenissuppliedbyuser",
+        "oauthaccesstokenissupplied",
+        "completecallbackpayload",
+        "acceptuntrustedcertificates",
+    ];
+    parameters
+        .iter()
+        .filter(|(name, _)| !PUBLIC.iter().any(|public| name.eq_ignore_ascii_case(public)))
+        .map(|(_, value)| value.as_str())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use dayfly_protocol::job::{
+        EndpointAuthorization, JobResources, MaskHint, SYSTEM_CONNECTION, ServiceEndpoint,
+    };
+
+    fn message(url: &str, variables: &[(&str, &str)]) -> AgentJobRequestMessage {
+        AgentJobRequestMessage {
+            resources: JobResources {
+                endpoints: vec![ServiceEndpoint {
+                    name: Some(SYSTEM_CONNECTION.to_owned()),
+                    url: Some(Url::parse(url).expect("an address")),
+                    authorization: Some(EndpointAuthorization {
+                        scheme: "OAuth".to_owned(),
+                        parameters: BTreeMap::from([
+                            ("AccessToken".to_owned(), "the-token".to_owned()),
+                            ("Scope".to_owned(), "public-scope".to_owned()),
+                        ]),
+                    }),
+                    ..Default::default()
+                }],
+                ..Default::default()
+            },
+            variables: variables
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), VariableValue::public(*value)))
+                .collect(),
+            ..Default::default()
+        }
+    }
+
+    #[test]
+    fn on_premises_addresses_are_those_of_the_configuration() {
+        let server = Url::parse("https://proxy:8443/tfs").expect("an address");
+        let variables =
+            [("system.TaskDefinitionsUri", "http://inner/tfs/c/"), ("system.ServerType", "OnPremises")];
+        let mut message = message("http://inner/tfs/c/", &variables);
+        complete(&mut message, Some(&server));
+        let url = message.resources.endpoints[0].url.as_ref().expect("kept");
+        assert_eq!(url.as_str(), "https://proxy:8443/tfs/c/");
+        assert_eq!(value(&message, "system.taskdefinitionsuri"), Some("https://proxy:8443/tfs/c/"));
+        assert_eq!(value(&message, "system.teamfoundationserveruri"), Some("https://proxy:8443/tfs/c/"));
+    }
+
+    #[test]
+    fn hosted_addresses_stay() {
+        let server = Url::parse("https://other").expect("an address");
+        let mut message = message("https://dev.azure.com/o/", &[("system.servertype", "hosted")]);
+        complete(&mut message, Some(&server));
+        assert_eq!(
+            message.resources.endpoints[0].url.as_ref().expect("kept").as_str(),
+            "https://dev.azure.com/o/"
+        );
+    }
+
+    #[test]
+    fn the_token_becomes_a_public_variable_only_by_the_classic_switch() {
+        let mut asked = message("https://h/", &[("System.EnableAccessToken", "true")]);
+        complete(&mut asked, None);
+        assert_eq!(value(&asked, "system.accesstoken"), Some("the-token"));
+        let mut secret = message("https://h/", &[("System.EnableAccessToken", "SecretVariable")]);
+        complete(&mut secret, None);
+        assert_eq!(value(&secret, "system.accesstoken"), None);
+    }
+
+    #[test]
+    fn texts_that_others_choose_hold_no_commands() {
+        let mut message =
+            message("https://h/", &[("Build.SourceVersionMessage", "a ##VSO[task.x]b##vso[y.z]")]);
+        complete(&mut message, None);
+        assert_eq!(value(&message, "build.sourceversionmessage"), Some("a **vso[task.x]b**vso[y.z]"));
+    }
+
+    #[test]
+    fn every_secret_of_the_message_is_masked() {
+        let mut message = message("https://h/", &[]);
+        message.variables.insert("s".to_owned(), VariableValue::secret("variable-secret"));
+        message.mask.push(MaskHint { hint_type: "regex".to_owned(), value: "hint-[0-9]+".to_owned() });
+        let masker = masker(&message);
+        assert_eq!(masker.mask("variable-secret the-token hint-42 public-scope"), "*** *** *** public-scope");
+    }
+}

@@ -1,0 +1,624 @@
+//! `checkout:` steps (`RepositoryPlugin.cs`, `GitSourceProvider.cs`).
+
+use std::path::{Path, PathBuf};
+
+use dayfly_protocol::TaskResult;
+use dayfly_protocol::job::Step;
+
+use super::credentials::Header;
+use super::git::{Configuration, Git};
+use super::inputs::normalize;
+use super::{Inputs, Prepared, StepError};
+use crate::context::{JobContext, Repository, StepContext, lock};
+use crate::directories::clone_folder;
+use crate::variables::Flags;
+
+/// Task variable which tells the post-job part that the header is in the repository's configuration.
+pub(super) const CLEANUP: &str = "cleanupcreds";
+/// Task variable with the repository's alias.
+pub(super) const REPOSITORY: &str = "repository";
+
+/// What the step wants of the repository.
+struct Wishes {
+    url: String,
+    /// `https://host:port` of the address.
+    authority: String,
+    branch: String,
+    commit: String,
+    clean: bool,
+    depth: u32,
+    tags: bool,
+    filters: Vec<String>,
+    lfs: bool,
+    submodules: Submodules,
+    persist_credentials: bool,
+    sparse: Option<Sparse>,
+    /// Whether the service lets anyone fetch a commit by its id.
+    by_commit: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Submodules {
+    None,
+    Top,
+    Recursive,
+}
+
+struct Sparse {
+    cone: bool,
+    patterns: Vec<String>,
+}
+
+/// The display name of a checkout step which has none of its own: `Checkout project@main to s`.
+pub(crate) fn display_name(job: &JobContext, step: &Step) -> Option<String> {
+    let own = step.display_name.as_deref().unwrap_or_default();
+    let is_default = own.is_empty()
+        || own.eq_ignore_ascii_case("Checkout")
+        || step.name.as_deref().is_some_and(|name| name.eq_ignore_ascii_case(own));
+    if !is_default {
+        return None;
+    }
+    let repository = job.repository(step.inputs.get("repository")?)?;
+    let properties = &repository.resource.properties;
+    let reference = properties.reference.as_deref().unwrap_or_default();
+    let branch = reference.strip_prefix("refs/heads/").unwrap_or(reference);
+    let workspace = PathBuf::from(job.variable_or_empty("pipeline.workspace"));
+    let path = step.inputs.get("path").cloned().unwrap_or_else(|| {
+        repository.path.strip_prefix(&workspace).unwrap_or(&repository.path).to_string_lossy().into_owned()
+    });
+    Some(format!("Checkout {}@{branch} to {path}", properties.name.as_deref().unwrap_or_default()))
+}
+
+pub(super) async fn run(step: &StepContext, prepared: &Prepared) -> Result<TaskResult, StepError> {
+    let job = &step.job;
+    let skips = job.with_variables(|variables| {
+        variables.is_on("agent.source.skip")
+            || variables
+                .get("build.syncsources")
+                .is_some_and(|text| !crate::variables::convert_to_boolean(text))
+    });
+    if skips {
+        step.output("Skip sync source for repository.").await;
+        return Ok(TaskResult::Succeeded);
+    }
+    let alias =
+        prepared.inputs.get("repository").ok_or_else(|| StepError::failed("Input required: repository"))?;
+    let repository = job.repository(alias).ok_or_else(|| {
+        StepError::Failed(format!(
+            "The checkout step names the repository '{alias}', which the job does not have."
+        ))
+    })?;
+    let wishes = wishes(job, &repository, &prepared.inputs)?;
+    let folder = place(step, &repository, &prepared.inputs).await?;
+    get_sources(step, &repository, &folder, &wishes).await?;
+    Ok(TaskResult::Succeeded)
+}
+
+fn wishes(job: &JobContext, repository: &Repository, inputs: &Inputs) -> Result<Wishes, StepError> {
+    let properties = &repository.resource.properties;
+    let kind = properties.repository_type.as_deref().unwrap_or_default();
+    let known = ["Git", "GitHub", "GitHubEnterprise", "Bitbucket", "ExternalGit"];
+    if !known.iter().any(|known| known.eq_ignore_ascii_case(kind)) {
+        return Err(StepError::Failed(format!(
+            "Repositories of type '{kind}' cannot be checked out by Dayfly's native worker; use the worker `microsoft`."
+        )));
+    }
+    let url = properties.url.as_ref().ok_or_else(|| {
+        StepError::Failed(format!("The repository '{}' has no address.", repository.alias()))
+    })?;
+    let mut inputs = MergedInputs { inputs, options: properties.checkout_options.as_ref() };
+    let variable = |name: &str| job.variable(name);
+    let depth = variable("agent.source.git.shallowfetchdepth")
+        .and_then(|text| text.trim().parse().ok())
+        .or_else(|| inputs.get("fetchDepth").and_then(|text| text.trim().parse().ok()))
+        .unwrap_or(0);
+    let lfs = variable("agent.source.git.lfs")
+        .map_or_else(|| inputs.switch("lfs", false), |text| crate::variables::convert_to_boolean(&text));
+    let clean = job
+        .with_variables(|variables| variables.get_boolean("build.repository.clean.fromserver"))
+        .unwrap_or_else(|| inputs.switch("clean", false));
+    let submodules = match inputs.get("submodules") {
+        Some(text) if text.eq_ignore_ascii_case("recursive") => Submodules::Recursive,
+        Some(text) if crate::variables::convert_to_boolean(&text) => Submodules::Top,
+        _ => Submodules::None,
+    };
+    Ok(Wishes {
+        url: url.to_string(),
+        authority: url[..url::Position::BeforePath].to_owned(),
+        branch: properties.reference.clone().unwrap_or_default(),
+        commit: properties.version.clone().unwrap_or_default(),
+        clean,
+        depth,
+        tags: inputs.switch("fetchTags", true),
+        filters: fetch_filters(&inputs.get("fetchFilter").unwrap_or_default()),
+        lfs,
+        submodules,
+        persist_credentials: inputs.switch("persistCredentials", false),
+        sparse: sparse(&mut inputs),
+        by_commit: !kind.eq_ignore_ascii_case("ExternalGit")
+            && !variable("VSTS.DisableFetchByCommit")
+                .is_some_and(|text| crate::variables::convert_to_boolean(&text)),
+    })
+}
+
+/// The step's inputs, completed by the repository's checkout options.
+struct MergedInputs<'a> {
+    inputs: &'a Inputs,
+    options: Option<&'a dayfly_protocol::job::CheckoutOptions>,
+}
+
+impl MergedInputs<'_> {
+    fn get(&self, name: &str) -> Option<String> {
+        if let Some(value) = self.inputs.get(name) {
+            return Some(value.to_owned());
+        }
+        let options = self.options?;
+        match name {
+            "clean" => options.clean.clone(),
+            "fetchDepth" => options.fetch_depth.clone(),
+            "fetchTags" => options.fetch_tags.clone(),
+            "lfs" => options.lfs.clone(),
+            "submodules" => options.submodules.clone(),
+            "persistCredentials" => options.persist_credentials.clone(),
+            _ => None,
+        }
+        .filter(|value| !value.is_empty())
+    }
+
+    fn switch(&self, name: &str, default: bool) -> bool {
+        self.get(name).map_or(default, |value| crate::variables::convert_to_boolean(&value))
+    }
+}
+
+/// `tree:0` and `blob:none`, joined by `+`; anything else is left out, as the official worker does.
+fn fetch_filters(text: &str) -> Vec<String> {
+    text.split('+')
+        .map(str::trim)
+        .filter(|filter| matches!(filter.to_ascii_lowercase().as_str(), "tree:0" | "blob:none"))
+        .map(str::to_owned)
+        .collect()
+}
+
+fn sparse(inputs: &mut MergedInputs<'_>) -> Option<Sparse> {
+    let words = |text: String| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+    if let Some(directories) = inputs.get("sparseCheckoutDirectories") {
+        return Some(Sparse { cone: true, patterns: words(directories) });
+    }
+    inputs.get("sparseCheckoutPatterns").map(|patterns| Sparse { cone: false, patterns: words(patterns) })
+}
+
+/// Decides where the repository belongs and moves it there if it is elsewhere.
+async fn place(step: &StepContext, repository: &Repository, inputs: &Inputs) -> Result<PathBuf, StepError> {
+    let job = &step.job;
+    let build_directory = PathBuf::from(job.variable_or_empty("agent.builddirectory"));
+    let wanted = if let Some(path) = inputs.get("path") {
+        let wanted = normalize(&build_directory.join(path));
+        let root = if job.with_variables(|v| v.is_on("AZP_AGENT_ALLOW_WORK_DIRECTORY_REPOSITORIES")) {
+            PathBuf::from(job.variable_or_empty("agent.workfolder"))
+        } else {
+            build_directory
+        };
+        if wanted == root || !wanted.starts_with(&root) {
+            return Err(StepError::Failed(format!(
+                "Input path '{path}' should resolve to a directory under '{}', current resolved path '{}'.",
+                root.display(),
+                wanted.display()
+            )));
+        }
+        wanted
+    } else if job.multiple_checkouts {
+        build_directory.join("s").join(clone_folder(&repository.resource))
+    } else {
+        build_directory.join("s")
+    };
+    let present = normalize(&repository.path);
+    job.set_repository_path(repository.alias(), wanted.clone());
+    if present == wanted {
+        return Ok(wanted);
+    }
+    step.output(&format!(
+        "Repository is current at '{}', move to '{}'.",
+        present.display(),
+        wanted.display()
+    ))
+    .await;
+    if let Err(error) = move_folder(&present, &wanted).await {
+        step.debug(&format!("Catch exception during repository move: {error}")).await;
+        step.warning("Unable move and reuse existing repository to required location.").await;
+        remove_folder(&wanted).await?;
+    }
+    step.output(&format!("Repository will be located at '{}'.", wanted.display())).await;
+    Ok(wanted)
+}
+
+/// Moves a folder over an old one. The new place may lie within the old one (`s` to `s/sub`), so it goes through a sibling.
+async fn move_folder(from: &Path, to: &Path) -> std::io::Result<()> {
+    if !from.is_dir() {
+        return Ok(());
+    }
+    let staging = from.with_file_name(format!("_move_{}", uuid::Uuid::new_v4().simple()));
+    tokio::fs::rename(from, &staging).await?;
+    if to.exists() {
+        tokio::fs::remove_dir_all(to).await?;
+    }
+    if let Some(parent) = to.parent() {
+        tokio::fs::create_dir_all(parent).await?;
+    }
+    tokio::fs::rename(&staging, to).await
+}
+
+async fn remove_folder(folder: &Path) -> Result<(), StepError> {
+    match tokio::fs::remove_dir_all(folder).await {
+        Ok(()) => Ok(()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(error) => {
+            Err(StepError::Failed(format!("The folder '{}' could not be deleted: {error}", folder.display())))
+        }
+    }
+}
+
+async fn get_sources(
+    step: &StepContext,
+    repository: &Repository,
+    folder: &Path,
+    wishes: &Wishes,
+) -> Result<(), StepError> {
+    let properties = &repository.resource.properties;
+    step.output(&format!(
+        "Syncing repository: {} ({})",
+        properties.name.as_deref().unwrap_or_default(),
+        properties.repository_type.as_deref().unwrap_or_default()
+    ))
+    .await;
+    let manages_own = step.job.with_variables(|variables| variables.is_on("system.selfmanagegitcreds"));
+    let header = if manages_own {
+        step.output("You are in self manage git creds mode. Make sure your agent host machine can bypass any git authentication challenge.").await;
+        None
+    } else {
+        Header::of(&repository.resource, &step.job.endpoints, &step.job.masker)?
+    };
+    let git = Git::find(step, wishes.lfs).await?;
+    git.require_secret_passing(header.as_ref())?;
+    prepare_folder(step, &git, folder, wishes).await?;
+    configure(step, &git, folder, wishes).await?;
+    step.record.progress(Some(0), Some("Starting fetch...".to_owned()));
+    let target = fetch(&git, folder, wishes, header.as_ref()).await?;
+    step.record.progress(Some(80), Some("Starting checkout...".to_owned()));
+    check_out(step, &git, folder, wishes, &target, header.as_ref()).await?;
+    if wishes.submodules != Submodules::None {
+        step.record.progress(Some(90), Some("Updating submodules...".to_owned()));
+        update_submodules(&git, folder, wishes, header.as_ref()).await?;
+    }
+    if wishes.persist_credentials
+        && let Some(header) = &header
+    {
+        persist(&git, folder, wishes, header).await?;
+        lock(&step.task_variables).set(CLEANUP, "true", Flags::default());
+    }
+    lock(&step.task_variables).set(REPOSITORY, repository.alias(), Flags::default());
+    Ok(())
+}
+
+/// Keeps a repository that came from the same place, cleaned if asked; anything else is deleted. Then there is an initialised one.
+async fn prepare_folder(
+    step: &StepContext,
+    git: &Git<'_>,
+    folder: &Path,
+    wishes: &Wishes,
+) -> Result<(), StepError> {
+    if is_same_repository(git, folder, wishes).await? {
+        for left_over in ["index.lock", "shallow.lock"] {
+            let path = folder.join(".git").join(left_over);
+            if path.exists() {
+                // Left by a git that was killed.
+                tokio::fs::remove_file(&path)
+                    .await
+                    .unwrap_or_else(|error| tracing::debug!(%error, "lock file stays"));
+            }
+        }
+        if wishes.clean && !clean(git, folder, wishes).await? {
+            step.warning("Unable to run \"git clean -ffdx\" and \"git reset --hard HEAD\" successfully, delete source folder instead.").await;
+            remove_folder(folder).await?;
+        }
+    } else {
+        remove_folder(folder).await?;
+    }
+    tokio::fs::create_dir_all(folder).await.map_err(|error| {
+        StepError::Failed(format!("The folder '{}' could not be made: {error}", folder.display()))
+    })?;
+    if !folder.join(".git").is_dir() {
+        let none = Configuration::default();
+        let path = folder.to_string_lossy();
+        git.must("'git init'", folder, &["init", &path], &none).await?;
+        git.must("'git remote add'", folder, &["remote", "add", "origin", &wishes.url], &none).await?;
+    }
+    Ok(())
+}
+
+async fn is_same_repository(git: &Git<'_>, folder: &Path, wishes: &Wishes) -> Result<bool, StepError> {
+    if !folder.join(".git").is_dir() {
+        return Ok(false);
+    }
+    let (code, url) = git.quiet(folder, &["config", "--get", "remote.origin.url"]).await?;
+    Ok(code == 0 && url.trim() == wishes.url)
+}
+
+async fn clean(git: &Git<'_>, folder: &Path, wishes: &Wishes) -> Result<bool, StepError> {
+    let none = Configuration::default();
+    let mut commands: Vec<&[&str]> = vec![&["clean", "-ffdx"], &["reset", "--hard", "HEAD"]];
+    if wishes.submodules != Submodules::None {
+        commands.push(&["submodule", "foreach", "--recursive", "git clean -ffdx"]);
+        commands.push(&["submodule", "foreach", "--recursive", "git reset --hard HEAD"]);
+    }
+    for command in commands {
+        if git.run(folder, command, &none).await? != 0 {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// Settings before the fetch; credentials which an earlier job left are taken out.
+async fn configure(
+    step: &StepContext,
+    git: &Git<'_>,
+    folder: &Path,
+    wishes: &Wishes,
+) -> Result<(), StepError> {
+    let none = Configuration::default();
+    if let Some(sparse) = &wishes.sparse {
+        let mode = if sparse.cone { "--cone" } else { "--no-cone" };
+        git.must("Git sparse checkout", folder, &["sparse-checkout", "init", mode], &none).await?;
+        let mut set = vec!["sparse-checkout", "set"];
+        set.extend(sparse.patterns.iter().map(String::as_str));
+        git.must("Git sparse checkout", folder, &set, &none).await?;
+    } else if folder.join(".git/info/sparse-checkout").exists() {
+        git.must("Git sparse checkout disable", folder, &["sparse-checkout", "disable"], &none).await?;
+    }
+    if git.run(folder, &["config", "gc.auto", "0"], &none).await? != 0 {
+        step.warning("Unable turn off git auto garbage collection, git fetch operation may trigger auto garbage collection which will affect the performance of fetching.").await;
+    }
+    let of_repository = format!("http.{}.extraheader", wishes.url);
+    for key in [of_repository.as_str(), "http.extraheader", "http.proxy"] {
+        if git.quiet(folder, &["config", "--local", "--get-all", key]).await?.0 == 0 {
+            remove_setting(step, git, folder, key).await?;
+        }
+    }
+    if git.quiet(folder, &["config", "--local", "--get-regexp", ".*extraheader"]).await?.0 == 0 {
+        step.warning("Git config still contains extraheader keys. It may cause errors.  To remove the credential, execute \"git config --unset-all key-name\" from the repository root").await;
+    }
+    let code = git.run(folder, &["config", "http.version", "HTTP/1.1"], &none).await?;
+    if code != 0 {
+        step.warning(&format!("Forcing Git to HTTP/1.1 failed with exit code: {code}")).await;
+    }
+    Ok(())
+}
+
+/// Takes a setting out of the repository's configuration.
+pub(super) async fn remove_setting(
+    step: &StepContext,
+    git: &Git<'_>,
+    folder: &Path,
+    key: &str,
+) -> Result<(), StepError> {
+    if git.quiet(folder, &["config", "--unset-all", key]).await?.0 != 0 {
+        step.warning(&format!(
+            "Unable to remove \"{key}\" from the git config. To remove the credential, execute \"git config --unset-all {key}\" from the repository root \"{}\".",
+            folder.display()
+        ))
+        .await;
+    }
+    Ok(())
+}
+
+/// Fetches and answers what to check out.
+async fn fetch(
+    git: &Git<'_>,
+    folder: &Path,
+    wishes: &Wishes,
+    header: Option<&Header>,
+) -> Result<String, StepError> {
+    let configuration = Configuration::default().with_header("http.extraheader", header);
+    let is_pull_request = is_pull_request(&wishes.branch);
+    let shallow_commit = wishes.by_commit && !wishes.commit.is_empty() && wishes.depth > 0;
+    let mut specs = Vec::new();
+    let mut target = if is_pull_request || wishes.commit.is_empty() {
+        remote_reference(&wishes.branch)
+    } else {
+        wishes.commit.clone()
+    };
+    if shallow_commit {
+        target = format!("refs/remotes/origin/{}", wishes.commit);
+        specs.push(format!("+{}:{target}", wishes.commit));
+    } else if is_pull_request {
+        specs.push("+refs/heads/*:refs/remotes/origin/*".to_owned());
+        specs.push(format!("+{}:{}", wishes.branch, remote_reference(&wishes.branch)));
+    }
+    let mut arguments = fetch_arguments(git, folder, wishes);
+    let common = arguments.len();
+    arguments.extend(specs);
+    let borrowed: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    git.fetch(folder, &borrowed, &configuration).await?;
+    if wishes.by_commit && !wishes.commit.is_empty() {
+        // A commit which no branch reaches any more comes only if asked for by its id.
+        let mut arguments = fetch_arguments(git, folder, wishes);
+        debug_assert!(arguments.len() <= common);
+        arguments.push(format!("+{}", wishes.commit));
+        let borrowed: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        git.fetch(folder, &borrowed, &configuration).await?;
+    }
+    Ok(target)
+}
+
+/// The fetch without its refspecs.
+fn fetch_arguments(git: &Git<'_>, folder: &Path, wishes: &Wishes) -> Vec<String> {
+    let mut arguments = vec!["fetch".to_owned()];
+    let mut push = |text: &str| arguments.push(text.to_owned());
+    if git.version >= (2, 20, 0) {
+        push("--force");
+    }
+    push(if wishes.tags { "--tags" } else { "--no-tags" });
+    push("--prune");
+    if git.version >= (2, 17, 0) {
+        push("--prune-tags");
+    }
+    push("--progress");
+    push("--no-recurse-submodules");
+    push("origin");
+    if wishes.depth > 0 {
+        push(&format!("--depth={}", wishes.depth));
+    } else if folder.join(".git/shallow").exists() {
+        push("--unshallow");
+    }
+    for filter in &wishes.filters {
+        push(&format!("--filter={filter}"));
+    }
+    arguments
+}
+
+fn is_pull_request(branch: &str) -> bool {
+    let branch = branch.to_ascii_lowercase();
+    branch.starts_with("refs/pull/") || branch.starts_with("refs/remotes/pull/")
+}
+
+/// A branch of the repository as it is called after the fetch.
+fn remote_reference(branch: &str) -> String {
+    if branch.is_empty() {
+        "refs/remotes/origin/master".to_owned()
+    } else if branch.eq_ignore_ascii_case("master") {
+        format!("refs/remotes/origin/{branch}")
+    } else if let Some(name) = strip_prefix_ignoring_case(branch, "refs/heads/") {
+        format!("refs/remotes/origin/{name}")
+    } else if let Some(name) = strip_prefix_ignoring_case(branch, "refs/pull/") {
+        format!("refs/remotes/pull/{name}")
+    } else {
+        branch.to_owned()
+    }
+}
+
+fn strip_prefix_ignoring_case<'t>(text: &'t str, prefix: &str) -> Option<&'t str> {
+    let (start, rest) = text.split_at_checked(prefix.len())?;
+    start.eq_ignore_ascii_case(prefix).then_some(rest)
+}
+
+async fn check_out(
+    step: &StepContext,
+    git: &Git<'_>,
+    folder: &Path,
+    wishes: &Wishes,
+    target: &str,
+    header: Option<&Header>,
+) -> Result<(), StepError> {
+    if wishes.lfs {
+        fetch_large_files(step, git, folder, wishes, target, header).await?;
+    }
+    // A partial clone fetches what it lacks while it checks out, so it must be able to log in.
+    let configuration = if wishes.filters.is_empty() {
+        Configuration::default()
+    } else {
+        Configuration::default().with_header("http.extraheader", header)
+    };
+    let code = git.run(folder, &["checkout", "--progress", "--force", target], &configuration).await?;
+    if code == 0 {
+        return Ok(());
+    }
+    if wishes.depth > 0 {
+        step.warning(&format!(
+            "Git checkout failed on shallow repository, this might because of git fetch with depth '{}' doesn't include the checkout commit '{target}'. Please reference documentation (http://go.microsoft.com/fwlink/?LinkId=829603)",
+            wishes.depth
+        ))
+        .await;
+    }
+    Err(StepError::Failed(format!("Git checkout failed with exit code: {code}")))
+}
+
+async fn fetch_large_files(
+    step: &StepContext,
+    git: &Git<'_>,
+    folder: &Path,
+    wishes: &Wishes,
+    target: &str,
+    header: Option<&Header>,
+) -> Result<(), StepError> {
+    let none = Configuration::default();
+    git.must("Git-lfs installation", folder, &["lfs", "install", "--local"], &none).await?;
+    let configuration =
+        Configuration::default().with_header(format!("http.{}.extraheader", wishes.authority), header);
+    git.run(folder, &["checkout", target, "--", ".lfsconfig"], &configuration).await?;
+    let code = git.run(folder, &["lfs", "fetch", "origin", target], &configuration).await?;
+    if code != 0 {
+        if wishes.depth > 0 {
+            step.warning(&format!(
+                "Git lfs fetch failed on shallow repository, this might because of git fetch with depth '{}' doesn't include the lfs fetch commit '{target}'. Please reference documentation (http://go.microsoft.com/fwlink/?LinkId=829603)",
+                wishes.depth
+            ))
+            .await;
+        }
+        step.output(&format!("Git lfs fetch failed with exit code: {code}.")).await;
+        step.output("Checkout will continue.  \"git checkout\" will fetch lfs files, however this could cause poor performance on old versions of git.").await;
+    }
+    Ok(())
+}
+
+async fn update_submodules(
+    git: &Git<'_>,
+    folder: &Path,
+    wishes: &Wishes,
+    header: Option<&Header>,
+) -> Result<(), StepError> {
+    let recursive = wishes.submodules == Submodules::Recursive;
+    let mut sync = vec!["submodule", "sync"];
+    let mut update = vec!["submodule", "update", "--init", "--force"];
+    let depth = format!("--depth={}", wishes.depth);
+    if wishes.depth > 0 {
+        update.push(&depth);
+    }
+    if recursive {
+        sync.push("--recursive");
+        update.push("--recursive");
+    }
+    git.must("Git submodule sync", folder, &sync, &Configuration::default()).await?;
+    // The header goes to the whole host, since submodules are other repositories there.
+    let configuration =
+        Configuration::default().with_header(format!("http.{}.extraheader", wishes.authority), header);
+    git.must("Git submodule update", folder, &update, &configuration).await
+}
+
+/// Leaves the header in the repository's configuration for later steps. Git is given a placeholder, since arguments can be seen by others.
+async fn persist(git: &Git<'_>, folder: &Path, wishes: &Wishes, header: &Header) -> Result<(), StepError> {
+    let key = format!("http.{}.extraheader", wishes.url);
+    let placeholder = format!("AUTHORIZATION: placeholder_{}", uuid::Uuid::new_v4());
+    git.must("Git config", folder, &["config", &key, &placeholder], &Configuration::default()).await?;
+    let file = folder.join(".git/config");
+    let failed = |error: std::io::Error| {
+        StepError::Failed(format!("'{}' could not be changed: {error}", file.display()))
+    };
+    let text = tokio::fs::read_to_string(&file).await.map_err(failed)?;
+    tokio::fs::write(&file, text.replace(&placeholder, header.value())).await.map_err(failed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn references_are_named_as_after_the_fetch() {
+        for (branch, expected) in [
+            ("", "refs/remotes/origin/master"),
+            ("master", "refs/remotes/origin/master"),
+            ("refs/heads/feature/x", "refs/remotes/origin/feature/x"),
+            ("refs/pull/7/merge", "refs/remotes/pull/7/merge"),
+            ("refs/tags/v1", "refs/tags/v1"),
+        ] {
+            assert_eq!(remote_reference(branch), expected);
+        }
+        assert!(is_pull_request("refs/pull/1/merge"));
+        assert!(!is_pull_request("refs/heads/pull/1"));
+    }
+
+    #[test]
+    fn only_the_filters_of_the_official_worker_pass() {
+        assert_eq!(fetch_filters("tree:0 + blob:none"), ["tree:0", "blob:none"]);
+        assert!(fetch_filters("tree:1+sparse:oid=x+--upload-pack=evil").is_empty());
+    }
+}

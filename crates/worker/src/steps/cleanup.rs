@@ -1,0 +1,34 @@
+//! The post-job part of `checkout:`: takes the credentials out of the repository again.
+
+use dayfly_protocol::TaskResult;
+
+use super::StepError;
+use super::checkout::{CLEANUP, REPOSITORY, remove_setting};
+use super::git::Git;
+use crate::context::{StepContext, lock};
+
+pub(super) async fn run(step: &StepContext) -> Result<TaskResult, StepError> {
+    let (alias, cleans) = {
+        let variables = lock(&step.task_variables);
+        (variables.get(REPOSITORY).map(str::to_owned), variables.is_on(CLEANUP))
+    };
+    let Some(repository) = alias.and_then(|alias| step.job.repository(&alias)) else {
+        return Ok(TaskResult::Succeeded);
+    };
+    let properties = &repository.resource.properties;
+    step.output(&format!(
+        "Cleaning any cached credential from repository: {} ({})",
+        properties.name.as_deref().unwrap_or_default(),
+        properties.repository_type.as_deref().unwrap_or_default()
+    ))
+    .await;
+    // The folder may be gone, and with it the credentials.
+    if cleans
+        && repository.path.join(".git").is_dir()
+        && let Some(url) = &properties.url
+    {
+        let git = Git::find(step, false).await?;
+        remove_setting(step, &git, &repository.path, &format!("http.{url}.extraheader")).await?;
+    }
+    Ok(TaskResult::Succeeded)
+}

@@ -1,0 +1,122 @@
+//! What the definitions of the built-in tasks say: the header of their logs, their inputs with defaults.
+//!
+//! Taken from the `task.json` of each task; for checkout, which has none, from what the official worker prints.
+
+use dayfly_protocol::task;
+use uuid::Uuid;
+
+use crate::context::StepContext;
+
+/// A built-in task.
+#[derive(Debug)]
+pub(crate) struct Definition {
+    friendly_name: &'static str,
+    description: &'static str,
+    author: &'static str,
+    help: &'static str,
+    /// Inputs in the order of the definition.
+    pub(crate) inputs: &'static [Input],
+}
+
+/// An input of a task.
+#[derive(Debug)]
+pub(crate) struct Input {
+    pub(crate) name: &'static str,
+    pub(crate) default: &'static str,
+    /// Whether a relative path is completed by the repository's folder, and an empty one replaced by it.
+    pub(crate) is_path: bool,
+}
+
+const fn text(name: &'static str, default: &'static str) -> Input {
+    Input { name, default, is_path: false }
+}
+
+const fn path(name: &'static str) -> Input {
+    Input { name, default: "", is_path: true }
+}
+
+static CMD_LINE: Definition = Definition {
+    friendly_name: "Command line",
+    description: "Run a command line script using Bash on Linux and macOS and cmd.exe on Windows",
+    author: "Microsoft Corporation",
+    help: "https://docs.microsoft.com/azure/devops/pipelines/tasks/utility/command-line",
+    inputs: &[
+        text("script", "echo Write your commands here\n\necho Hello world"),
+        path("workingDirectory"),
+        text("failOnStderr", "false"),
+    ],
+};
+
+static BASH: Definition = Definition {
+    friendly_name: "Bash",
+    description: "Run a Bash script on macOS, Linux, or Windows",
+    author: "Microsoft Corporation",
+    help: "https://docs.microsoft.com/azure/devops/pipelines/tasks/utility/bash",
+    inputs: &[
+        text("targetType", "filePath"),
+        path("filePath"),
+        text("arguments", ""),
+        text("script", "# Write your commands here\n\necho 'Hello world'"),
+        path("workingDirectory"),
+        text("failOnStderr", "false"),
+        text("bashEnvValue", ""),
+    ],
+};
+
+static POWERSHELL: Definition = Definition {
+    friendly_name: "PowerShell",
+    description: "Run a PowerShell script on Linux, macOS, or Windows",
+    author: "Microsoft Corporation",
+    help: "https://docs.microsoft.com/azure/devops/pipelines/tasks/utility/powershell",
+    inputs: &[
+        text("targetType", "filePath"),
+        path("filePath"),
+        text("arguments", ""),
+        text("script", "# Write your PowerShell commands here.\n\nWrite-Host \"Hello World\""),
+        text("errorActionPreference", "stop"),
+        text("warningPreference", "default"),
+        text("informationPreference", "default"),
+        text("verbosePreference", "default"),
+        text("debugPreference", "default"),
+        text("progressPreference", "silentlyContinue"),
+        text("failOnStderr", "false"),
+        text("showWarnings", "false"),
+        text("ignoreLASTEXITCODE", "false"),
+        text("pwsh", "false"),
+        path("workingDirectory"),
+        text("runScriptInSeparateScope", "false"),
+    ],
+};
+
+static CHECKOUT: Definition = Definition {
+    friendly_name: "Get sources",
+    description: "Get sources from a repository. Supports Git, TfsVC, and SVN repositories.",
+    author: "Microsoft",
+    help: "[More Information](https://go.microsoft.com/fwlink/?LinkId=798199)",
+    inputs: &[],
+};
+
+impl Definition {
+    /// The built-in task with an id.
+    pub(crate) fn of(id: Uuid) -> Option<&'static Definition> {
+        match id {
+            task::CMD_LINE => Some(&CMD_LINE),
+            task::BASH => Some(&BASH),
+            task::POWERSHELL => Some(&POWERSHELL),
+            task::CHECKOUT => Some(&CHECKOUT),
+            _ => None,
+        }
+    }
+
+    /// Prints the header of a step's log (`TaskRunner.cs`, `PrintTaskMetaData`).
+    pub(crate) async fn print(&self, step: &StepContext, version: &str) {
+        const RULE: &str = "==============================================================================";
+        step.output(RULE).await;
+        step.output(&format!("Task         : {}", self.friendly_name)).await;
+        step.output(&format!("Description  : {}", self.description)).await;
+        step.output(&format!("Version      : {version}")).await;
+        step.output(&format!("Author       : {}", self.author)).await;
+        step.output(&format!("Help         : {}", self.help)).await;
+        step.output(RULE).await;
+    }
+}

@@ -1,0 +1,132 @@
+//! The steps this worker can run by itself, chosen by the id of their task.
+
+mod bash;
+mod checkout;
+mod cleanup;
+mod credentials;
+mod definition;
+mod git;
+mod inputs;
+mod output;
+mod powershell;
+mod script;
+mod shell;
+
+use std::collections::BTreeMap;
+
+use dayfly_protocol::TaskResult;
+use dayfly_protocol::job::Step;
+use dayfly_protocol::task;
+
+pub(crate) use checkout::display_name as checkout_display_name;
+pub(crate) use definition::Definition;
+pub(crate) use inputs::{Inputs, expand, normalize};
+
+use crate::context::StepContext;
+use crate::process;
+
+/// Why a step did not come to a result of its own.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum StepError {
+    /// It was stopped: by the job's cancellation or by its own timeout.
+    #[error("The operation was canceled.")]
+    Canceled,
+    /// It failed; the text is for its log.
+    #[error("{0}")]
+    Failed(String),
+    /// A process could not be run.
+    #[error("{message}")]
+    Process {
+        /// What could not be run and why, for the log.
+        message: String,
+        /// What the system said.
+        #[source]
+        source: process::Error,
+    },
+}
+
+impl StepError {
+    fn failed(message: impl Into<String>) -> StepError {
+        StepError::Failed(message.into())
+    }
+}
+
+impl From<process::Error> for StepError {
+    fn from(source: process::Error) -> StepError {
+        StepError::Process { message: describe(&source), source }
+    }
+}
+
+/// An error with its causes in one line, for a step's log.
+pub(crate) fn describe(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}
+
+/// What a step is run with: inputs and environment with their macros expanded.
+pub(crate) struct Prepared {
+    pub(crate) inputs: Inputs,
+    pub(crate) environment: BTreeMap<String, String>,
+}
+
+/// A part of a step, which has a record of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Part {
+    /// The step itself.
+    Main,
+    /// What it does after all steps, whatever happened.
+    PostJob,
+}
+
+/// Whether the step has something to do after all steps.
+pub(crate) fn has_post_job(step: &Step) -> bool {
+    step.reference.as_ref().is_some_and(|reference| reference.id.0 == task::CHECKOUT)
+}
+
+/// Runs a part of a step. `Ok` is the task's own result; logging commands may have changed the step's beside it.
+pub(crate) async fn run(context: &StepContext, step: &Step, part: Part) -> Result<TaskResult, StepError> {
+    let Some(reference) = &step.reference else {
+        return Err(StepError::failed("The step names no task, so it cannot be run."));
+    };
+    let Some(definition) = Definition::of(reference.id.0) else {
+        return Err(StepError::Failed(unknown_task(step)));
+    };
+    definition.print(context, &reference.version).await;
+    if let Some(target) = container_target(step) {
+        return Err(StepError::Failed(format!(
+            "This step targets the container '{target}'. Dayfly's native worker cannot run steps in containers yet; use the worker `microsoft`."
+        )));
+    }
+    let prepared = inputs::prepare(context, step, definition);
+    match (reference.id.0, part) {
+        (task::CMD_LINE, Part::Main) => script::run(context, &prepared).await,
+        (task::BASH, Part::Main) => bash::run(context, &prepared).await,
+        (task::POWERSHELL, Part::Main) => powershell::run(context, &prepared).await,
+        (task::CHECKOUT, Part::Main) => checkout::run(context, &prepared).await,
+        (task::CHECKOUT, Part::PostJob) => cleanup::run(context).await,
+        _ => Err(StepError::Failed(unknown_task(step))),
+    }
+}
+
+/// The container a step wants to run in; the host is none.
+fn container_target(step: &Step) -> Option<&str> {
+    let target = step.target.as_ref()?.target.as_deref()?;
+    (!target.is_empty() && !target.eq_ignore_ascii_case("host")).then_some(target)
+}
+
+fn unknown_task(step: &Step) -> String {
+    let (name, version) = step
+        .reference
+        .as_ref()
+        .map_or(("?", "?"), |reference| (reference.name.as_str(), reference.version.as_str()));
+    let id = step.reference.as_ref().map(|reference| reference.id.to_string()).unwrap_or_default();
+    format!(
+        "The task {name}@{version} ({id}) cannot be run by Dayfly's native worker, which knows checkout, script, bash and pwsh steps. Use the worker `microsoft` for this job, or replace the step by a script."
+    )
+}

@@ -1,0 +1,73 @@
+//! The lines a step's process writes: commands are carried out, all else goes into the log.
+
+use crate::commands;
+use crate::context::StepContext;
+use crate::process::{Line, Sink, Stream};
+
+/// How much of the standard error is kept for `failOnStderr`; the log has all of it.
+const MAX_STDERR_BYTES: usize = 64 * 1024;
+
+/// Takes the lines of one process of a step.
+pub(super) struct StepOutput<'a> {
+    step: &'a StepContext,
+    /// Whether lines may be logging commands; git's are not (`ProcessInvoker`, `disableWorkerCommands`).
+    commands: bool,
+    /// The standard error for `failOnStderr`, kept if asked for.
+    stderr: Option<String>,
+    wrote_stderr: bool,
+    /// Whether the previous piece of each stream did not end its line.
+    continued: [bool; 2],
+}
+
+impl<'a> StepOutput<'a> {
+    /// Lines of a script: both streams may hold commands.
+    pub(super) fn of_script(step: &'a StepContext, keep_stderr: bool) -> StepOutput<'a> {
+        StepOutput {
+            step,
+            commands: true,
+            stderr: keep_stderr.then(String::new),
+            wrote_stderr: false,
+            continued: [false; 2],
+        }
+    }
+
+    /// Lines of a program the worker itself runs.
+    pub(super) fn of_program(step: &'a StepContext) -> StepOutput<'a> {
+        StepOutput { step, commands: false, stderr: None, wrote_stderr: false, continued: [false; 2] }
+    }
+
+    /// What was written to the standard error, if anything was and it was to be kept.
+    pub(super) fn into_stderr(self) -> Option<String> {
+        self.stderr.filter(|_| self.wrote_stderr)
+    }
+
+    fn keep(&mut self, text: &str) {
+        let Some(stderr) = &mut self.stderr else { return };
+        self.wrote_stderr = true;
+        if stderr.len() + text.len() < MAX_STDERR_BYTES {
+            if !stderr.is_empty() {
+                stderr.push('\n');
+            }
+            stderr.push_str(text);
+        }
+    }
+}
+
+impl Sink for StepOutput<'_> {
+    async fn line(&mut self, line: Line<'_>) {
+        let stream = match line.stream {
+            Stream::Stdout => 0,
+            Stream::Stderr => 1,
+        };
+        if stream == 1 {
+            self.keep(line.text);
+        }
+        let whole = !self.continued[stream] && !line.continues;
+        self.continued[stream] = line.continues;
+        if line.continues {
+            self.step.record.part(line.text).await;
+        } else if !(whole && self.commands && commands::process(self.step, line.text).await) {
+            self.step.output(line.text).await;
+        }
+    }
+}

@@ -1,0 +1,197 @@
+//! What the three script steps share: a file with the script, a shell that runs it, and what its end means.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use dayfly_protocol::TaskResult;
+use tokio::io::AsyncWriteExt;
+
+use super::output::StepOutput;
+use super::{Prepared, StepError};
+use crate::context::StepContext;
+use crate::environment;
+use crate::process::{self, Command, Exit, Ladder};
+
+/// The line before a script's output.
+const STARTING: &str = "========================== Starting Command Output ===========================";
+
+/// A script to run.
+pub(super) struct Shell<'a> {
+    /// What the messages call it: `Bash` or `PowerShell`.
+    pub(super) name: &'a str,
+    /// The full path of the program.
+    pub(super) program: PathBuf,
+    /// Its arguments.
+    pub(super) arguments: Vec<OsString>,
+    /// The folder it runs in.
+    pub(super) directory: PathBuf,
+    /// Fail when anything is written to the standard error.
+    pub(super) fail_on_stderr: bool,
+    /// Whether exit code 137 gets the words about memory.
+    pub(super) explains_137: bool,
+}
+
+impl Shell<'_> {
+    /// Runs it and says what its end means.
+    pub(super) async fn run(
+        self,
+        step: &StepContext,
+        environment: BTreeMap<OsString, OsString>,
+    ) -> Result<TaskResult, StepError> {
+        step.output(STARTING).await;
+        step.output(&self.command_line()).await;
+        let mut command = Command::new(self.program.clone(), self.directory.clone());
+        command.arguments.clone_from(&self.arguments);
+        command.environment = environment;
+        command.cancel = ladder(step);
+        command.background = Some(step.job.background.clone());
+        command.out_of_memory_score = out_of_memory_score(step).or(command.out_of_memory_score);
+        let mut output = StepOutput::of_script(step, self.fail_on_stderr);
+        let stop = step.cancel.child_token();
+        let ended = {
+            let run = process::run(command, &stop, &mut output);
+            tokio::pin!(run);
+            tokio::select! {
+                ended = &mut run => ended?,
+                () = force_complete(step) => {
+                    // The script said that it is done, so its process is in the way.
+                    stop.cancel();
+                    run.await?
+                }
+            }
+        };
+        if step.cancel.is_cancelled() && ended.cancelled {
+            return Err(StepError::Canceled);
+        }
+        if stop.is_cancelled() && ended.cancelled {
+            return Ok(step.result().unwrap_or(TaskResult::Succeeded));
+        }
+        Ok(self.judge(step, &ended.exit, output.into_stderr()).await)
+    }
+
+    async fn judge(&self, step: &StepContext, exit: &Exit, stderr: Option<String>) -> TaskResult {
+        let mut result = TaskResult::Succeeded;
+        let code = exit.code();
+        if code != 0 {
+            let message = if code == 137 && self.explains_137 {
+                format!(
+                    "{} exited with code 137, which means it ran out of memory. Make sure the agent (container) host has sufficient memory configured.",
+                    self.name
+                )
+            } else {
+                format!("{} exited with code '{code}'.", self.name)
+            };
+            step.error(&message).await;
+            result = TaskResult::Failed;
+        }
+        if let Some(stderr) = stderr {
+            step.error(&format!("{} wrote one or more lines to the standard error stream.", self.name)).await;
+            step.error(&stderr).await;
+            result = TaskResult::Failed;
+        }
+        result
+    }
+
+    fn command_line(&self) -> String {
+        let mut line = format!("[command]{}", self.program.display());
+        for argument in &self.arguments {
+            line.push(' ');
+            line.push_str(&argument.to_string_lossy());
+        }
+        line
+    }
+}
+
+/// Ends five seconds after the step's process said `task.complete` with `done=true` (`ExecutionContext.ForceTaskComplete`).
+async fn force_complete(step: &StepContext) {
+    const GRACE: std::time::Duration = std::time::Duration::from_secs(5);
+    step.completed.cancelled().await;
+    tokio::time::sleep(GRACE).await;
+}
+
+/// The signals a cancelled process gets, with the times the job may have set (`AgentKnobs.cs`).
+pub(super) fn ladder(step: &StepContext) -> Ladder {
+    let mut ladder = Ladder::default();
+    step.job.with_variables(|variables| {
+        let milliseconds = |name| {
+            variables
+                .get_number(name)
+                .and_then(|n| u64::try_from(n).ok())
+                .map(std::time::Duration::from_millis)
+        };
+        if let Some(interrupt) = milliseconds("PROCESS_SIGINT_TIMEOUT") {
+            ladder.interrupt = interrupt;
+        }
+        if let Some(terminate) = milliseconds("PROCESS_SIGTERM_TIMEOUT") {
+            ladder.terminate = terminate;
+        }
+    });
+    ladder
+}
+
+/// The environment of a script, from the step's own `env`.
+pub(super) fn environment_of(step: &StepContext, prepared: &Prepared) -> BTreeMap<OsString, OsString> {
+    environment::of_step(&step.job, &prepared.environment)
+}
+
+/// Writes a script into the job's folder for temporary files, readable by this user only: macros may have put secrets into it.
+pub(super) async fn write_script(
+    step: &StepContext,
+    extension: &str,
+    contents: &str,
+) -> Result<PathBuf, StepError> {
+    let folder = step.job.variable_or_empty("agent.tempdirectory");
+    if !Path::new(&folder).is_dir() {
+        return Err(StepError::Failed(format!("Not found {folder} (agent.tempDirectory): {folder}")));
+    }
+    let path = Path::new(&folder).join(format!("{}.{extension}", uuid::Uuid::new_v4()));
+    let written = async {
+        let mut options = tokio::fs::OpenOptions::new();
+        let mut file = options.write(true).create_new(true).mode(0o600).open(&path).await?;
+        file.write_all(contents.as_bytes()).await?;
+        file.flush().await
+    };
+    match written.await {
+        Ok(()) => Ok(path),
+        Err(error) => {
+            Err(StepError::Failed(format!("The script could not be written to {}: {error}", path.display())))
+        }
+    }
+}
+
+/// Prints a script of one line, unless it holds a logging command, which would be carried out.
+pub(super) async fn print_one_liner(step: &StepContext, script: &str) {
+    if !script.contains('\n') && !script.to_uppercase().contains("##VSO[") {
+        step.output("Script contents:").await;
+        step.output(script).await;
+    }
+}
+
+/// Finds a program on the path the process will have.
+pub(super) fn which(name: &str, environment: &BTreeMap<OsString, OsString>) -> Option<PathBuf> {
+    let path = environment.get(std::ffi::OsStr::new("PATH"))?;
+    std::env::split_paths(path)
+        .filter(|folder| !folder.as_os_str().as_bytes().is_empty())
+        .map(|folder| folder.join(name))
+        .find(|candidate| is_executable(candidate))
+}
+
+fn is_executable(path: &Path) -> bool {
+    use std::os::unix::fs::PermissionsExt;
+    path.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
+}
+
+/// What the task library says when a program is missing.
+pub(super) fn not_found(name: &str) -> StepError {
+    StepError::Failed(format!(
+        "Unable to locate executable file: '{name}'. Please verify either the file path exists or the file can be found within a directory specified by the PATH environment variable. Also check the file mode to verify the file is executable."
+    ))
+}
+
+/// The adjustment the job asks for (`ProcessInvoker.cs`, `PIPELINE_JOB_OOMSCOREADJ`).
+fn out_of_memory_score(step: &StepContext) -> Option<i32> {
+    let text = step.job.inherited.get(std::ffi::OsStr::new("PIPELINE_JOB_OOMSCOREADJ"))?;
+    text.to_str()?.trim().parse().ok()
+}

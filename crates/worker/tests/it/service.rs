@@ -1,0 +1,297 @@
+//! The part of the service that a worker talks to, on a real port: it keeps what it is told.
+//!
+//! Jobs here are single messages made by hand, so that each test can say exactly what the worker gets, and look at
+//! every byte the worker sent. Whole pipelines run against the emulator elsewhere.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use axum::body::Bytes;
+use axum::extract::{Path, Query, Request, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{patch, post, put};
+use axum::{Json, Router};
+use serde_json::{Map, Value, json};
+use tokio::net::TcpListener;
+use tokio::task::AbortHandle;
+use url::Url;
+
+/// The job's token.
+pub(crate) const TOKEN: &str = "job-token-5f2b8c1d9e";
+
+/// What the worker told.
+#[derive(Default)]
+pub(crate) struct Told {
+    /// Records by id, merged.
+    pub(crate) records: BTreeMap<String, Map<String, Value>>,
+    /// Records of detail timelines, merged.
+    pub(crate) details: BTreeMap<String, Map<String, Value>>,
+    /// Logs: path and content.
+    pub(crate) logs: Vec<(String, Vec<u8>)>,
+    /// Console lines by step.
+    pub(crate) console: Vec<(String, String)>,
+    /// Plan events.
+    pub(crate) events: Vec<Value>,
+    /// Attachments: record, type, name, content.
+    pub(crate) attachments: Vec<(String, String, String, Vec<u8>)>,
+    /// Build numbers set.
+    pub(crate) build_numbers: Vec<String>,
+    /// Tags.
+    pub(crate) tags: Vec<String>,
+    /// Files in the container by path.
+    pub(crate) items: BTreeMap<String, Vec<u8>>,
+    /// Artifacts.
+    pub(crate) artifacts: Vec<Value>,
+    /// How many of the next events are refused with 503.
+    pub(crate) refuse_events: u32,
+}
+
+/// The running service.
+pub(crate) struct Service {
+    pub(crate) url: Url,
+    pub(crate) timeline: uuid::Uuid,
+    pub(crate) told: Arc<Mutex<Told>>,
+    server: AbortHandle,
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        self.server.abort();
+    }
+}
+
+#[derive(Clone)]
+struct Shared {
+    told: Arc<Mutex<Told>>,
+    timeline: String,
+}
+
+impl Service {
+    /// Starts it on a free port.
+    pub(crate) async fn start() -> Service {
+        let told = Arc::new(Mutex::new(Told::default()));
+        let timeline = uuid::Uuid::new_v4();
+        let shared = Shared { told: Arc::clone(&told), timeline: timeline.to_string() };
+        let plan = "/dayfly/{project}/_apis/distributedtask/hubs/{hub}/plans/{plan}";
+        let build = "/dayfly/{project}/_apis/build/builds/{build}";
+        let app = Router::new()
+            .route(&format!("{plan}/timelines"), post(make_timeline))
+            .route(&format!("{plan}/timelines/{{timeline}}/records"), patch(update_records))
+            .route(&format!("{plan}/timelines/{{timeline}}/records/{{record}}/feed"), post(feed))
+            .route(
+                &format!("{plan}/timelines/{{timeline}}/records/{{record}}/attachments/{{kind}}/{{name}}"),
+                put(attach),
+            )
+            .route(&format!("{plan}/logs"), post(make_log).get(list_logs))
+            .route(&format!("{plan}/logs/{{log}}"), post(append_log))
+            .route(&format!("{plan}/events"), post(event))
+            .route(build, patch(update_build))
+            .route(&format!("{build}/tags/{{tag}}"), put(add_tag))
+            .route(&format!("{build}/artifacts"), post(add_artifact))
+            .route("/dayfly/_apis/resources/Containers/{container}", put(upload))
+            .layer(middleware::from_fn(authorize))
+            .with_state(shared);
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let url = format!("http://{}/dayfly/", listener.local_addr().expect("bound"));
+        let server = tokio::spawn(async move { axum::serve(listener, app).await }).abort_handle();
+        Service { url: url.parse().expect("an address"), timeline, told, server }
+    }
+
+    /// A look at what was told.
+    pub(crate) fn look<T>(&self, look: impl FnOnce(&mut Told) -> T) -> T {
+        look(&mut self.told.lock().expect("no test panicked with it"))
+    }
+
+    /// Waits until something is true of what was told.
+    pub(crate) async fn wait_for(&self, what: &str, holds: impl Fn(&Told) -> bool) {
+        let wait = async {
+            while !self.look(|told| holds(told)) {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), wait)
+            .await
+            .unwrap_or_else(|_| panic!("never saw {what}"));
+    }
+
+    /// The record with a name.
+    pub(crate) fn record(&self, name: &str) -> Map<String, Value> {
+        self.look(|told| {
+            let found = told.records.values().find(|record| record.get("name") == Some(&json!(name)));
+            found.cloned().unwrap_or_else(|| panic!("no record {name} among {:?}", names(told)))
+        })
+    }
+
+    /// The result of the record with a name.
+    pub(crate) fn result(&self, name: &str) -> String {
+        self.record(name)["result"].as_str().unwrap_or_default().to_owned()
+    }
+
+    /// The log of the record with a name, without times.
+    pub(crate) fn log(&self, name: &str) -> String {
+        let id = self.record(name)["id"].as_str().expect("records have ids").to_owned();
+        self.look(|told| {
+            let pages: Vec<&[u8]> = told
+                .logs
+                .iter()
+                .filter(|(path, _)| path.contains(&id))
+                .map(|(_, content)| content.as_slice())
+                .collect();
+            let text = String::from_utf8(pages.concat()).expect("logs are UTF-8");
+            text.lines().map(|line| format!("{}\n", without_time(line))).collect()
+        })
+    }
+
+    /// All logs, console lines, records, attachments and artifacts as one text.
+    pub(crate) fn everything(&self) -> String {
+        self.look(|told| {
+            let logs: String =
+                told.logs.iter().map(|(_, content)| String::from_utf8_lossy(content).into_owned()).collect();
+            format!(
+                "{logs}\n{:?}\n{:?}\n{:?}\n{:?}\n{:?}\n{:?}",
+                told.console, told.records, told.details, told.events, told.artifacts, told.build_numbers
+            )
+        })
+    }
+}
+
+fn names(told: &Told) -> Vec<Value> {
+    told.records.values().filter_map(|record| record.get("name").cloned()).collect()
+}
+
+fn without_time(line: &str) -> &str {
+    let line = line.trim_start_matches('\u{feff}');
+    line.split_once("Z ").map_or(line, |(_, text)| text)
+}
+
+async fn authorize(request: Request, next: Next) -> Response {
+    let expected = format!("Bearer {TOKEN}");
+    let sent = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+    if sent == Some(expected.as_str()) {
+        next.run(request).await
+    } else {
+        (StatusCode::UNAUTHORIZED, [(header::WWW_AUTHENTICATE, "Bearer")]).into_response()
+    }
+}
+
+fn list(values: Vec<Value>) -> Json<Value> {
+    Json(json!({"count": values.len(), "value": values}))
+}
+
+async fn make_timeline(Json(body): Json<Value>) -> Json<Value> {
+    Json(json!({"id": body["id"], "changeId": 1}))
+}
+
+type Names = Path<BTreeMap<String, String>>;
+
+async fn update_records(
+    State(shared): State<Shared>,
+    Path(names): Names,
+    Json(body): Json<Value>,
+) -> Json<Value> {
+    let mut told = shared.told.lock().expect("not poisoned");
+    let changes = body["value"].as_array().expect("a wrapped list").clone();
+    let is_main = names["timeline"] == shared.timeline;
+    for change in &changes {
+        let id = change["id"].as_str().expect("an id").to_owned();
+        let records = if is_main { &mut told.records } else { &mut told.details };
+        let record = records.entry(id).or_default();
+        for (name, value) in change.as_object().expect("an object") {
+            match (record.get_mut(name), value) {
+                (Some(Value::Object(present)), Value::Object(coming)) if name == "variables" => {
+                    present.extend(coming.clone());
+                }
+                _ => {
+                    record.insert(name.clone(), value.clone());
+                }
+            }
+        }
+    }
+    list(changes)
+}
+
+async fn feed(State(shared): State<Shared>, Json(body): Json<Value>) -> StatusCode {
+    let step = body["stepId"].as_str().expect("a step").to_owned();
+    let lines = body["value"].as_array().expect("lines").iter().filter_map(Value::as_str);
+    let mut told = shared.told.lock().expect("not poisoned");
+    told.console.extend(lines.map(|line| (step.clone(), line.to_owned())));
+    StatusCode::OK
+}
+
+async fn attach(State(shared): State<Shared>, Path(names): Names, body: Bytes) -> Json<Value> {
+    let of = |name: &str| names[name].clone();
+    let mut told = shared.told.lock().expect("not poisoned");
+    told.attachments.push((of("record"), of("kind"), of("name"), body.to_vec()));
+    Json(json!({"name": names["name"], "type": names["kind"]}))
+}
+
+async fn make_log(State(shared): State<Shared>, Json(body): Json<Value>) -> Json<Value> {
+    let mut told = shared.told.lock().expect("not poisoned");
+    told.logs.push((body["path"].as_str().expect("a path").to_owned(), Vec::new()));
+    Json(json!({"id": told.logs.len(), "path": body["path"], "lineCount": 0}))
+}
+
+async fn list_logs(State(shared): State<Shared>) -> Json<Value> {
+    let told = shared.told.lock().expect("not poisoned");
+    let describe = |(number, (path, content)): (usize, &(String, Vec<u8>))| json!({"id": number + 1, "path": path, "lineCount": content.iter().filter(|byte| **byte == b'\n').count()});
+    list(told.logs.iter().enumerate().map(describe).collect())
+}
+
+async fn append_log(State(shared): State<Shared>, Path(names): Names, body: Bytes) -> Json<Value> {
+    let mut told = shared.told.lock().expect("not poisoned");
+    let number: usize = names["log"].parse().expect("a number");
+    told.logs[number - 1].1.extend_from_slice(&body);
+    let lines = told.logs[number - 1].1.iter().filter(|byte| **byte == b'\n').count();
+    Json(json!({"id": number, "path": told.logs[number - 1].0, "lineCount": lines}))
+}
+
+async fn event(State(shared): State<Shared>, Json(body): Json<Value>) -> StatusCode {
+    let mut told = shared.told.lock().expect("not poisoned");
+    if told.refuse_events > 0 {
+        told.refuse_events -= 1;
+        return StatusCode::SERVICE_UNAVAILABLE;
+    }
+    told.events.push(body);
+    StatusCode::OK
+}
+
+async fn update_build(State(shared): State<Shared>, Json(body): Json<Value>) -> Json<Value> {
+    let number = body["buildNumber"].as_str().unwrap_or_default().to_owned();
+    shared.told.lock().expect("not poisoned").build_numbers.push(number);
+    Json(body)
+}
+
+async fn add_tag(State(shared): State<Shared>, Path(names): Names) -> Json<Value> {
+    let mut told = shared.told.lock().expect("not poisoned");
+    told.tags.push(names["tag"].clone());
+    list(told.tags.iter().map(|tag| json!(tag)).collect())
+}
+
+async fn add_artifact(State(shared): State<Shared>, Json(mut body): Json<Value>) -> Json<Value> {
+    let mut told = shared.told.lock().expect("not poisoned");
+    body["id"] = json!(told.artifacts.len() + 1);
+    told.artifacts.push(body.clone());
+    Json(body)
+}
+
+async fn upload(
+    State(shared): State<Shared>,
+    Query(query): Query<BTreeMap<String, String>>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Json<Value> {
+    let path = query["itemPath"].clone();
+    let mut told = shared.told.lock().expect("not poisoned");
+    let content = told.items.entry(path.clone()).or_default();
+    let range = headers.get(header::CONTENT_RANGE).and_then(|value| value.to_str().ok());
+    let offset: usize =
+        range.and_then(|range| range.strip_prefix("bytes ")?.split('-').next()?.parse().ok()).unwrap_or(0);
+    content.truncate(offset);
+    content.extend_from_slice(&body);
+    Json(
+        json!({"containerId": 7, "path": path, "itemType": "file", "fileLength": content.len(), "status": "created"}),
+    )
+}
