@@ -2,14 +2,15 @@
 //!
 //! ```text
 //! Record::update ----------------------> timeline queue (merged by record) -> PATCH records
-//! Record::line -> mask -+-> feed queue (bounded, oldest skipped) -----------> POST feed
+//! Record::line -> mask -+-> feed queue (memory, then disk) -----------------> POST feed
 //!                       +-> page writer (thread, disk) -> uploader ---------> POST logs
 //! Record::attach ----------------------------------------^
 //! ```
 //!
-//! No step waits for the network: a slow service lets the timeline merge, the console skip and the log pages grow on disk.
+//! No step waits for the network: a slow service lets the timeline merge and the console and the log pages grow on disk.
 //! Senders go on trying for as long as the job runs, and at its end until a deadline ([`Reporter::finish`]).
 
+mod chunk;
 mod feed;
 mod losses;
 mod pages;
@@ -33,7 +34,7 @@ use dayfly_client::JobPlan;
 use dayfly_protocol::timeline::{Issue, IssueType, TimelineRecord, TimelineRecordState, TimelineReference};
 use dayfly_protocol::{RecordId, TimelineId};
 use tokio::sync::{Notify, mpsc};
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::task::{JoinError, JoinHandle};
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
@@ -130,22 +131,61 @@ struct Ends {
 struct Running {
     shared: Arc<Shared>,
     losses: Arc<Losses>,
-    pages: Option<JoinHandle<()>>,
-    uploader: Option<JoinHandle<()>>,
-    senders: JoinSet<()>,
+    pages: Task<()>,
+    uploader: Task<()>,
+    /// Tells how many lines it could not send.
+    console: Task<u64>,
+    timeline: Task<()>,
+    held: Task<()>,
     /// Ends the task that watches what masks hold back.
     stop: CancellationToken,
-    /// Ends the patience of the uploader, and then of all.
+    /// These end the patience of the senders.
+    console_over: CancellationToken,
     uploads_over: CancellationToken,
     over: CancellationToken,
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // Closes the page writer's queue: its thread ends.
+        // Closes the page writer's queue: its thread ends. The other tasks are aborted by their handles.
         self.shared.close();
-        if let Some(uploader) = &self.uploader {
-            uploader.abort();
+    }
+}
+
+/// A task which is aborted when it is dropped.
+struct Task<T>(Option<JoinHandle<T>>);
+
+impl<T> Task<T> {
+    fn new(handle: JoinHandle<T>) -> Task<T> {
+        Task(Some(handle))
+    }
+
+    /// Waits for the task; again if an earlier wait was dropped. None if it was waited for before.
+    async fn join(&mut self) -> Option<Result<T, JoinError>> {
+        let result = match &mut self.0 {
+            Some(handle) => handle.await,
+            None => return None,
+        };
+        self.0 = None;
+        Some(result)
+    }
+
+    /// The same until `end`; then tells the task that time is over by `over` and waits for it to see that.
+    async fn join_until(&mut self, end: Instant, over: &CancellationToken) -> Option<Result<T, JoinError>> {
+        match timeout_at(end, self.join()).await {
+            Ok(result) => result,
+            Err(_) => {
+                over.cancel();
+                self.join().await
+            }
+        }
+    }
+}
+
+impl<T> Drop for Task<T> {
+    fn drop(&mut self) {
+        if let Some(handle) = &self.0 {
+            handle.abort();
         }
     }
 }
@@ -168,16 +208,16 @@ impl Reporter {
         });
         let job = Record::new(settings.job, Arc::clone(&shared), None);
         let losses = Arc::new(Losses::default());
-        let (stop, uploads_over, over) =
-            (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
+        let [stop, console_over, uploads_over, over] = std::array::from_fn(|_| CancellationToken::new());
 
         let disk_failed = {
             let (job, folder) = (job.clone(), settings.pages.clone());
             move |error: std::io::Error| job.warn_of_disk(&folder, &error)
         };
-        let folder = settings.pages;
-        let pages =
-            tokio::task::spawn_blocking(move || pages::write(page_messages, items, folder, disk_failed));
+        let (feed, folder) = (Arc::clone(&shared.feed), settings.pages);
+        let pages = tokio::task::spawn_blocking(move || {
+            pages::write(page_messages, items, &feed, folder, disk_failed)
+        });
         let uploader = tokio::spawn(upload::run(
             uploads,
             Uploader {
@@ -188,27 +228,28 @@ impl Reporter {
                 patience: Patience::new(uploads_over.clone()),
             },
         ));
-        let mut senders = JoinSet::new();
-        senders.spawn(timeline::send(
+        let console = feed::Sender {
+            queue: Arc::clone(&shared.feed),
+            service: Arc::clone(&service),
+            losses: Arc::clone(&losses),
+            patience: Patience::new(console_over.clone()),
+        };
+        let timeline = timeline::send(
             Arc::clone(&shared.timeline),
-            Arc::clone(&service),
-            Arc::clone(&losses),
-            Patience::new(over.clone()),
-        ));
-        senders.spawn(feed::send(
-            Arc::clone(&shared.feed),
             service,
             Arc::clone(&losses),
             Patience::new(over.clone()),
-        ));
-        senders.spawn(release_held(Arc::clone(&shared), stop.clone()));
+        );
         let running = Running {
             shared: Arc::clone(&shared),
             losses,
-            pages: Some(pages),
-            uploader: Some(uploader),
-            senders,
+            pages: Task::new(pages),
+            uploader: Task::new(uploader),
+            console: Task::new(tokio::spawn(console.run())),
+            timeline: Task::new(tokio::spawn(timeline)),
+            held: Task::new(tokio::spawn(release_held(Arc::clone(&shared), stop.clone()))),
             stop,
+            console_over,
             uploads_over,
             over,
         };
@@ -264,28 +305,41 @@ impl Reporter {
             (state.running.take(), std::mem::take(&mut state.records))
         };
         let Some(mut running) = running else { return Flushed::default() };
-        let end = Instant::now() + deadline;
-        let end_of_uploads = end - LAST_UPDATE.min(deadline / 4);
+        let begin = Instant::now();
+        let end_of_console = begin + deadline / 2;
+        let end_of_uploads = begin + deadline - LAST_UPDATE.min(deadline / 4);
         running.stop.cancel();
+        let held = running.held.join().await;
+        running.note_panic("what masks held back", held);
+
         let logs = async {
             for record in records.values() {
                 record.close_log().await;
             }
             self.job.close_log().await;
-            self.shared.close();
-            running.join_uploads().await;
         };
-        if timeout_at(end_of_uploads, logs).await.is_err() {
+        // Waits for the page writer, and that for the uploader if there is no disk.
+        if timeout_at(end_of_console, logs).await.is_err() {
             running.uploads_over.cancel();
-            self.shared.close();
-            running.join_uploads().await;
         }
-        self.shared.timeline.close();
         self.shared.feed.close();
-        if timeout_at(end, running.join_senders()).await.is_err() {
-            running.over.cancel();
-            running.join_senders().await;
+        let console = running.console.join_until(end_of_console, &running.console_over).await;
+        if let Some(lost @ 1..) = running.note_panic("the console", console) {
+            let message = format!("{lost} lines did not reach the console in time; the log has them all");
+            running.losses.describe(Loss::Console, message.clone());
+            self.job.write(&format!("##[warning]{message}"));
+            if timeout_at(end_of_uploads, self.job.close_log()).await.is_err() {
+                running.uploads_over.cancel();
+            }
         }
+        self.shared.close();
+        let uploader = running.uploader.join_until(end_of_uploads, &running.uploads_over).await;
+        running.note_panic("the upload of logs", uploader);
+        let pages = running.pages.join().await;
+        running.note_panic("the writing of logs", pages);
+        self.shared.timeline.close();
+        let timeline = running.timeline.join_until(begin + deadline, &running.over).await;
+        running.note_panic("the timeline", timeline);
         let losses = running.losses.snapshot();
         Flushed { variables_lost: losses.outputs_lost, lost: losses.descriptions }
     }
@@ -296,23 +350,13 @@ impl Reporter {
 }
 
 impl Running {
-    async fn join_uploads(&mut self) {
-        for task in [&mut self.pages, &mut self.uploader] {
-            if let Some(handle) = task {
-                let joined = handle.await;
-                *task = None;
-                if let Err(error) = joined {
-                    self.losses.describe(Loss::Log, format!("logs are incomplete: {error}"));
-                }
-            }
-        }
-    }
-
-    async fn join_senders(&mut self) {
-        while let Some(joined) = self.senders.join_next().await {
-            if let Err(error) = joined {
-                self.losses
-                    .describe(Loss::Timeline, format!("the timeline or the console is incomplete: {error}"));
+    /// The result of a task; a panic becomes a loss.
+    fn note_panic<T>(&self, what: &str, joined: Option<Result<T, JoinError>>) -> Option<T> {
+        match joined? {
+            Ok(result) => Some(result),
+            Err(error) => {
+                self.losses.describe(Loss::Timeline, format!("{what} ended early: {error}"));
+                None
             }
         }
     }

@@ -14,6 +14,8 @@ use bytes::Bytes;
 use dayfly_protocol::RecordId;
 use tokio::sync::mpsc;
 
+use super::feed;
+use super::service::Error;
 use super::upload::Item;
 
 /// The official page size.
@@ -34,6 +36,8 @@ pub(super) enum Message {
     Lines { record: RecordId, text: Vec<u8>, lines: u64 },
     /// The log is complete.
     End { record: RecordId },
+    /// Console lines that wait for the service.
+    Console(Vec<u8>),
 }
 
 /// A part of a record's log, ready for upload.
@@ -50,14 +54,27 @@ pub(super) enum Content {
     Memory(Held),
 }
 
-/// A page's file.
-pub(super) struct PageFile(PathBuf);
+impl Content {
+    pub(super) async fn read(&self) -> Result<Bytes, Error> {
+        match self {
+            Content::Memory(held) => Ok(held.bytes.clone()),
+            Content::File(PageFile(path)) => match tokio::fs::read(path).await {
+                Ok(bytes) => Ok(bytes.into()),
+                Err(source) => Err(Error::Read { path: path.clone(), source }),
+            },
+        }
+    }
 
-impl PageFile {
-    pub(super) fn path(&self) -> &Path {
-        &self.0
+    /// Writes `bytes` to a file of its own in `folder`.
+    pub(super) fn write(folder: &Path, bytes: &[u8]) -> io::Result<Content> {
+        let (page, mut file) = create(folder)?;
+        file.write_all(bytes)?;
+        Ok(Content::File(page))
     }
 }
+
+/// A page's file.
+pub(super) struct PageFile(PathBuf);
 
 impl Drop for PageFile {
     fn drop(&mut self) {
@@ -117,6 +134,7 @@ impl Budget {
 pub(super) fn write(
     mut messages: mpsc::Receiver<Message>,
     items: mpsc::Sender<Item>,
+    feed: &feed::Queue,
     folder: PathBuf,
     disk_failed: impl FnOnce(io::Error),
 ) {
@@ -133,6 +151,7 @@ pub(super) fn write(
                     writer.close(&mut page, record);
                 }
             }
+            Message::Console(chunk) => feed.add_chunk(writer.console(chunk)),
         }
     }
     for (record, mut page) in pages {
@@ -214,11 +233,26 @@ impl<F: FnOnce(io::Error)> Writer<F> {
         if self.has_disk
             && let Err(error) = page.write(&self.folder)
         {
-            self.has_disk = false;
-            if let Some(disk_failed) = self.disk_failed.take() {
-                disk_failed(error);
+            self.fail(error);
+        }
+    }
+
+    fn fail(&mut self, error: io::Error) {
+        self.has_disk = false;
+        if let Some(disk_failed) = self.disk_failed.take() {
+            disk_failed(error);
+        }
+    }
+
+    /// Puts console lines on disk, or else into memory when there is room.
+    fn console(&mut self, chunk: Vec<u8>) -> Content {
+        if self.has_disk {
+            match Content::write(&self.folder, &chunk) {
+                Ok(content) => return content,
+                Err(error) => self.fail(error),
             }
         }
+        Content::Memory(self.budget.take(chunk))
     }
 
     /// Hands what the page has over to the uploader.
@@ -277,14 +311,14 @@ mod tests {
             while let Some(item) = blocks.blocking_recv() {
                 let Item::Block(block) = item else { panic!("only blocks are expected") };
                 let (bytes, is_file) = match &block.content {
-                    Content::File(file) => (std::fs::read(file.path()).expect("the page is there"), true),
+                    Content::File(file) => (std::fs::read(&file.0).expect("the page is there"), true),
                     Content::Memory(held) => (held.bytes.to_vec(), false),
                 };
                 read.push((block.record, bytes, block.lines, is_file));
             }
             read
         });
-        write(receiver, items, folder.to_owned(), |error| failure = Some(error));
+        write(receiver, items, &feed::Queue::new(None), folder.to_owned(), |error| failure = Some(error));
         (reader.join().expect("it reads"), failure)
     }
 

@@ -31,6 +31,11 @@ impl Patience {
         self.over.is_cancelled()
     }
 
+    /// Waits for the deadline.
+    pub(super) async fn end(&self) {
+        self.over.cancelled().await;
+    }
+
     pub(super) fn succeeded(&self) {
         *self.next.lock().unwrap_or_else(PoisonError::into_inner) = FIRST_PAUSE;
     }

@@ -357,11 +357,18 @@ impl Inner {
         log.masked = masked;
     }
 
-    /// Hands full buffers, its own and the job's, to the page writer; waits while that is busy.
+    /// Hands full buffers, its own, the job's and the console's, to the page writer; waits while that is busy.
     async fn pass_on(&self) {
         self.pass_on_own().await;
         if let Some(job) = &self.job {
             job.pass_on_own().await;
+        }
+        if self.shared.feed.has_chunk()
+            && let Some(ends) = self.shared.ends()
+            && let Ok(permit) = ends.pages.reserve().await
+            && let Some(chunk) = self.shared.feed.take_chunk()
+        {
+            permit.send(Message::Console(chunk));
         }
     }
 

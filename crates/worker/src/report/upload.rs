@@ -17,7 +17,7 @@ use futures::stream::FuturesUnordered;
 use tokio::sync::mpsc;
 
 use super::losses::{Loss, Losses};
-use super::pages::{Block, Content};
+use super::pages::Block;
 use super::patience::Patience;
 use super::service::{Error, Service};
 use super::timeline;
@@ -131,10 +131,7 @@ impl Uploader {
     }
 
     async fn append(&self, block: &Block, log: &mut Log) -> Result<(), Error> {
-        let bytes = match &block.content {
-            Content::Memory(held) => held.bytes.clone(),
-            Content::File(file) => read(file.path()).await?,
-        };
+        let bytes = block.content.read().await?;
         let (id, is_new) = match log.id {
             Some(id) => (id, false),
             // A second empty log after a lost answer is never seen.

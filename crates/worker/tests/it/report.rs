@@ -238,8 +238,9 @@ async fn nothing_is_lost_when_the_service_is_away_for_a_while() {
     assert!(seen.log(step.id()) == lines, "the log differs");
     assert_eq!(seen.records[&step.id()].result, Some(TaskResult::SucceededWithIssues));
     assert_eq!(seen.records[&step.id()].variables["out"].value.as_deref(), Some("value"));
-    let console = seen.console(step.id());
-    assert_eq!(console.last_key_value(), Some((&60_000, &lines[59_999])));
+    let console: Vec<String> = seen.console(step.id()).into_values().collect();
+    assert!(console == lines, "the console differs");
+    assert_eq!(seen.feed.iter().map(|feed| feed.count).sum::<usize>(), lines.len(), "lines came twice");
 }
 
 #[tokio::test]
@@ -270,6 +271,24 @@ async fn a_service_that_stays_away_ends_the_job_at_the_deadline_and_says_what_is
     let flushed = reporter.finish(Duration::from_millis(500)).await;
     assert!(flushed.variables_lost);
     assert!(flushed.lost.iter().any(|lost| lost.contains("of the log of record")), "{:?}", flushed.lost);
+}
+
+#[tokio::test]
+async fn a_console_that_is_too_slow_is_told_in_the_log() {
+    let service = PlanService::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let reporter = Reporter::start(service.settings(folder.path()));
+    service.fault(Fault::Away, "/feed", usize::MAX);
+    let step = step(&reporter, "Build");
+    let lines = write_lines(&step, 0, 60_000).await;
+    step.finish(TaskResult::Succeeded, None).await;
+    let flushed = reporter.finish(Duration::from_secs(8)).await;
+    let message = "60000 lines did not reach the console in time; the log has them all";
+    assert_eq!(flushed, Flushed { variables_lost: false, lost: vec![message.to_owned()] });
+    let seen = service.seen();
+    assert!(seen.log(step.id()) == lines, "the log differs");
+    assert_eq!(seen.log(reporter.job().id()).last(), Some(&format!("##[warning]{message}")));
+    assert_eq!(std::fs::read_dir(folder.path().join("pages")).unwrap().count(), 0, "pages are left behind");
 }
 
 #[tokio::test]
