@@ -8,10 +8,13 @@ use tokio_util::sync::CancellationToken;
 use url::Url;
 
 use crate::clock::Clock;
+use crate::containers::FileContainers;
 use crate::events::Hub;
 use crate::faults::Faults;
+use crate::git::GitServer;
 use crate::settings::Settings;
 use crate::state::State;
+use crate::tasks::TaskFolder;
 
 /// The emulator as its request handlers see it. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -24,7 +27,18 @@ struct Shared {
     state: Mutex<State>,
     hub: Arc<Hub>,
     faults: Faults,
+    stores: Stores,
     stop: CancellationToken,
+}
+
+/// What is on disk besides logs and attachments.
+#[derive(Debug)]
+pub(crate) struct Stores {
+    pub(crate) git: GitServer,
+    pub(crate) tasks: Arc<TaskFolder>,
+    pub(crate) containers: FileContainers,
+    /// Where snapshots are made.
+    pub(crate) snapshots: PathBuf,
 }
 
 impl App {
@@ -33,10 +47,36 @@ impl App {
         base: Url,
         state: State,
         faults: Faults,
+        stores: Stores,
         stop: CancellationToken,
     ) -> Self {
         let hub = Arc::clone(&state.hub);
-        Self(Arc::new(Shared { settings, base, state: Mutex::new(state), hub, faults, stop }))
+        Self(Arc::new(Shared { settings, base, state: Mutex::new(state), hub, faults, stores, stop }))
+    }
+
+    /// Serves repositories.
+    pub(crate) fn git(&self) -> &GitServer {
+        &self.0.stores.git
+    }
+
+    /// The tasks that agents can download.
+    pub(crate) fn tasks(&self) -> &Arc<TaskFolder> {
+        &self.0.stores.tasks
+    }
+
+    /// The file containers of artifacts.
+    pub(crate) fn containers(&self) -> &FileContainers {
+        &self.0.stores.containers
+    }
+
+    /// A folder, not made yet, for the snapshot of a work tree.
+    pub(crate) fn new_snapshot_folder(&self) -> PathBuf {
+        self.0.stores.snapshots.join(format!("{}.git", uuid::Uuid::new_v4()))
+    }
+
+    /// The collection's URL, without a slash at its end.
+    pub(crate) fn base_url(&self) -> String {
+        self.0.base.as_str().trim_end_matches('/').to_owned()
     }
 
     /// The state. Not to be held across an await.

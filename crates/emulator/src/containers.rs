@@ -3,10 +3,11 @@
 //! A container's paths are only names in memory; the bytes are in files of our own naming below one folder. So no path,
 //! however malicious, leads anywhere else on the disk, and names may differ by case alone.
 
+mod export;
+
 use std::{
     collections::BTreeMap,
     io::{Read as _, Seek as _, SeekFrom, Write as _},
-    ops::Bound,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard},
 };
@@ -261,20 +262,7 @@ impl FileContainers {
     /// If there is no such container.
     pub async fn list(&self, container: i64, path: &str) -> Result<Vec<Item>> {
         let top = if path.trim_matches('/').is_empty() { String::new() } else { clean_path(path)? };
-        let found: Vec<_> = {
-            let state = self.lock();
-            let container = state.containers.get(&container).ok_or(Error::NoContainer(container))?;
-            let below = format!("{top}/");
-            let range = (Bound::Included(top.clone()), Bound::Unbounded);
-            let inside = |name: &str| top.is_empty() || name == top || name.starts_with(&below);
-            // Between `a` and `a/b` other names sort, such as `a-b`; they all start with `a`.
-            let files =
-                container.files.range::<String, _>(range).take_while(|(name, _)| name.starts_with(&top));
-            files
-                .filter(|(name, _)| inside(name))
-                .map(|(name, file)| (name.clone(), Arc::clone(file)))
-                .collect()
-        };
+        let found = self.below(container, &top)?;
         let mut items = BTreeMap::new();
         for (name, file) in found {
             for (at, _) in name.match_indices('/').filter(|(at, _)| *at >= top.len()) {

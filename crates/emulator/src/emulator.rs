@@ -2,7 +2,8 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use dayfly_protocol::{JobId, PlanId, RequestId};
@@ -13,14 +14,18 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
-use crate::app::{App, delete_folders};
-use crate::events::{Event, Hub, JobSignal};
+use crate::app::{App, Stores, delete_folders};
+use crate::containers::{self, FileContainers};
+use crate::control;
+use crate::events::{Event, Hub};
 use crate::faults::{self, Faults};
+use crate::git::GitServer;
 use crate::http;
 use crate::settings::Settings;
 use crate::state::jobs::NewJob;
 use crate::state::plans::NewPlan;
 use crate::state::{self, State};
+use crate::tasks::{self, TaskFolder};
 
 /// Why an emulator did not start.
 #[derive(Debug, thiserror::Error)]
@@ -44,6 +49,9 @@ pub enum Error {
     /// A fault rule is not valid.
     #[error("a fault rule of the settings is not valid")]
     Faults(#[from] faults::Error),
+    /// The folder of tasks cannot be used.
+    #[error("the folder of tasks cannot be used")]
+    Tasks(#[from] tasks::Error),
     /// A number of things is needed that is not there.
     #[error("the settings name no {0}; give at least one")]
     Empty(&'static str),
@@ -54,7 +62,6 @@ pub enum Error {
 pub struct Emulator {
     app: App,
     url: Url,
-    signals: Mutex<Option<mpsc::UnboundedReceiver<JobSignal>>>,
     tasks: JoinSet<()>,
     folder: tempfile::TempDir,
 }
@@ -101,14 +108,16 @@ impl Emulator {
         let state = State::new(&settings, folder.path().to_owned(), Arc::clone(&hub), signals, now);
         let stop = CancellationToken::new();
         let limits = settings.limits.clone();
-        let app = App::new(settings, base, state, faults, stop.clone());
+        let stores = open_stores(&settings, folder.path()).await?;
+        let app = App::new(settings, base, state, faults, stores, stop.clone());
 
         let mut tasks = JoinSet::new();
         tasks.spawn(http::serve::serve(listener, http::Service::new(app.clone()), stop.clone(), limits));
         tasks.spawn(expire(app.clone(), stop.clone()));
+        tasks.spawn(control::drive(app.clone(), receiver, stop.clone()));
         tasks.spawn(async move { hub.run(stop).await });
         tracing::info!(%url, "emulator listens");
-        Ok(Self { app, url, signals: Mutex::new(Some(receiver)), tasks, folder })
+        Ok(Self { app, url, tasks, folder })
     }
 
     /// The collection's URL, without a slash at its end.
@@ -122,9 +131,8 @@ impl Emulator {
         self.app.hub().subscribe()
     }
 
-    /// The steps of every job's life, for who drives runs. There is one receiver; `None` when it was taken.
-    pub fn take_job_signals(&self) -> Option<mpsc::UnboundedReceiver<JobSignal>> {
-        self.signals.lock().unwrap_or_else(PoisonError::into_inner).take()
+    pub(crate) fn app(&self) -> &App {
+        &self.app
     }
 
     /// Makes a plan, to which jobs belong.
@@ -189,6 +197,25 @@ impl State {
             refused_completions: self.plans.refused_completions(),
         }
     }
+}
+
+/// Makes the folders of what is kept on disk, and reads the tasks.
+async fn open_stores(settings: &Settings, folder: &Path) -> Result<Stores, Error> {
+    let (containers, snapshots) = (folder.join("containers"), folder.join("snapshots"));
+    for folder in [&containers, &snapshots] {
+        std::fs::create_dir(folder).map_err(Error::Folder)?;
+    }
+    let tasks = settings.tasks_folder.clone();
+    // A folder with all of Microsoft's tasks takes a while to read.
+    let tasks = tokio::task::spawn_blocking(move || TaskFolder::load(tasks.as_deref())).await;
+    let tasks = tasks.map_err(|error| Error::Folder(io::Error::other(error)))??;
+    let limits = containers::Limits { bytes: settings.limits.data_bytes, ..containers::Limits::default() };
+    Ok(Stores {
+        git: GitServer::new(),
+        tasks: Arc::new(tasks),
+        containers: FileContainers::new(containers, limits),
+        snapshots,
+    })
 }
 
 fn check(settings: &Settings) -> Result<(), Error> {

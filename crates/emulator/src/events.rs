@@ -8,9 +8,11 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use dayfly_protocol::timeline::{TimelineRecord, VariableValue};
-use dayfly_protocol::{JobId, LogId, PlanId, RecordId, RequestId, TaskResult, TimelineId};
+use dayfly_protocol::{BuildId, JobId, LogId, PlanId, RecordId, RequestId, TaskResult, TimelineId};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
+
+use crate::runs::RunChange;
 
 /// Something that happened.
 #[derive(Clone, Debug)]
@@ -18,6 +20,15 @@ use tokio_util::sync::CancellationToken;
 pub enum Event {
     /// A job of a plan came a step further.
     JobChanged(JobSignal),
+    /// A run came a step further; see [`crate::runs::RunEvents`] for who wants to follow runs.
+    RunChanged {
+        /// The run.
+        build: BuildId,
+        /// Its plan.
+        plan: PlanId,
+        /// What happened.
+        change: RunChange,
+    },
     /// Records of a timeline were made or changed; they are given as they are now.
     RecordsChanged {
         /// The plan.

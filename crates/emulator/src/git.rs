@@ -119,7 +119,7 @@ impl GitServer {
     /// `protocol` is the request's `Git-Protocol` header. The body is read only for [`Service::UploadPack`].
     ///
     /// # Errors
-    /// If the repository does not exist or git cannot be started. Later failures end the returned stream with an
+    /// If the repository does not exist, or git cannot be started or refuses it. Later failures end the returned stream with an
     /// error, which the client sees as a broken transfer.
     pub async fn serve<B, E>(
         &self,
@@ -153,11 +153,19 @@ impl GitServer {
             .map(|stdin| AbortOnDropHandle::new(tokio::spawn(copy_request(body, encoding, stdin))));
         let stdout = child.stdout.take().expect("stdout is piped");
         let stderr = child.stderr.take().expect("stderr is piped");
+        let mut stdout = ReaderStream::with_capacity(stdout, 64 << 10);
+        let end = finish(child, stderr, input, path.to_path_buf(), permit);
+        // The first bytes are waited for, so that a repository that cannot be served is an error and not half an answer.
+        let Some(first) = stdout.next().await else {
+            end.await?;
+            return Ok(Output { header: None, first: None, stdout: None, end: None });
+        };
         let wants_header = service == Service::Advertise && protocol != Some("version=2");
         Ok(Output {
             header: wants_header.then(|| Bytes::from_static(b"001e# service=git-upload-pack\n0000")),
-            stdout: Some(ReaderStream::with_capacity(stdout, 64 << 10)),
-            end: Some(Box::pin(finish(child, stderr, input, path.to_path_buf(), permit))),
+            first: Some(first.map_err(Error::Output)?),
+            stdout: Some(stdout),
+            end: Some(Box::pin(end)),
         })
     }
 }
@@ -165,6 +173,7 @@ impl GitServer {
 /// The bytes of an answer. Dropping it kills the git process behind it.
 pub struct Output {
     header: Option<Bytes>,
+    first: Option<Bytes>,
     stdout: Option<ReaderStream<ChildStdout>>,
     end: Option<BoxFuture<'static, Result<(), Error>>>,
 }
@@ -182,8 +191,8 @@ impl Stream for Output {
         mut self: std::pin::Pin<&mut Self>,
         context: &mut std::task::Context<'_>,
     ) -> Poll<Option<Self::Item>> {
-        if let Some(header) = self.header.take() {
-            return Poll::Ready(Some(Ok(header)));
+        if let Some(bytes) = self.header.take().or_else(|| self.first.take()) {
+            return Poll::Ready(Some(Ok(bytes)));
         }
         if let Some(stdout) = self.stdout.as_mut() {
             match stdout.poll_next_unpin(context) {
@@ -244,7 +253,7 @@ fn upload_pack(path: &Path) -> Result<Command, Error> {
         .args(["-c", "safe.directory=*"])
         // Agents fetch by commit and may ask for partial clones, as Azure Repos lets them.
         .args(["-c", "uploadpack.allowAnySHA1InWant=true", "-c", "uploadpack.allowFilter=true"])
-        .args(["upload-pack", "--strict"]);
+        .arg("upload-pack");
     Ok(command)
 }
 

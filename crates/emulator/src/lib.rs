@@ -17,13 +17,18 @@ pub mod settings;
 pub mod snapshot;
 pub mod tasks;
 
+pub mod runs;
+
 mod app;
+mod control;
 mod emulator;
 mod http;
+mod queue;
 mod state;
 
 pub use clock::Clock;
 pub use emulator::{Emulator, Error, Statistics};
+pub use queue::Error as QueueError;
 pub use settings::{AccessToken, Limits, Scope, Settings};
 pub use state::Error as StateError;
 pub use state::jobs::NewJob;

@@ -1,16 +1,18 @@
-//! The tasks which pipelines name and agents download: a folder of tasks (each with its `task.json`), and the ids of those
-//! tasks which every agent knows without a download.
+//! The tasks which pipelines name and agents download: a folder of tasks, each with its `task.json`. Microsoft's own tasks are
+//! known by name without it, but only what is in the folder can be downloaded.
 //!
 //! A pipeline says `Name@major`; the service resolves it to an id and an exact version, which is what the job message
 //! carries and what the agent asks for (`TaskManager.cs`). Packages are made when first asked for and kept in a bounded cache.
 
 use std::{
-    collections::{BTreeMap, HashMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
     io::{Read as _, Write as _},
     path::{Path, PathBuf},
     sync::{Arc, Mutex},
 };
 
+use dayfly_pipelines::plan::TaskReference;
+use dayfly_pipelines::{BuiltinTasks, TaskCatalog};
 use serde_json::Value;
 use uuid::Uuid;
 
@@ -97,50 +99,21 @@ impl std::str::FromStr for TaskVersion {
     }
 }
 
-/// What a job message says of a task.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TaskIdentity {
-    /// Id of the task, the same for all its versions.
-    pub id: Uuid,
-    /// Name as its manifest writes it.
-    pub name: String,
-    /// The version chosen.
-    pub version: TaskVersion,
-}
-
-/// Microsoft's tasks which an agent runs by itself, with the versions their manifests had when this was written
-/// (`Tasks/*/task.json` of azure-pipelines-tasks; Checkout is `Pipelines.TaskConstants` of the agent).
-const BUILT_IN: [(&str, &str, TaskVersion); 9] = [
-    ("Checkout", "6d15af64-176c-496d-b583-fd2ae21d4df4", version(1, 0, 0)),
-    ("CmdLine", "d9bafed4-0b18-4f58-968d-86655b4d2ce9", version(2, 279, 1)),
-    ("Bash", "6c731c3c-3c68-459a-a5c9-bde6e6595b5b", version(3, 278, 0)),
-    ("PowerShell", "e213ff0f-5d5c-4791-802d-52ea3e7be1f1", version(2, 279, 0)),
-    ("PublishPipelineArtifact", "ecdc45f6-832d-4ad9-b52b-ee49e94659be", version(1, 242, 0)),
-    ("DownloadPipelineArtifact", "61f2a582-95ae-4948-b34d-a1b3c4f6a737", version(2, 198, 0)),
-    ("PublishBuildArtifacts", "2ff763a7-ce83-4e1f-bc89-0ae63477cebe", version(1, 274, 0)),
-    ("DownloadBuildArtifacts", "a433f589-fce1-4460-9ee6-44a624aeb1fb", version(1, 220, 0)),
-    ("Cache", "d53ccab4-555e-4494-9d06-11db043fb4a9", version(2, 274, 0)),
-];
-
-const fn version(major: u32, minor: u32, patch: u32) -> TaskVersion {
-    TaskVersion { major, minor, patch }
-}
-
 /// One task of the folder.
 #[derive(Debug)]
 struct Installed {
-    identity: TaskIdentity,
+    name: String,
     folder: PathBuf,
     /// The whole `task.json`, with `id` and `version` in the form that the service answers.
     manifest: Value,
 }
 
-/// All tasks, by name and by id.
+/// The tasks of a folder, by name and by id.
 #[derive(Debug)]
-pub struct TaskCatalog {
+pub struct TaskFolder {
     installed: BTreeMap<(Uuid, TaskVersion), Installed>,
-    /// Versions by lower-case name, contribution name or id, best last.
-    names: HashMap<String, Vec<TaskIdentity>>,
+    /// Versions by lower-case name, full name with the extension's, or id.
+    names: HashMap<String, BTreeSet<(TaskVersion, Uuid)>>,
     cache: Mutex<Cache>,
 }
 
@@ -173,8 +146,8 @@ impl Package {
     }
 }
 
-impl TaskCatalog {
-    /// Reads the manifests of a folder of tasks; without a folder only the built-in tasks are known.
+impl TaskFolder {
+    /// Reads the manifests of a folder of tasks; without a folder there are none.
     ///
     /// # Errors
     /// If the folder cannot be read, a manifest is damaged, or there are absurdly many.
@@ -184,28 +157,10 @@ impl TaskCatalog {
         let cache = Cache { folder: scratch, packages: HashMap::new(), order: VecDeque::new(), bytes: 0 };
         let mut catalog =
             Self { installed: BTreeMap::new(), names: HashMap::new(), cache: Mutex::new(cache) };
-        for (name, id, version) in BUILT_IN {
-            let id = Uuid::parse_str(id).expect("the built-in ids are GUIDs");
-            catalog.name(TaskIdentity { id, name: name.to_owned(), version }, &[]);
-        }
         if let Some(folder) = folder {
             catalog.scan(folder, folder, 0)?;
         }
-        for versions in catalog.names.values_mut() {
-            versions.sort_by_key(|identity| identity.version);
-        }
         Ok(catalog)
-    }
-
-    /// The best version of `Name@major` (of all versions without a major one). The name may be a task's name, its full
-    /// name with the extension's (`publisher.extension.contribution.Name`), or its id; case does not matter.
-    #[must_use]
-    pub fn resolve(&self, name: &str, major: Option<u32>) -> Option<&TaskIdentity> {
-        let versions = self.names.get(&name.to_ascii_lowercase())?;
-        // A version from the folder is one that agents can download: it goes before a built-in one.
-        let matches = |identity: &&TaskIdentity| major.is_none_or(|major| identity.version.major == major);
-        let downloadable = versions.iter().rev().filter(matches).find(|identity| self.is_installed(identity));
-        downloadable.or_else(|| versions.iter().rev().find(matches))
     }
 
     /// The manifests for `GET tasks`, for one id and one version if asked for, in the order of ids.
@@ -231,13 +186,11 @@ impl TaskCatalog {
             (cell, cache.folder.path().to_path_buf())
         };
         let make = || async {
-            let (from, name) = (task.folder.clone(), format!("{}@{version}", task.identity.name));
-            let package = tokio::task::spawn_blocking(move || zip_folder(&from, &folder, &name))
-                .await
-                .map_err(|error| Error::Package {
-                    task: task.identity.name.clone(),
-                    source: std::io::Error::other(error),
-                })??;
+            let (from, name) = (task.folder.clone(), format!("{}@{version}", task.name));
+            let package =
+                tokio::task::spawn_blocking(move || zip_folder(&from, &folder, &name)).await.map_err(
+                    |error| Error::Package { task: task.name.clone(), source: std::io::Error::other(error) },
+                )??;
             let package = Arc::new(package);
             self.keep((id, version), package.length);
             Ok::<_, Error>(package)
@@ -257,10 +210,6 @@ impl TaskCatalog {
             let freed = gone.and_then(|cell| cell.get().map(|package| package.length)).unwrap_or(0);
             cache.bytes = cache.bytes.saturating_sub(freed);
         }
-    }
-
-    fn is_installed(&self, identity: &TaskIdentity) -> bool {
-        self.installed.contains_key(&(identity.id, identity.version))
     }
 
     fn scan(&mut self, top: &Path, folder: &Path, depth: usize) -> Result<()> {
@@ -291,29 +240,41 @@ impl TaskCatalog {
     }
 
     fn install(&mut self, folder: &Path, path: &Path) -> Result<()> {
-        let (identity, manifest) = read_manifest(path)?;
-        let contribution = manifest["contributionIdentifier"].as_str().unwrap_or_default();
-        let full = format!("{contribution}.{}", identity.name);
-        let extra: &[String] = if contribution.is_empty() { &[] } else { &[full] };
-        self.name(identity.clone(), extra);
-        let key = (identity.id, identity.version);
-        self.installed.insert(key, Installed { identity, folder: folder.to_path_buf(), manifest });
+        let (id, version, name, manifest) = read_manifest(path)?;
+        let extension = manifest["contributionIdentifier"].as_str().filter(|extension| !extension.is_empty());
+        let full = extension.map(|extension| format!("{extension}.{name}"));
+        for known in [Some(name.clone()), Some(id.to_string()), full].into_iter().flatten() {
+            self.names.entry(known.to_ascii_lowercase()).or_default().insert((version, id));
+        }
+        self.installed.insert((id, version), Installed { name, folder: folder.to_path_buf(), manifest });
         Ok(())
     }
+}
 
-    fn name(&mut self, identity: TaskIdentity, extra: &[String]) {
-        let own = [identity.name.clone(), identity.id.to_string()];
-        for name in own.iter().chain(extra) {
-            let versions = self.names.entry(name.to_ascii_lowercase()).or_default();
-            if !versions.contains(&identity) {
-                versions.push(identity.clone());
+impl TaskCatalog for TaskFolder {
+    /// The best version in the folder; else what everybody knows of Microsoft's tasks.
+    fn resolve(&self, name: &str, major: u32) -> Option<TaskReference> {
+        let versions = self.names.get(&name.to_ascii_lowercase());
+        let best = versions.into_iter().flatten().rev().find(|(version, _)| version.major == major);
+        match best.and_then(|(version, id)| Some((id, version, self.installed.get(&(*id, *version))?))) {
+            Some((id, version, task)) => {
+                Some(TaskReference { id: *id, name: task.name.clone(), version: version.to_string() })
             }
+            None => BuiltinTasks.resolve(name, major),
         }
+    }
+
+    fn names(&self) -> Vec<String> {
+        let mut names: Vec<_> = self.installed.values().map(|task| task.name.clone()).collect();
+        names.extend(BuiltinTasks.names());
+        names.sort_unstable();
+        names.dedup();
+        names
     }
 }
 
 /// Reads a `task.json` and normalizes its id and version, which authors write in several ways.
-fn read_manifest(path: &Path) -> Result<(TaskIdentity, Value)> {
+fn read_manifest(path: &Path) -> Result<(Uuid, TaskVersion, String, Value)> {
     let read = |source| Error::Read { path: path.to_path_buf(), source };
     let wrong = |reason: String| Error::Manifest { path: path.to_path_buf(), reason };
     let mut text = String::new();
@@ -343,7 +304,7 @@ fn read_manifest(path: &Path) -> Result<(TaskIdentity, Value)> {
     });
     object.insert("version".to_owned(), numbers);
     object.entry("contentsUploaded").or_insert(Value::Bool(true));
-    Ok((TaskIdentity { id, name, version }, manifest))
+    Ok((id, version, name, manifest))
 }
 
 /// Packs a task's folder. Symbolic links are left out: they could lead out of it.
@@ -433,37 +394,35 @@ mod tests {
         write_task(&folder.path().join("HelloV1/1.2.3"), &task("Hello", "1.2.3"));
         write_task(&folder.path().join("HelloV1/1.10.0"), &task("Hello", "1.10.0"));
         write_task(&folder.path().join("HelloV2"), &format!("\u{feff}{}", task("Hello", "2.0.1")));
-        let catalog = TaskCatalog::load(Some(folder.path())).unwrap();
-        let check = |name: &str, major, expected: &str| {
-            assert_eq!(catalog.resolve(name, major).unwrap().version.to_string(), expected, "{name}");
-        };
-        check("Hello", Some(1), "1.10.0");
-        check("hello", None, "2.0.1");
-        check("pub.ext.task.Hello", Some(2), "2.0.1");
-        check("11111111-aaaa-4aaa-8aaa-000000000001", Some(1), "1.10.0");
-        check("cmdline", Some(2), "2.279.1");
-        assert!(catalog.resolve("Hello", Some(3)).is_none());
-        assert!(catalog.resolve("Nothing", None).is_none());
-    }
-
-    #[test]
-    fn a_version_of_the_folder_goes_before_the_built_in_one() {
-        let folder = tempfile::tempdir().unwrap();
-        let manifest = r#"{"id":"6C731C3C-3C68-459A-A5C9-BDE6E6595B5B","name":"Bash",
-            "version":{"Major":3,"Minor":1,"Patch":0}}"#;
-        write_task(&folder.path().join("BashV3"), manifest);
-        let catalog = TaskCatalog::load(Some(folder.path())).unwrap();
-        assert_eq!(catalog.resolve("Bash", Some(3)).unwrap().version.to_string(), "3.1.0");
+        let bash = r#"{"id":"6C731C3C-3C68-459A-A5C9-BDE6E6595B5B","name":"Bash",
+            "version":{"Major":"3","Minor":1,"Patch":0}}"#;
+        write_task(&folder.path().join("BashV3"), bash);
+        let tasks = TaskFolder::load(Some(folder.path())).unwrap();
+        let resolve = |name: &str, major| tasks.resolve(name, major).map(|task| task.version);
+        for (name, major, expected) in [
+            ("Hello", 1, Some("1.10.0")),
+            ("hello", 2, Some("2.0.1")),
+            ("Hello", 3, None),
+            ("pub.ext.task.Hello", 2, Some("2.0.1")),
+            ("11111111-aaaa-4aaa-8aaa-000000000001", 1, Some("1.10.0")),
+            // The folder goes before what is known without it.
+            ("Bash", 3, Some("3.1.0")),
+            ("Nothing", 1, None),
+        ] {
+            assert_eq!(resolve(name, major).as_deref(), expected, "{name}@{major}");
+        }
+        assert_eq!(tasks.resolve("cmdline", 2), BuiltinTasks.resolve("CmdLine", 2));
     }
 
     #[tokio::test]
     async fn packages_hold_the_files_and_are_made_once() {
         let folder = tempfile::tempdir().unwrap();
         write_task(&folder.path().join("Hello"), &task("Hello", "1.2.3"));
-        let catalog = TaskCatalog::load(Some(folder.path())).unwrap();
-        let identity = catalog.resolve("Hello", Some(1)).unwrap().clone();
-        let first = catalog.package(identity.id, identity.version).await.unwrap().unwrap();
-        let second = catalog.package(identity.id, identity.version).await.unwrap().unwrap();
+        let tasks = TaskFolder::load(Some(folder.path())).unwrap();
+        let id = tasks.resolve("Hello", 1).unwrap().id;
+        let version = "1.2.3".parse().unwrap();
+        let first = tasks.package(id, version).await.unwrap().unwrap();
+        let second = tasks.package(id, version).await.unwrap().unwrap();
         assert!(Arc::ptr_eq(&first, &second));
         let file = std::fs::File::open(first.path()).unwrap();
         assert_eq!(file.metadata().unwrap().len(), first.length());
@@ -472,7 +431,7 @@ mod tests {
         archive.by_name("lib/index.js").unwrap().read_to_string(&mut text).unwrap();
         assert_eq!(text, "console.log('hello')");
         assert_eq!(archive.len(), 2);
-        assert!(catalog.package(identity.id, version(9, 0, 0)).await.unwrap().is_none());
+        assert!(tasks.package(id, "9.0.0".parse().unwrap()).await.unwrap().is_none());
     }
 
     #[test]
@@ -484,7 +443,7 @@ mod tests {
             (r#"{"id":"11111111-AAAA-4AAA-8AAA-000000000001","name":"A"}"#, "`version.Major` is no number"),
         ] {
             write_task(&folder.path().join("Bad"), manifest);
-            let error = TaskCatalog::load(Some(folder.path())).unwrap_err().to_string();
+            let error = TaskFolder::load(Some(folder.path())).unwrap_err().to_string();
             assert!(error.contains(expected) && error.contains("task.json"), "{error}");
         }
     }

@@ -73,7 +73,6 @@ impl Caller {
     }
 
     /// Lets jobs of a project pass, and people who may read its repositories.
-    #[expect(dead_code, reason = "for the routes of repositories")]
     pub(crate) fn require_code_read(&self, project: ProjectId) -> Result<(), ApiError> {
         match &self.0 {
             Principal::Job { project: own, .. } if *own == project => Ok(()),
@@ -82,7 +81,6 @@ impl Caller {
     }
 
     /// Lets everybody pass who works with pools: agents, jobs (tasks are downloaded with their tokens), people.
-    #[expect(dead_code, reason = "for the route of task packages")]
     pub(crate) fn require_tasks_read(&self) -> Result<(), ApiError> {
         match &self.0 {
             Principal::Agent { .. } | Principal::Job { .. } => Ok(()),

@@ -62,6 +62,16 @@ impl ApiError {
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, "RequestContentTooLargeException", message)
     }
 
+    /// The request cannot be carried out as it is.
+    pub(crate) fn bad_request(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "InvalidArgumentValueException", message)
+    }
+
+    /// What the request names is not there.
+    pub(crate) fn not_found(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_FOUND, type_key::RESOURCE_NOT_FOUND, message)
+    }
+
     /// There is nothing at this address.
     pub(crate) fn no_route(path: &str) -> Self {
         let message =
@@ -128,11 +138,35 @@ impl From<Error> for ApiError {
             Error::LogNotFound(_) => (StatusCode::NOT_FOUND, "TaskOrchestrationPlanLogNotFoundException"),
             Error::AttachmentNotFound(_) => (StatusCode::NOT_FOUND, "DataNotFoundException"),
             Error::ProjectNotFound(_) => (StatusCode::NOT_FOUND, "ProjectDoesNotExistWithNameException"),
+            Error::RepositoryNotFound(_) => (StatusCode::NOT_FOUND, "GitRepositoryNotFoundException"),
+            Error::DefinitionNotFound(_) => (StatusCode::NOT_FOUND, "DefinitionNotFoundException"),
+            Error::DefinitionExists(_) => (StatusCode::CONFLICT, "DefinitionExistsException"),
+            Error::BuildNotFound(_) => (StatusCode::NOT_FOUND, "BuildNotFoundException"),
+            Error::ArtifactExists { .. } => (StatusCode::CONFLICT, "ArtifactExistsException"),
+            Error::ArtifactNotFound { .. } => (StatusCode::NOT_FOUND, "ArtifactNotFoundException"),
             Error::QueueNotFound(_) => (StatusCode::NOT_FOUND, "TaskAgentQueueNotFoundException"),
             Error::LimitReached { .. } => (StatusCode::INSUFFICIENT_STORAGE, "LimitReachedException"),
             Error::Invalid { .. } => (StatusCode::BAD_REQUEST, "InvalidArgumentValueException"),
         };
         Self::new(status, type_key, error.to_string())
+    }
+}
+
+impl From<crate::queue::Error> for ApiError {
+    fn from(error: crate::queue::Error) -> Self {
+        use crate::queue::Error as Queue;
+        match error {
+            Queue::State(error) => error.into(),
+            Queue::Compile { .. } => {
+                Self::new(StatusCode::BAD_REQUEST, "PipelineValidationException", error.to_string())
+            }
+            Queue::NoFile(_) | Queue::NotInRepository { .. } => {
+                Self::new(StatusCode::BAD_REQUEST, "InvalidPipelineOperationException", error.to_string())
+            }
+            Queue::Read { .. } | Queue::Snapshot(_) | Queue::Broken(_) => {
+                Self::internal("the run could not be queued", &error)
+            }
+        }
     }
 }
 

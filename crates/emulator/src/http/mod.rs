@@ -23,29 +23,40 @@ use crate::faults::{Fault, latency};
 
 mod admin;
 mod agents;
+mod artifacts;
 mod attachments;
-mod caller;
+mod build_wire;
+mod builds;
+pub(crate) mod caller;
 mod connection_data;
-mod error;
+mod containers;
+mod definitions;
+pub(crate) mod error;
 mod events;
 mod extract;
 mod feature_flags;
 mod feed;
+mod git;
 mod job_requests;
 mod locations;
+mod log_text;
 mod logs;
 mod messages;
 mod oauth;
 mod paths;
+mod pipelines;
 mod plans;
 mod pools;
 mod projects;
 mod query;
 mod queues;
+mod repositories;
 pub(crate) mod serve;
 mod sessions;
+mod tasks;
 mod telemetry;
 mod timelines;
+mod zip;
 
 use caller::{Caller, presented_token};
 use error::ApiError;
@@ -57,21 +68,29 @@ fn router() -> Router<App> {
     Router::new()
         .merge(admin::routes())
         .merge(agents::routes())
+        .merge(artifacts::routes())
         .merge(attachments::routes())
+        .merge(builds::routes())
         .merge(connection_data::routes())
+        .merge(containers::routes())
+        .merge(definitions::routes())
         .merge(events::routes())
         .merge(feature_flags::routes())
         .merge(feed::routes())
+        .merge(git::routes())
         .merge(job_requests::routes())
         .merge(locations::routes())
         .merge(logs::routes())
         .merge(messages::routes())
         .merge(oauth::routes())
+        .merge(pipelines::routes())
         .merge(plans::routes())
         .merge(pools::routes())
         .merge(projects::routes())
         .merge(queues::routes())
+        .merge(repositories::routes())
         .merge(sessions::routes())
+        .merge(tasks::routes())
         .merge(telemetry::routes())
         .merge(timelines::routes())
         .fallback(async |uri: Uri| ApiError::no_route(uri.path()))

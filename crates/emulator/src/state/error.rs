@@ -1,7 +1,7 @@
 //! What state functions refuse.
 
 use dayfly_protocol::{
-    AgentId, JobId, LogId, PlanId, PoolId, QueueId, RecordId, RequestId, SessionId, TimelineId,
+    AgentId, BuildId, JobId, LogId, PlanId, PoolId, QueueId, RecordId, RequestId, SessionId, TimelineId,
 };
 
 /// Why something was refused. The HTTP layer turns it into the service's typed error.
@@ -117,6 +117,34 @@ pub enum Error {
     /// No such project.
     #[error("project `{0}` does not exist")]
     ProjectNotFound(String),
+    /// No such repository.
+    #[error("repository `{0}` does not exist in this project")]
+    RepositoryNotFound(String),
+    /// No such pipeline.
+    #[error("pipeline {0} does not exist in this project")]
+    DefinitionNotFound(i32),
+    /// A pipeline of that name exists.
+    #[error("a pipeline named `{0}` exists already")]
+    DefinitionExists(String),
+    /// No such build.
+    #[error("build {0} does not exist in this project, or was forgotten")]
+    BuildNotFound(BuildId),
+    /// An artifact of that name exists, with other files.
+    #[error("artifact `{name}` already exists for build {build}")]
+    ArtifactExists {
+        /// The build.
+        build: BuildId,
+        /// The artifact.
+        name: String,
+    },
+    /// No such artifact.
+    #[error("artifact `{name}` was not found for build {build}")]
+    ArtifactNotFound {
+        /// The build.
+        build: BuildId,
+        /// The artifact.
+        name: String,
+    },
     /// No such queue.
     #[error("queue {0} does not exist in this project")]
     QueueNotFound(QueueId),

@@ -18,14 +18,18 @@ use uuid::Uuid;
 pub(crate) mod agents;
 pub(crate) mod assignment;
 pub(crate) mod deadlines;
+pub(crate) mod definitions;
 pub(crate) mod demands;
+pub(crate) mod engine;
 pub(crate) mod error;
 pub(crate) mod jobs;
 pub(crate) mod logs;
 pub(crate) mod plans;
 pub(crate) mod pools;
 pub(crate) mod projects;
+pub(crate) mod repositories;
 pub(crate) mod requests;
+pub(crate) mod runs;
 pub(crate) mod sessions;
 pub(crate) mod timelines;
 pub(crate) mod tokens;
@@ -57,6 +61,9 @@ pub(crate) struct State {
     pub(crate) plans: plans::Plans,
     pub(crate) tokens: tokens::Tokens,
     pub(crate) deadlines: deadlines::Deadlines,
+    pub(crate) repositories: repositories::Repositories,
+    pub(crate) definitions: definitions::Definitions,
+    pub(crate) runs: runs::Runs,
     /// Where events for subscribers go.
     pub(crate) hub: Arc<Hub>,
     /// Where the steps of each job's life go, for whoever drives the runs. Each request sends few, so the channel
@@ -110,6 +117,9 @@ impl State {
             plans: plans::Plans::default(),
             tokens: tokens::Tokens::new(settings),
             deadlines: deadlines::Deadlines::default(),
+            repositories: repositories::Repositories::default(),
+            definitions: definitions::Definitions::default(),
+            runs: runs::Runs::default(),
             hub,
             signals,
         }

@@ -93,6 +93,10 @@ impl Plan {
         self.jobs.get(&job).copied().ok_or(Error::PlanJobNotFound { plan: self.id, job })
     }
 
+    pub(crate) fn log(&self, id: LogId) -> Result<&Log> {
+        self.logs.get(&id).ok_or(Error::LogNotFound(id))
+    }
+
     pub(crate) fn timeline(&self, id: TimelineId) -> Result<&TimelineData> {
         self.timelines.get(&id).ok_or(Error::TimelineNotFound(id))
     }

@@ -2,8 +2,13 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop there")]
 
+mod artifacts;
 mod core;
 mod faults;
 mod git_program;
+mod pipeline;
+mod repositories;
+mod runs;
 mod service;
 mod snapshot;
+mod tasks;

@@ -1,0 +1,183 @@
+//! Whole folders of a container, as a zip file or copied to a folder of the user's.
+
+use std::{
+    io::Write as _,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use tokio_util::sync::CancellationToken;
+
+use super::{Error, FileContainers, Result, clean_path, disk};
+
+/// A file of a container: its path and where its bytes are.
+struct Source {
+    path: String,
+    content: PathBuf,
+}
+
+impl FileContainers {
+    /// Packs what is at and below `path`. Names in the zip begin with the last part of `path`, as the service has it.
+    ///
+    /// # Errors
+    /// If there is nothing at `path` or the disk fails.
+    pub async fn zip(&self, container: i64, path: &str) -> Result<(tempfile::TempPath, u64)> {
+        let sources = self.sources(container, path).await?;
+        let parent = path.trim_matches('/').rsplit_once('/').map_or(0, |(parent, _)| parent.len() + 1);
+        let folder = self.folder.clone();
+        blocking(&self.folder, move |stop| zip_files(&sources, parent, &folder, stop)).await
+    }
+
+    /// Copies what is at and below `path` into the folder `into`, without `path` itself in the names. Gives the number
+    /// of files.
+    ///
+    /// # Errors
+    /// If there is nothing at `path` or the disk fails.
+    pub async fn copy_to(&self, container: i64, path: &str, into: &Path) -> Result<usize> {
+        let sources = self.sources(container, path).await?;
+        let top = path.trim_matches('/').len();
+        let into = into.to_path_buf();
+        blocking(&self.folder, move |stop| copy_files(&sources, top, &into, stop)).await
+    }
+
+    async fn sources(&self, container: i64, path: &str) -> Result<Vec<Source>> {
+        let top = if path.trim_matches('/').is_empty() { String::new() } else { clean_path(path)? };
+        let mut sources = Vec::new();
+        for (name, file) in self.below(container, &top)? {
+            let file = file.lock().await;
+            if file.facts.is_complete {
+                sources.push(Source { path: name, content: file.content.clone() });
+            }
+        }
+        if sources.is_empty() {
+            return Err(Error::NoItem { container, path: path.to_owned() });
+        }
+        Ok(sources)
+    }
+}
+
+/// Runs disk work beside the runtime; when the caller goes away, the work is told to stop.
+async fn blocking<T: Send + 'static>(
+    folder: &Path,
+    work: impl FnOnce(&CancellationToken) -> Result<T> + Send + 'static,
+) -> Result<T> {
+    let stop = CancellationToken::new();
+    let _guard = stop.clone().drop_guard();
+    let done = tokio::task::spawn_blocking(move || work(&stop)).await;
+    done.map_err(|error| disk(folder, std::io::Error::other(error)))?
+}
+
+fn zip_files(
+    sources: &[Source],
+    skip: usize,
+    folder: &Path,
+    stop: &CancellationToken,
+) -> Result<(tempfile::TempPath, u64)> {
+    let failed = |source| disk(folder, source);
+    let (file, path) = tempfile::NamedTempFile::new_in(folder).map_err(failed)?.into_parts();
+    let mut archive = zip::ZipWriter::new(std::io::BufWriter::new(file));
+    let options = zip::write::SimpleFileOptions::default().large_file(true);
+    for source in sources {
+        check(stop, folder)?;
+        let mut content =
+            std::fs::File::open(&source.content).map_err(|error| disk(&source.content, error))?;
+        archive.start_file(&source.path[skip..], options).map_err(|error| failed(error.into()))?;
+        std::io::copy(&mut content, &mut archive).map_err(failed)?;
+    }
+    let mut writer = archive.finish().map_err(|error| failed(error.into()))?;
+    writer.flush().map_err(failed)?;
+    let length = writer.get_ref().metadata().map_err(failed)?.len();
+    Ok((path, length))
+}
+
+fn copy_files(sources: &[Source], top: usize, into: &Path, stop: &CancellationToken) -> Result<usize> {
+    for source in sources {
+        check(stop, into)?;
+        let name = source.path[top..].trim_start_matches('/');
+        let name = if name.is_empty() { source.path.rsplit('/').next().unwrap_or_default() } else { name };
+        // The parts were checked when the file was stored: none of them leads upwards.
+        let target = into.join(name);
+        let parent = target.parent().unwrap_or(into);
+        std::fs::create_dir_all(parent).map_err(|error| disk(parent, error))?;
+        std::fs::copy(&source.content, &target).map_err(|error| disk(&target, error))?;
+    }
+    Ok(sources.len())
+}
+
+fn check(stop: &CancellationToken, folder: &Path) -> Result<()> {
+    if stop.is_cancelled() { Err(disk(folder, std::io::ErrorKind::Interrupted.into())) } else { Ok(()) }
+}
+
+impl FileContainers {
+    /// The files at and below a cleaned path.
+    pub(super) fn below(
+        &self,
+        container: i64,
+        top: &str,
+    ) -> Result<Vec<(String, Arc<tokio::sync::Mutex<super::StoredFile>>)>> {
+        let state = self.lock();
+        let container = state.containers.get(&container).ok_or(Error::NoContainer(container))?;
+        let folder = format!("{top}/");
+        let inside = |name: &str| top.is_empty() || name == top || name.starts_with(&folder);
+        // Between `a` and `a/b` other names sort, such as `a-b`; they all start with `a`.
+        let files = container.files.range(top.to_owned()..).take_while(|(name, _)| name.starts_with(top));
+        Ok(files
+            .filter(|(name, _)| inside(name))
+            .map(|(name, file)| (name.clone(), Arc::clone(file)))
+            .collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read as _;
+
+    use jiff::Timestamp;
+
+    use super::super::{Chunk, Limits};
+    use super::*;
+
+    async fn filled(folder: &Path) -> (FileContainers, i64) {
+        let containers = FileContainers::new(folder.to_path_buf(), Limits::default());
+        let id = containers.create();
+        for (path, text) in
+            [("drop/a.txt", "a"), ("drop/in/b.txt", "bb"), ("drop-not", "c"), ("other/x", "d")]
+        {
+            let length = text.len() as u64;
+            let chunk = Chunk { start: 0, length, total: length, is_gzip: false };
+            let body =
+                futures::stream::iter([Ok::<_, std::io::Error>(bytes::Bytes::from_static(text.as_bytes()))]);
+            containers.put(id, path, Some(chunk), Timestamp::now(), body).await.unwrap();
+        }
+        (containers, id)
+    }
+
+    #[tokio::test]
+    async fn a_zip_holds_the_folder_under_its_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let (containers, id) = filled(folder.path()).await;
+        let (path, length) = containers.zip(id, "/drop").await.unwrap();
+        let file = std::fs::File::open(&path).unwrap();
+        assert_eq!(file.metadata().unwrap().len(), length);
+        let mut archive = zip::ZipArchive::new(file).unwrap();
+        assert_eq!(
+            archive.file_names().map(Result::unwrap).collect::<Vec<_>>(),
+            ["drop/a.txt", "drop/in/b.txt"]
+        );
+        let mut text = String::new();
+        archive.by_name("drop/in/b.txt").unwrap().read_to_string(&mut text).unwrap();
+        assert_eq!(text, "bb");
+        assert!(matches!(containers.zip(id, "nothing").await.unwrap_err(), Error::NoItem { .. }));
+    }
+
+    #[tokio::test]
+    async fn a_folder_is_copied_without_its_own_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let (containers, id) = filled(folder.path()).await;
+        let into = tempfile::tempdir().unwrap();
+        assert_eq!(containers.copy_to(id, "drop", into.path()).await.unwrap(), 2);
+        assert_eq!(std::fs::read_to_string(into.path().join("in/b.txt")).unwrap(), "bb");
+        assert_eq!(containers.copy_to(id, "other/x", into.path()).await.unwrap(), 1);
+        assert_eq!(std::fs::read_to_string(into.path().join("x")).unwrap(), "d");
+    }
+}

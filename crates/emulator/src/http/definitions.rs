@@ -1,0 +1,122 @@
+//! Build definitions, which are pipelines by their older name.
+
+use axum::Router;
+use axum::extract::State;
+use axum::routing::get;
+use dayfly_protocol::ListOf;
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::build_wire::Wire;
+use super::caller::Caller;
+use super::error::ApiError;
+use super::extract::{Json, Path};
+use super::query::Query;
+use crate::app::App;
+use crate::settings::Scope;
+use crate::state::definitions::{Definition, PipelineFile};
+
+pub(crate) fn routes() -> Router<App> {
+    Router::new()
+        .route("/{project}/_apis/build/definitions", get(list).post(create))
+        .route("/{project}/_apis/build/definitions/{definition}", get(one))
+}
+
+async fn list(
+    State(app): State<App>,
+    caller: Caller,
+    Path(project): Path<String>,
+    query: Query,
+) -> Result<Json<ListOf<Value>>, ApiError> {
+    caller.require(Scope::BuildRead)?;
+    let name = query.text("name");
+    let ids = query.list::<i32>("definitionIds")?;
+    let top = query.value::<usize>("$top")?.unwrap_or(usize::MAX);
+    let whole = query.flag("includeAllProperties")?;
+    let state = app.state();
+    let project = state.projects.find(&project)?.id;
+    let wire = Wire::new(&app, &state, project);
+    let wanted = |definition: &&Definition| {
+        name.is_none_or(|name| is_named(&definition.name, name))
+            && ids.as_ref().is_none_or(|ids| ids.contains(&definition.id))
+    };
+    let found = state.definitions.of(project).filter(wanted).take(top);
+    let shown =
+        |definition| if whole { wire.definition(definition) } else { wire.definition_reference(definition) };
+    Ok(Json(found.map(shown).collect::<Vec<_>>().into()))
+}
+
+/// Names are matched in any case; a star at the end stands for anything.
+fn is_named(name: &str, pattern: &str) -> bool {
+    match pattern.strip_suffix('*') {
+        Some(start) => name.to_lowercase().starts_with(&start.to_lowercase()),
+        None => name.eq_ignore_ascii_case(pattern),
+    }
+}
+
+/// What clients send to make a definition.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct NewDefinition {
+    name: String,
+    process: Process,
+    repository: Option<NamedRepository>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Process {
+    yaml_filename: String,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct NamedRepository {
+    id: Option<String>,
+    name: Option<String>,
+}
+
+async fn create(
+    State(app): State<App>,
+    caller: Caller,
+    Path(project): Path<String>,
+    Json(new): Json<NewDefinition>,
+) -> Result<Json<Value>, ApiError> {
+    caller.require(Scope::BuildExecute)?;
+    let repository =
+        new.repository.and_then(|repository| repository.name.or(repository.id)).unwrap_or_default();
+    let id = insert(&app, &project, &new.name, &repository, &new.process.yaml_filename)?;
+    let state = app.state();
+    let project = state.projects.find(&project)?.id;
+    Ok(Json(Wire::new(&app, &state, project).definition(state.definitions.get(project, id)?)))
+}
+
+/// Registers a file of a repository that is served here.
+pub(crate) fn insert(
+    app: &App,
+    project: &str,
+    name: &str,
+    repository: &str,
+    path: &str,
+) -> Result<i32, ApiError> {
+    let mut state = app.state();
+    let project = state.projects.find(project)?.id;
+    let repository = state.repositories.find(project, repository)?.name.clone();
+    let path = path.trim_start_matches('/').to_owned();
+    if path.is_empty() {
+        return Err(ApiError::bad_request("the path of the pipeline's file is missing"));
+    }
+    let file = PipelineFile::Repository { repository, path };
+    Ok(state.definitions.insert(project, name, file, app.now())?.id)
+}
+
+async fn one(
+    State(app): State<App>,
+    caller: Caller,
+    Path((project, definition)): Path<(String, i32)>,
+) -> Result<Json<Value>, ApiError> {
+    caller.require(Scope::BuildRead)?;
+    let state = app.state();
+    let project = state.projects.find(&project)?.id;
+    Ok(Json(Wire::new(&app, &state, project).definition(state.definitions.get(project, definition)?)))
+}

@@ -1,0 +1,367 @@
+//! From a request to queue a run to a run: reads the pipeline's file and the repository, compiles, starts.
+//!
+//! All waiting is here, so that the state knows none.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use dayfly_pipelines::{Compiled, Inputs, Plan, Source, Style, TaskCatalog};
+use dayfly_protocol::timeline::VariableValue;
+use dayfly_protocol::{BuildId, ContainerId, ProjectId};
+use serde_json::Value;
+use tokio::process::Command;
+
+use crate::app::App;
+use crate::git::plain_git;
+use crate::runs::{Placement, RunReason, RunRepository, RunRequest};
+use crate::snapshot;
+use crate::state::definitions::PipelineFile;
+use crate::state::engine::{NewRun, ResourceRepository};
+use crate::state::{self, State};
+
+/// The largest pipeline file that is read.
+const MAX_YAML_BYTES: u64 = 8 << 20;
+/// For whom runs are that were queued over HTTP.
+const REQUESTED_FOR: &str = "dayfly";
+
+/// Why no run was queued.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The state refused it.
+    #[error(transparent)]
+    State(#[from] state::Error),
+    /// The pipeline's file has mistakes.
+    #[error("the pipeline `{pipeline}` cannot be compiled:\n{report}")]
+    Compile {
+        /// The pipeline.
+        pipeline: String,
+        /// What is wrong, with places.
+        report: String,
+    },
+    /// The pipeline's file cannot be read.
+    #[error("the file `{}` of the pipeline cannot be read", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The pipeline has no file of its own.
+    #[error("the pipeline `{0}` has no file: it can only be run by who compiled it")]
+    NoFile(String),
+    /// A branch, commit or file is not in the repository.
+    #[error("`{what}` was not found in the repository `{repository}`: {message}")]
+    NotInRepository {
+        /// What was asked for.
+        what: String,
+        /// The repository.
+        repository: String,
+        /// What git said.
+        message: String,
+    },
+    /// No snapshot of the work tree could be taken.
+    #[error("no snapshot could be taken of the work tree")]
+    Snapshot(#[from] snapshot::Error),
+    /// Something in the emulator broke.
+    #[error("the pipeline could not be compiled: the compiler broke off")]
+    Broken(#[source] tokio::task::JoinError),
+}
+
+type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What REST callers say to queue a run of a registered pipeline.
+#[derive(Clone, Debug)]
+pub(crate) struct QueueRequest {
+    pub(crate) project: String,
+    pub(crate) definition: i32,
+    /// The branch or tag, in full or short; the default one if absent.
+    pub(crate) branch: Option<String>,
+    /// The commit; the branch's last one if absent.
+    pub(crate) commit: Option<String>,
+    pub(crate) variables: BTreeMap<String, VariableValue>,
+    pub(crate) parameters: BTreeMap<String, Value>,
+    pub(crate) skip_stages: Vec<String>,
+    /// Text to compile in place of the pipeline's file.
+    pub(crate) yaml: Option<String>,
+}
+
+/// A pipeline's file with the repository it is from.
+struct Loaded {
+    project: ProjectId,
+    pipeline: String,
+    source: Source,
+    repository: RunRepository,
+}
+
+impl App {
+    /// Queues a run of a registered pipeline.
+    pub(crate) async fn queue_definition(&self, request: QueueRequest) -> Result<BuildId> {
+        let loaded = self.load(&request).await?;
+        let compiled = self.compile(&loaded, &request).await?;
+        let plan = Arc::new(compiled.plan);
+        let skipped =
+            |name: &str| request.skip_stages.iter().any(|skipped| skipped.eq_ignore_ascii_case(name));
+        let stages = match request.skip_stages.is_empty() {
+            true => Vec::new(),
+            false => {
+                plan.stages.iter().map(|stage| stage.name.clone()).filter(|name| !skipped(name)).collect()
+            }
+        };
+        let run = RunRequest {
+            parameters: request.parameters,
+            variables: request.variables,
+            stages,
+            reason: RunReason::Manual,
+            placement: Placement::AsWritten,
+            requested_for: REQUESTED_FOR.to_owned(),
+            ..RunRequest::new(loaded.project.to_string(), loaded.pipeline, plan, loaded.repository)
+        };
+        self.queue_run(run).await
+    }
+
+    /// Compiles a registered pipeline as a run would.
+    pub(crate) async fn compile_definition(&self, request: &QueueRequest) -> Result<Arc<Plan>> {
+        let loaded = self.load(request).await?;
+        let compiled = self.compile(&loaded, request).await?;
+        if loaded.repository.is_temporary {
+            crate::app::delete_folders(vec![loaded.repository.directory]).await;
+        }
+        Ok(Arc::new(compiled.plan))
+    }
+
+    /// Queues a run of a compiled pipeline. Its repository is served from now on.
+    pub(crate) async fn queue_run(&self, request: RunRequest) -> Result<BuildId> {
+        let project = self.state().projects.find(&request.project)?.id;
+        let resources = self.resources(project, &request.plan).await?;
+        let container = ContainerId(self.containers().create());
+        let started = self.start(project, request, resources, container);
+        if started.is_err() {
+            self.containers().remove(container.0);
+        }
+        Ok(started?)
+    }
+
+    fn start(
+        &self,
+        project: ProjectId,
+        request: RunRequest,
+        resources: Vec<ResourceRepository>,
+        container: ContainerId,
+    ) -> state::Result<BuildId> {
+        let now = self.now();
+        let mut state = self.state();
+        let repository = &request.repository;
+        if state.repositories.find(project, &repository.name).is_err() || repository.is_temporary {
+            let branch = repository.reference.clone();
+            state.repositories.insert(project, &repository.name, repository.directory.clone(), branch)?;
+        }
+        let definition = state.definitions.named_or_insert(project, &request.pipeline, now)?.id;
+        state.start_run(
+            NewRun {
+                project,
+                definition,
+                plan: request.plan,
+                repository: request.repository,
+                resources,
+                variables: request.variables,
+                parameters: request.parameters,
+                stages: request.stages,
+                jobs: request.jobs,
+                placement: request.placement,
+                reason: request.reason,
+                requested_for: request.requested_for,
+                container,
+                collection: self.base().clone(),
+            },
+            now,
+        )
+    }
+
+    /// The repositories which a file names as resources, as far as they are served here. A job that checks out another
+    /// fails when it starts.
+    async fn resources(&self, project: ProjectId, plan: &Plan) -> Result<Vec<ResourceRepository>> {
+        let mut found = Vec::new();
+        for resource in &plan.resources.repositories {
+            let name = resource.name.as_deref().unwrap_or_default();
+            let name = name.rsplit('/').next().unwrap_or(name);
+            if resource.alias.eq_ignore_ascii_case("self") || name.is_empty() {
+                continue;
+            }
+            let served = self.state().repositories.find(project, name).ok().cloned();
+            let Some(served) = served else { continue };
+            let branch = resource.reference.clone().unwrap_or_else(|| served.default_branch.clone());
+            found.push(ResourceRepository {
+                alias: resource.alias.clone(),
+                repository: at_commit(&served.name, &served.directory, &branch, None).await?,
+                checkout: resource.checkout.clone(),
+            });
+        }
+        Ok(found)
+    }
+
+    async fn load(&self, request: &QueueRequest) -> Result<Loaded> {
+        let (project, pipeline, file, served) =
+            self.state().pipeline_file(&request.project, request.definition)?;
+        let (repository, source) = match file {
+            PipelineFile::None => return Err(Error::NoFile(pipeline)),
+            PipelineFile::WorkTree(path) => {
+                let text = read_file(&path).await?;
+                let folder = path.parent().unwrap_or(Path::new("."));
+                let into = self.new_snapshot_folder();
+                let taken = snapshot::take(folder, &into).await?;
+                let mut repository = RunRepository::of_snapshot(&taken);
+                repository.is_temporary = true;
+                let relative = path.canonicalize().ok();
+                let relative = relative.as_deref().and_then(|path| path.strip_prefix(&taken.work_tree).ok());
+                let name = relative.unwrap_or(&path).to_string_lossy().into_owned();
+                (repository, Source { name, text })
+            }
+            PipelineFile::Repository { repository, path } => {
+                let served = served.ok_or(state::Error::RepositoryNotFound(repository))?;
+                let branch = request.branch.as_deref().unwrap_or(&served.default_branch);
+                let at =
+                    at_commit(&served.name, &served.directory, branch, request.commit.as_deref()).await?;
+                let text = file_at(&at, &path).await?;
+                (at, Source { name: path, text })
+            }
+        };
+        let source = match &request.yaml {
+            Some(text) => Source { text: text.clone(), ..source },
+            None => source,
+        };
+        Ok(Loaded { project, pipeline, source, repository })
+    }
+
+    async fn compile(&self, loaded: &Loaded, request: &QueueRequest) -> Result<Compiled> {
+        let public = request.variables.iter().filter(|(_, variable)| !variable.is_secret);
+        let system = [
+            ("Build.SourceBranch", loaded.repository.reference.as_str()),
+            ("Build.SourceBranchName", loaded.repository.reference.rsplit('/').next().unwrap_or_default()),
+            ("Build.SourceVersion", loaded.repository.commit.as_str()),
+            ("Build.Reason", RunReason::Manual.name()),
+            ("Build.Repository.Name", loaded.repository.name.as_str()),
+            ("Build.DefinitionName", loaded.pipeline.as_str()),
+            ("System.CollectionUri", self.base().as_str()),
+            ("System.TeamFoundationCollectionUri", self.base().as_str()),
+        ];
+        let inputs = Inputs {
+            parameters: request.parameters.clone(),
+            variables: public
+                .map(|(name, variable)| (name.clone(), variable.value.clone().unwrap_or_default()))
+                .collect(),
+            system: system.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
+            tasks: Arc::clone(self.tasks()) as Arc<dyn TaskCatalog + Send + Sync>,
+        };
+        let source = loaded.source.clone();
+        // A large file with many expressions may take a while.
+        let compiled = tokio::task::spawn_blocking(move || dayfly_pipelines::compile(&source, &inputs)).await;
+        compiled.map_err(Error::Broken)?.map_err(|diagnostics| Error::Compile {
+            pipeline: loaded.pipeline.clone(),
+            report: diagnostics.render(Style::Plain),
+        })
+    }
+}
+
+impl State {
+    /// A pipeline's project, name and file, and the repository which holds the file if it is served here.
+    fn pipeline_file(
+        &self,
+        project: &str,
+        definition: i32,
+    ) -> state::Result<(ProjectId, String, PipelineFile, Option<state::repositories::Repository>)> {
+        let project = self.projects.find(project)?.id;
+        let definition = self.definitions.get(project, definition)?;
+        let served =
+            definition.repository().and_then(|name| self.repositories.find(project, name).ok()).cloned();
+        Ok((project, definition.name.clone(), definition.file.clone(), served))
+    }
+}
+
+async fn read_file(path: &Path) -> Result<String> {
+    use tokio::io::AsyncReadExt as _;
+    let failed = |source| Error::Read { path: path.to_path_buf(), source };
+    let file = tokio::fs::File::open(path).await.map_err(failed)?;
+    let mut text = String::new();
+    file.take(MAX_YAML_BYTES).read_to_string(&mut text).await.map_err(failed)?;
+    Ok(text)
+}
+
+/// A repository at a branch, tag or commit.
+pub(crate) async fn at_commit(
+    name: &str,
+    directory: &Path,
+    branch: &str,
+    commit: Option<&str>,
+) -> Result<RunRepository> {
+    let full = match branch {
+        branch if branch.starts_with("refs/") => branch.to_owned(),
+        branch => format!("refs/heads/{branch}"),
+    };
+    let object = commit.unwrap_or(&full);
+    let missing = |message: String| Error::NotInRepository {
+        what: object.to_owned(),
+        repository: name.to_owned(),
+        message,
+    };
+    let mut command = repository_git(directory);
+    command.args([
+        "log",
+        "-1",
+        "--no-show-signature",
+        "--format=%H%n%an%n%s",
+        "--end-of-options",
+        object,
+        "--",
+    ]);
+    let text = output(command).await.map_err(missing)?;
+    let mut lines = text.lines().map(str::to_owned);
+    let mut next = || lines.next().unwrap_or_default();
+    Ok(RunRepository {
+        name: name.to_owned(),
+        directory: directory.to_path_buf(),
+        reference: full.clone(),
+        commit: next(),
+        author: next(),
+        message: next(),
+        is_temporary: false,
+    })
+}
+
+/// The branch that HEAD names, in full; `refs/heads/main` if it names none.
+pub(crate) async fn head_branch(directory: &Path) -> String {
+    let mut command = repository_git(directory);
+    command.args(["symbolic-ref", "--quiet", "HEAD"]);
+    let name = output(command).await.map(|name| name.trim().to_owned()).unwrap_or_default();
+    if name.is_empty() { "refs/heads/main".to_owned() } else { name }
+}
+
+async fn file_at(repository: &RunRepository, path: &str) -> Result<String> {
+    let mut command = repository_git(&repository.directory);
+    command.args(["cat-file", "blob", &format!("{}:{path}", repository.commit)]);
+    output(command).await.map_err(|message| Error::NotInRepository {
+        what: path.to_owned(),
+        repository: repository.name.clone(),
+        message,
+    })
+}
+
+/// The operator named the folder: whose it is does not matter, and nothing that is run here obeys its settings.
+fn repository_git(directory: &Path) -> Command {
+    let mut command = plain_git();
+    command.current_dir(directory).args(["-c", "safe.directory=*", "-c", "core.fsmonitor=false"]);
+    command
+}
+
+/// What git wrote, or what it said when it failed.
+async fn output(mut command: Command) -> Result<String, String> {
+    command.stdin(std::process::Stdio::null());
+    let output = command.output().await.map_err(|error| format!("git could not be started: {error}"))?;
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    if output.status.success() {
+        return Ok(text(&output.stdout));
+    }
+    Err(text(&output.stderr).trim().chars().take(500).collect())
+}

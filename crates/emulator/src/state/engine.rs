@@ -1,0 +1,572 @@
+//! Drives the runs: does what each orchestration says is next, and tells it which jobs have ended.
+//!
+//! ```text
+//! start_run -> advance -> stages, phases and jobs become records -> queue_job -> ... -> job signal -> advance -> ...
+//! ```
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use dayfly_pipelines::message::{BuildContext, RepositoryContext};
+use dayfly_pipelines::orchestration::{Counters, JobReference, PhaseReference, StageReference};
+use dayfly_pipelines::{Action, JobInstance, Orchestration, Plan, RunContext, RunInputs, run_number};
+use dayfly_protocol::job::Variables;
+use dayfly_protocol::plan::{
+    TaskOrchestrationOwner, TaskOrchestrationPlanReference, WORKER_REPORTS_FROM_VERSION,
+};
+use dayfly_protocol::timeline::{Issue, IssueType, TimelineRecord, TimelineRecordState, VariableValue};
+use dayfly_protocol::{
+    BuildId, ContainerId, DateTime, JobId, PlanId, PoolId, ProjectId, RecordId, TaskResult, TimelineId,
+};
+use jiff::Timestamp;
+use url::Url;
+
+use super::definitions::PipelineCounters;
+use super::jobs::NewJob;
+use super::plans::NewPlan;
+use super::runs::{Run, RunJob, RunStatus, new_ids, person_id};
+use super::{Error, Result, State};
+use crate::events::{Event, JobChange, JobSignal, Place};
+use crate::runs::{JobOfRun, Placement, RunChange, RunReason, RunRepository};
+
+/// A run to be started.
+#[derive(Debug)]
+pub(crate) struct NewRun {
+    pub(crate) project: ProjectId,
+    pub(crate) definition: i32,
+    pub(crate) plan: Arc<Plan>,
+    /// The pipeline's own repository, which is served under its name.
+    pub(crate) repository: RunRepository,
+    /// Other repositories which the file names as resources.
+    pub(crate) resources: Vec<ResourceRepository>,
+    pub(crate) variables: BTreeMap<String, VariableValue>,
+    pub(crate) parameters: BTreeMap<String, serde_json::Value>,
+    pub(crate) stages: Vec<String>,
+    pub(crate) jobs: Vec<String>,
+    pub(crate) placement: Placement,
+    pub(crate) reason: RunReason,
+    pub(crate) requested_for: String,
+    pub(crate) container: ContainerId,
+    pub(crate) collection: Url,
+}
+
+/// A repository that is served here, under the name that the file gives it.
+#[derive(Clone, Debug)]
+pub(crate) struct ResourceRepository {
+    pub(crate) alias: String,
+    pub(crate) repository: RunRepository,
+    /// What checkouts of it do unless they say otherwise.
+    pub(crate) checkout: BTreeMap<String, String>,
+}
+
+/// The counters of a pipeline for one run, in which each has one value however often it is asked for.
+#[derive(Debug)]
+struct RunCounters {
+    pipeline: Arc<PipelineCounters>,
+    taken: Mutex<BTreeMap<String, i64>>,
+}
+
+impl Counters for RunCounters {
+    fn next(&self, prefix: &str, seed: i64) -> i64 {
+        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        *taken.entry(prefix.to_lowercase()).or_insert_with(|| self.pipeline.next(prefix, seed))
+    }
+}
+
+impl State {
+    /// Starts a run: its first jobs are in the queues when this returns.
+    pub(crate) fn start_run(&mut self, new: NewRun, now: Timestamp) -> Result<BuildId> {
+        let limit = self.rules.limits.unfinished_requests;
+        if self.runs.unfinished() >= limit {
+            return Err(Error::LimitReached { what: "unfinished builds", limit: limit as u64 });
+        }
+        let pool = self.default_pool(&new.placement)?;
+        let (plan_id, timeline) = new_ids();
+        let id = self.runs.next_id();
+        let mut context = self.context(&new, id, plan_id, timeline, now)?;
+        let definition = self.definitions.get_mut(new.project, new.definition)?;
+        let counters = RunCounters { pipeline: definition.counters(), taken: Mutex::default() };
+        let mut inputs = RunInputs {
+            variables: run_variables(&context, &new.variables),
+            stages: new.stages,
+            jobs: new.jobs,
+            attempt: 1,
+            start_time: context.start_time.clone(),
+            counters: Some(Arc::new(counters)),
+        };
+        let orchestrate = |inputs| {
+            Orchestration::new(Arc::clone(&new.plan), inputs).map_err(|error| Error::Invalid {
+                what: "the choice of stages and jobs",
+                reason: error.to_string(),
+            })
+        };
+        // The number may use variables, and variables and conditions the number: it is put in when it is known.
+        let draft = orchestrate(inputs.clone())?;
+        let utc = now.to_zoned(jiff::tz::TimeZone::UTC).datetime();
+        let revision = |prefix: &str| definition.next_revision(prefix);
+        let number = run_number::format(new.plan.name.as_deref(), &draft.variables(), utc, revision)
+            .map_err(|error| Error::Invalid { what: "the run number", reason: error.to_string() })?;
+        context.build.number.clone_from(&number);
+        inputs.variables = run_variables(&context, &new.variables);
+        let orchestration = orchestrate(inputs)?;
+        self.create_plan(NewPlan {
+            id: plan_id,
+            project: new.project,
+            plan_type: "Build".to_owned(),
+            timeline,
+            ends_with_jobs: false,
+        })?;
+        self.runs.insert(Run {
+            id,
+            project: new.project,
+            definition: new.definition,
+            plan_id,
+            timeline,
+            container: new.container,
+            orchestration,
+            context,
+            number: number.clone(),
+            reason: new.reason,
+            requested_for: new.requested_for,
+            repository: new.repository,
+            parameters: new.parameters,
+            placement: new.placement,
+            pool,
+            status: RunStatus::InProgress,
+            result: None,
+            queue_time: now,
+            start_time: Some(now),
+            finish_time: None,
+            changed_on: now,
+            tags: BTreeSet::new(),
+            artifacts: Vec::new(),
+            jobs: HashMap::new(),
+        });
+        self.tell(id, RunChange::Started { number });
+        self.advance_run(id, now);
+        Ok(id)
+    }
+
+    /// What the service knows of a run.
+    fn context(
+        &self,
+        new: &NewRun,
+        id: BuildId,
+        plan: PlanId,
+        timeline: TimelineId,
+        now: Timestamp,
+    ) -> Result<RunContext> {
+        let project = self.projects.find(&new.project.to_string())?;
+        let definition = self.definitions.get(new.project, new.definition)?;
+        let own = ResourceRepository {
+            alias: "self".to_owned(),
+            repository: new.repository.clone(),
+            checkout: BTreeMap::new(),
+        };
+        let repositories = std::iter::once(&own).chain(&new.resources);
+        let repositories: Result<Vec<_>> =
+            repositories.map(|resource| self.repository_context(new, &project.name, resource)).collect();
+        Ok(RunContext {
+            plan: TaskOrchestrationPlanReference {
+                scope_identifier: new.project,
+                plan_type: "Build".to_owned(),
+                version: WORKER_REPORTS_FROM_VERSION,
+                plan_id: plan,
+                plan_group: Some(format!("Build:{}:{id}", new.project)),
+                artifact_uri: Some(format!("vstfs:///Build/Build/{id}")),
+                definition: Some(owner(definition.id, &definition.name)),
+                owner: Some(owner(id.0, &id.to_string())),
+            },
+            timeline,
+            collection_url: new.collection.clone(),
+            collection_id: self.organization_id(),
+            project: new.project,
+            project_name: project.name.clone(),
+            build: BuildContext {
+                id: id.0,
+                number: String::new(),
+                reason: new.reason.name().to_owned(),
+                definition_id: definition.id,
+                definition_name: definition.name.clone(),
+                definition_version: 1,
+                requested_for: new.requested_for.clone(),
+                requested_for_id: person_id(&new.requested_for),
+                requested_for_email: String::new(),
+                container_id: new.container.0,
+            },
+            repositories: repositories?,
+            start_time: now.strftime("%Y-%m-%d %H:%M:%S+00:00").to_string(),
+        })
+    }
+
+    fn repository_context(
+        &self,
+        new: &NewRun,
+        project: &str,
+        resource: &ResourceRepository,
+    ) -> Result<RepositoryContext> {
+        let ResourceRepository { alias, repository, checkout } = resource;
+        let served = self.repositories.find(new.project, &repository.name)?;
+        let mut url = new.collection.clone();
+        if let Ok(mut path) = url.path_segments_mut() {
+            path.pop_if_empty().extend([project, "_git", &served.name]);
+        }
+        Ok(RepositoryContext {
+            alias: alias.clone(),
+            id: served.id.to_string(),
+            repository_type: "Git".to_owned(),
+            name: served.name.clone(),
+            url,
+            reference: repository.reference.clone(),
+            version: repository.commit.clone(),
+            default_branch: served.default_branch.clone(),
+            author: repository.author.clone(),
+            message: repository.message.clone(),
+            checkout: checkout.clone(),
+        })
+    }
+
+    /// The pool of jobs that name none.
+    fn default_pool(&self, placement: &Placement) -> Result<PoolId> {
+        let found = match placement {
+            Placement::Everything { pool } => self.pools.find(pool),
+            Placement::AsWritten => self.pools.iter().next(),
+        };
+        let missing =
+            || Error::Invalid { what: "the agent pool", reason: "there is no such pool".to_owned() };
+        found.map(|pool| pool.id).ok_or_else(missing)
+    }
+
+    /// Cancels a run: jobs that wait never start, jobs that run are told, and what is to run nevertheless does.
+    pub(crate) fn cancel_run(&mut self, id: BuildId, now: Timestamp) -> Result<()> {
+        let run = self.runs.any_mut(id)?;
+        if run.is_completed() || run.status == RunStatus::Cancelling {
+            return Ok(());
+        }
+        run.status = RunStatus::Cancelling;
+        run.changed_on = now;
+        run.orchestration.cancel();
+        self.advance_run(id, now);
+        Ok(())
+    }
+
+    /// Gives a run another number (`build.updatebuildnumber`).
+    pub(crate) fn set_run_number(&mut self, id: BuildId, number: &str, now: Timestamp) -> Result<()> {
+        let number = number.trim();
+        let is_bad = |letter: char| letter.is_control() || "\"/\\[]:|<>+=;?*,".contains(letter);
+        if number.is_empty()
+            || number.chars().count() > 255
+            || number.contains(is_bad)
+            || number.ends_with('.')
+        {
+            let reason = format!(
+                "`{number}` is empty, too long, ends with a full stop, or has one of \"/\\[]:|<>+=;?*,"
+            );
+            return Err(Error::Invalid { what: "the build number", reason });
+        }
+        let run = self.runs.any_mut(id)?;
+        if run.number != number {
+            number.clone_into(&mut run.number);
+            run.changed_on = now;
+            self.tell(id, RunChange::NumberChanged { number: number.to_owned() });
+        }
+        Ok(())
+    }
+
+    /// A job of a plan came a step further.
+    pub(crate) fn apply_signal(&mut self, signal: JobSignal, now: Timestamp) {
+        let Some(id) = self.runs.of_plan(signal.plan) else { return };
+        match signal.change {
+            JobChange::Started { agent } => self.job_started(id, signal.job, agent, now),
+            JobChange::Completed { result, outputs, .. } => {
+                self.job_ended(id, signal.job, result, outputs, now);
+                self.advance_run(id, now);
+            }
+            JobChange::Queued | JobChange::Assigned { .. } => {}
+        }
+    }
+
+    fn job_started(&mut self, id: BuildId, job_id: JobId, agent: String, now: Timestamp) {
+        let Ok(run) = self.runs.any_mut(id) else { return };
+        let Some(job) = run.jobs.get_mut(&job_id).filter(|job| job.started.is_none()) else { return };
+        job.started = Some(now);
+        let job = job.shown.clone();
+        let record = TimelineRecord {
+            id: RecordId::from(job_id),
+            state: Some(TimelineRecordState::InProgress),
+            start_time: Some(DateTime(now)),
+            worker_name: Some(agent.clone()),
+            ..TimelineRecord::default()
+        };
+        self.write_record(id, record, now);
+        self.tell(id, RunChange::JobStarted { job, agent });
+    }
+
+    fn job_ended(
+        &mut self,
+        id: BuildId,
+        job_id: JobId,
+        result: TaskResult,
+        outputs: BTreeMap<String, VariableValue>,
+        now: Timestamp,
+    ) {
+        let Ok(run) = self.runs.any_mut(id) else { return };
+        let Some(counted) = run.orchestration.job_completed(job_id, result, outputs) else { return };
+        let Some(job) = run.jobs.get(&job_id) else { return };
+        let (job, started) = (job.shown.clone(), job.started);
+        if counted != result {
+            let result = Some(counted);
+            self.write_record(
+                id,
+                TimelineRecord { id: job_id.into(), result, ..TimelineRecord::default() },
+                now,
+            );
+        }
+        self.tell(id, RunChange::JobCompleted { job, result: counted, started, finished: now });
+    }
+
+    /// Does what is next, until there is nothing to do but to wait for jobs.
+    fn advance_run(&mut self, id: BuildId, now: Timestamp) {
+        loop {
+            let Ok(run) = self.runs.any_mut(id) else { return };
+            let actions = run.orchestration.advance();
+            if actions.is_empty() {
+                return;
+            }
+            run.changed_on = now;
+            for action in actions {
+                self.perform(id, action, now);
+            }
+        }
+    }
+
+    fn perform(&mut self, id: BuildId, action: Action, now: Timestamp) {
+        match action {
+            Action::StageStarted { stage } => {
+                let record = TimelineRecord {
+                    state: IN_PROGRESS,
+                    start_time: Some(DateTime(now)),
+                    ..stage_record(&stage)
+                };
+                self.write_record(id, record, now);
+                self.tell(
+                    id,
+                    RunChange::StageStarted { stage: stage.name, display_name: stage.display_name },
+                );
+            }
+            Action::StageCompleted { stage, result, reason } => {
+                self.write_record(id, completed(stage_record(&stage), result, reason, now), now);
+                let (stage, display_name) = (stage.name, stage.display_name);
+                self.tell(id, RunChange::StageCompleted { stage, display_name, result });
+            }
+            Action::PhaseStarted { stage, phase } => {
+                let record = phase_record(&stage, &phase);
+                let record = TimelineRecord { state: IN_PROGRESS, start_time: Some(DateTime(now)), ..record };
+                self.write_record(id, record, now);
+            }
+            Action::PhaseCompleted { stage, phase, result, reason } => {
+                self.write_record(id, completed(phase_record(&stage, &phase), result, reason, now), now);
+            }
+            Action::StartJob(instance) => self.start_job(id, &instance, now),
+            Action::JobSkipped { stage, phase, job, result, reason } => {
+                let record = job_record(&phase, &job);
+                self.write_record(id, completed(record, result, reason, now), now);
+                let job = job_of_run(&stage, &job);
+                self.tell(id, RunChange::JobCompleted { job, result, started: None, finished: now });
+            }
+            Action::CancelJob(job) => self.cancel_job_of(id, job, now),
+            Action::RunCompleted { result } => self.complete_run(id, result, now),
+        }
+    }
+
+    fn start_job(&mut self, id: BuildId, instance: &JobInstance, now: Timestamp) {
+        let job = instance.job.id;
+        let shown = job_of_run(&instance.stage, &instance.job);
+        let record = job_record(&instance.phase, &instance.job);
+        self.write_record(id, TimelineRecord { state: Some(TimelineRecordState::Pending), ..record }, now);
+        let cancel_timeout = Duration::from_secs(60 * u64::from(instance.cancel_timeout_in_minutes));
+        let Ok(run) = self.runs.any_mut(id) else { return };
+        run.jobs.insert(job, RunJob { shown: shown.clone(), cancel_timeout, started: None });
+        self.tell(id, RunChange::JobQueued { job: shown });
+        if let Err(error) = self.queue_run_job(id, instance, now) {
+            let message = error.to_string();
+            tracing::info!(build = %id, job = %instance.job.identifier, %message, "a job could not be queued");
+            let record = TimelineRecord { id: job.into(), ..TimelineRecord::default() };
+            self.write_record(id, completed(record, TaskResult::Failed, Some(message), now), now);
+            self.job_ended(id, job, TaskResult::Failed, BTreeMap::new(), now);
+        }
+    }
+
+    fn queue_run_job(&mut self, id: BuildId, instance: &JobInstance, now: Timestamp) -> Result<()> {
+        let run = self.runs.any(id)?;
+        let plan_id = run.plan_id;
+        let (pool, demands) = self.place(run, instance)?;
+        let token = self.issue_job_token(plan_id, instance.job.id)?;
+        let run = self.runs.any(id)?;
+        let message = dayfly_pipelines::message::message(instance, &run.context, &token)
+            .map_err(|error| Error::Invalid { what: "the job", reason: error.to_string() })?;
+        let minutes = instance.timeout_in_minutes;
+        self.queue_job(
+            NewJob {
+                pool,
+                demands,
+                message: Box::new(message),
+                definition: None,
+                owner: Some(owner(id.0, &run.number)),
+                // No limit of the pool's own, as for self-hosted ones.
+                timeout: (minutes > 0).then(|| Duration::from_secs(60 * u64::from(minutes))),
+                cancel_timeout: Duration::from_secs(60 * u64::from(instance.cancel_timeout_in_minutes)),
+            },
+            now,
+        )?;
+        Ok(())
+    }
+
+    /// The pool of a job, and what its agent has to offer.
+    fn place(&self, run: &Run, instance: &JobInstance) -> Result<(PoolId, Vec<String>)> {
+        match &run.placement {
+            Placement::Everything { .. } => Ok((run.pool, Vec::new())),
+            Placement::AsWritten => {
+                let demands = instance.pool.demands.clone();
+                let Some(name) = instance.pool.name.as_deref().filter(|_| instance.pool.vm_image.is_none())
+                else {
+                    return Ok((run.pool, demands));
+                };
+                let pool = self.pools.find(name).ok_or_else(|| Error::Invalid {
+                    what: "the job's pool",
+                    reason: format!("there is no agent pool `{name}`"),
+                })?;
+                Ok((pool.id, demands))
+            }
+        }
+    }
+
+    fn cancel_job_of(&mut self, id: BuildId, job: JobId, now: Timestamp) {
+        let Ok(run) = self.runs.any(id) else { return };
+        let timeout = run.jobs.get(&job).map_or(Duration::ZERO, |job| job.cancel_timeout);
+        if let Err(error) = self.cancel_job(run.plan_id, job, timeout, now) {
+            // It ended in the meantime; its signal is on its way.
+            tracing::debug!(build = %id, %job, %error, "a job needs no cancellation");
+        }
+    }
+
+    fn complete_run(&mut self, id: BuildId, result: TaskResult, now: Timestamp) {
+        let Ok(run) = self.runs.any_mut(id) else { return };
+        run.status = RunStatus::Completed;
+        run.result = Some(result);
+        run.finish_time = Some(now);
+        run.changed_on = now;
+        let (plan, number) = (run.plan_id, run.number.clone());
+        self.tell(id, RunChange::Completed { number, result });
+        self.finish_plan(plan);
+        for forgotten in self.runs.complete(id, self.rules.limits.finished_plans) {
+            self.remove_plan(forgotten);
+        }
+    }
+
+    fn write_record(&mut self, id: BuildId, record: TimelineRecord, now: Timestamp) {
+        let Ok(run) = self.runs.any(id) else { return };
+        let (plan, timeline) = (run.plan_id, run.timeline);
+        if let Err(error) = self.update_records(plan, timeline, vec![record], now, Place::default()) {
+            tracing::warn!(build = %id, %error, "a record of a build could not be written");
+        }
+    }
+
+    fn tell(&self, id: BuildId, change: RunChange) {
+        if let Ok(run) = self.runs.any(id) {
+            self.hub.send(Event::RunChanged { build: id, plan: run.plan_id, change }, Place::default());
+        }
+    }
+}
+
+/// The predefined variables of a run and those given for it, which do not replace them.
+fn run_variables(context: &RunContext, given: &BTreeMap<String, VariableValue>) -> Variables {
+    let mut variables = context.variables();
+    for (name, value) in given {
+        if !variables.keys().any(|known| known.eq_ignore_ascii_case(name)) {
+            variables.insert(name.clone(), value.clone());
+        }
+    }
+    variables
+}
+
+fn owner(id: i32, name: &str) -> TaskOrchestrationOwner {
+    TaskOrchestrationOwner { id, name: name.to_owned(), ..TaskOrchestrationOwner::default() }
+}
+
+const IN_PROGRESS: Option<TimelineRecordState> = Some(TimelineRecordState::InProgress);
+
+fn stage_record(stage: &StageReference) -> TimelineRecord {
+    TimelineRecord {
+        id: RecordId(stage.record_id),
+        record_type: Some("Stage".to_owned()),
+        name: Some(stage.display_name.clone()),
+        ref_name: Some(stage.name.clone()),
+        identifier: Some(stage.identifier.clone()),
+        order: i32::try_from(stage.order).ok(),
+        attempt: i32::try_from(stage.attempt).ok(),
+        ..TimelineRecord::default()
+    }
+}
+
+fn phase_record(stage: &StageReference, phase: &PhaseReference) -> TimelineRecord {
+    TimelineRecord {
+        id: RecordId(phase.record_id),
+        parent_id: Some(RecordId(stage.record_id)),
+        record_type: Some("Phase".to_owned()),
+        name: Some(phase.display_name.clone()),
+        ref_name: Some(phase.name.clone()),
+        identifier: Some(phase.identifier.clone()),
+        order: i32::try_from(phase.order).ok(),
+        attempt: i32::try_from(phase.attempt).ok(),
+        ..TimelineRecord::default()
+    }
+}
+
+fn job_record(phase: &PhaseReference, job: &JobReference) -> TimelineRecord {
+    TimelineRecord {
+        id: job.id.into(),
+        parent_id: Some(RecordId(phase.record_id)),
+        record_type: Some("Job".to_owned()),
+        name: Some(job.display_name.clone()),
+        ref_name: Some(job.name.clone()),
+        identifier: Some(job.identifier.clone()),
+        order: i32::try_from(job.order).ok(),
+        attempt: i32::try_from(job.attempt).ok(),
+        ..TimelineRecord::default()
+    }
+}
+
+/// The record's end. Why something failed without a job is an issue; why it was skipped is beside the result.
+fn completed(
+    record: TimelineRecord,
+    result: TaskResult,
+    reason: Option<String>,
+    now: Timestamp,
+) -> TimelineRecord {
+    let mut record = TimelineRecord {
+        state: Some(TimelineRecordState::Completed),
+        result: Some(result),
+        finish_time: Some(DateTime(now)),
+        ..record
+    };
+    match reason {
+        Some(message) if result == TaskResult::Failed => {
+            record.error_count = Some(1);
+            let (issue_type, category) = (IssueType::Error, Some("General".to_owned()));
+            record.issues = vec![Issue { issue_type, category, message, data: BTreeMap::new() }];
+        }
+        reason => record.result_code = reason,
+    }
+    record
+}
+
+fn job_of_run(stage: &StageReference, job: &JobReference) -> JobOfRun {
+    JobOfRun {
+        id: job.id,
+        identifier: job.identifier.clone(),
+        display_name: job.display_name.clone(),
+        stage: stage.name.clone(),
+    }
+}

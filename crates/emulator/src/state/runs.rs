@@ -1,0 +1,306 @@
+//! Runs (builds) and what belongs to them: jobs, stages, artifacts, tags. The orchestration of each says what is next;
+//! see [`super::engine`] for who asks it.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use dayfly_pipelines::{Orchestration, RunContext};
+use dayfly_protocol::artifact::BuildArtifact;
+use dayfly_protocol::{BuildId, ContainerId, JobId, PlanId, PoolId, ProjectId, TaskResult, TimelineId};
+use jiff::Timestamp;
+
+use super::{Error, Result, State, named_id};
+use crate::http::caller::Caller;
+use crate::http::error::ApiError;
+use crate::runs::{JobOfRun, Placement, RunReason, RunRepository};
+use crate::settings::Scope;
+
+/// Tags of one run.
+const MAX_TAGS: usize = 1_000;
+/// Artifacts of one run.
+const MAX_ARTIFACTS: usize = 10_000;
+
+/// How far a run has come, as the build API says it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum RunStatus {
+    InProgress,
+    Cancelling,
+    Completed,
+}
+
+impl RunStatus {
+    pub(crate) fn wire(self) -> &'static str {
+        match self {
+            Self::InProgress => "inProgress",
+            Self::Cancelling => "cancelling",
+            Self::Completed => "completed",
+        }
+    }
+}
+
+/// A run.
+#[derive(Debug)]
+pub(crate) struct Run {
+    pub(crate) id: BuildId,
+    pub(crate) project: ProjectId,
+    pub(crate) definition: i32,
+    pub(crate) plan_id: PlanId,
+    pub(crate) timeline: TimelineId,
+    pub(crate) container: ContainerId,
+    pub(crate) orchestration: Orchestration,
+    /// What job messages say of the run.
+    pub(crate) context: RunContext,
+    pub(crate) number: String,
+    pub(crate) reason: RunReason,
+    pub(crate) requested_for: String,
+    pub(crate) repository: RunRepository,
+    /// Arguments for the file's parameters.
+    pub(crate) parameters: BTreeMap<String, serde_json::Value>,
+    pub(crate) placement: Placement,
+    /// The pool of jobs which name none.
+    pub(crate) pool: PoolId,
+    pub(crate) status: RunStatus,
+    pub(crate) result: Option<TaskResult>,
+    pub(crate) queue_time: Timestamp,
+    pub(crate) start_time: Option<Timestamp>,
+    pub(crate) finish_time: Option<Timestamp>,
+    pub(crate) changed_on: Timestamp,
+    pub(crate) tags: BTreeSet<String>,
+    pub(crate) artifacts: Vec<BuildArtifact>,
+    /// Jobs that were queued, by id.
+    pub(crate) jobs: HashMap<JobId, RunJob>,
+}
+
+/// A job of a run.
+#[derive(Clone, Debug)]
+pub(crate) struct RunJob {
+    pub(crate) shown: JobOfRun,
+    /// How long it may take to end when it is cancelled.
+    pub(crate) cancel_timeout: Duration,
+    /// When an agent had it.
+    pub(crate) started: Option<Timestamp>,
+}
+
+impl Run {
+    /// The result as builds have it.
+    pub(crate) fn wire_result(&self) -> Option<&'static str> {
+        self.result.map(|result| match result {
+            TaskResult::Succeeded | TaskResult::Skipped => "succeeded",
+            TaskResult::SucceededWithIssues => "partiallySucceeded",
+            TaskResult::Canceled => "canceled",
+            TaskResult::Failed | TaskResult::Abandoned => "failed",
+        })
+    }
+
+    pub(crate) fn is_completed(&self) -> bool {
+        self.status == RunStatus::Completed
+    }
+}
+
+/// All runs that are remembered.
+#[derive(Debug, Default)]
+pub(crate) struct Runs {
+    by_id: BTreeMap<BuildId, Run>,
+    by_plan: HashMap<PlanId, BuildId>,
+    by_container: HashMap<ContainerId, BuildId>,
+    /// Completed ones, the oldest first.
+    completed: VecDeque<BuildId>,
+    last_id: i32,
+    garbage: Vec<Garbage>,
+}
+
+/// What is left on disk of a forgotten run, to be deleted by who does I/O.
+#[derive(Debug)]
+pub(crate) struct Garbage {
+    pub(crate) container: ContainerId,
+    /// The snapshot that was made for it alone.
+    pub(crate) repository: Option<PathBuf>,
+}
+
+impl Runs {
+    pub(crate) fn next_id(&mut self) -> BuildId {
+        self.last_id += 1;
+        BuildId(self.last_id)
+    }
+
+    pub(crate) fn insert(&mut self, run: Run) {
+        self.by_plan.insert(run.plan_id, run.id);
+        self.by_container.insert(run.container, run.id);
+        self.by_id.insert(run.id, run);
+    }
+
+    /// A run of a project.
+    pub(crate) fn get(&self, project: ProjectId, id: BuildId) -> Result<&Run> {
+        self.by_id.get(&id).filter(|run| run.project == project).ok_or(Error::BuildNotFound(id))
+    }
+
+    pub(crate) fn get_mut(&mut self, project: ProjectId, id: BuildId) -> Result<&mut Run> {
+        self.by_id.get_mut(&id).filter(|run| run.project == project).ok_or(Error::BuildNotFound(id))
+    }
+
+    /// A run, whatever its project.
+    pub(crate) fn any(&self, id: BuildId) -> Result<&Run> {
+        self.by_id.get(&id).ok_or(Error::BuildNotFound(id))
+    }
+
+    pub(crate) fn any_mut(&mut self, id: BuildId) -> Result<&mut Run> {
+        self.by_id.get_mut(&id).ok_or(Error::BuildNotFound(id))
+    }
+
+    pub(crate) fn of_plan(&self, plan: PlanId) -> Option<BuildId> {
+        self.by_plan.get(&plan).copied()
+    }
+
+    pub(crate) fn of_container(&self, container: ContainerId) -> Option<&Run> {
+        self.by_id.get(self.by_container.get(&container)?)
+    }
+
+    /// The runs of a project, the latest first.
+    pub(crate) fn of(&self, project: ProjectId) -> impl Iterator<Item = &Run> {
+        self.by_id.values().rev().filter(move |run| run.project == project)
+    }
+
+    /// Runs that are not completed.
+    pub(crate) fn unfinished(&self) -> usize {
+        self.by_id.len() - self.completed.len()
+    }
+
+    /// Notes that a run is completed; gives the plans of those which are forgotten for it.
+    pub(crate) fn complete(&mut self, id: BuildId, keep: usize) -> Vec<PlanId> {
+        self.completed.push_back(id);
+        let mut forgotten = Vec::new();
+        while self.completed.len() > keep.max(1) {
+            let oldest = self.completed.pop_front().and_then(|oldest| self.by_id.remove(&oldest));
+            if let Some(run) = oldest {
+                self.by_plan.remove(&run.plan_id);
+                self.by_container.remove(&run.container);
+                let repository = run.repository.is_temporary.then_some(run.repository.directory);
+                self.garbage.push(Garbage { container: run.container, repository });
+                forgotten.push(run.plan_id);
+            }
+        }
+        forgotten
+    }
+
+    /// What nobody needs any more.
+    pub(crate) fn take_garbage(&mut self) -> Vec<Garbage> {
+        std::mem::take(&mut self.garbage)
+    }
+}
+
+/// New ids for a run's plan and its timeline.
+pub(crate) fn new_ids() -> (PlanId, TimelineId) {
+    // The service gives the main timeline the id of its plan.
+    let id = uuid::Uuid::new_v4();
+    (PlanId(id), TimelineId(id))
+}
+
+impl State {
+    /// A run of a project, for people who may see builds and for the run's own jobs.
+    pub(crate) fn run_for(&self, caller: &Caller, project: &str, id: BuildId) -> Result<&Run, ApiError> {
+        let project = self.projects.find(project)?.id;
+        let run = self.runs.get(project, id);
+        match run {
+            Ok(run) => caller.require_plan(run.plan_id, Scope::BuildRead)?,
+            // Who may not see builds does not learn which there are.
+            Err(_) => caller.require(Scope::BuildRead)?,
+        }
+        Ok(run?)
+    }
+
+    /// Lets people who may see builds pass, and the jobs of the container's own run.
+    pub(crate) fn require_container_read(
+        &self,
+        caller: &Caller,
+        container: ContainerId,
+    ) -> Result<(), ApiError> {
+        match self.runs.of_container(container) {
+            Some(run) => caller.require_plan(run.plan_id, Scope::BuildRead),
+            None => caller.require(Scope::BuildRead),
+        }
+    }
+
+    /// Lets the jobs of the container's own run pass, and people who may queue builds.
+    pub(crate) fn require_container_write(
+        &self,
+        caller: &Caller,
+        container: ContainerId,
+    ) -> Result<(), ApiError> {
+        match self.runs.of_container(container) {
+            Some(run) => caller.require_plan(run.plan_id, Scope::BuildExecute),
+            None => caller.require(Scope::BuildExecute),
+        }
+    }
+
+    /// Adds tags to a run; gives all it has.
+    pub(crate) fn add_tags(
+        &mut self,
+        project: ProjectId,
+        id: BuildId,
+        tags: &[String],
+    ) -> Result<Vec<String>> {
+        let run = self.runs.get_mut(project, id)?;
+        for tag in tags {
+            let tag = tag.trim();
+            if tag.is_empty() || tag.len() > 256 || tag.contains(char::is_control) {
+                return Err(Error::Invalid { what: "the tag", reason: format!("`{tag}` cannot be a tag") });
+            }
+            if run.tags.len() >= MAX_TAGS {
+                return Err(Error::LimitReached { what: "tags of this build", limit: MAX_TAGS as u64 });
+            }
+            run.tags.insert(tag.to_owned());
+        }
+        Ok(run.tags.iter().cloned().collect())
+    }
+
+    /// Takes a tag off a run; gives those which are left.
+    pub(crate) fn remove_tag(&mut self, project: ProjectId, id: BuildId, tag: &str) -> Result<Vec<String>> {
+        let run = self.runs.get_mut(project, id)?;
+        run.tags.remove(tag);
+        Ok(run.tags.iter().cloned().collect())
+    }
+
+    /// Adds an artifact. One that is the same in all but its properties is the same; another of its name is refused.
+    pub(crate) fn add_artifact(
+        &mut self,
+        project: ProjectId,
+        id: BuildId,
+        artifact: BuildArtifact,
+    ) -> Result<BuildArtifact> {
+        let run = self.runs.get_mut(project, id)?;
+        let same_name = |other: &&mut BuildArtifact| other.name.eq_ignore_ascii_case(&artifact.name);
+        if let Some(other) = run.artifacts.iter_mut().find(same_name) {
+            if other.resource.resource_type.eq_ignore_ascii_case(&artifact.resource.resource_type)
+                && other.resource.data == artifact.resource.data
+            {
+                other.resource.properties.extend(artifact.resource.properties);
+                return Ok(other.clone());
+            }
+            return Err(Error::ArtifactExists { build: id, name: artifact.name });
+        }
+        let is_bad = |letter: char| letter.is_control() || "\\/:*?\"<>|".contains(letter);
+        if artifact.name.trim().is_empty() || artifact.name.len() > 256 || artifact.name.contains(is_bad) {
+            let reason = format!("`{}` cannot be a name", artifact.name);
+            return Err(Error::Invalid { what: "the artifact's name", reason });
+        }
+        if run.artifacts.len() >= MAX_ARTIFACTS {
+            return Err(Error::LimitReached { what: "artifacts of this build", limit: MAX_ARTIFACTS as u64 });
+        }
+        let number = i32::try_from(run.artifacts.len() + 1).unwrap_or(i32::MAX);
+        let artifact = BuildArtifact { id: number, ..artifact };
+        run.artifacts.push(artifact.clone());
+        Ok(artifact)
+    }
+}
+
+/// Container and path of an artifact's files, if they are in a container: `#/12/drop`.
+pub(crate) fn container_of(artifact: &BuildArtifact) -> Option<(i64, String)> {
+    let (container, path) = artifact.resource.data.strip_prefix("#/")?.split_once('/')?;
+    Some((container.parse().ok()?, path.to_owned()))
+}
+
+/// A stable id for a person by name.
+pub(crate) fn person_id(name: &str) -> uuid::Uuid {
+    named_id("person", name)
+}
