@@ -173,6 +173,15 @@ pub enum Error {
         #[source]
         source: crypto::Error,
     },
+    /// A file to be uploaded could not be read.
+    #[error("cannot {call}: the file cannot be read")]
+    Read {
+        /// The call.
+        call: Box<Call>,
+        /// Why not.
+        #[source]
+        source: std::io::Error,
+    },
     /// What was downloaded could not be written.
     #[error("cannot {call}: what was downloaded cannot be written")]
     Write {
@@ -249,7 +258,7 @@ pub enum ErrorKind {
     Invalid,
     /// Something answered that does not speak this protocol.
     Protocol,
-    /// A setting is wrong, here and not at the service.
+    /// Something is wrong here and not at the service: a setting, a key, a file.
     Setting,
 }
 
@@ -257,9 +266,11 @@ impl Error {
     /// What the error means, by the body's `typeKey` first.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Error::Setting { .. } | Error::Key { .. } | Error::Encode { .. } | Error::Write { .. } => {
-                ErrorKind::Setting
-            }
+            Error::Setting { .. }
+            | Error::Key { .. }
+            | Error::Encode { .. }
+            | Error::Read { .. }
+            | Error::Write { .. } => ErrorKind::Setting,
             Error::Service { call, answer } => answer.kind(call.operation),
             Error::ClockSkew { .. } => ErrorKind::ClockSkew,
             Error::SignIn { .. } => ErrorKind::Unauthorized,
@@ -283,7 +294,8 @@ impl Error {
         }
     }
 
-    /// Whether the service surely did nothing of what was asked.
+    /// Whether the service surely did nothing of what was asked: it was not reached, or it said "later". Any other error that
+    /// [may pass](Error::is_retryable) leaves open whether the call had its effect.
     pub fn left_untouched(&self) -> bool {
         match self {
             Error::Connection { sent, .. } => !sent,
@@ -324,6 +336,7 @@ impl Error {
             | Error::NoneFound { call }
             | Error::Encode { call, .. }
             | Error::Key { call, .. }
+            | Error::Read { call, .. }
             | Error::Write { call, .. } => Some(call),
         }
     }

@@ -41,5 +41,6 @@ pub use connection::Connection;
 pub use error::{Call, Error, ErrorKind, Result, ServiceAnswer};
 pub use login::{AgentCredential, Credential};
 pub use operation::{Operation, Repeat};
+pub use request::Content;
 pub use settings::{HttpSettings, ProxySettings, RetryPolicy};
 pub use throttle::Throttling;

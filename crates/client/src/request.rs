@@ -1,6 +1,7 @@
 //! A request before it is sent.
 
 use std::borrow::Cow;
+use std::path::PathBuf;
 
 use bytes::Bytes;
 use dayfly_protocol::json;
@@ -11,12 +12,39 @@ use url::Url;
 use crate::error::{Call, Error, Result};
 use crate::operation::Operation;
 
+/// Bytes to be uploaded, from memory or from a file that is read while it is sent.
+#[derive(Clone, Debug)]
+pub enum Content {
+    /// These bytes.
+    Bytes(Bytes),
+    /// The bytes of this file.
+    File(PathBuf),
+}
+
+impl From<Bytes> for Content {
+    fn from(bytes: Bytes) -> Self {
+        Content::Bytes(bytes)
+    }
+}
+
+impl From<Vec<u8>> for Content {
+    fn from(bytes: Vec<u8>) -> Self {
+        Content::Bytes(bytes.into())
+    }
+}
+
+impl From<PathBuf> for Content {
+    fn from(file: PathBuf) -> Self {
+        Content::File(file)
+    }
+}
+
 /// What is sent along.
 #[derive(Clone, Debug)]
 pub(crate) enum Payload {
     None,
     Json(Bytes),
-    Octets(Bytes),
+    Octets(Content),
 }
 
 /// One request, kept whole so that it can be sent again.
@@ -73,8 +101,8 @@ impl Request {
         }
     }
 
-    pub(crate) fn octets(mut self, body: Bytes) -> Self {
-        self.payload = Payload::Octets(body);
+    pub(crate) fn octets(mut self, body: impl Into<Content>) -> Self {
+        self.payload = Payload::Octets(body.into());
         self
     }
 }

@@ -4,11 +4,12 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::header::{ACCEPT, ACCEPT_LANGUAGE, AUTHORIZATION, CONTENT_TYPE};
+use http::header::{ACCEPT, ACCEPT_LANGUAGE, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderName, HeaderValue, StatusCode};
 use secrecy::{ExposeSecret, SecretString};
-use tokio::io::{AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::{Instant, timeout_at};
+use tokio_util::io::ReaderStream;
 use url::Url;
 use uuid::Uuid;
 
@@ -18,7 +19,7 @@ use crate::error::{Call, Error, Result};
 use crate::login::Login;
 use crate::operation::{Operation, Repeat};
 use crate::polls::{Place, Polls};
-use crate::request::{Payload, Request};
+use crate::request::{Content, Payload, Request};
 use crate::retry;
 use crate::settings::HttpSettings;
 use crate::throttle::Throttle;
@@ -177,7 +178,7 @@ impl Transport {
             let authorization = login.authorization(self).await?;
             logins += 1;
             let client = self.calls_client(&request.url)?;
-            let prepared = self.prepare(request, Some(authorization.value), logins > 1)?;
+            let prepared = self.prepare(request, Some(authorization.value), logins > 1).await?;
             let limit = (Instant::now() + operation.attempt_timeout()).min(deadline);
             let answer = self.exchange(&client, &request.call, prepared, limit).await?;
             throttle.note(&answer.headers);
@@ -196,7 +197,7 @@ impl Transport {
             let authorization = login.authorization(self).await?;
             logins += 1;
             let place = self.poll_place(&request.url)?;
-            let prepared = self.prepare(request, Some(authorization.value), logins > 1)?;
+            let prepared = self.prepare(request, Some(authorization.value), logins > 1).await?;
             let limit = Instant::now() + self.settings.poll_timeout;
             let answer = self.exchange(&place.client, &request.call, prepared, limit).await?;
             throttle.note(&answer.headers);
@@ -231,7 +232,7 @@ impl Transport {
         self.exchange(&client, call, prepared, limit).await
     }
 
-    fn prepare(
+    async fn prepare(
         &self,
         request: &Request,
         authorization: Option<HeaderValue>,
@@ -261,18 +262,26 @@ impl Transport {
         let body = match &request.payload {
             Payload::None => None,
             Payload::Json(body) => {
-                headers.insert(
-                    CONTENT_TYPE,
-                    value(format!("application/json; charset=utf-8; api-version={version}")),
-                );
-                Some(body.clone())
+                let media_type = value(format!("application/json; charset=utf-8; api-version={version}"));
+                headers.insert(CONTENT_TYPE, media_type);
+                Some(reqwest::Body::from(body.clone()))
             }
-            Payload::Octets(body) => {
+            Payload::Octets(content) => {
                 headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
-                Some(body.clone())
+                Some(match content {
+                    Content::Bytes(bytes) => bytes.clone().into(),
+                    Content::File(file) => {
+                        let read = |source| Error::Read { call: request.call.clone(), source };
+                        let file = tokio::fs::File::open(file).await.map_err(read)?;
+                        let length = file.metadata().await.map_err(read)?.len();
+                        // The service takes no chunked uploads. A file that grows meanwhile is sent up to its length at the start.
+                        headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+                        reqwest::Body::wrap_stream(ReaderStream::new(file.take(length)))
+                    }
+                })
             }
         };
-        *prepared.body_mut() = body.map(Into::into);
+        *prepared.body_mut() = body;
         Ok(prepared)
     }
 
@@ -353,7 +362,7 @@ impl Transport {
             let authorization = if same_host { Some(login.authorization(self).await?) } else { None };
             let generation = authorization.as_ref().map(|authorization| authorization.generation);
             logins += 1;
-            let mut prepared = self.prepare(request, authorization.map(|it| it.value), logins > 1)?;
+            let mut prepared = self.prepare(request, authorization.map(|it| it.value), logins > 1).await?;
             *prepared.url_mut() = url.clone();
             let response = self.calls_client(&url)?.execute(prepared).await.map_err(|source| {
                 let sent = !source.is_connect();

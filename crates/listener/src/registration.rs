@@ -169,11 +169,11 @@ impl Registrar {
         else {
             return Err(Error::NoAuthorization { name });
         };
-        let token_url = if self.is_on_premises {
-            rehost(&authorization_url, &self.server_url)
-        } else {
-            authorization_url.clone()
+        // Parsed to be called; as the audience it stays letter by letter what the service sent.
+        let Ok(address) = authorization_url.parse::<Url>() else {
+            return Err(Error::NoAuthorization { name });
         };
+        let token_url = if self.is_on_premises { rehost(&address, &self.server_url) } else { address };
         let credential = AgentCredential {
             client_id,
             authorization_url: authorization_url.as_str().into(),

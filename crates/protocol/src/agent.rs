@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use url::Url;
 use uuid::Uuid;
 
 use crate::job_request::TaskAgentJobRequest;
@@ -79,9 +78,9 @@ pub struct TaskAgentAuthorization {
     /// Given by the service: the subject of the agent's assertions.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub client_id: Option<Uuid>,
-    /// Given by the service: the audience of the agent's assertions.
+    /// Given by the service: the audience of the agent's assertions, letter by letter. A URL, kept as text, since parsing would change it.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub authorization_url: Option<Url>,
+    pub authorization_url: Option<String>,
     /// The public half of the agent's key.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub public_key: Option<TaskAgentPublicKey>,

@@ -13,7 +13,7 @@ use serde::Serialize;
 use crate::connection::Connection;
 use crate::error::{ErrorKind, Result};
 use crate::operation::Operation;
-use crate::request::{Request, segments};
+use crate::request::{Content, Request, segments};
 
 /// A plan's part of the service, for one job.
 #[derive(Clone, Debug)]
@@ -117,6 +117,13 @@ impl JobPlan {
         Ok(records.value)
     }
 
+    /// The logs of the plan with their numbers of lines.
+    pub async fn logs(&self) -> Result<Vec<TaskLog>> {
+        let request = self.request(Operation::ListLogs, String::new(), Method::GET, segments!["logs"]);
+        let logs: ListOf<TaskLog> = self.connection.call(request).await?;
+        Ok(logs.value)
+    }
+
     /// Makes an empty log. Its path is `logs\<record>`.
     pub async fn create_log(&self, path: &str) -> Result<TaskLog> {
         let request = self
@@ -125,14 +132,7 @@ impl JobPlan {
         self.connection.call(request).await
     }
 
-    /// All logs of the plan, with their line counts.
-    pub async fn logs(&self) -> Result<Vec<TaskLog>> {
-        let request = self.request(Operation::ListLogs, String::new(), Method::GET, segments!["logs"]);
-        let logs: ListOf<TaskLog> = self.connection.call(request).await?;
-        Ok(logs.value)
-    }
-
-    /// Appends to a log: whole lines in UTF-8.
+    /// Appends to a log: whole lines in UTF-8. Not repeated when the lines may have arrived; [`JobPlan::logs`] tells how many there are.
     pub async fn append_log(&self, log: LogId, content: Bytes) -> Result<TaskLog> {
         let path = segments!["logs", log.to_string()];
         let request = self.request(Operation::AppendLog, log.to_string(), Method::POST, path).octets(content);
@@ -147,14 +147,14 @@ impl JobPlan {
         self.connection.call_without_answer(request).await
     }
 
-    /// Attaches a file to a record. Type and name must be valid as file names.
+    /// Attaches bytes or a file to a record. Type and name must be valid as file names. The call's deadline holds for the upload.
     pub async fn attach(
         &self,
         timeline: TimelineId,
         record: RecordId,
         attachment_type: &str,
         name: &str,
-        content: Bytes,
+        content: Content,
     ) -> Result<TaskAttachment> {
         let path = segments![
             "timelines",

@@ -188,6 +188,40 @@ async fn logs_are_created_and_appended_as_bytes() {
 }
 
 #[tokio::test]
+async fn appends_are_not_repeated_when_they_may_have_arrived() {
+    let server = Server::start(|_, _| json(500, "")).await;
+    let plan = plan(&server.with_pat());
+    let error = plan.append_log(LogId(4), Bytes::from_static(b"line\n")).await.unwrap_err();
+    assert!(error.is_retryable() && !error.left_untouched());
+    assert_eq!(server.seen().len(), 1);
+    let server = Server::start(|_, _| json(200, r#"{"count":1,"value":[{"id":4,"lineCount":17}]}"#)).await;
+    let logs = self::plan(&server.with_pat()).logs().await.unwrap();
+    assert_eq!((logs[0].id, logs[0].line_count), (LogId(4), 17));
+    assert_eq!(only(&server).0, format!("GET {PLAN}/logs"));
+}
+
+#[tokio::test]
+async fn a_file_is_attached_while_it_is_read_and_again_after_a_failure() {
+    let server = Server::start(|_, number| match number {
+        0 => json(503, ""),
+        _ => json(200, "{}"),
+    })
+    .await;
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), vec![7; 200_000]).unwrap();
+    let plan = plan(&server.with_pat());
+    plan.attach(TimelineId(ONE), RecordId(TWO), "t", "n", file.path().to_owned().into()).await.unwrap();
+    for seen in server.seen() {
+        assert_eq!((seen.body.len(), seen.header("content-length")), (200_000, "200000"));
+        assert!(!seen.headers.contains_key("transfer-encoding"));
+    }
+    let missing = std::path::PathBuf::from("/nowhere/file");
+    let error = plan.attach(TimelineId(ONE), RecordId(TWO), "t", "n", missing.into()).await.unwrap_err();
+    assert!(error.to_string().ends_with("the file cannot be read"), "{error}");
+    assert_eq!(server.seen().len(), 2);
+}
+
+#[tokio::test]
 async fn lines_attachments_and_events() {
     let (server, connection) = answering("{}").await;
     let plan = plan(&connection);
@@ -199,7 +233,7 @@ async fn lines_attachments_and_events() {
         RecordId(TWO),
         "DistributedTask.Core.Summary",
         "a b/ü.md",
-        Bytes::from_static(b"# x"),
+        Bytes::from_static(b"# x").into(),
     )
     .await
     .unwrap();

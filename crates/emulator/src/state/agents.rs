@@ -134,7 +134,7 @@ impl State {
             status_changed_on: Some(DateTime(agent.status_changed_on)),
             authorization: Some(TaskAgentAuthorization {
                 client_id: Some(agent.client_id),
-                authorization_url: Some(authorization_url.clone()),
+                authorization_url: Some(authorization_url.to_string()),
                 public_key: Some(agent.public_key.to_wire()),
             }),
             system_capabilities: include.capabilities.then(|| agent.system_capabilities.clone()),
