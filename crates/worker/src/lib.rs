@@ -8,6 +8,7 @@
 //! `run_step` decides about each step and runs it by `steps`, whose output passes `commands`, `mask` and `report`, and
 //! `job` sends the result once everything else has been sent.
 
+pub mod artifacts;
 mod commands;
 mod conditions;
 mod context;

@@ -2,14 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::Arc;
 
 use tokio_util::task::AbortOnDropHandle;
 
 use super::command::Command;
 use super::{CommandResult, local_path};
 use crate::context::{Pending, StepContext};
-use crate::service::Artifact;
 use crate::steps::describe;
 
 /// Tells the service of an artifact that is elsewhere.
@@ -27,14 +25,14 @@ pub(super) async fn associate(step: &StepContext, command: &Command) -> CommandR
     if needs_location && command.data.is_empty() {
         return Err("Artifact location is required.".to_owned());
     }
-    let artifact =
-        Artifact { name: name.to_owned(), kind, data: command.data.clone(), properties: properties(command) };
-    let service = Arc::clone(&step.job.service);
-    let build = service.build().map_err(|error| describe(&error))?;
+    let (name, data, properties) = (name.to_owned(), command.data.clone(), properties(command));
+    let artifacts = step.job.service.artifacts().map_err(|error| describe(&error))?;
+    let build = artifacts.build;
     step.debug(&format!("Associate artifact: {name} with build: {build} at backend.")).await;
     let work = tokio::spawn(async move {
-        let id = service.associate(artifact).await.map_err(|error| describe(&error))?;
-        Ok(vec![format!("Associated artifact {id} with build {build}")])
+        let associated = artifacts.associate(&name, &kind, &data, properties).await;
+        let artifact = associated.map_err(|error| describe(&error))?;
+        Ok(vec![format!("Associated artifact {} with build {build}", artifact.id)])
     });
     step.push_pending(Pending { name: "Associate Artifact", work: AbortOnDropHandle::new(work) });
     Ok(())
@@ -60,16 +58,20 @@ pub(super) async fn upload(step: &StepContext, command: &Command) -> CommandResu
         return Ok(());
     }
     let properties = properties(command);
-    let service = Arc::clone(&step.job.service);
-    let build = service.build().map_err(|error| describe(&error))?;
+    let artifacts = step.job.service.artifacts().map_err(|error| describe(&error))?;
+    let build = artifacts.build;
     step.debug(&format!("Upload artifact: {} to server for build: {build} at backend.", path.display()))
         .await;
     let cancel = step.cancel.clone();
     let work = tokio::spawn(async move {
-        service
-            .upload_artifact(&name, &folder, &path, properties, &cancel)
-            .await
-            .map_err(|error| describe(&error))
+        let mut lines = Vec::new();
+        match artifacts.upload(&name, &folder, &path, properties, &cancel, &mut lines).await {
+            Ok(_) => Ok(lines),
+            Err(error) => {
+                lines.push(describe(&error));
+                Err(lines.join("\n"))
+            }
+        }
     });
     step.push_pending(Pending { name: "Upload Artifact", work: AbortOnDropHandle::new(work) });
     Ok(())

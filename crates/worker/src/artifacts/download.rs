@@ -1,0 +1,146 @@
+//! Downloads artifacts from file containers.
+
+use std::path::{Component, Path, PathBuf};
+
+use dayfly_protocol::ContainerId;
+use dayfly_protocol::artifact::BuildArtifact;
+use futures::{StreamExt as _, TryStreamExt as _};
+use tokio::io::AsyncWriteExt as _;
+use tokio_util::sync::CancellationToken;
+
+use super::{Artifacts, Error, Result};
+
+/// Files at a time.
+const PARALLEL_FILES: usize = 4;
+
+/// What was downloaded.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Downloaded {
+    /// How many files.
+    pub files: usize,
+    /// Their size.
+    pub bytes: u64,
+}
+
+impl Artifacts {
+    /// The artifacts of the build.
+    ///
+    /// # Errors
+    ///
+    /// If the service fails.
+    pub async fn list(&self) -> Result<Vec<BuildArtifact>> {
+        let listed = self.connection.list_artifacts(self.project, self.build).await;
+        listed
+            .map_err(|source| Error::Service { object: format!("artifacts of build {}", self.build), source })
+    }
+
+    /// Downloads those files of the artifact `name` to `target` whose path within the artifact `is_wanted`.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such artifact, it is not in a file container, the service fails, or a file cannot be written.
+    pub async fn download(
+        &self,
+        name: &str,
+        target: &Path,
+        is_wanted: impl Fn(&str) -> bool,
+        cancel: &CancellationToken,
+    ) -> Result<Downloaded> {
+        tokio::select! {
+            downloaded = self.download_all(name, target, is_wanted) => downloaded,
+            () = cancel.cancelled() => Err(Error::Cancelled),
+        }
+    }
+
+    async fn download_all(
+        &self,
+        name: &str,
+        target: &Path,
+        is_wanted: impl Fn(&str) -> bool,
+    ) -> Result<Downloaded> {
+        let artifacts = self.list().await?;
+        let Some(artifact) = artifacts.iter().find(|artifact| artifact.name.eq_ignore_ascii_case(name))
+        else {
+            let names: Vec<String> =
+                artifacts.iter().map(|artifact| format!("'{}'", artifact.name)).collect();
+            let known = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
+            return Err(Error::NoArtifact { name: name.to_owned(), known });
+        };
+        let (container, folder) = place(artifact).ok_or_else(|| Error::Unsupported {
+            name: artifact.name.clone(),
+            kind: artifact.resource.resource_type.clone(),
+        })?;
+        let items = self.connection.list_items(self.project, container, &folder).await;
+        let items = items.map_err(|source| Error::Service { object: folder.clone(), source })?;
+        let mut files = Vec::new();
+        for item in items.into_iter().filter(|item| item.item_type.eq_ignore_ascii_case("file")) {
+            let Some(relative) = below(&item.path, &folder) else { continue };
+            if is_wanted(relative) {
+                let file =
+                    target.join(inside(relative).ok_or_else(|| Error::Outside { path: item.path.clone() })?);
+                files.push((item.path, file));
+            }
+        }
+        futures::stream::iter(files)
+            .map(|(path, file)| self.download_file(container, path, file))
+            .buffer_unordered(PARALLEL_FILES)
+            .try_fold(Downloaded::default(), async |sum, bytes| {
+                Ok(Downloaded { files: sum.files + 1, bytes: sum.bytes + bytes })
+            })
+            .await
+    }
+
+    async fn download_file(&self, container: ContainerId, path: String, file: PathBuf) -> Result<u64> {
+        let write_error = |source| Error::File { action: "write", path: file.clone(), source };
+        if let Some(folder) = file.parent() {
+            tokio::fs::create_dir_all(folder).await.map_err(write_error)?;
+        }
+        let mut content = tokio::fs::File::create(&file).await.map_err(write_error)?;
+        let bytes = self.connection.download_item(self.project, container, &path, &mut content).await;
+        let bytes = bytes.map_err(|source| Error::Service { object: path, source })?;
+        content.flush().await.map_err(write_error)?;
+        Ok(bytes)
+    }
+}
+
+/// Container and folder of an artifact: `#/<container>/<folder>`.
+fn place(artifact: &BuildArtifact) -> Option<(ContainerId, String)> {
+    if !artifact.resource.resource_type.eq_ignore_ascii_case("Container") {
+        return None;
+    }
+    let (container, folder) = artifact.resource.data.strip_prefix("#/")?.split_once('/')?;
+    Some((container.parse().ok()?, folder.trim_end_matches('/').to_owned()))
+}
+
+/// The rest of `path` below `folder`.
+fn below<'a>(path: &'a str, folder: &str) -> Option<&'a str> {
+    let path = path.trim_start_matches('/');
+    path.strip_prefix(folder)?.strip_prefix('/').filter(|rest| !rest.is_empty())
+}
+
+/// `relative` as a path, if it does not lead elsewhere.
+fn inside(relative: &str) -> Option<PathBuf> {
+    let path = PathBuf::from(relative);
+    path.components().all(|part| matches!(part, Component::Normal(_))).then_some(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_that_lead_elsewhere_are_refused() {
+        assert_eq!(inside("a/b.txt"), Some(PathBuf::from("a/b.txt")));
+        for bad in ["../x", "a/../../x", "/etc/passwd", "a/./../x"] {
+            assert_eq!(inside(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn only_what_is_below_the_folder_belongs_to_it() {
+        assert_eq!(below("drop/a/b", "drop"), Some("a/b"));
+        assert_eq!(below("/drop/a", "drop"), Some("a"));
+        assert_eq!(below("drop2/a", "drop"), None);
+        assert_eq!(below("drop", "drop"), None);
+    }
+}
