@@ -48,6 +48,16 @@ impl Span {
         Self::new(self.source, start + range.start, start + range.end)
     }
 
+    /// Whether it holds no text.
+    pub(crate) fn is_empty(self) -> bool {
+        self.start == self.end
+    }
+
+    /// Where it begins.
+    pub(crate) fn start(self) -> usize {
+        self.start as usize
+    }
+
     fn range(self, text: &str) -> std::ops::Range<usize> {
         let end = floor(text, self.end as usize);
         floor(text, self.start as usize).min(end)..end
@@ -142,16 +152,17 @@ impl Collector {
         self.sources.get(span.source.0 as usize).map_or("", |source| &source.text[span.range(&source.text)])
     }
 
-    /// The line (from 1) in which a span begins.
-    pub(crate) fn line_of(&self, span: Span) -> usize {
-        self.location_of(span).line
+    /// Whether nobody will read what else is reported. Searches for places and suggestions are left out then: they would
+    /// take minutes for a file with a hundred thousand mistakes.
+    pub(crate) fn is_full(&self) -> bool {
+        self.items.len() >= MAX_KEPT
     }
 
-    /// Where a span begins.
-    pub(crate) fn location_of(&self, span: Span) -> Location {
+    /// The line (from 1) in which a span begins, for the text of another diagnostic.
+    pub(crate) fn line_of(&self, span: Span) -> usize {
         match self.sources.get(span.source.0 as usize) {
-            Some(source) => locate(source, span.range(&source.text).start),
-            None => Location { file: String::new(), line: 0, column: 0 },
+            Some(source) if !self.is_full() => locate(source, span.range(&source.text).start).line,
+            _ => 0,
         }
     }
 

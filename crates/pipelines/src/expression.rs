@@ -72,6 +72,9 @@ pub(crate) fn report<'c>(
 /// The text differs from what is written where YAML folds lines, cuts indentation or has escapes; then the line that
 /// holds the stretch is looked for, and if even that fails, the whole scalar is meant.
 pub(crate) fn place(collector: &Collector, span: Span, text: &str, range: Range<usize>) -> Span {
+    if collector.is_full() {
+        return span;
+    }
     let written = collector.slice(span);
     if let Some(start) = written.find(text) {
         return span.inside(start + range.start..start + range.end);

@@ -91,7 +91,9 @@ pub fn compile(source: &Source, inputs: &Inputs) -> Result<Compiled, Diagnostics
     let given = inputs.system.iter().chain(&inputs.variables);
     let variables =
         Object::from_iter(given.map(|(name, value)| (name.as_str(), Value::from(value.as_str()))));
-    let expanded = template::expand(&root, bound.values, variables, reader.collector);
+    let Some(expanded) = template::expand(&root, bound.values, variables, reader.collector) else {
+        return Err(collector.finish());
+    };
     let plan = schema::pipeline(&expanded, bound.parameters, &mut reader);
     if collector.errors() > 0 {
         return Err(collector.finish());

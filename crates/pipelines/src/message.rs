@@ -166,8 +166,6 @@ impl RunContext {
                 ("build.repository.name", own.name.clone()),
                 ("build.repository.uri", own.url.to_string()),
                 ("build.repository.provider", provider(&own.repository_type).to_owned()),
-                ("build.repository.clean", title(false)),
-                ("build.repository.git.submoduleCheckout", title(false)),
             ]);
         }
         rows.into_iter().map(|(name, value)| (name.to_owned(), VariableValue::read_only(value))).collect()

@@ -483,6 +483,25 @@ pub struct Hook {
     pub steps: Vec<Step>,
 }
 
+impl Hook {
+    /// What people read: `preDeploy`, `deploy 10 %`.
+    #[must_use]
+    pub fn label(&self) -> String {
+        let word = match self.kind {
+            HookKind::PreDeploy => "preDeploy",
+            HookKind::Deploy => "deploy",
+            HookKind::RouteTraffic => "routeTraffic",
+            HookKind::PostRouteTraffic => "postRouteTraffic",
+            HookKind::OnFailure => "on failure",
+            HookKind::OnSuccess => "on success",
+        };
+        match self.increment {
+            Some(increment) => format!("{word} {increment} %"),
+            None => word.to_owned(),
+        }
+    }
+}
+
 /// The hooks of a deployment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]

@@ -4,7 +4,7 @@
 //! visible as the walk passes them: those of the root everywhere, those of a stage or job below it, and within one block
 //! of variables to the entries further down.
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 use dayfly_expressions::{Context, Expression, Object, Piece, Scope, Value, split_template};
 
@@ -15,15 +15,20 @@ use crate::{
 };
 
 /// How many nodes the expansion may make, rounds of loops included. The service stops at 20 MB of memory.
-const MAX_NODES: usize = 1_000_000;
+const MAX_NODES: usize = 250_000;
 /// How much text the expansion may make.
 const MAX_TEXT_BYTES: usize = 20 * 1024 * 1024;
 
 /// Keys of the root that hold no expressions.
 const LITERAL_ROOT_KEYS: &[&str] = &["trigger", "pr", "schedules", "parameters"];
 
-/// Expands the root file.
-pub(crate) fn expand(root: &Node, parameters: Object, variables: Object, collector: &mut Collector) -> Node {
+/// Expands the root file. Nothing when the expansion had to be given up.
+pub(crate) fn expand(
+    root: &Node,
+    parameters: Object,
+    variables: Object,
+    collector: &mut Collector,
+) -> Option<Node> {
     let mut expander = Expander {
         collector,
         parameters: parameters.into(),
@@ -35,7 +40,8 @@ pub(crate) fn expand(root: &Node, parameters: Object, variables: Object, collect
         exhausted: false,
     };
     let body = expander.body(root, Level::Root);
-    body.into_node(root.span)
+    let exhausted = expander.exhausted;
+    (!exhausted).then(|| body.into_node(root.span))
 }
 
 /// Reports the expressions in a part of the file that may hold none.
@@ -237,7 +243,23 @@ impl Expander<'_> {
         if level.is_scope() {
             self.variables = saved;
         }
-        body
+        self.unique(body)
+    }
+
+    /// Reports keys that are there twice now, and keeps the first ones.
+    fn unique(&mut self, body: Body) -> Body {
+        let Body::Entries(mut entries) = body else { return body };
+        let mut seen = HashSet::with_capacity(entries.len());
+        entries.retain(|entry| {
+            let fresh = seen.insert(entry.key.text.clone());
+            if !fresh {
+                let message =
+                    format!("the key `{}` is given twice once the expressions are expanded", entry.key.text);
+                self.collector.error(entry.key.span, message);
+            }
+            fresh
+        });
+        Body::Entries(entries)
     }
 
     fn mapping(&mut self, span: Span, entries: &[Entry], level: Level) -> Body {
@@ -274,7 +296,7 @@ impl Expander<'_> {
         match body {
             // Only directives, none of which was taken.
             Body::Entries(made) if made.is_empty() && !entries.is_empty() => Body::Empty,
-            body => body,
+            body => self.unique(body),
         }
     }
 
@@ -352,20 +374,21 @@ impl Expander<'_> {
             }
             Err(Reported) => Vec::new(),
         };
+        self.enter(name, Value::Null);
         if rounds.is_empty() {
-            self.enter(name, Value::Null);
             self.check(&entry.value);
-            self.leave();
         }
         for value in rounds {
             if !self.spend(0, entry.key.span) {
-                return;
+                break;
             }
-            self.enter(name, value);
+            if let Some((_, local)) = self.locals.last_mut() {
+                *local = value;
+            }
             let made = self.body(&entry.value, level);
-            self.leave();
             self.merge(body, made, entry, level, span);
         }
+        self.leave();
     }
 
     fn enter(&mut self, name: &str, value: Value) {
@@ -439,13 +462,6 @@ impl Expander<'_> {
             self.collector.error(entry.key.span, "this key stands beside something that gave no mapping");
             return;
         };
-        if entries.iter().any(|earlier| earlier.key.text == entry.key.text) {
-            self.collector.error(
-                entry.key.span,
-                format!("the key `{}` is given twice once the expressions are expanded", entry.key.text),
-            );
-            return;
-        }
         entries.push(entry);
     }
 

@@ -3,6 +3,8 @@
 //! Azure Pipelines keeps scalars as the text that was written (`3.10` stays `3.10`), and does not know anchors,
 //! aliases, tags, complex keys or several documents: each is reported here, at its place.
 
+use std::collections::HashMap;
+
 use granit_parser::{Event, Options, Parser};
 
 use crate::diagnostics::{Collector, SourceId, Span};
@@ -13,7 +15,7 @@ pub(crate) const MAX_TEXT_BYTES: usize = 2 * 1024 * 1024;
 /// How deep collections may be nested in one file.
 pub(crate) const MAX_DEPTH: usize = 100;
 /// How many nodes one file may hold.
-const MAX_NODES: usize = 500_000;
+const MAX_NODES: usize = 250_000;
 
 /// A value of the tree.
 #[derive(Debug, Clone)]
@@ -148,8 +150,18 @@ struct Stop;
 
 /// A collection that is still open.
 enum Open {
-    Sequence { start: Span, items: Vec<Node> },
-    Mapping { start: Span, entries: Vec<Entry>, key: Option<Key>, skip_value: bool },
+    Sequence {
+        start: Span,
+        items: Vec<Node>,
+    },
+    /// `seen` holds the keys so far, with their places.
+    Mapping {
+        start: Span,
+        entries: Vec<Entry>,
+        seen: HashMap<String, Span>,
+        key: Option<Key>,
+        skip_value: bool,
+    },
 }
 
 struct Builder<'a> {
@@ -186,6 +198,8 @@ impl Builder<'_> {
             }
             Event::Scalar(text, _, anchor, tag) => {
                 self.refuse_extras(anchor, tag.is_some(), span);
+                // The parser writes the missing value of `key:` as `~`; nothing was written there.
+                let text = if span.is_empty() { Default::default() } else { text };
                 self.add(Node::scalar(text, span))?;
             }
             Event::SequenceStart(_, anchor, tag) => {
@@ -197,6 +211,7 @@ impl Builder<'_> {
                 self.stack.push(Open::Mapping {
                     start: span,
                     entries: Vec::new(),
+                    seen: HashMap::new(),
                     key: None,
                     skip_value: false,
                 });
@@ -240,7 +255,7 @@ impl Builder<'_> {
         match self.stack.last_mut() {
             None => self.root = Some(node),
             Some(Open::Sequence { items, .. }) => items.push(node),
-            Some(Open::Mapping { entries, key: slot, skip_value, .. }) => match slot.take() {
+            Some(Open::Mapping { entries, seen, key: slot, skip_value, .. }) => match slot.take() {
                 Some(key) => {
                     if !std::mem::take(skip_value) {
                         entries.push(Entry { key, value: node });
@@ -249,15 +264,15 @@ impl Builder<'_> {
                 None => match node.kind {
                     Kind::Scalar(text) => {
                         // Directives such as `${{ if }}` may be repeated: each is its own branch.
-                        let earlier = entries
-                            .iter()
-                            .find(|entry| entry.key.text == text && !text.contains("${{"))
-                            .map(|entry| entry.key.span);
+                        let earlier = match text.contains("${{") {
+                            true => None,
+                            false => seen.insert(text.clone(), node.span),
+                        };
                         if let Some(earlier) = earlier {
                             let line = self.collector.line_of(earlier);
                             self.collector
                                 .error(node.span, format!("the key `{text}` is given twice"))
-                                .help(format!("the first one is in line {line}; keep one of them"));
+                                .help(format!("it was given in line {line}; keep one of them"));
                             *skip_value = true;
                         }
                         *slot = Some(Key { text, span: node.span });

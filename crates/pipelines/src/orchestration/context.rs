@@ -138,6 +138,8 @@ impl Surroundings<'_> {
             // What is made from a secret is a secret.
             let is_secret =
                 computed && is_secret(&value, set.secrets().chain(secret_outputs.iter().map(String::as_str)));
+            // Frees the copy for expressions, so that the set need not be copied to be written.
+            self.variables = Value::Null;
             set.put(
                 &variable.name,
                 VariableValue { value: Some(value), is_secret, is_read_only: variable.read_only },

@@ -31,7 +31,7 @@ pub struct JobInstance {
     pub position_in_phase: u32,
     /// How many jobs its phase has.
     pub total_in_phase: u32,
-    /// Its variables, except those that [`crate::message`] adds. May hold secrets.
+    /// Its variables, except those that [`message()`](crate::message()) adds. May hold secrets.
     #[serde(skip)]
     pub variables: Variables,
     /// Its steps.
@@ -115,7 +115,7 @@ pub(super) fn unfold(
             let drafts = hooks.map(|hook| Draft {
                 name: hook.job_name.clone(),
                 display_name: if many {
-                    format!("{display_name} {}", hook.job_name)
+                    format!("{display_name} {}", hook.label())
                 } else {
                     display_name.clone()
                 },

@@ -563,7 +563,7 @@ impl Orchestration {
         };
         let StageState { reference, phases, .. } = &mut self.stages[at];
         match unfolded {
-            Ok(Some(unfolded)) => phases[phase_at].begin(reference, unfolded, actions),
+            Ok(Some(unfolded)) => phases[phase_at].begin(reference, unfolded, self.canceling, actions),
             Ok(None) => {}
             Err(reason) => phases[phase_at].fail(reference, reason, actions),
         }
@@ -618,14 +618,19 @@ fn judge(
     condition: Option<&str>,
     scope: &Scope,
 ) -> Result<Option<String>, String> {
-    let text = condition.unwrap_or("succeeded()");
-    Ok(match surroundings.condition(text, scope)? {
-        Verdict::Run => None,
-        Verdict::Skip { expanded } if expanded == text || condition.is_none() => {
-            Some(format!("the condition `{text}` does not hold"))
+    let Verdict::Skip { expanded } = surroundings.condition(condition.unwrap_or("succeeded()"), scope)?
+    else {
+        return Ok(None);
+    };
+    Ok(Some(match condition {
+        None if surroundings.upstream.canceling => "the run was cancelled".to_owned(),
+        None => "what it depends on did not succeed".to_owned(),
+        // A literal explains itself.
+        Some(text) if expanded.eq_ignore_ascii_case(text.trim()) || expanded == "False" => {
+            format!("the condition `{text}` does not hold")
         }
-        Verdict::Skip { expanded } => Some(format!("the condition `{text}` does not hold: {expanded}")),
-    })
+        Some(text) => format!("the condition `{text}` does not hold: {expanded}"),
+    }))
 }
 
 /// The result of a stage once all its phases are done. A stage whose jobs were all skipped was skipped itself.

@@ -19,6 +19,8 @@ pub(super) struct Phase {
     reference: PhaseReference,
     wanted: bool,
     state: State,
+    /// It began although the run was being cancelled: its condition wanted it.
+    begun_canceling: bool,
     /// Results and outputs stay for those who depend on it.
     legs: Vec<Leg>,
 }
@@ -58,6 +60,7 @@ impl Phase {
             },
             state: if wanted { State::Waiting } else { State::Done(TaskResult::Succeeded) },
             wanted,
+            begun_canceling: false,
             legs: Vec::new(),
         }
     }
@@ -127,7 +130,14 @@ impl Phase {
     }
 
     /// Begins a phase.
-    pub(super) fn begin(&mut self, stage: &StageReference, unfolded: Unfolded, actions: &mut Vec<Action>) {
+    pub(super) fn begin(
+        &mut self,
+        stage: &StageReference,
+        unfolded: Unfolded,
+        canceling: bool,
+        actions: &mut Vec<Action>,
+    ) {
+        self.begun_canceling = canceling;
         self.reference.display_name.clone_from(&unfolded.display_name);
         self.legs = unfolded.drafts.iter().map(|draft| Leg::new(draft, &unfolded)).collect();
         self.state = State::Running(Box::new(unfolded));
@@ -155,7 +165,7 @@ impl Phase {
             }
             let order = u32::try_from(at + 1).unwrap_or(u32::MAX);
             let reference = self.job_reference(stage, &draft.name, &draft.display_name, order);
-            if canceling {
+            if canceling && !self.begun_canceling {
                 dropped.push((at, reference, TaskResult::Canceled, "the run was cancelled"));
                 continue;
             }

@@ -1,5 +1,7 @@
 //! Which stages and jobs of a plan are wanted.
 
+use std::collections::BTreeSet;
+
 use crate::{
     plan::Plan,
     schema::{closest, listed},
@@ -39,7 +41,8 @@ pub(super) fn select(
     let unknown: Vec<&String> =
         jobs.iter().filter(|wanted| !every_job().any(|(stage, job)| matches(wanted, stage, job))).collect();
     if !unknown.is_empty() {
-        let names: Vec<&str> = every_job().map(|(_, job)| job.as_str()).collect();
+        let names: BTreeSet<&str> = every_job().map(|(_, job)| job.as_str()).collect();
+        let names: Vec<&str> = names.into_iter().collect();
         return Err(unknown_names("job", &unknown, &names));
     }
     Ok(plan

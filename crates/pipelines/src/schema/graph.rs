@@ -1,5 +1,7 @@
 //! Checks of a graph of stages or jobs: unique names, known dependencies, no circle, at least one beginning.
 
+use std::collections::HashMap;
+
 use super::{
     jobs::Placed,
     reader::{Reader, closest},
@@ -17,35 +19,42 @@ impl<'a> Node<'a> {
     pub(super) fn of<T>(placed: &'a Placed<T>, name: &'a str) -> Self {
         Self { name, span: placed.name, depends_on: &placed.depends_on }
     }
-
-    fn is(&self, name: &str) -> bool {
-        self.name.to_lowercase() == name.to_lowercase()
-    }
 }
 
 /// Reports what is wrong with the graph.
 pub(super) fn check(nodes: &[Node<'_>], one: &str, many: &str, reader: &mut Reader<'_>) {
+    let errors = reader.collector.errors();
+    let mut places: HashMap<String, usize> = HashMap::with_capacity(nodes.len());
     for (at, node) in nodes.iter().enumerate() {
-        if let Some(earlier) = nodes[..at].iter().find(|earlier| earlier.is(node.name)) {
-            let line = reader.collector.line_of(earlier.span);
+        let earlier = *places.entry(node.name.to_lowercase()).or_insert(at);
+        if earlier != at {
+            let line = reader.collector.line_of(nodes[earlier].span);
             reader
                 .collector
                 .error(node.span, format!("two {many} are called `{}`", node.name))
                 .help(format!("the first one is in line {line}; names are compared without regard to case"));
         }
+    }
+    for node in nodes {
+        let own = places.get(&node.name.to_lowercase());
         for (dependency, span) in node.depends_on {
-            if node.is(dependency) {
+            let target = places.get(&dependency.to_lowercase());
+            if target.is_some() && target == own {
                 reader.collector.error(*span, format!("the {one} `{}` depends on itself", node.name));
-            } else if !nodes.iter().any(|other| other.is(dependency)) {
+            } else if target.is_none() {
+                let best = match reader.collector.is_full() {
+                    true => None,
+                    false => closest(dependency, nodes.iter().map(|node| node.name)),
+                };
                 let diagnostic =
                     reader.collector.error(*span, format!("there is no {one} `{dependency}` to depend on"));
-                if let Some(best) = closest(dependency, nodes.iter().map(|node| node.name)) {
+                if let Some(best) = best {
                     diagnostic.help(format!("did you mean `{best}`?"));
                 }
             }
         }
     }
-    if let Some(circle) = circle(nodes) {
+    if let Some(circle) = circle(nodes, &places) {
         let names: Vec<&str> = circle.iter().map(|at| nodes[*at].name).collect();
         let first = circle.first().map_or(0, |at| *at);
         let closing = names.first().copied().unwrap_or_default();
@@ -53,7 +62,10 @@ pub(super) fn check(nodes: &[Node<'_>], one: &str, many: &str, reader: &mut Read
         let path =
             names.iter().chain([&closing]).map(|name| format!("`{name}`")).collect::<Vec<_>>().join(" -> ");
         reader.collector.error(span, format!("the {many} depend on each other in a circle: {path}"));
-    } else if !nodes.is_empty() && nodes.iter().all(|node| !node.depends_on.is_empty()) {
+    } else if reader.collector.errors() == errors
+        && !nodes.is_empty()
+        && nodes.iter().all(|node| !node.depends_on.is_empty())
+    {
         reader
             .collector
             .error(nodes[0].span, format!("no {one} can begin: each of them depends on another one"));
@@ -61,7 +73,7 @@ pub(super) fn check(nodes: &[Node<'_>], one: &str, many: &str, reader: &mut Read
 }
 
 /// A circle of at least two, as the places of its nodes in the order of dependence.
-fn circle(nodes: &[Node<'_>]) -> Option<Vec<usize>> {
+fn circle(nodes: &[Node<'_>], places: &HashMap<String, usize>) -> Option<Vec<usize>> {
     #[derive(Clone, Copy, PartialEq)]
     enum Mark {
         New,
@@ -73,7 +85,7 @@ fn circle(nodes: &[Node<'_>]) -> Option<Vec<usize>> {
         .enumerate()
         .map(|(at, node)| {
             let targets =
-                node.depends_on.iter().filter_map(|(name, _)| nodes.iter().position(|other| other.is(name)));
+                node.depends_on.iter().filter_map(|(name, _)| places.get(&name.to_lowercase()).copied());
             targets.filter(|target| *target != at).collect()
         })
         .collect();

@@ -68,7 +68,8 @@ fn body(
     reader: &mut Reader<'_>,
 ) -> Vec<crate::plan::Stage> {
     let kinds = ["stages", "jobs", "steps", "extends", "phases"];
-    let present: Vec<_> = kinds.into_iter().filter_map(|kind| fields.take_entry(kind)).collect();
+    let mut present: Vec<_> = kinds.into_iter().filter_map(|kind| fields.take_entry(kind)).collect();
+    present.sort_by_key(|entry| entry.key.span.start());
     let Some(first) = present.first() else {
         if !fields.is_silent() {
             reader.collector.error(

@@ -1,6 +1,6 @@
 //! `resources:`, and containers written in place.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use super::{
     reader::{Fields, Reader, closest, to_json},
@@ -63,13 +63,11 @@ fn list<T>(
 }
 
 fn unique<'a>(aliases: impl Iterator<Item = &'a String>, node: &Node, what: &str, reader: &mut Reader<'_>) {
-    let mut seen: Vec<String> = Vec::new();
+    let mut seen: HashSet<String> = HashSet::new();
     for alias in aliases {
-        let lower = alias.to_lowercase();
-        if seen.contains(&lower) {
+        if !seen.insert(alias.to_lowercase()) {
             reader.collector.error(node.span, format!("two {what} resources are called `{alias}`"));
         }
-        seen.push(lower);
     }
 }
 

@@ -1,10 +1,13 @@
 //! `stages:`.
 
+use std::collections::HashSet;
+
 use super::{
     graph,
     jobs::{self, Placed},
     lock_behavior, names, pool,
     reader::{Fields, Reader, closest, short},
+    strategy::MAX_JOBS,
     variables,
 };
 use crate::{
@@ -34,7 +37,9 @@ pub(super) fn stages(node: &Node, pool: Option<&Pool>, reader: &mut Reader<'_>) 
     // A stage that says nothing waits for the one above it.
     for at in 1..stages.len() {
         if !stages[at].depends_on_written {
-            stages[at].value.depends_on = vec![stages[at - 1].value.name.clone()];
+            let above = stages[at - 1].value.name.clone();
+            stages[at].depends_on = vec![(above.clone(), stages[at].name)];
+            stages[at].value.depends_on = vec![above];
         }
     }
     let nodes: Vec<graph::Node<'_>> =
@@ -64,6 +69,11 @@ pub(super) fn job_list(node: &Node, pool: Option<&Pool>, reader: &mut Reader<'_>
     if jobs.is_empty() && matches!(&node.kind, Kind::Sequence(items) if items.is_empty()) {
         reader.collector.error(node.span, "the list of jobs is empty");
     }
+    if jobs.len() > MAX_JOBS {
+        let message = format!("the stage has {} jobs; {MAX_JOBS} are allowed", jobs.len());
+        reader.collector.error(node.span, message);
+        return Vec::new();
+    }
     name_unnamed(&mut jobs, "Job", |job| &mut job.name);
     for placed in &mut jobs {
         if placed.value.display_name.is_empty() {
@@ -85,7 +95,7 @@ pub(super) fn job_list(node: &Node, pool: Option<&Pool>, reader: &mut Reader<'_>
 
 /// Names what has no name: the word and a number that counts the unnamed ones from 1.
 fn name_unnamed<T>(list: &mut [Placed<T>], word: &str, name: impl Fn(&mut T) -> &mut String) {
-    let mut taken: Vec<String> = list
+    let mut taken: HashSet<String> = list
         .iter_mut()
         .filter(|placed| placed.named)
         .map(|placed| name(&mut placed.value).to_lowercase())
@@ -99,7 +109,7 @@ fn name_unnamed<T>(list: &mut [Placed<T>], word: &str, name: impl Fn(&mut T) -> 
                 break candidate;
             }
         };
-        taken.push(chosen.to_lowercase());
+        taken.insert(chosen.to_lowercase());
         *name(&mut placed.value) = chosen;
     }
 }

@@ -1,6 +1,6 @@
 //! `steps:`: tasks, and the shortcuts that stand for tasks.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use super::{
     names,
@@ -42,38 +42,28 @@ pub(super) struct Steps {
     pub(super) download_written: bool,
 }
 
-/// A step before it is named.
-struct Draft {
-    step: Step,
-    named: bool,
-}
-
 /// Reads steps. Steps with `enabled: false` are checked and left out.
 pub(super) fn steps(node: &Node, reader: &mut Reader<'_>) -> Steps {
     let mut result = Steps::default();
-    let mut drafts: Vec<Draft> = Vec::new();
+    let mut names: HashSet<String> = HashSet::new();
     for item in reader.items(node, "steps") {
-        if let Some(draft) = step(item, &mut result, reader) {
-            if let Some(earlier) = drafts.iter().find(|earlier| {
-                draft.named && earlier.named && earlier.step.name.eq_ignore_ascii_case(&draft.step.name)
-            }) {
-                let span = item.get("name").map_or(item.span, |name| name.span);
-                reader
-                    .collector
-                    .error(span, format!("two steps of the job are called `{}`", earlier.step.name))
-                    .help("names of steps are unique in a job: outputs are addressed by them");
-            }
-            drafts.push(draft);
+        let Some(step) = step(item, &mut result, reader) else { continue };
+        if !step.name.is_empty() && !names.insert(step.name.to_lowercase()) {
+            let span = item.get("name").map_or(item.span, |name| name.span);
+            reader
+                .collector
+                .error(span, format!("two steps of the job are called `{}`", step.name))
+                .help("names of steps are unique in a job: outputs are addressed by them");
         }
+        result.steps.push(step);
     }
-    result.steps = drafts.into_iter().map(|draft| draft.step).collect();
     result
 }
 
 /// Gives names to steps without one: the task's name when only one step of the task is unnamed, else the task's name
 /// with a number from 1 on (AR0 `Phase.cs`, `GenerateDefaultTaskNames`).
 pub(super) fn name(steps: &mut [Step]) {
-    let mut known: Vec<String> = steps
+    let mut known: HashSet<String> = steps
         .iter()
         .filter(|step| !step.name.is_empty())
         .map(|step| step.name.to_ascii_lowercase())
@@ -98,7 +88,7 @@ pub(super) fn name(steps: &mut [Step]) {
                     }
                 }
             };
-            known.push(candidate.to_ascii_lowercase());
+            known.insert(candidate.to_ascii_lowercase());
             steps[at].name = candidate;
         }
     }
@@ -135,7 +125,7 @@ fn blank(task: TaskReference) -> Step {
     }
 }
 
-fn step(item: &Node, steps: &mut Steps, reader: &mut Reader<'_>) -> Option<Draft> {
+fn step(item: &Node, steps: &mut Steps, reader: &mut Reader<'_>) -> Option<Step> {
     let mut fields = Fields::open(item, "a step", reader);
     if fields.is_silent() {
         return None;
@@ -155,8 +145,7 @@ fn step(item: &Node, steps: &mut Steps, reader: &mut Reader<'_>) -> Option<Draft
     fields.finish(reader);
     let (task, inputs) = work?;
     enabled.then_some(())?;
-    let named = extras.name.is_some();
-    let step = Step {
+    Some(Step {
         name: extras.name.unwrap_or_default(),
         display_name: extras.display_name,
         inputs,
@@ -167,8 +156,7 @@ fn step(item: &Node, steps: &mut Steps, reader: &mut Reader<'_>) -> Option<Draft
         retry_count_on_task_failure: extras.retries,
         target: extras.target,
         ..blank(task)
-    };
-    Some(Draft { step, named })
+    })
 }
 
 fn unknown_kind(item: &Node, reader: &mut Reader<'_>) {

@@ -111,7 +111,7 @@ fn leg(node: &Node, reader: &mut Reader<'_>) -> Vec<Variable> {
             continue;
         };
         variables::check(&entry.key.text, entry.key.span, &entry.value, reader);
-        variables::put(&mut leg, Variable { name: entry.key.text.clone(), value, read_only: false });
+        leg.push(Variable { name: entry.key.text.clone(), value, read_only: false });
     }
-    leg
+    variables::last_of_each(leg)
 }

@@ -1,5 +1,7 @@
 //! `variables:` at the root, of a stage or of a job.
 
+use std::collections::HashSet;
+
 use super::reader::{Fields, Reader};
 use crate::{
     diagnostics::Span,
@@ -21,18 +23,16 @@ pub(crate) fn variables(node: Option<&Node>, reader: &mut Reader<'_>) -> Vec<Var
                 let what = format!("the variable `{}`", entry.key.text);
                 let Some(value) = reader.text(&entry.value, &what) else { continue };
                 check(&entry.key.text, entry.key.span, &entry.value, reader);
-                put(&mut variables, Variable { name: entry.key.text.clone(), value, read_only: false });
+                variables.push(Variable { name: entry.key.text.clone(), value, read_only: false });
             }
         }
         _ => {
             for item in reader.items(node, "variables") {
-                if let Some(variable) = entry(item, reader) {
-                    put(&mut variables, variable);
-                }
+                variables.extend(entry(item, reader));
             }
         }
     }
-    variables
+    last_of_each(variables)
 }
 
 fn entry(item: &Node, reader: &mut Reader<'_>) -> Option<Variable> {
@@ -91,10 +91,13 @@ fn entry(item: &Node, reader: &mut Reader<'_>) -> Option<Variable> {
     }
 }
 
-/// Adds a variable, in the place of an earlier one of the same name.
-pub(crate) fn put(variables: &mut Vec<Variable>, variable: Variable) {
-    variables.retain(|earlier| !earlier.name.eq_ignore_ascii_case(&variable.name));
-    variables.push(variable);
+/// Of several variables of one name, the last one counts.
+pub(super) fn last_of_each(mut variables: Vec<Variable>) -> Vec<Variable> {
+    let mut seen = HashSet::with_capacity(variables.len());
+    variables.reverse();
+    variables.retain(|variable| seen.insert(variable.name.to_lowercase()));
+    variables.reverse();
+    variables
 }
 
 /// Checks a name, and the `$[ ]` of a value.

@@ -4,6 +4,10 @@ mod anything;
 #[path = "../../../../fuzz/checks/pipelines.rs"]
 mod checks;
 mod compile;
+mod message;
+mod mistakes;
 mod orchestrate;
+mod public_shapes;
 #[path = "../../../../fuzz/checks/run_context.rs"]
 mod run_context;
+mod template;

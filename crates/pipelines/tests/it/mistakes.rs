@@ -1,0 +1,871 @@
+//! Files with mistakes, and what is said about them.
+
+use dayfly_pipelines::{Inputs, Style, compile};
+use proptest::prelude::*;
+use serde_json::json;
+
+use crate::compile::{parameters, source};
+
+fn rejected(text: &str) -> String {
+    rejected_with(text, &Inputs::default())
+}
+
+fn rejected_with(text: &str, inputs: &Inputs) -> String {
+    match compile(&source(text), inputs) {
+        Ok(compiled) => panic!("should not compile: {:?}", compiled.plan),
+        Err(diagnostics) => diagnostics.to_string(),
+    }
+}
+
+/// Only what is wrong and where, one line for each.
+fn lines(text: &str) -> String {
+    match compile(&source(text), &Inputs::default()) {
+        Ok(compiled) => panic!("should not compile: {:?}", compiled.plan),
+        Err(diagnostics) => {
+            let reports = diagnostics.reports();
+            let line = |report: &dayfly_pipelines::Report| {
+                let help: Vec<String> = report.help.iter().map(|help| format!(" [{help}]")).collect();
+                format!(
+                    "{}:{} {}{}",
+                    report.location.line,
+                    report.location.column,
+                    report.message,
+                    help.join("")
+                )
+            };
+            reports.iter().map(line).collect::<Vec<_>>().join("\n")
+        }
+    }
+}
+
+#[test]
+fn all_mistakes_are_told_at_once_with_their_places() {
+    let text = "\
+stages:
+- stage: Build
+  dependson: []
+  jobs:
+  - job: one
+    timeoutInMinutes: soon
+    steps:
+    - scrpt: echo
+    - task: NoSuchTask@1
+    - script: echo
+      condition: eq(variables.x 'y')
+- stage: Test
+  dependsOn: Bulid
+  jobs: []
+";
+    insta::assert_snapshot!(rejected(text), @r"
+error: unknown key `dependson` in a stage
+ --> azure-pipelines.yml:3:3
+  |
+3 |   dependson: []
+  |   ^^^^^^^^^
+  |
+  = help: did you mean `dependsOn`?
+
+error: `timeoutInMinutes` has to be a whole number, not `soon`
+ --> azure-pipelines.yml:6:23
+  |
+6 |     timeoutInMinutes: soon
+  |                       ^^^^
+
+error: this is no step: none of its keys says what it does
+ --> azure-pipelines.yml:8:7
+  |
+8 |     - scrpt: echo
+  |       ^^^^^
+  |
+  = help: did you mean `script`?
+
+error: the task `NoSuchTask` is not known here
+ --> azure-pipelines.yml:9:13
+  |
+9 |     - task: NoSuchTask@1
+  |             ^^^^^^^^^^^^
+  |
+  = help: tasks come from Azure DevOps; make this one available, or replace it by a script
+
+error: in the expression: unexpected symbol `'y'`
+  --> azure-pipelines.yml:11:33
+   |
+11 |       condition: eq(variables.x 'y')
+   |                                 ^^^
+
+error: there is no stage `Bulid` to depend on
+  --> azure-pipelines.yml:13:14
+   |
+13 |   dependsOn: Bulid
+   |              ^^^^^
+   |
+   = help: did you mean `Build`?
+
+error: the list of jobs is empty
+  --> azure-pipelines.yml:14:9
+   |
+14 |   jobs: []
+   |         ^^
+");
+}
+
+/// A file a paragraph: its text, and what is said about it.
+fn table(texts: &[&str]) -> String {
+    let paragraphs =
+        texts.iter().map(|text| format!("{}\n=> {}", text.trim_end(), lines(text).replace('\n', "\n=> ")));
+    paragraphs.collect::<Vec<_>>().join("\n\n")
+}
+
+#[test]
+fn yaml_that_is_none() {
+    insta::assert_snapshot!(table(&[
+        "",
+        "steps:\n- script: 'open\n",
+        "steps:\n\t- script: x\n",
+        "a: b: c\n",
+        "steps: [a, b\n",
+        "just text\n",
+        "- a\n- b\n",
+        "steps: &x\n- script: a\nname: *x\n",
+        "steps: !!seq []\n",
+        "? [a, b]\n: c\nsteps: []\n",
+        "steps: []\nsteps: []\n",
+        "steps: []\n---\nsteps: []\n",
+    ]), @r"
+=> 1:1 the file holds no pipeline [a pipeline begins with `steps:`, `jobs:` or `stages:`]
+
+steps:
+- script: 'open
+=> 2:11 not valid YAML: unclosed quote
+
+steps:
+	- script: x
+=> 2:2 not valid YAML: tabs disallowed within this context (block indentation) [YAML is indented with blanks, not with tabs]
+
+a: b: c
+=> 1:5 not valid YAML: mapping values are not allowed in this context
+
+steps: [a, b
+=> 1:8 not valid YAML: unclosed bracket '['
+
+just text
+=> 1:1 the pipeline has to be a mapping, not text
+
+- a
+- b
+=> 1:1 the pipeline has to be a mapping, not a list
+
+steps: &x
+- script: a
+name: *x
+=> 2:3 YAML anchors (`&name`) are not supported by Azure Pipelines [write the value out, or use a parameter or a variable]
+=> 3:7 YAML aliases (`*name`) are not supported by Azure Pipelines [write the value out, or use a parameter or a variable]
+
+steps: !!seq []
+=> 1:14 YAML tags (`!name`) are not supported by Azure Pipelines
+
+? [a, b]
+: c
+steps: []
+=> 1:3 a key has to be text, not a list
+
+steps: []
+steps: []
+=> 2:1 the key `steps` is given twice [it was given in line 1; keep one of them]
+
+steps: []
+---
+steps: []
+=> 2:1 a pipeline is one YAML document; a second one begins here
+");
+}
+
+#[test]
+fn shapes_of_pipelines() {
+    insta::assert_snapshot!(table(&[
+        "name: x\n",
+        "jobs: []\nsteps: []\n",
+        "steps: {}\n",
+        "steps: text\n",
+        "jobs: []\n",
+        "stages: []\n",
+        "stages:\n- stage: A\n",
+        "stages:\n- job: A\n",
+        "jobs:\n- script: x\n",
+        "jobs:\n- jbo: x\n",
+        "steps:\n- x\n",
+        "steps:\n- {}\n",
+        "steps:\n- displayName: x\n  script: y\n",
+        "phases:\n- phase: x\n",
+        "extends:\n  template: x.yml\n",
+        "steps:\n- template: a.yml\n",
+        "jobs:\n- template: a.yml\n",
+        "stages:\n- template: a.yml\n",
+        "variables:\n- template: a.yml\nsteps: []\n",
+        "stepz: []\n",
+    ]), @r"
+name: x
+=> 1:1 the pipeline does nothing: it has neither `stages` nor `jobs` nor `steps`
+
+jobs: []
+steps: []
+=> 1:7 the list of jobs is empty
+=> 2:1 `jobs` and `steps` cannot stand side by side [a pipeline holds one of `stages`, `jobs` and `steps`]
+
+steps: {}
+=> 1:8 steps has to be a list, not a mapping [begin each entry with `- `]
+
+steps: text
+=> 1:8 steps has to be a list, not text [begin each entry with `- `]
+
+jobs: []
+=> 1:7 the list of jobs is empty
+
+stages: []
+=> 1:9 the list of stages is empty
+
+stages:
+- stage: A
+=> 2:10 the stage has no `jobs`
+
+stages:
+- job: A
+=> 2:3 this is no stage: a stage begins with `stage` [jobs belong under `jobs:` of a stage]
+
+jobs:
+- script: x
+=> 2:3 this is no job: a job begins with `job` or `deployment` [steps belong under `steps:` of a job]
+
+jobs:
+- jbo: x
+=> 2:3 this is no job: a job begins with `job` or `deployment` [did you mean `job`?]
+
+steps:
+- x
+=> 2:3 a step has to be a mapping, not text
+
+steps:
+- {}
+=> 2:3 the step is empty
+
+steps:
+- displayName: x
+  script: y
+=> 3:3 `script` has to be the first key of a step [move it before `displayName`]
+
+phases:
+- phase: x
+=> 1:1 `phases` is the old form of `jobs` and not supported [write `jobs:` and `- job: name`]
+
+extends:
+  template: x.yml
+=> 1:1 `extends` is not supported yet: templates arrive in a later version [put the stages, jobs or steps into this file]
+
+steps:
+- template: a.yml
+=> 2:13 the template `a.yml` cannot be read: templates arrive in a later version [put its content into this file]
+
+jobs:
+- template: a.yml
+=> 2:13 the template `a.yml` cannot be read: templates arrive in a later version [put its content into this file]
+
+stages:
+- template: a.yml
+=> 2:13 the template `a.yml` cannot be read: templates arrive in a later version [put its content into this file]
+
+variables:
+- template: a.yml
+steps: []
+=> 2:13 the template `a.yml` cannot be read: templates arrive in a later version [put its content into this file]
+
+stepz: []
+=> 1:1 the pipeline does nothing: it has neither `stages` nor `jobs` nor `steps`
+=> 1:1 unknown key `stepz` in the pipeline [did you mean `steps`?]
+");
+}
+
+#[test]
+fn graphs() {
+    insta::assert_snapshot!(table(&[
+        "jobs:\n- job: a\n  dependsOn: b\n- job: b\n  dependsOn: [c]\n- job: c\n  dependsOn: a\n",
+        "jobs:\n- job: a\n  dependsOn: a\n",
+        "jobs:\n- job: a\n  dependsOn: missing\n",
+        "jobs:\n- job: build\n- job: test\n  dependsOn: [biuld]\n",
+        "jobs:\n- job: a\n- job: A\n",
+        "jobs:\n- job: a-b\n- job: 1st\n",
+        "stages:\n- stage: A\n  dependsOn: B\n  jobs: [{job: x}]\n- stage: B\n  jobs: [{job: x}]\n",
+        "steps:\n- script: x\n  name: a\n- script: y\n  name: A\n",
+        "steps:\n- script: x\n  name: a.b\n",
+    ]), @r"
+jobs:
+- job: a
+  dependsOn: b
+- job: b
+  dependsOn: [c]
+- job: c
+  dependsOn: a
+=> 3:14 the jobs depend on each other in a circle: `a` -> `b` -> `c` -> `a`
+
+jobs:
+- job: a
+  dependsOn: a
+=> 3:14 the job `a` depends on itself
+
+jobs:
+- job: a
+  dependsOn: missing
+=> 3:14 there is no job `missing` to depend on
+
+jobs:
+- job: build
+- job: test
+  dependsOn: [biuld]
+=> 4:15 there is no job `biuld` to depend on [did you mean `build`?]
+
+jobs:
+- job: a
+- job: A
+=> 3:8 two jobs are called `A` [the first one is in line 2; names are compared without regard to case]
+
+jobs:
+- job: a-b
+- job: 1st
+=> 2:8 `a-b` is no name for a job [names hold letters, digits and `_`, begin with a letter or `_`, and have at most 100 characters]
+=> 3:8 `1st` is no name for a job [names hold letters, digits and `_`, begin with a letter or `_`, and have at most 100 characters]
+
+stages:
+- stage: A
+  dependsOn: B
+  jobs: [{job: x}]
+- stage: B
+  jobs: [{job: x}]
+=> 3:14 the stages depend on each other in a circle: `A` -> `B` -> `A`
+
+steps:
+- script: x
+  name: a
+- script: y
+  name: A
+=> 5:9 two steps of the job are called `A` [names of steps are unique in a job: outputs are addressed by them]
+
+steps:
+- script: x
+  name: a.b
+=> 3:9 `a.b` is no name for a step [names hold letters, digits and `_`, begin with a letter or `_`, and have at most 100 characters]
+");
+}
+
+#[test]
+fn values() {
+    insta::assert_snapshot!(table(&[
+        "steps:\n- script: x\n  continueOnError: maybe\n  timeoutInMinutes: -1\n  retryCountOnTaskFailure: 11\n",
+        "steps:\n- script: [a]\n",
+        "steps:\n- script: x\n  env: [a]\n",
+        "steps:\n- script: x\n  target: nowhere\n",
+        "steps:\n- checkout: other\n",
+        "steps:\n- task: CmdLine\n",
+        "steps:\n- task: CmdLine@x\n",
+        "steps:\n- task: CmdLine@9\n",
+        "steps:\n- task: CmdLin@2\n",
+        "pool:\n  demands: a equals b\nsteps: []\n",
+        "jobs:\n- job: a\n  workspace:\n    clean: some\n  cancelTimeoutInMinutes: 0\n",
+        "jobs:\n- job: a\n  strategy:\n    matrix: {}\n",
+        "jobs:\n- job: a\n  strategy:\n    parallel: 300\n",
+        "jobs:\n- job: a\n  strategy:\n    parallel: 2\n    matrix:\n      x: {}\n",
+        "jobs:\n- job: a\n  strategy:\n    runOnce: {}\n",
+        "jobs:\n- deployment: a\n  steps: []\n",
+        "jobs:\n- deployment: a\n  strategy:\n    rolling:\n      deploy:\n        steps: []\n",
+        "jobs:\n- deployment: deploy\n  strategy:\n    runOnce:\n      preDeploy: {}\n",
+        "jobs:\n- deployment: a\n  strategy:\n    canary:\n      increments: [10, 10, x]\n      deploy:\n        steps: []\n",
+        "trigger:\n  branch: [a]\npr: {draft: false}\nschedules:\n- cron: daily\nsteps: []\n",
+        "resources:\n  repositories:\n  - repository: a\n    type: gitt\n    name: x\n  - repository: A\n    name: y\n  containers:\n  - container: c\nsteps: []\n",
+        "variables:\n- name: a\n- value: b\n- nmae: c\n  value: d\nsteps: []\n",
+        "lockBehavior: never\nsteps: []\n",
+    ]), @r"
+steps:
+- script: x
+  continueOnError: maybe
+  timeoutInMinutes: -1
+  retryCountOnTaskFailure: 11
+=> 3:20 `continueOnError` has to be `true` or `false`, not `maybe`
+=> 4:21 `timeoutInMinutes` has to be a whole number, not `-1`
+=> 5:28 a step is tried again 10 times at the most
+
+steps:
+- script: [a]
+=> 2:11 the script has to be text, not a list
+
+steps:
+- script: x
+  env: [a]
+=> 3:8 env has to be a mapping, not a list
+
+steps:
+- script: x
+  target: nowhere
+=> 3:11 `nowhere` is no container of `resources.containers`
+
+steps:
+- checkout: other
+=> 2:13 `other` is no repository of `resources.repositories` [`self` is the repository of the pipeline; `git://project/repo@ref` names another in place]
+
+steps:
+- task: CmdLine
+=> 2:9 `CmdLine` names no version of the task [write the major version behind the name, for example `CmdLine@1`]
+
+steps:
+- task: CmdLine@x
+=> 2:9 `x` is no version of a task
+
+steps:
+- task: CmdLine@9
+=> 2:9 the task `CmdLine` has no version 9 here [tasks come from Azure DevOps; make this one available, or replace it by a script]
+
+steps:
+- task: CmdLin@2
+=> 2:9 the task `CmdLin` is not known here [did you mean `CmdLine`?]
+
+pool:
+  demands: a equals b
+steps: []
+=> 2:12 `a equals b` is no demand [write `name`, or `name -equals value`]
+
+jobs:
+- job: a
+  workspace:
+    clean: some
+  cancelTimeoutInMinutes: 0
+=> 4:12 `clean` is `outputs`, `resources` or `all`, not `some`
+=> 5:27 `cancelTimeoutInMinutes` is a number from 1 to 35790
+
+jobs:
+- job: a
+  strategy:
+    matrix: {}
+=> 4:13 the matrix has no legs
+
+jobs:
+- job: a
+  strategy:
+    parallel: 300
+=> 4:15 `parallel` is a number from 1 to 256
+
+jobs:
+- job: a
+  strategy:
+    parallel: 2
+    matrix:
+      x: {}
+=> 4:5 `matrix` and `parallel` cannot be combined
+
+jobs:
+- job: a
+  strategy:
+    runOnce: {}
+=> 4:5 `runOnce` is a strategy of deployment jobs [write `- deployment: name` in place of `- job: name`]
+
+jobs:
+- deployment: a
+  steps: []
+=> 2:3 a deployment job needs `strategy` [its steps go into `strategy: runOnce: deploy: steps:`]
+=> 3:3 a deployment job has no `steps` of its own [put them under `strategy: runOnce: deploy: steps:`]
+
+jobs:
+- deployment: a
+  strategy:
+    rolling:
+      deploy:
+        steps: []
+=> 4:5 the strategy `rolling` is not supported: it goes round the virtual machines of an environment [use `runOnce`, or `canary`]
+
+jobs:
+- deployment: deploy
+  strategy:
+    runOnce:
+      preDeploy: {}
+=> 2:15 the service keeps the name `deploy` for itself [give the deployment another name]
+=> 4:5 `runOnce` needs the hook `deploy`
+=> 5:18 a hook needs `steps`
+
+jobs:
+- deployment: a
+  strategy:
+    canary:
+      increments: [10, 10, x]
+      deploy:
+        steps: []
+=> 5:24 `10` is no increment: different numbers from 1 to 100 are
+=> 5:28 `x` is no increment: different numbers from 1 to 100 are
+
+trigger:
+  branch: [a]
+pr: {draft: false}
+schedules:
+- cron: daily
+steps: []
+=> 2:3 unknown key `branch` in trigger [did you mean `batch`?]
+=> 3:6 unknown key `draft` in pr [did you mean `drafts`?]
+=> 5:9 `daily` is not a schedule of five fields [minutes, hours, days of the month, months, days of the week; for example `0 3 * * 1-5`]
+
+resources:
+  repositories:
+  - repository: a
+    type: gitt
+    name: x
+  - repository: A
+    name: y
+  containers:
+  - container: c
+steps: []
+=> 3:5 unknown type `gitt` of a repository resource [did you mean `git`?]
+=> 3:5 two repository resources are called `A`
+=> 9:5 a container resource needs `image`
+
+variables:
+- name: a
+- value: b
+- nmae: c
+  value: d
+steps: []
+=> 2:3 the variable `a` has no `value`
+=> 3:3 a variable in a list needs `name` and `value` [write `- name: x` and `value: y`, or make `variables` a mapping]
+=> 4:3 unknown key `nmae` in a variable [did you mean `name`?]
+=> 4:3 a variable in a list needs `name` and `value` [write `- name: x` and `value: y`, or make `variables` a mapping]
+
+lockBehavior: never
+steps: []
+=> 1:15 `lockBehavior` is `sequential` or `runLatest`, not `never`
+");
+}
+
+#[test]
+fn expressions() {
+    insta::assert_snapshot!(table(&[
+        "steps:\n- script: x\n  condition: succeded()\n",
+        "steps:\n- script: x\n  condition: and(succeeded(), eq(dependencies.a.result, 'x'))\n",
+        "jobs:\n- job: a\n  condition: $[ eq(1, 1) ]\n",
+        "variables:\n  a: $[ eq(1, ]\nsteps: []\n",
+        "steps:\n- script: ${{ parameterz.x }}\n",
+        "steps:\n- script: |\n    first\n    second ${{ eq(1 }}\n    third\n",
+        "steps:\n- script: ${{ open\n",
+        "steps:\n- ${{ if eq(1, 1) }}:\n  - script: a\n- script: b\n- ${{ else }}:\n  - script: c\n",
+        "steps:\n- ${{ if false }}:\n  - script: ${{ nonsense( }}\n",
+        "steps:\n- ${{ each in x }}:\n  - script: a\n",
+        "steps:\n- ${{ each x in 5 }}:\n  - script: a\n",
+        "steps:\n- ${{ each x in variables }}:\n  - script: ${{ y }}\n",
+        "steps:\n- script: a ${{ variables }}\n",
+        "steps:\n- script: x\n  ${{ if true }}:\n    script: y\n",
+        "steps:\n- ${{ else if true }}:\n  - script: x\n",
+        "trigger:\n- ${{ parameters.x }}\nsteps: []\n",
+        "parameters:\n- name: a\n  default: ${{ variables.x }}\nsteps: []\n",
+    ]), @r"
+steps:
+- script: x
+  condition: succeded()
+=> 3:14 in the expression: unrecognized function `succeded`
+
+steps:
+- script: x
+  condition: and(succeeded(), eq(dependencies.a.result, 'x'))
+=> 3:34 in the expression: unrecognized value `dependencies` (known here: variables)
+
+jobs:
+- job: a
+  condition: $[ eq(1, 1) ]
+=> 3:14 in the expression: unrecognized value `$`; give only what stands between the markers [a condition is written bare, without `$[ ]`]
+
+variables:
+  a: $[ eq(1, ]
+steps: []
+=> 2:9 in the expression: `eq` is not closed: `)` is missing
+
+steps:
+- script: ${{ parameterz.x }}
+=> 2:15 in the expression: unrecognized value `parameterz` (known here: parameters, variables, pipeline, resources)
+
+steps:
+- script: |
+    first
+    second ${{ eq(1 }}
+    third
+=> 4:16 in the expression: `eq` is not closed: `)` is missing
+
+steps:
+- script: ${{ open
+=> 2:11 in the expression: the expression is not closed: `}}` is missing
+
+steps:
+- ${{ if eq(1, 1) }}:
+  - script: a
+- script: b
+- ${{ else }}:
+  - script: c
+=> 5:3 `elseif` and `else` have to follow directly behind an `if`
+
+steps:
+- ${{ if false }}:
+  - script: ${{ nonsense( }}
+=> 3:17 in the expression: unrecognized function `nonsense`
+
+steps:
+- ${{ each in x }}:
+  - script: a
+=> 2:3 a loop is written `${{ each item in list }}`
+
+steps:
+- ${{ each x in 5 }}:
+  - script: a
+=> 2:3 `each` goes over a list or a mapping, and this is neither
+
+steps:
+- ${{ each x in variables }}:
+  - script: ${{ y }}
+=> 3:17 in the expression: unrecognized value `y` (known here: parameters, variables, pipeline, resources, x)
+
+steps:
+- script: a ${{ variables }}
+=> 2:13 a mapping cannot be put into text [use `convertToJson`, or `join` for a list]
+
+steps:
+- script: x
+  ${{ if true }}:
+    script: y
+=> 4:5 the key `script` is given twice once the expressions are expanded
+
+steps:
+- ${{ else if true }}:
+  - script: x
+=> 2:3 nothing may follow `else` [a second condition is written `elseif`]
+
+trigger:
+- ${{ parameters.x }}
+steps: []
+=> 2:3 no template expressions in `trigger`
+
+parameters:
+- name: a
+  default: ${{ variables.x }}
+steps: []
+=> 3:12 no template expressions in the declaration of parameters
+");
+}
+
+#[test]
+fn parameters_and_their_arguments() {
+    insta::assert_snapshot!(table(&[
+        "parameters:\n- name: a\nsteps: []\n",
+        "parameters:\n- name: a\n  type: strnig\n  default: x\nsteps: []\n",
+        "parameters:\n- name: a\n  type: number\n  default: x\nsteps: []\n",
+        "parameters:\n- name: a\n  type: boolean\n  default: [x]\nsteps: []\n",
+        "parameters:\n- name: a\n  default: c\n  values: [a, b]\nsteps: []\n",
+        "parameters:\n- name: a\n  default: 1\n- name: A\n  default: 2\nsteps: []\n",
+        "parameters:\n- type: string\nsteps: []\n",
+    ]), @r"
+parameters:
+- name: a
+steps: []
+=> 2:9 the parameter `a` needs a value [give one when the run is started, or write `default:`]
+
+parameters:
+- name: a
+  type: strnig
+  default: x
+steps: []
+=> 3:9 unknown type `strnig` of a parameter [did you mean `string`?]
+
+parameters:
+- name: a
+  type: number
+  default: x
+steps: []
+=> 4:12 `x` is no value of type number for the parameter `a`
+
+parameters:
+- name: a
+  type: boolean
+  default: [x]
+steps: []
+=> 4:12 the parameter `a` is of type boolean, which a list is not
+
+parameters:
+- name: a
+  default: c
+  values: [a, b]
+steps: []
+=> 3:12 `c` is not among the values of the parameter `a` [its values are `a`, `b`]
+
+parameters:
+- name: a
+  default: 1
+- name: A
+  default: 2
+steps: []
+=> 4:9 two parameters are called `A`
+
+parameters:
+- type: string
+steps: []
+=> 2:3 a parameter needs `name`
+");
+    let text = "parameters:\n- name: count\n  type: number\n  default: 1\n- name: list\n  type: object\n  default: []\nsteps: []\n";
+    let given = parameters(&[
+        ("count", json!("many")),
+        ("list", json!("[a, b")),
+        ("cuont", json!(1)),
+        ("other", json!(1)),
+    ]);
+    insta::assert_snapshot!(rejected_with(text, &given), @r"
+error: the pipeline has no parameter `cuont`
+ --> azure-pipelines.yml:2:3
+  |
+2 | - name: count
+  |   ^^^^^^^^^^^
+  |
+  = help: did you mean `count`?
+
+error: the pipeline has no parameter `other`
+ --> azure-pipelines.yml:2:3
+  |
+2 | - name: count
+  |   ^^^^^^^^^^^
+  |
+  = help: its parameters are `count`, `list`
+
+error: `many` is no value of type number for the parameter `count`
+ --> parameter count:1:1
+  |
+1 | many
+  | ^^^^
+
+error: not valid YAML: unclosed bracket '['
+ --> parameter list:1:1
+  |
+1 | [a, b
+  | ^
+");
+}
+
+#[test]
+fn only_so_many_are_told() {
+    let text = format!("steps:\n{}", "- scrpt: x\n".repeat(300));
+    let rendered = rejected(&text);
+    assert_eq!(rendered.matches("error:").count(), 100);
+    assert!(rendered.ends_with("\nand 200 more\n"), "{rendered}");
+}
+
+#[test]
+fn loops_without_end_are_stopped() {
+    let mut text =
+        String::from("parameters:\n- name: l\n  type: object\n  default: [1,2,3,4,5,6,7,8,9,10]\nsteps:\n");
+    for depth in 0..8 {
+        let indent = "  ".repeat(depth);
+        text.push_str(&format!("{indent}- ${{{{ each x{depth} in parameters.l }}}}:\n"));
+    }
+    text.push_str(&format!("{}- script: x\n", "  ".repeat(8)));
+    insta::assert_snapshot!(lines(&text), @r"14:19 the template expressions make the pipeline too large [at most 250000 values and 20 MiB of text]");
+}
+
+#[test]
+fn reports_are_data_and_colours_are_on_demand() {
+    let diagnostics =
+        compile(&source("steps:\n- scrpt: ü\n"), &Inputs::default()).expect_err("there is no `scrpt`");
+    insta::assert_json_snapshot!(diagnostics.to_json(), @r#"
+[
+  {
+    "column": 3,
+    "endColumn": 8,
+    "endLine": 2,
+    "file": "azure-pipelines.yml",
+    "help": [
+      "did you mean `script`?"
+    ],
+    "line": 2,
+    "message": "this is no step: none of its keys says what it does",
+    "severity": "error"
+  }
+]
+"#);
+    assert!(diagnostics.render(Style::Colored).contains("\u{1b}["));
+    assert_eq!(diagnostics.error_count(), 1);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 256, ..ProptestConfig::default() })]
+
+    #[test]
+    fn text_that_is_nearly_a_pipeline_is_taken_without_panic(
+        pieces in prop::collection::vec(prop::sample::select(PIECES.to_vec()), 0..24),
+    ) {
+        let text = pieces.concat();
+        let _ = compile(&source(&text), &Inputs::default()).map_err(|diagnostics| diagnostics.to_string());
+    }
+}
+
+/// Parts of pipelines, to be put together in any way.
+const PIECES: &[&str] = &[
+    "steps:",
+    "jobs:",
+    "stages:",
+    "\n",
+    "\n- ",
+    "\n  ",
+    "\n    ",
+    "\n  - ",
+    "script: x",
+    "job: a",
+    "stage: b",
+    "dependsOn: ",
+    "a",
+    "b",
+    "[",
+    "]",
+    "{",
+    "}",
+    ",",
+    ": ",
+    "'",
+    "\"",
+    "${{ if ",
+    "${{ else }}:",
+    "${{ each x in ",
+    "variables",
+    "parameters",
+    " }}",
+    "}}:",
+    "${{",
+    "$[ ",
+    " ]",
+    "condition: ",
+    "eq(",
+    ")",
+    "|\n",
+    ">-\n",
+    "ü",
+    "\t",
+    "# c",
+    "strategy:",
+    "matrix:",
+    "parallel: 2",
+    "deployment: d",
+    "runOnce:",
+    "deploy:",
+    "pool: ",
+    "name: ",
+    "value: ",
+    "- name: v\n",
+    "  type: object\n",
+    "  default: ",
+    "template: t",
+    "\r\n",
+    "${{ insert }}: ",
+    "task: CmdLine@2",
+    "inputs:",
+    "checkout: none",
+    "&a ",
+    "*a",
+    "!!x ",
+    "\u{feff}",
+    "---\n",
+    "x.*",
+    "[0]",
+];
