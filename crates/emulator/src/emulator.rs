@@ -73,6 +73,8 @@ pub struct Emulator {
 pub struct Statistics {
     /// Sessions open now.
     pub sessions: usize,
+    /// Polls for messages that are held open now.
+    pub open_polls: usize,
     /// Job requests without a result.
     pub unfinished_requests: usize,
     /// Job requests that are with agents.
@@ -191,6 +193,7 @@ impl State {
     pub(crate) fn statistics(&self) -> Statistics {
         Statistics {
             sessions: self.sessions.len(),
+            open_polls: self.sessions.open_polls(),
             unfinished_requests: self.requests.unfinished_count(),
             assigned_requests: self.requests.assigned(),
             plans: self.plans.len(),

@@ -68,8 +68,8 @@ async fn append(
     };
     let place = app.hub().place().await;
     let writer = append.writer.lock().await;
-    let line_ends = bytecount(&block);
-    let has_open_line = block.last().is_some_and(|last| *last != b'\n');
+    let line_ends = memchr::memchr_iter(b'\n', &block).count();
+    let has_open_line = block.last().map(|last| *last != b'\n');
     if let Err(error) = write_block(append.file.clone(), block).await {
         app.state().plans.release(plan, bytes);
         return Err(ApiError::internal("could not write a log", &error));
@@ -77,11 +77,6 @@ async fn append(
     let wire = app.state().end_append(plan, log, line_ends, has_open_line, app.now(), place)?;
     drop(writer);
     Ok(Json(wire))
-}
-
-/// How many line ends there are.
-fn bytecount(block: &[u8]) -> usize {
-    memchr::memchr_iter(b'\n', block).count()
 }
 
 async fn write_block(file: PathBuf, block: Bytes) -> std::io::Result<()> {

@@ -157,10 +157,7 @@ impl Service {
         }
         for fault in faults {
             match fault {
-                Fault::DropBefore => {
-                    connection.cut();
-                    return Some(StatusCode::SERVICE_UNAVAILABLE.into_response());
-                }
+                Fault::DropBefore => match connection.cut().await {},
                 Fault::Status { status, type_key, message, headers } => {
                     let status = StatusCode::from_u16(*status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
                     let type_key = type_key.clone().unwrap_or_else(|| "VssServiceException".to_owned());
@@ -211,10 +208,10 @@ impl Service {
     }
 
     /// Does what faults do to an answer.
-    fn after(&self, mut response: Response, faults: &[Fault], connection: &Connection) -> Response {
+    async fn after(&self, mut response: Response, faults: &[Fault], connection: &Connection) -> Response {
         for fault in faults {
             match fault {
-                Fault::DropAfter => connection.cut(),
+                Fault::DropAfter => match connection.cut().await {},
                 Fault::Truncate { bytes } => {
                     let left = usize::try_from(*bytes).unwrap_or(usize::MAX);
                     response = response.map(|body| {
@@ -258,7 +255,7 @@ impl Answer for Service {
             )
             .into_response(),
         };
-        self.after(response, &faults, &connection)
+        self.after(response, &faults, &connection).await
     }
 }
 
@@ -306,7 +303,7 @@ impl Stream for Truncated {
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         if self.left == 0 {
             // Pending for ever: the cut connection takes this body with it.
-            self.connection.cut();
+            self.connection.cut_soon();
             return Poll::Pending;
         }
         match self.inner.poll_next_unpin(context) {

@@ -4,11 +4,11 @@
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::State;
+use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use dayfly_protocol::crypto::{Assertion, TimeMismatch};
-use http::{Extensions, StatusCode};
+use http::StatusCode;
 use jiff::{SignedDuration, Timestamp};
 use secrecy::ExposeSecret;
 use serde::Serialize;
@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 use super::ClockSkew;
 use super::error::ApiError;
-use super::extract::{Json, Upload};
+use super::extract::{Json, read_body};
 use crate::app::App;
 use crate::state::tokens::Replay;
 
@@ -28,6 +28,9 @@ const PATH: &str = "/_apis/oauth2/token";
 
 /// How far an agent's clock may be off beyond the assertion's own five minutes.
 const TOLERANCE: Duration = Duration::from_secs(5 * 60);
+
+/// No form with an assertion is longer.
+const FORM_BYTES_MAX: usize = 64 * 1024;
 
 /// Whether a request is for a token: it needs none.
 pub(crate) fn is_token_request(path: &str) -> bool {
@@ -60,12 +63,9 @@ impl IntoResponse for Refusal {
     }
 }
 
-async fn issue(
-    State(app): State<App>,
-    extensions: Extensions,
-    Upload(body): Upload,
-) -> Result<Response, ApiError> {
-    let skew = extensions.get::<ClockSkew>().copied().unwrap_or_default();
+async fn issue(State(app): State<App>, request: Request) -> Result<Response, ApiError> {
+    let skew = request.extensions().get::<ClockSkew>().copied().unwrap_or_default();
+    let body = read_body(request, FORM_BYTES_MAX).await?;
     let now = app.now();
     // The emulator's own times stay right; only the judgement of the assertion is skewed.
     let clock = now.checked_add(SignedDuration::from_secs(skew.0)).unwrap_or(now);

@@ -28,8 +28,15 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub(crate) struct Connection(CancellationToken);
 
 impl Connection {
-    /// Closes the connection at once, with whatever is under way on it.
-    pub(crate) fn cut(&self) {
+    /// Closes the connection at once, with whatever is under way on it: also with the request of the caller, so this
+    /// never comes back.
+    pub(crate) async fn cut(&self) -> Infallible {
+        self.0.cancel();
+        std::future::pending().await
+    }
+
+    /// The same for those who poll: the connection is closed when this returns to it.
+    pub(crate) fn cut_soon(&self) {
         self.0.cancel();
     }
 }

@@ -84,19 +84,19 @@ impl State {
         Ok(append)
     }
 
-    /// The block is in the file.
+    /// The block is in the file. `has_open_line` is none for an empty one.
     pub(crate) fn end_append(
         &mut self,
         plan: PlanId,
         log: LogId,
         line_ends: usize,
-        has_open_line: bool,
+        has_open_line: Option<bool>,
         now: Timestamp,
         place: Place,
     ) -> Result<TaskLog> {
         let entry = self.plans.get_mut(plan)?.logs.get_mut(&log).ok_or(Error::LogNotFound(log))?;
         entry.line_ends += i64::try_from(line_ends).unwrap_or(i64::MAX);
-        entry.has_open_line = has_open_line;
+        entry.has_open_line = has_open_line.unwrap_or(entry.has_open_line);
         entry.changed_on = now;
         let wire = entry.to_wire();
         self.hub.send(Event::LogAppended { plan, log, lines: wire.line_count }, place);

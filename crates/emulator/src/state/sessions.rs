@@ -65,6 +65,8 @@ pub(crate) struct Delivery {
 #[derive(Debug, Default)]
 pub(crate) struct Sessions {
     sessions: HashMap<SessionId, Session>,
+    /// Polls open in all sessions.
+    polls: usize,
     last_message: i64,
 }
 
@@ -81,6 +83,11 @@ impl Sessions {
     /// How many there are.
     pub(crate) fn len(&self) -> usize {
         self.sessions.len()
+    }
+
+    /// How many polls are open.
+    pub(crate) fn open_polls(&self) -> usize {
+        self.polls
     }
 }
 
@@ -193,11 +200,14 @@ impl State {
         let session = self.sessions.get_mut(pool, id)?;
         session.polls += 1;
         session.last_seen = now;
-        Ok(Arc::clone(&session.wake))
+        let wake = Arc::clone(&session.wake);
+        self.sessions.polls += 1;
+        Ok(wake)
     }
 
     /// Ends a poll, however it came out.
     pub(crate) fn end_poll(&mut self, id: SessionId, now: Timestamp) {
+        self.sessions.polls = self.sessions.polls.saturating_sub(1);
         if let Some(session) = self.sessions.sessions.get_mut(&id) {
             session.polls = session.polls.saturating_sub(1);
             session.last_seen = now;

@@ -2,13 +2,21 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop there")]
 
+mod agents;
 mod artifacts;
+mod connection;
 mod core;
 mod faults;
 mod git_program;
+mod jobs;
+mod keda;
+mod oauth;
 mod pipeline;
+mod plans;
 mod repositories;
 mod runs;
+mod scopes;
 mod service;
+mod sessions;
 mod snapshot;
 mod tasks;

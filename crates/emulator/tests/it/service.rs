@@ -1,6 +1,7 @@
 //! An emulator, and an agent which speaks to it by hand, so that the tests see the wire and not a client.
 
 use std::collections::BTreeMap;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use dayfly_emulator::{Clock, Emulator, NewJob, NewPlan, Settings};
@@ -78,7 +79,7 @@ impl Service {
 
     /// Registers an agent with these system capabilities in the first pool.
     pub(crate) async fn register_with(&self, name: &str, capabilities: Value) -> Agent {
-        let key = AgentKey::generate().unwrap();
+        let key = shared_key();
         let body = registration(name, &key, capabilities.clone());
         let answer =
             success(self.admin(Method::POST, "_apis/distributedtask/pools/1/agents").json(&body)).await;
@@ -161,6 +162,12 @@ impl Service {
     }
 }
 
+/// One key for all agents of the tests which do not need their own: making one takes long.
+pub(crate) fn shared_key() -> Arc<AgentKey> {
+    static KEY: LazyLock<Arc<AgentKey>> = LazyLock::new(|| Arc::new(AgentKey::generate().unwrap()));
+    Arc::clone(&KEY)
+}
+
 /// The body of an agent's registration, as `config.sh` sends it.
 pub(crate) fn registration(name: &str, key: &AgentKey, capabilities: Value) -> Value {
     let public_key = key.public_key().to_wire();
@@ -208,7 +215,7 @@ pub(crate) struct Agent {
     pub(crate) name: String,
     pub(crate) client_id: Uuid,
     pub(crate) authorization_url: String,
-    pub(crate) key: AgentKey,
+    pub(crate) key: Arc<AgentKey>,
     pub(crate) token: String,
     pub(crate) session: Uuid,
     pub(crate) session_key: Option<SessionKey>,
@@ -216,7 +223,7 @@ pub(crate) struct Agent {
 }
 
 impl Agent {
-    pub(crate) fn from_registration(answer: &Value, key: AgentKey, capabilities: Value) -> Self {
+    pub(crate) fn from_registration(answer: &Value, key: Arc<AgentKey>, capabilities: Value) -> Self {
         let authorization = &answer["authorization"];
         Self {
             id: answer["id"].as_i64().unwrap(),

@@ -1,0 +1,217 @@
+//! The first calls of every client: connectionData, the location service, feature flags, telemetry, projects.
+
+use std::collections::BTreeMap;
+
+use reqwest::{Method, StatusCode, header};
+use serde_json::{Value, json};
+
+use crate::service::{PAT, Service, assert_error, success};
+
+const CONNECTION_DATA: &str = "_apis/connectionData?connectOptions=1&lastChangeId=-1&lastChangeId64=-1";
+
+#[tokio::test]
+async fn without_a_token_the_answer_is_a_challenge() {
+    let service = Service::start().await;
+    for (method, path) in [(Method::GET, CONNECTION_DATA), (Method::HEAD, "_apis/connectiondata")] {
+        let response = service.anonymous(method, path).send().await.unwrap();
+        assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
+        let challenges: Vec<_> = response
+            .headers()
+            .get_all(header::WWW_AUTHENTICATE)
+            .iter()
+            .map(|value| value.to_str().unwrap())
+            .collect();
+        assert!(challenges.iter().any(|challenge| challenge.starts_with("Bearer authorization_uri=")));
+        assert!(challenges.iter().any(|challenge| challenge.starts_with("Basic realm=")));
+    }
+    let wrong = service.bearer("wrong", Method::GET, CONNECTION_DATA).send().await.unwrap();
+    assert_error(wrong, StatusCode::UNAUTHORIZED, "UnauthorizedRequestException").await;
+}
+
+#[tokio::test]
+async fn connection_data_is_what_dotnet_clients_accept() {
+    let service = Service::start().await;
+    let data = service.get(CONNECTION_DATA).await;
+    assert_eq!(data["deploymentType"], "hosted");
+    assert_eq!(data["authenticatedUser"], data["authorizedUser"]);
+    let locations = &data["locationServiceData"];
+    assert_eq!(locations["serviceOwner"], "00000000-0000-0000-0000-000000000000");
+    assert!(locations.get("defaultAccessMappingMoniker").is_none(), "no access mappings, so no default one");
+    let definitions = locations["serviceDefinitions"].as_array().unwrap();
+    assert!(definitions.iter().all(|definition| definition["resourceVersion"].as_i64().unwrap() > 0));
+    let agents = definitions
+        .iter()
+        .find(|definition| definition["identifier"] == "e298ef32-5878-4cab-993c-043836571f42")
+        .unwrap();
+    assert_eq!(agents["relativePath"], "/_apis/distributedtask/pools/{poolId}/agents/{agentId}");
+    assert_eq!(agents["serviceType"], "distributedtask");
+
+    let again = service.get(CONNECTION_DATA).await;
+    assert_eq!(again, data, "clients refuse an identity that changes");
+    let bearer = success(service.bearer(PAT, Method::GET, CONNECTION_DATA)).await;
+    assert_eq!(bearer["authenticatedUser"], data["authenticatedUser"]);
+}
+
+#[tokio::test]
+async fn each_credential_has_its_own_identity() {
+    let service = Service::start().await;
+    let agent = service.online("agent-1").await;
+    let job = service.queue(&[]);
+    let mut identities = BTreeMap::new();
+    for token in [PAT, agent.token.as_str(), job.token.as_str()] {
+        let data = success(service.bearer(token, Method::GET, CONNECTION_DATA)).await;
+        let user = &data["authenticatedUser"];
+        identities.insert(user["id"].to_string(), user["providerDisplayName"].as_str().unwrap().to_owned());
+    }
+    assert_eq!(identities.len(), 3);
+    assert!(identities.values().any(|name| name == "agent-1"));
+}
+
+#[tokio::test]
+async fn options_lists_the_routes_for_all_and_for_one_area() {
+    let service = Service::start().await;
+    for path in ["_apis", "_apis/"] {
+        let all = success(service.admin(Method::OPTIONS, path)).await;
+        assert!(all["count"].as_u64().unwrap() > 20);
+        let pools = all["value"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .find(|location| location["id"] == "a8c47e17-4d56-4a56-92bb-de7ea7dc65be")
+            .unwrap();
+        assert_eq!(
+            pools,
+            &json!({
+                "id": "a8c47e17-4d56-4a56-92bb-de7ea7dc65be", "area": "distributedtask", "resourceName": "pools",
+                "routeTemplate": "_apis/distributedtask/pools/{poolId}", "resourceVersion": 6,
+                "minVersion": "1.0", "maxVersion": "12.0", "releasedVersion": "7.1",
+            })
+        );
+    }
+    let area = success(service.anonymous(Method::OPTIONS, "_apis/Location")).await;
+    let names: Vec<_> =
+        area["value"].as_array().unwrap().iter().map(|location| &location["resourceName"]).collect();
+    assert_eq!(names, ["ConnectionData", "ResourceAreas"]);
+}
+
+#[tokio::test]
+async fn every_listed_route_is_there() {
+    let service = Service::start().await;
+    let all = success(service.admin(Method::OPTIONS, "_apis")).await;
+    let is_there = async |path: &str| {
+        let response = service.admin(Method::GET, path).send().await.unwrap();
+        let body: Value = response.json().await.unwrap_or_default();
+        body["typeKey"] != "VssResourceNotFoundException"
+    };
+    for location in all["value"].as_array().unwrap() {
+        let template = location["routeTemplate"].as_str().unwrap();
+        let fill = |segment: &str| if segment.starts_with('{') { "1".to_owned() } else { segment.to_owned() };
+        let full = template.split('/').map(fill).collect::<Vec<_>>().join("/");
+        // Clients leave out the last value where they have none.
+        let short = full.trim_end_matches("/1");
+        assert!(is_there(&full).await || is_there(short).await, "{template}");
+    }
+}
+
+#[tokio::test]
+async fn resource_areas_are_at_this_address() {
+    let service = Service::start().await;
+    let areas = service.get("_apis/ResourceAreas").await;
+    let task = areas["value"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|area| area["id"] == "a85b8835-c1a1-4aac-ae97-1c3d0ba72dbd")
+        .unwrap();
+    assert_eq!(task["name"], "distributedtask");
+    assert_eq!(task["locationUrl"], format!("{}/", service.emulator.url()));
+    let one = service.get("_apis/resourceAreas/5d6898bb-45ec-463f-95f9-54d49c71752e").await;
+    assert_eq!(one["name"], "build");
+    let path = "_apis/resourceAreas/00000000-0000-0000-0000-000000000001";
+    let unknown = service.admin(Method::GET, path).send().await.unwrap();
+    assert_error(unknown, StatusCode::NOT_FOUND, "DataNotFoundException").await;
+}
+
+#[tokio::test]
+async fn feature_flags_are_off_unless_set() {
+    let service = Service::start_with(|settings| {
+        settings.feature_flags =
+            BTreeMap::from([("DistributedTask.Agent.UseEnhancedLogging".to_owned(), true)]);
+    })
+    .await;
+    let flag = |name: &str| format!("_apis/FeatureFlags/{name}?checkFeatureExists=false");
+    let on = service.get(&flag("DistributedTask.Agent.UseEnhancedLogging")).await;
+    assert_eq!((&on["effectiveState"], &on["explicitState"]), (&json!("On"), &json!("On")));
+    let off = service.get(&flag("Other")).await;
+    assert_eq!((&off["effectiveState"], &off["explicitState"]), (&json!("Off"), &json!("Undefined")));
+    let unknown = service.admin(Method::GET, "_apis/FeatureFlags/Other").send().await.unwrap();
+    assert_error(unknown, StatusCode::NOT_FOUND, "MissingFeatureException").await;
+}
+
+#[tokio::test]
+async fn telemetry_is_taken() {
+    let service = Service::start().await;
+    let agent = service.online("agent-1").await;
+    let events = json!([{ "area": "pipelines-agent", "feature": "x", "properties": {} }]);
+    let request = service.bearer(&agent.token, Method::POST, "_apis/CustomerIntelligence/Events");
+    assert_eq!(request.json(&events).send().await.unwrap().status(), StatusCode::NO_CONTENT);
+}
+
+#[tokio::test]
+async fn projects_and_queues_are_listed() {
+    let service = Service::start_with(|settings| {
+        settings.projects.push("second".to_owned());
+        settings.pools.push("Linux".to_owned());
+    })
+    .await;
+    let projects = service.get("_apis/projects").await;
+    assert_eq!(projects["count"], 2);
+    assert_eq!(projects["value"][0]["id"], json!(service.project()));
+    assert_eq!(projects["value"][0]["state"], "wellFormed");
+    assert_eq!(service.get("_apis/projects?$top=1&$skip=1").await["value"][0]["name"], "second");
+    assert_eq!(service.get("_apis/projects/SECOND").await["name"], "second");
+    let unknown = service.admin(Method::GET, "_apis/projects/third").send().await.unwrap();
+    assert_error(unknown, StatusCode::NOT_FOUND, "ProjectDoesNotExistWithNameException").await;
+
+    let queues = service.get("second/_apis/distributedtask/queues?queueName=linux").await;
+    assert_eq!(queues["count"], 1);
+    assert_eq!(queues["value"][0]["pool"]["name"], "Linux");
+    let id = queues["value"][0]["id"].as_i64().unwrap();
+    assert_eq!(service.get(&format!("second/_apis/distributedtask/queues/{id}")).await, queues["value"][0]);
+    let first = service.get("dayfly/_apis/distributedtask/queues").await;
+    assert!(
+        first["value"].as_array().unwrap().iter().all(|queue| queue["id"] != id),
+        "queues are per project"
+    );
+    let foreign = service
+        .admin(Method::GET, &format!("dayfly/_apis/distributedtask/queues/{id}"))
+        .send()
+        .await
+        .unwrap();
+    assert_error(foreign, StatusCode::NOT_FOUND, "TaskAgentQueueNotFoundException").await;
+}
+
+#[tokio::test]
+async fn unknown_addresses_methods_and_organizations_are_typed_errors() {
+    let service = Service::start().await;
+    let nothing = service.admin(Method::GET, "_apis/nothing").send().await.unwrap();
+    assert_error(nothing, StatusCode::NOT_FOUND, "VssResourceNotFoundException").await;
+    let method = service.admin(Method::PUT, "_apis/projects").send().await.unwrap();
+    assert_error(method, StatusCode::METHOD_NOT_ALLOWED, "VssRequestMethodNotSupportedException").await;
+    let mut url = service.emulator.url().clone();
+    url.set_path("other/_apis/projects");
+    let organization = service.http.get(url).bearer_auth(PAT).send().await.unwrap();
+    assert_error(organization, StatusCode::NOT_FOUND, "VssResourceNotFoundException").await;
+    let number = service.admin(Method::GET, "_apis/distributedtask/pools/x").send().await.unwrap();
+    assert_error(number, StatusCode::BAD_REQUEST, "InvalidArgumentValueException").await;
+}
+
+#[tokio::test]
+async fn http2_with_prior_knowledge_is_spoken_on_the_same_port() {
+    let service = Service::start().await;
+    let http = reqwest::Client::builder().no_proxy().http2_prior_knowledge().build().unwrap();
+    let url = format!("{}/{CONNECTION_DATA}", service.emulator.url());
+    let response = http.get(url).bearer_auth(PAT).send().await.unwrap();
+    assert_eq!(response.version(), reqwest::Version::HTTP_2);
+    assert_eq!(response.status(), StatusCode::OK);
+}
