@@ -108,8 +108,10 @@ async fn every_listed_route_is_there() {
         let fill = |segment: &str| if segment.starts_with('{') { "1".to_owned() } else { segment.to_owned() };
         let full = template.split('/').map(fill).collect::<Vec<_>>().join("/");
         // Clients leave out the last value where they have none.
-        let short = full.trim_end_matches("/1");
-        assert!(is_there(&full).await || is_there(short).await, "{template}");
+        let mut path = full.as_str();
+        while !is_there(path).await {
+            path = path.strip_suffix("/1").unwrap_or_else(|| panic!("{template} should be there"));
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use dayfly_emulator::StateError;
-use dayfly_emulator::events::{CompletionReason, JobChange};
+use dayfly_emulator::events::{CompletionReason, Event, JobChange};
 use dayfly_protocol::TaskResult;
 use dayfly_protocol::timeline::VariableValue;
 use reqwest::{Method, StatusCode};
@@ -268,8 +268,7 @@ async fn number_of_running_jobs_is_limited() {
 #[tokio::test]
 async fn signals_tell_the_life_of_a_job_with_its_outputs() {
     let service = Service::start().await;
-    let mut signals = service.emulator.take_job_signals().unwrap();
-    assert!(service.emulator.take_job_signals().is_none());
+    let mut events = service.emulator.events();
     let agent = service.online("agent-1").await;
     let job = service.queue(&[]);
     agent.take_job(&service).await;
@@ -284,8 +283,9 @@ async fn signals_tell_the_life_of_a_job_with_its_outputs() {
     success(service.bearer(&job.token, Method::PATCH, &path).json(&step)).await;
     job.complete(&service, "succeeded").await;
     let mut changes = Vec::new();
-    for _ in 0..4 {
-        let signal = tokio::time::timeout(crate::service::SOON, signals.recv()).await.unwrap().unwrap();
+    while changes.len() < 4 {
+        let event = tokio::time::timeout(crate::service::SOON, events.recv()).await.unwrap().unwrap();
+        let Event::JobChanged(signal) = event else { continue };
         assert_eq!((signal.plan, signal.job, signal.request), (job.plan, job.job, job.request));
         changes.push(signal.change);
     }
