@@ -29,7 +29,7 @@ pub(crate) struct GlobalArgs {
     )]
     pub(crate) log: String,
     /// How Dayfly's own log is written
-    #[arg(long, global = true, env = "DAYFLY_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
+    #[arg(long, global = true, env = "DAYFLY_LOG_FORMAT", hide_env_values = true, value_enum, default_value_t = LogFormat::Text)]
     pub(crate) log_format: LogFormat,
 }
 
@@ -45,6 +45,8 @@ pub(crate) enum LogFormat {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    /// Run a pipeline on this machine
+    Run(commands::run::RunArgs),
     /// Run as an agent of a pool: wait for jobs and run them here
     Agent(commands::agent::AgentArgs),
     /// Evaluate an expression of a pipeline

@@ -5,6 +5,7 @@
 
 mod args;
 mod commands;
+mod host;
 mod logging;
 mod output;
 mod run;
@@ -29,6 +30,7 @@ fn main() -> ExitCode {
 
 fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
     match command {
+        Command::Run(args) => commands::run::run(args),
         Command::Agent(args) => commands::agent::run(&args),
         Command::Eval(args) => commands::eval::run(&args),
         Command::Worker => commands::worker::run_to_the_end(),

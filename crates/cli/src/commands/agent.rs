@@ -26,6 +26,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use url::Url;
 
 use self::settings::{Identity, Settings, Surroundings, TOKEN_VARIABLES};
+use crate::host;
 use crate::output;
 
 /// The version of the official agent that we pass for: jobs may demand a minimum. Set by `DAYFLY_AGENT_VERSION` if need be.
@@ -98,9 +99,7 @@ pub(crate) fn run(args: &AgentArgs) -> anyhow::Result<ExitCode> {
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .collect();
     let folder = std::env::current_dir().context("the current folder cannot be found")?;
-    let host_name = nix::sys::utsname::uname()
-        .map(|name| name.nodename().to_string_lossy().into_owned())
-        .unwrap_or_default();
+    let host_name = host::name()?;
     let surroundings = Surroundings {
         environment: &environment,
         folder: &folder,

@@ -3,4 +3,5 @@
 pub(crate) mod agent;
 pub(crate) mod completions;
 pub(crate) mod eval;
+pub(crate) mod run;
 pub(crate) mod worker;

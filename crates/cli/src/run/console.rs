@@ -29,8 +29,11 @@ const MAX_LABEL_WIDTH: usize = 28;
 const HELD_BACK_LINES: usize = 500;
 /// How many running jobs have a status line.
 const MAX_STATUS_LINES: usize = 8;
-/// The last line before a script's own output, as CmdLine, Bash and PowerShell print it.
+/// How long a step may be silent before its name is shown.
+const ANNOUNCE_AFTER: Duration = Duration::from_millis(300);
+/// The line before a script's own output, as CmdLine, Bash and PowerShell print it, and what the next one begins with.
 const OUTPUT_BEGINS: &str = "= Starting Command Output =";
+const SHELL_COMMAND: &str = "[command]";
 
 /// How a run is shown.
 #[derive(Clone, Copy, Debug)]
@@ -64,6 +67,10 @@ struct Step {
     kind: StepKind,
     /// Lines not shown so far; `None` once lines are shown.
     held_back: Option<Vec<String>>,
+    /// Whether the script's own output begins with the next line.
+    output_begins: bool,
+    /// Whether its name is still to be shown: steps that are skipped at once are not announced.
+    unannounced: bool,
     started: Instant,
 }
 
@@ -83,13 +90,7 @@ impl Console {
         for change in changes {
             self.render(change, &mut text);
         }
-        if text.is_empty() {
-            return Ok(());
-        }
-        match &self.status {
-            Some(status) => status.suspend(|| output::write(&text)),
-            None => output::write(&text),
-        }
+        self.print(&text)
     }
 
     fn render(&mut self, change: &Change, text: &mut String) {
@@ -111,9 +112,7 @@ impl Console {
             Change::JobCompleted { job, display_name, result, seconds, errors, .. } => {
                 self.job_completed(job, display_name, *result, *seconds, errors, text);
             }
-            Change::StepStarted { job, number, step, kind } => {
-                self.step_started(job, *number, step, *kind, text)
-            }
+            Change::StepStarted { job, number, step, kind } => self.step_started(job, *number, step, *kind),
             Change::Line { job, number, line } => self.line(job, *number, line, text),
             Change::StepCompleted { job, number, step, result, seconds, .. } => {
                 self.step_completed(job, *number, step, *result, *seconds, text);
@@ -147,18 +146,16 @@ impl Console {
         self.job(id, display_name).bar = bar;
     }
 
-    fn step_started(&mut self, id: &str, number: usize, name: &str, kind: StepKind, text: &mut String) {
+    fn step_started(&mut self, id: &str, number: usize, name: &str, kind: StepKind) {
         let verbose = self.look.verbose;
-        let prefix = self.prefix(id);
         let job = self.job(id, id);
         if let Some(bar) = &job.bar {
             bar.set_message(name.to_owned());
         }
-        if kind != StepKind::Own || verbose {
-            text.push_str(&format!("{prefix}{STRONG}▸ {}{STRONG:#}\n", lines::sanitize(name)));
-        }
+        let unannounced = kind != StepKind::Own || verbose;
         let held_back = (!verbose && kind != StepKind::Task).then(Vec::new);
-        job.steps.insert(number, Step { name: name.to_owned(), kind, held_back, started: Instant::now() });
+        let (name, started) = (name.to_owned(), Instant::now());
+        job.steps.insert(number, Step { name, kind, held_back, output_begins: false, unannounced, started });
     }
 
     fn line(&mut self, id: &str, number: usize, line: &str, text: &mut String) {
@@ -168,17 +165,24 @@ impl Console {
         if !verbose && is_frame(line, step) {
             return;
         }
+        if std::mem::take(&mut step.output_begins) && line.starts_with(SHELL_COMMAND) {
+            return;
+        }
         match &mut step.held_back {
             Some(held) if step.kind == StepKind::Script && line.contains(OUTPUT_BEGINS) => {
                 held.clear();
                 step.held_back = None;
+                step.output_begins = true;
             }
             Some(held) => {
                 if held.len() < HELD_BACK_LINES {
                     held.push(line.to_owned());
                 }
             }
-            None => push_line(text, &prefix, line),
+            None => {
+                step.announce(&prefix, text);
+                push_line(text, &prefix, line);
+            }
         }
     }
 
@@ -193,7 +197,10 @@ impl Console {
     ) {
         let verbose = self.look.verbose;
         let prefix = self.prefix(id);
-        let step = self.job(id, id).steps.remove(&number);
+        let mut step = self.job(id, id).steps.remove(&number);
+        if let Some(step) = step.as_mut().filter(|_| result != TaskResult::Skipped) {
+            step.announce(&prefix, text);
+        }
         let kind = step.as_ref().map_or(StepKind::Task, |step| step.kind);
         let bad = !result.is_success() && result != TaskResult::Skipped;
         if let Some(held) = step.and_then(|step| step.held_back).filter(|_| bad) {
@@ -250,14 +257,38 @@ impl Console {
         format!("{style}{label:<width$}{style:#} {FAINT}│{FAINT:#} ", width = self.look.label_width)
     }
 
-    /// Redraws status lines; call it now and then so that times go on.
-    pub(crate) fn tick(&self) {
-        for job in self.jobs.values() {
-            if let (Some(bar), Some(step)) = (&job.bar, job.steps.values().next_back()) {
-                let took = duration(step.started.elapsed().as_secs_f64());
-                bar.set_message(format!("{} {took}", step.name));
+    /// Lets status lines go on and announces steps that say nothing; to be called every [`TICK`].
+    pub(crate) fn tick(&mut self) -> io::Result<()> {
+        let mut text = String::new();
+        let prefixes: Vec<String> = self.jobs.keys().map(|id| self.prefix(id)).collect();
+        for (job, prefix) in self.jobs.values_mut().zip(prefixes) {
+            let Some(step) = job.steps.values_mut().next_back() else { continue };
+            let running = step.started.elapsed();
+            if running >= ANNOUNCE_AFTER {
+                step.announce(&prefix, &mut text);
+            }
+            if let Some(bar) = &job.bar {
+                bar.set_message(format!("{} {}", step.name, duration(running.as_secs_f64())));
                 bar.tick();
             }
+        }
+        self.print(&text)
+    }
+
+    fn print(&self, text: &str) -> io::Result<()> {
+        match &self.status {
+            _ if text.is_empty() => Ok(()),
+            Some(status) => status.suspend(|| output::write(text)),
+            None => output::write(text),
+        }
+    }
+}
+
+impl Step {
+    /// Shows the step's name if it was not shown.
+    fn announce(&mut self, prefix: &str, text: &mut String) {
+        if std::mem::take(&mut self.unannounced) {
+            text.push_str(&format!("{prefix}{STRONG}▸ {}{STRONG:#}\n", lines::sanitize(&self.name)));
         }
     }
 }
@@ -364,6 +395,7 @@ mod tests {
         "Task         : Command line",
         "Generating script.",
         "========================== Starting Command Output ===========================",
+        "[command]/usr/bin/bash --noprofile --norc /tmp/x.sh",
         "hello",
         "##[section]Finishing: Say hello",
     ];

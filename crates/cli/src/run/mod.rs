@@ -1,8 +1,15 @@
-//! `dayfly run` beside its arguments: what happens in a run, and how it is shown.
+//! `dayfly run` beside its arguments: the run itself, what happens in it, and how it is shown.
 
-pub(crate) mod change;
-pub(crate) mod console;
+mod agents;
+mod change;
+mod console;
+pub(crate) mod engine;
 pub(crate) mod inputs;
-pub(crate) mod json;
-pub(crate) mod lines;
-pub(crate) mod summary;
+mod json;
+mod keep;
+mod lines;
+pub(crate) mod list;
+mod model;
+pub(crate) mod pipeline;
+mod screen;
+mod summary;

@@ -1,5 +1,6 @@
 //! The table at the end of a run.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use anstyle::Style;
@@ -17,6 +18,8 @@ const MAX_REPEATED_ISSUES: usize = 20;
 #[derive(Debug, Default)]
 pub(crate) struct Summary {
     stages: Vec<(String, String)>,
+    /// Display names of jobs by their identifiers.
+    jobs: BTreeMap<String, String>,
     rows: Vec<Row>,
     issues: Vec<(bool, String)>,
     hidden_issues: usize,
@@ -49,16 +52,17 @@ impl Summary {
                 self.rows.push(Row { stage: stage.clone(), job, result: *result, seconds: *seconds });
                 self.issues(display_name, "", errors, &[]);
             }
+            Change::JobStarted { job, display_name, .. } => {
+                self.jobs.insert(job.clone(), display_name.clone());
+            }
             Change::StepCompleted { job, step, errors, warnings, .. } => {
-                self.issues(job, &format!(" / {step}"), errors, warnings);
+                let job = self.jobs.get(job).unwrap_or(job).clone();
+                self.issues(&job, &format!(" / {step}"), errors, warnings);
             }
             Change::RunCompleted { run, result, seconds } => {
                 self.end = Some((run.clone(), *result, *seconds))
             }
-            Change::RunStarted { .. }
-            | Change::JobStarted { .. }
-            | Change::StepStarted { .. }
-            | Change::Line { .. } => {}
+            Change::RunStarted { .. } | Change::StepStarted { .. } | Change::Line { .. } => {}
         }
     }
 

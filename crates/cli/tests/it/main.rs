@@ -1,4 +1,9 @@
 //! Tests of the built binary, as a user would run it.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 mod eval;
+mod project;
+mod reference;
+mod run;
 mod usage;

@@ -1,0 +1,150 @@
+//! `dayfly run [FILE]`: a pipeline on this machine.
+
+use std::io::IsTerminal as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::Args;
+
+use dayfly_pipelines::{Compiled, Diagnostics, Plan, Style};
+use dayfly_protocol::TaskResult;
+
+use crate::output;
+use crate::run::engine::{self, Order};
+use crate::run::inputs::{Pair, SecretSource};
+use crate::run::list;
+use crate::run::pipeline::{self, PipelineFile};
+
+/// The run was cancelled, as shells say it of a program that was interrupted.
+const EXIT_CANCELLED: u8 = 130;
+/// The most virtual agents of a run.
+const MAX_AGENTS: i64 = 256;
+
+/// Arguments of `dayfly run`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Exit codes: 0 succeeded (perhaps with issues), 1 failed, 2 bad usage or YAML that does not compile, 130 cancelled.
+Ctrl-C cancels as the service would: steps with `condition: always()` still run. A second Ctrl-C kills.")]
+pub(crate) struct RunArgs {
+    /// The pipeline; `azure-pipelines.yml` of this folder or of the repository's top folder when left out
+    file: Option<PathBuf>,
+    /// A parameter's value; lists and mappings as YAML
+    #[arg(short, long = "parameter", value_name = "NAME=VALUE")]
+    parameters: Vec<Pair>,
+    /// A variable given when queueing; what the YAML sets wins
+    #[arg(long = "variable", value_name = "NAME=VALUE")]
+    variables: Vec<Pair>,
+    /// A secret variable, from a file (`NAME=@FILE`) or the environment (`NAME=env`, `NAME=env:VARIABLE`)
+    #[arg(long = "secret", value_name = "NAME=@FILE|env")]
+    secrets: Vec<SecretSource>,
+    /// Run only this stage; what it depends on counts as succeeded
+    #[arg(long = "stage", value_name = "NAME")]
+    stages: Vec<String>,
+    /// Run only this job, as `JOB` or `STAGE.JOB`; what it depends on counts as succeeded
+    #[arg(long = "job", value_name = "NAME")]
+    jobs: Vec<String>,
+    /// How many jobs run at a time [default: one for each processor]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=MAX_AGENTS))]
+    agents: Option<u16>,
+    /// Keep the full logs here, one file for each step
+    #[arg(long, value_name = "DIR")]
+    log_dir: Option<PathBuf>,
+    /// Keep the artifacts here
+    #[arg(long, value_name = "DIR")]
+    artifacts_dir: Option<PathBuf>,
+    /// Print one JSON object for each event
+    #[arg(long)]
+    json: bool,
+    /// Print the plan as a tree and run nothing
+    #[arg(long)]
+    list: bool,
+    /// Keep the jobs' work folders and say where they are
+    #[arg(long)]
+    keep_work: bool,
+    /// Show every line, also those of the worker's own steps
+    #[arg(short, long)]
+    verbose: bool,
+}
+
+/// Runs the pipeline.
+pub(crate) fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
+    let file = match pipeline::find(args.file.as_deref()) {
+        Ok(file) => file,
+        Err(error) => return Ok(output::usage_error(&format!("{error:#}"))),
+    };
+    let mut secrets = Vec::new();
+    for source in &args.secrets {
+        match source.read() {
+            Ok(value) => secrets.push((source.name.clone(), value)),
+            Err(error) => return Ok(output::usage_error(&format!("{error:#}"))),
+        }
+    }
+    let Compiled { plan, warnings } = match pipeline::compile(&file, &args.parameters, &args.variables) {
+        Ok(compiled) => compiled,
+        Err(diagnostics) => return reject(&diagnostics, args.json),
+    };
+    if !warnings.is_empty() && !args.json {
+        output::note(warnings.render(style()).trim_end());
+    }
+    let plan = Arc::new(plan);
+    if let Err(message) = pipeline::check_filters(&plan, &args.stages, &args.jobs) {
+        return Ok(output::usage_error(&message));
+    }
+    if args.list {
+        return show_plan(&plan, &file, args.json);
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let hidden_environment =
+        args.secrets.iter().filter_map(SecretSource::environment_variable).map(str::to_owned).collect();
+    let result = runtime.block_on(engine::run(Order {
+        file,
+        plan,
+        variables: args.variables,
+        secrets,
+        hidden_environment,
+        stages: args.stages,
+        jobs: args.jobs,
+        agents: args.agents.map_or_else(processors, usize::from),
+        log_dir: args.log_dir,
+        artifacts_dir: args.artifacts_dir,
+        json: args.json,
+        keep_work: args.keep_work,
+        verbose: args.verbose,
+    }))?;
+    Ok(exit_code(result))
+}
+
+fn exit_code(result: TaskResult) -> ExitCode {
+    match result {
+        TaskResult::Succeeded | TaskResult::SucceededWithIssues | TaskResult::Skipped => ExitCode::SUCCESS,
+        TaskResult::Canceled => ExitCode::from(EXIT_CANCELLED),
+        TaskResult::Failed | TaskResult::Abandoned => ExitCode::from(output::EXIT_FAILED),
+    }
+}
+
+fn processors() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+fn reject(diagnostics: &Diagnostics, json: bool) -> anyhow::Result<ExitCode> {
+    if json {
+        output::write(&format!("{}\n", serde_json::json!({ "diagnostics": diagnostics.to_json() })))?;
+    } else {
+        output::note(diagnostics.render(style()).trim_end());
+    }
+    Ok(ExitCode::from(output::EXIT_USAGE))
+}
+
+fn show_plan(plan: &Plan, file: &PipelineFile, json: bool) -> anyhow::Result<ExitCode> {
+    if json {
+        output::write(&format!("{}\n", serde_json::to_string(plan)?))?;
+    } else {
+        output::write(&list::tree(plan, &file.name))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn style() -> Style {
+    if std::io::stderr().is_terminal() { Style::Colored } else { Style::Plain }
+}

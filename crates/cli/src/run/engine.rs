@@ -1,0 +1,211 @@
+//! One run from start to end: an emulator, virtual agents and process executors in this process tree, and a screen.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail};
+use secrecy::{ExposeSecret as _, SecretString};
+use tokio::signal::unix::{SignalKind, signal};
+
+use dayfly_emulator::runs::{Placement, RunEvent, RunEvents, RunRepository, RunRequest};
+use dayfly_emulator::{Emulator, Settings, snapshot};
+use dayfly_listener::AgentSet;
+use dayfly_pipelines::Plan;
+use dayfly_protocol::timeline::VariableValue;
+use dayfly_protocol::{BuildId, TaskResult};
+
+use super::agents;
+use super::change::Change;
+use super::inputs::Pair;
+use super::keep;
+use super::model::Model;
+use super::pipeline::PipelineFile;
+use super::screen::Screen;
+use crate::output;
+
+/// The project and the pool of every run.
+const PROJECT: &str = "local";
+pub(super) const POOL: &str = "local";
+/// How long jobs may take to end when the run is over or killed.
+const LAST_WORDS: Duration = Duration::from_secs(10);
+
+/// What to run and how.
+pub(crate) struct Order {
+    pub(crate) file: PipelineFile,
+    pub(crate) plan: Arc<Plan>,
+    pub(crate) variables: Vec<Pair>,
+    pub(crate) secrets: Vec<(String, SecretString)>,
+    pub(crate) hidden_environment: Vec<String>,
+    pub(crate) stages: Vec<String>,
+    pub(crate) jobs: Vec<String>,
+    pub(crate) agents: usize,
+    pub(crate) log_dir: Option<PathBuf>,
+    pub(crate) artifacts_dir: Option<PathBuf>,
+    pub(crate) json: bool,
+    pub(crate) keep_work: bool,
+    pub(crate) verbose: bool,
+}
+
+/// Runs it and returns how it ended.
+pub(crate) async fn run(order: Order) -> anyhow::Result<TaskResult> {
+    let work = tempfile::Builder::new()
+        .prefix("dayfly-run-")
+        .tempdir()
+        .context("no temporary folder could be made")?;
+    let folder = work.path().to_owned();
+    let pat =
+        SecretString::from(format!("{}{}", uuid::Uuid::new_v4().simple(), uuid::Uuid::new_v4().simple()));
+    let emulator =
+        Emulator::start(settings(pat.clone(), &folder)).await.context("the emulator could not start")?;
+    let set = agents::start(&emulator, pat, &order, &folder).await.context("the agents could not start")?;
+
+    let outcome = follow(&order, &emulator, &set, &folder).await;
+    set.stop(LAST_WORDS);
+    let summary = set.wait().await;
+    for (agent, reason) in &summary.failures {
+        tracing::warn!(%agent, %reason, "a virtual agent failed");
+    }
+    emulator.stop().await;
+    if order.keep_work {
+        output::note(&format!("work folders: {}", work.keep().display()));
+    }
+    outcome
+}
+
+fn settings(pat: SecretString, folder: &Path) -> Settings {
+    let mut settings = Settings::new(pat);
+    settings.projects = vec![PROJECT.to_owned()];
+    settings.pools = vec![POOL.to_owned()];
+    settings.data_folder = Some(folder.to_owned());
+    settings
+}
+
+/// Queues the run and shows it until it is over; then keeps what shall be kept.
+async fn follow(
+    order: &Order,
+    emulator: &Emulator,
+    set: &AgentSet,
+    folder: &Path,
+) -> anyhow::Result<TaskResult> {
+    let mut events = emulator.run_events();
+    let snapshot = snapshot::take(&order.file.root, &folder.join("repository.git"))
+        .await
+        .context("no snapshot of the repository could be taken")?;
+    for warning in &snapshot.warnings {
+        output::note(&format!("warning: {warning}"));
+    }
+    let request = request(order, RunRepository::of_snapshot(&snapshot));
+    let build = emulator.queue_run(request).await.context("the run could not be queued")?;
+    let mut screen = Screen::new(order);
+    let result = show(order, emulator, set, build, &mut events, &mut screen).await?;
+    screen.close()?;
+    keep::keep(emulator, build, order.log_dir.as_deref(), order.artifacts_dir.as_deref()).await?;
+    Ok(result)
+}
+
+fn request(order: &Order, repository: RunRepository) -> RunRequest {
+    let name = order
+        .file
+        .path
+        .parent()
+        .and_then(Path::file_name)
+        .map_or_else(|| "pipeline".into(), |n| n.to_string_lossy());
+    let mut request = RunRequest::new(PROJECT, name, Arc::clone(&order.plan), repository);
+    let public =
+        order.variables.iter().map(|pair| (pair.name.clone(), VariableValue::public(pair.value.clone())));
+    let secret = order
+        .secrets
+        .iter()
+        .map(|(name, value)| (name.clone(), VariableValue::secret(value.expose_secret())));
+    request.variables = public.chain(secret).collect::<BTreeMap<_, _>>();
+    request.stages.clone_from(&order.stages);
+    request.jobs.clone_from(&order.jobs);
+    request.placement = Placement::Everything { pool: POOL.to_owned() };
+    request
+}
+
+/// Shows events until the run is over. The first interrupt cancels the run, the second kills what runs.
+async fn show(
+    order: &Order,
+    emulator: &Emulator,
+    set: &AgentSet,
+    build: BuildId,
+    events: &mut RunEvents,
+    screen: &mut Screen,
+) -> anyhow::Result<TaskResult> {
+    let begun = Instant::now();
+    let mut model = Model::default();
+    let mut ticks = tokio::time::interval(screen.tick());
+    let mut interrupts = signal(SignalKind::interrupt()).context("Ctrl-C cannot be listened for")?;
+    let mut terminations = signal(SignalKind::terminate()).context("SIGTERM cannot be listened for")?;
+    let mut cancelled = false;
+    let mut give_up_at = None;
+    loop {
+        tokio::select! {
+            event = events.next() => {
+                let Some(event) = event else { bail!("the emulator stopped before the run was over") };
+                let completed = completed(&event, build);
+                screen.show(translate(event, order, &mut model, begun))?;
+                if let Some(result) = completed {
+                    return Ok(if cancelled { TaskResult::Canceled } else { result });
+                }
+            }
+            _ = ticks.tick() => screen.redraw()?,
+            _ = async { tokio::select! { _ = interrupts.recv() => {} _ = terminations.recv() => {} } } => {
+                if cancelled {
+                    output::note("killing the run");
+                    set.stop(Duration::ZERO);
+                    give_up_at = Some(tokio::time::Instant::now() + LAST_WORDS);
+                } else {
+                    output::note("cancelling the run; press Ctrl-C again to kill it");
+                    emulator.cancel_run(build).context("the run could not be cancelled")?;
+                    cancelled = true;
+                }
+            }
+            // What was killed has a moment to be reported; then the run is given up.
+            () = sleep_until(give_up_at), if give_up_at.is_some() => return Ok(TaskResult::Canceled),
+        }
+    }
+}
+
+async fn sleep_until(at: Option<tokio::time::Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
+fn completed(event: &RunEvent, build: BuildId) -> Option<TaskResult> {
+    match event {
+        RunEvent::RunCompleted { build: of, result, .. } if *of == build => Some(*result),
+        _ => None,
+    }
+}
+
+fn translate(event: RunEvent, order: &Order, model: &mut Model, begun: Instant) -> Vec<Change> {
+    match event {
+        RunEvent::RunStarted { number, .. } => {
+            vec![Change::RunStarted { run: number, pipeline: order.file.name.clone() }]
+        }
+        RunEvent::StageStarted { stage, display_name, .. } => {
+            vec![Change::StageStarted { stage, display_name }]
+        }
+        RunEvent::StageCompleted { stage, display_name, result, .. } => {
+            vec![Change::StageCompleted { stage, display_name, result }]
+        }
+        RunEvent::JobStarted { job, agent, .. } => vec![model.job_started(job, agent)],
+        RunEvent::Record { job, record, .. } => model.record(job, *record),
+        RunEvent::Lines { job, record, lines, .. } => model.lines(job, record, lines.to_vec()),
+        RunEvent::JobCompleted { job, result, started, finished, .. } => {
+            let seconds = started.map_or(0.0, |started| finished.duration_since(started).as_secs_f64());
+            model.job_completed(job, result, seconds)
+        }
+        RunEvent::RunCompleted { number, result, .. } => {
+            let seconds = begun.elapsed().as_secs_f64();
+            vec![Change::RunCompleted { run: number, result, seconds }]
+        }
+        _ => Vec::new(),
+    }
+}

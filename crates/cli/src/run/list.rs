@@ -1,0 +1,129 @@
+//! `--list`: the plan as a tree.
+
+use dayfly_pipelines::Plan;
+use dayfly_pipelines::plan::{Job, Legs, Setting, Stage, Step, Strategy};
+
+use super::lines::{FAINT, STRONG, sanitize};
+
+/// The implicit stage and job of files without them have this name.
+const IMPLICIT: &str = "__default";
+
+/// The plan as text, with colours.
+pub(crate) fn tree(plan: &Plan, file: &str) -> String {
+    let mut text = format!("{STRONG}{}{STRONG:#}\n", sanitize(file));
+    let implicit = plan.stages.len() == 1 && plan.stages[0].name == IMPLICIT;
+    if implicit {
+        jobs(&mut text, "", &plan.stages[0].jobs);
+        return text;
+    }
+    for (last, stage) in with_last(&plan.stages) {
+        let notes = notes_of_stage(stage);
+        branch(&mut text, "", last, "stage", &stage.name, &stage.display_name, &notes);
+        jobs(&mut text, indent(last), &stage.jobs);
+    }
+    text
+}
+
+fn jobs(text: &mut String, prefix: &str, jobs: &[Job]) {
+    for (last, job) in with_last(jobs) {
+        let kind = if job.deployment.is_some() { "deployment" } else { "job" };
+        branch(text, prefix, last, kind, &job.name, &job.display_name, &notes_of_job(job));
+        let prefix = format!("{prefix}{}", indent(last));
+        match &job.deployment {
+            None => steps(text, &prefix, &job.steps),
+            Some(deployment) => {
+                let hooks: Vec<_> = deployment
+                    .hooks
+                    .iter()
+                    .chain(&deployment.on_success)
+                    .chain(&deployment.on_failure)
+                    .collect();
+                for (last, hook) in with_last(&hooks) {
+                    branch(text, &prefix, last, "hook", &hook.job_name, &hook.job_name, &[]);
+                    steps(text, &format!("{prefix}{}", indent(last)), &hook.steps);
+                }
+            }
+        }
+    }
+}
+
+fn steps(text: &mut String, prefix: &str, steps: &[Step]) {
+    for (last, step) in with_last(steps) {
+        let name = step.display_name.clone().unwrap_or_else(|| first_line(step));
+        let task = &step.task.name;
+        let condition = step.condition.iter().map(|condition| format!("if {condition}")).collect::<Vec<_>>();
+        branch(text, prefix, last, task, &name, &name, &condition);
+    }
+}
+
+/// What a step without a name is recognised by: the first line of its script, the repository it checks out.
+fn first_line(step: &Step) -> String {
+    let input = step.inputs.get("script").or_else(|| step.inputs.get("repository"));
+    input
+        .and_then(|text| text.lines().find(|line| !line.trim().is_empty()))
+        .unwrap_or(&step.name)
+        .trim()
+        .to_owned()
+}
+
+fn branch(
+    text: &mut String,
+    prefix: &str,
+    last: bool,
+    kind: &str,
+    name: &str,
+    shown: &str,
+    notes: &[String],
+) {
+    let corner = if last { "└─" } else { "├─" };
+    let alias = if shown == name { String::new() } else { format!(" {FAINT}({}){FAINT:#}", sanitize(name)) };
+    let notes = if notes.is_empty() {
+        String::new()
+    } else {
+        format!("  {FAINT}{}{FAINT:#}", sanitize(&notes.join(", ")))
+    };
+    let shown = sanitize(shown);
+    text.push_str(&format!(
+        "{prefix}{corner} {FAINT}{kind}{FAINT:#} {STRONG}{shown}{STRONG:#}{alias}{notes}\n"
+    ));
+}
+
+fn notes_of_stage(stage: &Stage) -> Vec<String> {
+    let mut notes = after(&stage.depends_on);
+    notes.extend(stage.condition.iter().map(|condition| format!("if {condition}")));
+    notes
+}
+
+fn notes_of_job(job: &Job) -> Vec<String> {
+    let mut notes = after(&job.depends_on);
+    notes.extend(job.condition.iter().map(|condition| format!("if {condition}")));
+    match &job.strategy {
+        Strategy::Single => {}
+        Strategy::Matrix { legs: Legs::List(legs), .. } => {
+            notes.push(format!(
+                "matrix {}",
+                legs.iter().map(|leg| leg.name.as_str()).collect::<Vec<_>>().join(" ")
+            ));
+        }
+        Strategy::Matrix { legs: Legs::Expression(expression), .. } => {
+            notes.push(format!("matrix {expression}"))
+        }
+        Strategy::Parallel { count: Setting::Value(count), .. } => notes.push(format!("{count} copies")),
+        Strategy::Parallel { count: Setting::Expression(expression), .. } => {
+            notes.push(format!("{expression} copies"))
+        }
+    }
+    notes
+}
+
+fn after(depends_on: &[String]) -> Vec<String> {
+    if depends_on.is_empty() { Vec::new() } else { vec![format!("after {}", depends_on.join(" and "))] }
+}
+
+fn indent(last: bool) -> &'static str {
+    if last { "   " } else { "│  " }
+}
+
+fn with_last<T>(items: &[T]) -> impl Iterator<Item = (bool, &T)> {
+    items.iter().enumerate().map(|(index, item)| (index + 1 == items.len(), item))
+}

@@ -1,0 +1,86 @@
+//! The pipeline's file: finding it, compiling it, checking what was asked of it.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context as _, bail};
+
+use dayfly_pipelines::{
+    Compiled, Diagnostics, Inputs, Orchestration, Plan, RunInputs, Source, compile as compile_source,
+};
+
+use super::inputs::Pair;
+
+/// Names that are looked for when none is given.
+const DEFAULT_NAMES: [&str; 2] = ["azure-pipelines.yml", "azure-pipelines.yaml"];
+/// The largest file that is read, in bytes. The service takes less.
+const MAX_FILE_BYTES: u64 = 20 * 1024 * 1024;
+
+/// A pipeline's file.
+#[derive(Debug)]
+pub(crate) struct PipelineFile {
+    /// As it was given, for messages.
+    pub(crate) name: String,
+    /// Absolute.
+    pub(crate) path: PathBuf,
+    /// The top folder of the repository it belongs to, or its own folder.
+    pub(crate) root: PathBuf,
+    /// What it says.
+    pub(crate) text: String,
+}
+
+/// Finds and reads the file.
+pub(crate) fn find(given: Option<&Path>) -> anyhow::Result<PipelineFile> {
+    let here = std::env::current_dir().context("the current folder cannot be found")?;
+    let path = match given {
+        Some(path) => here.join(path),
+        None => search(&here)?,
+    };
+    let name = path.strip_prefix(&here).unwrap_or(&path).display().to_string();
+    let size = std::fs::metadata(&path).with_context(|| format!("pipeline `{name}` cannot be read"))?.len();
+    if size > MAX_FILE_BYTES {
+        bail!("pipeline `{name}` is larger than 20 MiB");
+    }
+    let text = std::fs::read_to_string(&path)
+        .with_context(|| format!("pipeline `{name}` cannot be read as text"))?;
+    let path = path.canonicalize().with_context(|| format!("pipeline `{name}` cannot be read"))?;
+    let folder = path.parent().unwrap_or(&path);
+    let root = repository_root(folder).unwrap_or(folder).to_owned();
+    Ok(PipelineFile { name, root, text, path })
+}
+
+fn search(here: &Path) -> anyhow::Result<PathBuf> {
+    let folders = [Some(here), repository_root(here)];
+    let mut candidates =
+        folders.iter().flatten().flat_map(|folder| DEFAULT_NAMES.map(|name| folder.join(name)));
+    candidates.find(|path| path.is_file()).with_context(|| {
+        format!(
+            "there is no {} here or at the top of the repository; name the file: dayfly run FILE",
+            DEFAULT_NAMES[0]
+        )
+    })
+}
+
+fn repository_root(folder: &Path) -> Option<&Path> {
+    folder.ancestors().find(|ancestor| ancestor.join(".git").exists())
+}
+
+/// Compiles the file with what was given on the command line.
+pub(crate) fn compile(
+    file: &PipelineFile,
+    parameters: &[Pair],
+    variables: &[Pair],
+) -> Result<Compiled, Diagnostics> {
+    let source = Source { name: file.name.clone(), text: file.text.clone() };
+    let parameters = parameters.iter().map(|pair| (pair.name.clone(), pair.value.clone().into())).collect();
+    let variables = variables.iter().map(|pair| (pair.name.clone(), pair.value.clone())).collect();
+    let system = BTreeMap::from([("Build.Reason".to_owned(), "Manual".to_owned())]);
+    compile_source(&source, &Inputs { parameters, variables, system, ..Inputs::default() })
+}
+
+/// Whether the stages and jobs that were asked for exist; the message says which do.
+pub(crate) fn check_filters(plan: &Arc<Plan>, stages: &[String], jobs: &[String]) -> Result<(), String> {
+    let inputs = RunInputs { stages: stages.to_vec(), jobs: jobs.to_vec(), ..RunInputs::default() };
+    Orchestration::new(Arc::clone(plan), inputs).map(drop).map_err(|unknown| unknown.to_string())
+}

@@ -1,0 +1,88 @@
+//! Where a run is shown: a console or JSON lines.
+
+use std::io::{self, IsTerminal as _};
+use std::time::Duration;
+
+use dayfly_pipelines::Plan;
+use dayfly_pipelines::plan::{Legs, Setting, Strategy};
+
+use super::change::Change;
+use super::console::{Console, Look, TICK};
+use super::engine::Order;
+use super::json;
+use super::summary::Summary;
+use crate::output;
+
+/// The screen of one run.
+pub(crate) enum Screen {
+    Json,
+    Console { console: Box<Console>, summary: Box<Summary> },
+}
+
+impl Screen {
+    pub(crate) fn new(order: &Order) -> Self {
+        if order.json {
+            return Self::Json;
+        }
+        let labels = labels(&order.plan);
+        let look = Look {
+            terminal: io::stdout().is_terminal() && io::stderr().is_terminal(),
+            verbose: order.verbose,
+            many_jobs: labels.len() > 1,
+            label_width: labels.iter().map(|label| label.chars().count()).max().unwrap_or_default(),
+        };
+        Self::Console { console: Box::new(Console::new(look)), summary: Box::default() }
+    }
+
+    pub(crate) fn show(&mut self, changes: Vec<Change>) -> io::Result<()> {
+        match self {
+            Self::Json => json::show(&changes),
+            Self::Console { console, summary } => {
+                for change in &changes {
+                    summary.note(change);
+                }
+                console.show(&changes)
+            }
+        }
+    }
+
+    /// How often [`Screen::redraw`] wants to be called.
+    pub(crate) fn tick(&self) -> Duration {
+        TICK
+    }
+
+    pub(crate) fn redraw(&mut self) -> io::Result<()> {
+        match self {
+            Self::Json => Ok(()),
+            Self::Console { console, .. } => console.tick(),
+        }
+    }
+
+    /// Prints what stands at the end.
+    pub(crate) fn close(&self) -> io::Result<()> {
+        match self {
+            Self::Json => Ok(()),
+            Self::Console { summary, .. } => output::write(&summary.render()),
+        }
+    }
+}
+
+/// The jobs' display names, as far as they are known before the run.
+fn labels(plan: &Plan) -> Vec<String> {
+    let jobs = plan.stages.iter().flat_map(|stage| &stage.jobs);
+    jobs.flat_map(|job| {
+        let name = &job.display_name;
+        match &job.strategy {
+            Strategy::Matrix { legs: Legs::List(legs), .. } => {
+                legs.iter().map(|leg| format!("{name} {}", leg.name)).collect()
+            }
+            Strategy::Parallel { count: Setting::Value(count), .. } => {
+                (1..=*count).map(|number| format!("{name} {number}")).collect()
+            }
+            // Each of these may become several jobs.
+            Strategy::Matrix { .. } | Strategy::Parallel { .. } => vec![name.clone(); 2],
+            Strategy::Single => vec![name.clone()],
+        }
+    })
+    .collect()
+}

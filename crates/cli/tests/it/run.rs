@@ -1,0 +1,321 @@
+//! `dayfly run`, from the outside.
+
+use std::io::{BufRead as _, BufReader};
+use std::path::Path;
+
+use crate::project::{Ended, Project};
+
+fn assert_has(ended: &Ended, text: &str) {
+    assert!(ended.stdout.contains(text), "no `{text}` in\n{}\n--- stderr\n{}", ended.stdout, ended.stderr);
+}
+
+fn assert_has_not(ended: &Ended, text: &str) {
+    assert!(
+        !ended.stdout.contains(text) && !ended.stderr.contains(text),
+        "`{text}` in\n{}\n{}",
+        ended.stdout,
+        ended.stderr
+    );
+}
+
+#[test]
+fn the_first_example_runs_as_the_readme_says() {
+    let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/hello/azure-pipelines.yml");
+    let project = Project::with_pipeline(&std::fs::read_to_string(example).unwrap());
+    let ended = project.run(&["--parameter", "greeting=Hi"], 0);
+    for text in [
+        "Hi from Azure Pipelines, in English",
+        "Hi from Azure Pipelines, in French",
+        "The repository has 1 files",
+        "succeeded in",
+    ] {
+        assert_has(&ended, text);
+    }
+    assert_has_not(&ended, "rather large\n");
+    assert_has_not(&ended, "\x1b[");
+}
+
+#[test]
+fn dayflys_own_pipeline_is_understood() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let project = Project::with_pipeline(&std::fs::read_to_string(root.join("azure-pipelines.yml")).unwrap());
+    assert_has(&project.run(&["--list"], 0), "Lint and test");
+}
+
+#[test]
+fn a_failing_step_fails_the_run_and_later_steps_are_skipped() {
+    let project = Project::with_pipeline(
+        "steps:
+- checkout: none
+- bash: echo before; exit 3
+  displayName: Break
+- script: echo after
+- script: echo tidying up
+  condition: always()
+",
+    );
+    let ended = project.run(&[], 1);
+    assert_has(&ended, "before");
+    assert_has(&ended, "error: Bash exited with code '3'.");
+    assert_has(&ended, "tidying up");
+    assert_has_not(&ended, "after\n");
+    assert_has(&ended, "failed in");
+}
+
+#[test]
+fn a_failure_that_is_allowed_leaves_the_run_succeeded_with_issues() {
+    let project =
+        Project::with_pipeline("steps:\n- checkout: none\n- script: exit 1\n  continueOnError: true\n");
+    assert_has(&project.run(&[], 0), "succeeded with issues in");
+}
+
+#[test]
+fn mistakes_in_the_yaml_are_shown_at_their_place() {
+    let project = Project::with_pipeline("steps:\n- script: echo hello\n  displayNaem: Hello\n");
+    let ended = project.run(&[], 2);
+    assert!(ended.stderr.contains("azure-pipelines.yml:3:3"), "{}", ended.stderr);
+    assert!(ended.stderr.contains("displayNaem") && ended.stderr.contains('^'), "{}", ended.stderr);
+    assert!(ended.stdout.is_empty());
+}
+
+#[test]
+fn a_file_that_is_not_there_is_bad_usage() {
+    let project = Project::with_pipeline("steps: []");
+    let ended = project.run(&["nowhere.yml"], 2);
+    assert!(ended.stderr.contains("nowhere.yml"), "{}", ended.stderr);
+}
+
+#[test]
+fn values_that_the_pipeline_does_not_know_are_bad_usage() {
+    let project = Project::with_pipeline(
+        "parameters:\n- name: a\n  type: number\n  default: 1\nsteps:\n- script: echo ${{ parameters.a }}\n",
+    );
+    for arguments in [
+        ["--parameter", "b=1"],
+        ["--parameter", "a=x"],
+        ["--parameter", "a"],
+        ["--stage", "nowhere"],
+        ["--job", "x"],
+    ] {
+        let ended = project.run(&arguments, 2);
+        assert!(!ended.stderr.is_empty(), "{arguments:?} says nothing");
+    }
+}
+
+#[test]
+fn secrets_are_masked_and_reach_only_the_steps_that_ask() {
+    let project = Project::with_pipeline(
+        "steps:
+- checkout: none
+- bash: |
+    echo \"mapped: $MAPPED\"
+    echo \"halves: ${MAPPED:0:4} ${MAPPED:4}\"
+    echo \"inherited: [$TOKEN] [$DAYFLY_TEST_TOKEN]\"
+    env | grep -c hunter2-is | sed 's/^/places: /'
+  env:
+    MAPPED: $(token)
+",
+    );
+    project.write("secret", "hunter2-is-secret\n");
+    let mut command =
+        project.command(&["run", "--secret", "token=env:DAYFLY_TEST_TOKEN", "--secret", "other=@secret"]);
+    let ended = Ended::from(command.env("DAYFLY_TEST_TOKEN", "hunter2-is-secret").output().unwrap());
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert_has(&ended, "mapped: ***");
+    assert_has(&ended, "halves: hunt er2-is-secret");
+    assert_has(&ended, "inherited: [] []");
+    assert_has(&ended, "places: 1");
+    assert_has_not(&ended, "hunter2-is-secret");
+}
+
+#[test]
+fn checkout_gets_the_work_tree_as_it_is_and_leaves_it_alone() {
+    let project = Project::with_pipeline(
+        "steps:
+- checkout: self
+- bash: |
+    cat committed untracked
+    ls ignored 2>/dev/null || echo 'nothing ignored'
+    git log --format=%s | tail -1
+    echo changed by the job > committed
+",
+    );
+    project.write("committed", "as committed\n");
+    project.write(".gitignore", "ignored\n");
+    project.git(&["init", "-q"]);
+    project.git(&["add", "."]);
+    project.git(&["commit", "-qm", "The first commit"]);
+    project.write("committed", "as changed\n");
+    project.write("untracked", "as untracked\n");
+    project.write("ignored", "as ignored\n");
+    project.git(&["add", "untracked"]);
+    let before = (project.git(&["status", "--porcelain"]), project.git(&["for-each-ref"]));
+
+    let ended = project.run(&[], 0);
+    for text in ["as changed", "as untracked", "nothing ignored", "The first commit"] {
+        assert_has(&ended, text);
+    }
+    assert_eq!((project.git(&["status", "--porcelain"]), project.git(&["for-each-ref"])), before);
+    assert_eq!(project.read("committed"), "as changed\n");
+}
+
+#[test]
+fn the_plan_is_printed_as_a_tree() {
+    let project = Project::with_pipeline(
+        "stages:
+- stage: build
+  displayName: Build it
+  jobs:
+  - job: compile
+    strategy:
+      matrix:
+        debug: { mode: debug }
+        release: { mode: release }
+    steps:
+    - script: make $(mode)
+      displayName: Compile
+- stage: publish
+  condition: succeeded()
+  jobs:
+  - job: upload
+    steps:
+    - checkout: none
+    - bash: ./upload
+",
+    );
+    insta::assert_snapshot!(project.run(&["--list"], 0).stdout);
+    let json: serde_json::Value =
+        serde_json::from_str(&project.run(&["--list", "--json"], 0).stdout).unwrap();
+    assert_eq!(json["stages"][0]["name"], "build");
+}
+
+#[test]
+fn events_are_one_json_object_a_line() {
+    let project =
+        Project::with_pipeline("steps:\n- checkout: none\n- script: echo hello\n  displayName: Say hello\n");
+    let ended = project.run(&["--json"], 0);
+    let events: Vec<serde_json::Value> = ended
+        .stdout
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("{line}")))
+        .collect();
+    let names: Vec<_> = events.iter().map(|event| event["event"].as_str().unwrap()).collect();
+    assert_eq!((names.first(), names.last()), (Some(&"runStarted"), Some(&"runCompleted")));
+    assert_eq!(events.last().unwrap()["result"], "succeeded");
+    assert!(events.iter().all(|event| event["time"].as_str().is_some_and(|time| time.ends_with('Z'))));
+    let step =
+        events.iter().find(|event| event["event"] == "stepStarted" && event["step"] == "Say hello").unwrap();
+    let line = events.iter().find(|event| event["event"] == "line" && event["line"] == "hello").unwrap();
+    assert_eq!((&line["job"], &line["number"]), (&step["job"], &step["number"]));
+}
+
+#[test]
+fn logs_and_artifacts_are_kept_where_asked() {
+    let project = Project::with_pipeline(
+        "steps:
+- checkout: none
+- bash: |
+    mkdir out && echo content > out/file
+    echo \"##vso[artifact.upload artifactname=drop]$PWD/out\"
+  displayName: Make
+- bash: echo second > other && echo \"##vso[artifact.upload artifactname=drop]$PWD/other\"
+  workingDirectory: $(Agent.TempDirectory)
+",
+    );
+    project.run(&["--log-dir", "logs", "--artifacts-dir", "artifacts"], 0);
+    assert_eq!(project.read("artifacts/drop/file"), "content\n");
+    assert_eq!(project.read("artifacts/drop/other"), "second\n");
+    let logs = walk(&project.path().join("logs"));
+    let made = logs.iter().find(|path| path.contains("Make")).unwrap_or_else(|| panic!("{logs:?}"));
+    let text = std::fs::read_to_string(made).unwrap();
+    assert!(
+        text.contains("##[section]Starting: Make") && text.contains("##[section]Finishing: Make"),
+        "{text}"
+    );
+}
+
+fn walk(folder: &Path) -> Vec<String> {
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            files.extend(walk(&path));
+        } else {
+            files.push(path.display().to_string());
+        }
+    }
+    files
+}
+
+#[test]
+fn only_the_jobs_asked_for_run() {
+    let project = Project::with_pipeline(
+        "jobs:
+- job: first
+  steps: [{ checkout: none }, { script: echo from first }]
+- job: second
+  dependsOn: first
+  steps: [{ checkout: none }, { script: echo from second }]
+",
+    );
+    let ended = project.run(&["--job", "second"], 0);
+    assert_has(&ended, "from second");
+    assert_has_not(&ended, "from first");
+}
+
+const LONG: &str = "steps:
+- checkout: none
+- bash: |
+    echo started
+    sleep 300
+- bash: echo tidied up
+  condition: always()
+";
+
+/// Starts the long pipeline and returns once its step runs.
+fn start_long(project: &Project) -> (std::process::Child, BufReader<std::process::ChildStdout>) {
+    let mut child = project.command(&["run"]).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap());
+    let mut line = String::new();
+    while lines.read_line(&mut line).unwrap() > 0 {
+        if line.contains("started") {
+            return (child, lines);
+        }
+        line.clear();
+    }
+    panic!("the step never started: {:?}", child.wait_with_output());
+}
+
+fn interrupt(child: &std::process::Child) {
+    let pid = nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap());
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT).unwrap();
+}
+
+#[test]
+fn an_interrupt_cancels_the_run_properly() {
+    let project = Project::with_pipeline(LONG);
+    let (mut child, lines) = start_long(&project);
+    interrupt(&child);
+    let rest: Vec<String> = lines.lines().map(Result::unwrap).collect();
+    assert_eq!(child.wait().unwrap().code(), Some(130), "{rest:?}");
+    assert!(rest.iter().any(|line| line.contains("tidied up")), "{rest:?}");
+    assert!(rest.iter().any(|line| line.contains("cancelled in")), "{rest:?}");
+}
+
+#[test]
+fn a_second_interrupt_kills() {
+    let project = Project::with_pipeline(&LONG.replace("echo started", "trap '' INT TERM; echo started"));
+    let (mut child, mut lines) = start_long(&project);
+    interrupt(&child);
+    // The run says that it is cancelling before it can be told to kill.
+    let mut stderr = BufReader::new(child.stderr.take().unwrap());
+    let mut line = String::new();
+    while stderr.read_line(&mut line).unwrap() > 0 && !line.contains("cancelling") {
+        line.clear();
+    }
+    interrupt(&child);
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    line.clear();
+    while lines.read_line(&mut line).unwrap() > 0 {}
+    assert!(!line.contains("tidied up"), "{line}");
+}
