@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use dayfly_protocol::{JobId, PlanId, RequestId};
+use dayfly_protocol::{JobId, PlanId, PoolId, ProjectId, RequestId};
 use secrecy::SecretString;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
@@ -18,7 +18,7 @@ use crate::app::{App, Stores, delete_folders};
 use crate::containers::{self, FileContainers};
 use crate::control;
 use crate::events::{Event, Hub};
-use crate::faults::{self, Faults};
+use crate::faults::{self, FaultRule, Faults};
 use crate::git::GitServer;
 use crate::http;
 use crate::settings::Settings;
@@ -165,6 +165,30 @@ impl Emulator {
     /// Ends all sessions, as an outage does; returns how many there were.
     pub fn lose_sessions(&self) -> usize {
         self.app.state().end_all_sessions(self.app.now())
+    }
+
+    /// A project's id; of the first one when no name is given.
+    pub fn project(&self, name: Option<&str>) -> Option<ProjectId> {
+        let state = self.app.state();
+        match name {
+            Some(name) => state.projects.find(name).ok().map(|project| project.id),
+            None => state.projects.all().first().map(|project| project.id),
+        }
+    }
+
+    /// A pool's number.
+    pub fn pool(&self, name: &str) -> Option<PoolId> {
+        self.app.state().pools.find(name).map(|pool| pool.id)
+    }
+
+    /// Adds a fault rule and returns its number.
+    pub fn add_fault(&self, rule: FaultRule) -> Result<u64, faults::Error> {
+        self.app.faults().add(rule)
+    }
+
+    /// Removes a fault rule; false when there is none of that number.
+    pub fn remove_fault(&self, rule: u64) -> bool {
+        self.app.faults().remove(rule)
     }
 
     /// Numbers about the emulator.
