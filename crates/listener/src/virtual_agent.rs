@@ -535,6 +535,7 @@ impl VirtualAgent {
                 if may_return {
                     // It is still in the queue and shall come again.
                     self.last_message_id = None;
+                    self.must_poll_anew = self.context.session().is_some();
                     self.not_before =
                         Some(Instant::now() + backoff::around(self.context.set.timings.retry_first));
                 } else {

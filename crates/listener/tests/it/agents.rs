@@ -20,7 +20,9 @@ const SESSIONS: &str = "_apis/distributedtask/pools/*/sessions";
 const POLLS: &str = "_apis/distributedtask/pools/*/messages";
 
 fn managed(config: &mut Config, with: OnExisting, remove: bool) {
-    let Agents::Managed { on_existing, remove_at_end, .. } = &mut config.agents else { panic!("they are managed") };
+    let Agents::Managed { on_existing, remove_at_end, .. } = &mut config.agents else {
+        panic!("they are managed")
+    };
     (*on_existing, *remove_at_end) = (with, remove);
 }
 
@@ -34,7 +36,10 @@ async fn preregistered(world: &World, name: &str) -> ExistingAgent {
     let wanted = TaskAgent {
         name: name.to_owned(),
         version: Some("4.264.0".to_owned()),
-        authorization: Some(TaskAgentAuthorization { public_key: Some(key.public_key().to_wire()), ..Default::default() }),
+        authorization: Some(TaskAgentAuthorization {
+            public_key: Some(key.public_key().to_wire()),
+            ..Default::default()
+        }),
         ..TaskAgent::default()
     };
     let agent = world.connection().create_agent(world.pool, &wanted).await.expect("an agent");
@@ -55,7 +60,11 @@ fn existing(world: &World, agent: &ExistingAgent) -> Config {
         connection: world.connection(),
         pool: world.pool,
         pool_name: "Default".to_owned(),
-        agents: vec![ExistingAgent { id: agent.id, name: agent.name.clone(), credential: agent.credential.clone() }],
+        agents: vec![ExistingAgent {
+            id: agent.id,
+            name: agent.name.clone(),
+            credential: agent.credential.clone(),
+        }],
     };
     config
 }
@@ -72,7 +81,11 @@ async fn agents_register_with_what_they_can_do_and_leave_without_a_trace() {
     let mut config = world.config(&["a", "b", "c"]);
     managed(&mut config, OnExisting::Refuse, true);
     let set = world.set(config, 3, world.script("exit 100")).await;
-    let found = world.connection().get_agent(world.pool, agent(&world, "b").await.expect("it is there").id).await.expect("an agent");
+    let found = world
+        .connection()
+        .get_agent(world.pool, agent(&world, "b").await.expect("it is there").id)
+        .await
+        .expect("an agent");
     assert_eq!(found.status, Some(AgentStatus::Online));
     let capabilities = found.system_capabilities.expect("capabilities");
     assert_eq!((capabilities["flavour"].as_str(), capabilities["Agent.Name"].as_str()), ("small", "b"));
@@ -88,7 +101,8 @@ async fn an_agent_that_exists_is_refused_adopted_or_replaced() {
     let before = preregistered(&world, "a").await;
     let mut config = world.config(&["a"]);
     managed(&mut config, OnExisting::Refuse, false);
-    let (summary, reason) = ended(AgentSet::start(config, world.script("exit 100")).await.expect("it starts")).await;
+    let (summary, reason) =
+        ended(AgentSet::start(config, world.script("exit 100")).await.expect("it starts")).await;
     assert_eq!(summary.failed, 1);
     assert_eq!(reason, "an agent named `a` exists in the pool; choose another name, or replace it");
 
@@ -97,7 +111,10 @@ async fn an_agent_that_exists_is_refused_adopted_or_replaced() {
 
     let second = AgentSet::start(world.config(&["a"]), world.script("exit 100")).await.expect("it starts");
     let (_, reason) = ended(second).await;
-    assert_eq!(reason, "agent `a` is online, so somebody else runs it; stop it, choose another name, or replace it");
+    assert_eq!(
+        reason,
+        "agent `a` is online, so somebody else runs it; stop it, choose another name, or replace it"
+    );
 
     adopted.drain();
     ended(adopted).await;
@@ -130,7 +147,12 @@ async fn a_session_that_is_held_is_waited_for_and_given_up_in_the_end() {
     let second = AgentSet::start(patient, world.script("")).await.expect("it starts");
     let third = AgentSet::start(existing(&world, &registered), world.script("")).await.expect("it starts");
     let (_, reason) = ended(third).await;
-    assert!(reason.starts_with("another process holds the session of agent `a`; stop it, or give this agent another name"), "{reason}");
+    assert!(
+        reason.starts_with(
+            "another process holds the session of agent `a`; stop it, or give this agent another name"
+        ),
+        "{reason}"
+    );
     first.drain();
     ended(first).await;
     assert_eq!(bounded("the second gets its session", second.wait_online(1)).await, 1);
@@ -145,7 +167,10 @@ async fn a_lost_session_is_made_again_and_jobs_go_on() {
     let mut events = set.events();
     assert_eq!(world.emulator.lose_sessions(), 2);
     for _ in 0..2 {
-        event(&mut events, "an agent is online again", |event| matches!(event, Event::Online { .. }).then_some(())).await;
+        event(&mut events, "an agent is online again", |event| {
+            matches!(event, Event::Online { .. }).then_some(())
+        })
+        .await;
     }
     let job = world.queue("after the loss");
     assert_eq!(world.completed(job).await, (TaskResult::Succeeded, CompletionReason::Event));
@@ -157,13 +182,21 @@ async fn a_lost_session_is_made_again_and_jobs_go_on() {
 async fn a_session_lost_during_a_job_does_not_touch_the_job() {
     let mut world = World::new().await;
     let go = world.folder.path().join("go");
-    let body = format!("echo up > '{}/up'; while [ ! -e '{}' ]; do sleep 0.02; done; {}", world.folder.path().display(), go.display(), finish("succeeded"));
+    let body = format!(
+        "echo up > '{}/up'; while [ ! -e '{}' ]; do sleep 0.02; done; {}",
+        world.folder.path().display(),
+        go.display(),
+        finish("succeeded")
+    );
     let set = world.agents(&["a"], world.script(&body)).await;
     let mut events = set.events();
     let job = world.queue("steady");
     world.file("up").await;
     world.emulator.lose_sessions();
-    event(&mut events, "the agent is online again", |event| matches!(event, Event::Online { .. }).then_some(())).await;
+    event(&mut events, "the agent is online again", |event| {
+        matches!(event, Event::Online { .. }).then_some(())
+    })
+    .await;
     std::fs::write(&go, "").expect("a file");
     assert_eq!(world.completed(job).await, (TaskResult::Succeeded, CompletionReason::Event));
     assert_eq!(world.runs().into_values().collect::<Vec<_>>(), [1]);
@@ -184,7 +217,10 @@ async fn a_deleted_agent_is_registered_again_by_who_may_and_ends_otherwise() {
     }
     let (summary, reason) = ended(theirs).await;
     assert_eq!(summary.failed, 1, "{reason}");
-    event(&mut events, "our agent is online again", |event| matches!(event, Event::Online { .. }).then_some(())).await;
+    event(&mut events, "our agent is online again", |event| {
+        matches!(event, Event::Online { .. }).then_some(())
+    })
+    .await;
     assert_ne!(agent(&world, "ours").await.expect("it is there again").id, before);
     let job = world.queue("after all");
     assert_eq!(world.completed(job).await.0, TaskResult::Succeeded);
@@ -218,7 +254,10 @@ async fn a_revoked_login_is_a_clean_end() {
 #[tokio::test]
 async fn a_throttled_agent_waits_as_it_is_told() {
     let mut world = World::new().await;
-    world.emulator.add_fault(FaultRule::new(POLLS, Fault::Throttle { retry_after: 1 }).method("GET").times(1)).expect("a fault");
+    world
+        .emulator
+        .add_fault(FaultRule::new(POLLS, Fault::Throttle { retry_after: 1 }).method("GET").times(1))
+        .expect("a fault");
     let begun = std::time::Instant::now();
     let set = world.agents(&["a"], world.script(&finish("succeeded"))).await;
     let job = world.queue("slow");
@@ -232,9 +271,21 @@ async fn a_throttled_agent_waits_as_it_is_told() {
 async fn passing_failures_of_every_kind_are_outlived() {
     let mut world = World::new().await;
     let faults = [
-        FaultRule::new(SESSIONS, Fault::Status { status: 503, type_key: None, message: None, headers: Default::default() }).times(2),
+        FaultRule::new(
+            SESSIONS,
+            Fault::Status { status: 503, type_key: None, message: None, headers: Default::default() },
+        )
+        .times(2),
         FaultRule::new(SESSIONS, Fault::DropBefore).after(2).times(1),
-        FaultRule::new(POLLS, Fault::Body { status: 502, content_type: "text/html".to_owned(), body: "<html>bad gateway</html>".to_owned() }).times(2),
+        FaultRule::new(
+            POLLS,
+            Fault::Body {
+                status: 502,
+                content_type: "text/html".to_owned(),
+                body: "<html>bad gateway</html>".to_owned(),
+            },
+        )
+        .times(2),
         FaultRule::new(POLLS, Fault::DropBefore).after(2).times(2),
         FaultRule::new(POLLS, Fault::Truncate { bytes: 20 }).after(4).times(1),
         FaultRule::new(POLLS, Fault::ExpireToken).after(5).times(2),
@@ -256,13 +307,21 @@ async fn passing_failures_of_every_kind_are_outlived() {
 async fn a_drained_set_finishes_its_jobs_and_takes_no_more() {
     let mut world = World::new().await;
     let go = world.folder.path().join("go");
-    let body = format!("echo up > '{}/up'; while [ ! -e '{}' ]; do sleep 0.02; done; {}", world.folder.path().display(), go.display(), finish("succeeded"));
+    let body = format!(
+        "echo up > '{}/up'; while [ ! -e '{}' ]; do sleep 0.02; done; {}",
+        world.folder.path().display(),
+        go.display(),
+        finish("succeeded")
+    );
     let set = world.agents(&["busy", "idle"], world.script(&body)).await;
     let mut events = set.events();
     let job = world.queue("long");
     world.file("up").await;
     set.drain();
-    event(&mut events, "the idle agent has left", |event| matches!(event, Event::Ended { end: AgentEnd::Stopped, .. }).then_some(())).await;
+    event(&mut events, "the idle agent has left", |event| {
+        matches!(event, Event::Ended { end: AgentEnd::Stopped, .. }).then_some(())
+    })
+    .await;
     let left = world.queue("left");
     std::fs::write(&go, "").expect("a file");
     assert_eq!(world.completed(job).await.0, TaskResult::Succeeded);
@@ -278,7 +337,10 @@ async fn a_drained_set_finishes_its_jobs_and_takes_no_more() {
 #[tokio::test]
 async fn a_stopped_set_cancels_its_jobs_and_reports_them_in_time() {
     let mut world = World::new().await;
-    let body = format!("echo up > '{0}/up'; read -r order; echo \"$order\" > '{0}/order'; trap '' TERM; sleep 600", world.folder.path().display());
+    let body = format!(
+        "echo up > '{0}/up'; read -r order; echo \"$order\" > '{0}/order'; trap '' TERM; sleep 600",
+        world.folder.path().display()
+    );
     let set = world.agents(&["a"], world.script(&body)).await;
     let job = world.queue("stubborn");
     world.file("up").await;

@@ -52,7 +52,12 @@ async fn fifty_agents_run_two_hundred_jobs_exactly_once() {
 async fn the_listener_finishes_jobs_of_old_plans() {
     let mut world = World::new().await;
     world.plan_version(7);
-    let set = world.agents(&["a"], world.script("echo '{\"type\":\"finished\",\"result\":\"failed\",\"reported\":true}'")).await;
+    let set = world
+        .agents(
+            &["a"],
+            world.script("echo '{\"type\":\"finished\",\"result\":\"failed\",\"reported\":true}'"),
+        )
+        .await;
     let job = world.queue("old");
     assert_eq!(world.completed(job).await, (TaskResult::Failed, CompletionReason::Request));
     set.drain();
@@ -62,7 +67,9 @@ async fn the_listener_finishes_jobs_of_old_plans() {
 #[tokio::test]
 async fn a_worker_that_dies_fails_its_job_with_the_reason_and_without_secrets() {
     let mut world = World::new().await;
-    let set = world.agents(&["a"], world.script("echo \"password is hunter2, $job\" | cut -c1-200 >&2; kill -9 $$")).await;
+    let set = world
+        .agents(&["a"], world.script("echo \"password is hunter2, $job\" | cut -c1-200 >&2; kill -9 $$"))
+        .await;
     let job = world.queue_with("doomed", |message| {
         message.variables.insert("password".to_owned(), VariableValue::secret("hunter2"));
     });
@@ -78,11 +85,18 @@ async fn a_worker_that_dies_fails_its_job_with_the_reason_and_without_secrets() 
 #[tokio::test]
 async fn a_worker_that_cannot_be_started_fails_its_job_with_the_reason() {
     let mut world = World::new().await;
-    let set = world.agents(&["a"], std::sync::Arc::new(ProcessExecutor::new("/nowhere/dayfly", Vec::new(), Vec::new()))).await;
+    let set = world
+        .agents(&["a"], std::sync::Arc::new(ProcessExecutor::new("/nowhere/dayfly", Vec::new(), Vec::new())))
+        .await;
     let job = world.queue("unlucky");
     assert_eq!(world.completed(job).await, (TaskResult::Failed, CompletionReason::Event));
     let issues = world.issues(job).await;
-    assert!(issues[0].starts_with("The job's worker could not be started: the worker `/nowhere/dayfly` could not be started: "), "{issues:?}");
+    assert!(
+        issues[0].starts_with(
+            "The job's worker could not be started: the worker `/nowhere/dayfly` could not be started: "
+        ),
+        "{issues:?}"
+    );
     set.drain();
     set.wait().await;
 }
@@ -91,7 +105,10 @@ async fn a_worker_that_cannot_be_started_fails_its_job_with_the_reason() {
 async fn a_worker_that_died_while_reporting_is_not_contradicted() {
     // The first report of the listener plays the worker's: it is handled, but its answer is lost.
     let mut world = World::new().await;
-    world.emulator.add_fault(FaultRule::new(EVENTS, Fault::DropAfter).method("POST").times(1)).expect("a fault");
+    world
+        .emulator
+        .add_fault(FaultRule::new(EVENTS, Fault::DropAfter).method("POST").times(1))
+        .expect("a fault");
     let set = world.agents(&["a"], world.script("exit 102")).await;
     let job = world.queue("ambiguous");
     assert_eq!(world.completed(job).await, (TaskResult::Failed, CompletionReason::Event));
@@ -121,7 +138,8 @@ async fn a_cancelled_job_is_asked_then_killed() {
 #[tokio::test]
 async fn a_worker_that_obeys_its_cancellation_has_the_last_word() {
     let mut world = World::new().await;
-    let body = format!("echo up > '{}/up'; read -r order; {}", world.folder.path().display(), finish("canceled"));
+    let body =
+        format!("echo up > '{}/up'; read -r order; {}", world.folder.path().display(), finish("canceled"));
     let set = world.agents(&["a"], world.script(&body)).await;
     let job = world.queue("obedient");
     world.file("up").await;
@@ -155,7 +173,10 @@ async fn a_job_that_is_cancelled_before_its_start_never_starts() {
 async fn a_message_that_comes_again_is_not_run_again() {
     let mut world = World::new().await;
     // Handled, but the answer is lost: the message is gone and the listener does not know.
-    world.emulator.add_fault(FaultRule::new(MESSAGES, Fault::DropAfter).method("DELETE").times(2)).expect("a fault");
+    world
+        .emulator
+        .add_fault(FaultRule::new(MESSAGES, Fault::DropAfter).method("DELETE").times(2))
+        .expect("a fault");
     let set = world.agents(&["a"], world.script(&format!("sleep 0.3; {}", finish("succeeded")))).await;
     let job = world.queue("once");
     world.started(job).await;
@@ -250,7 +271,11 @@ async fn with_once_an_agent_takes_one_job_and_goes() {
 #[tokio::test]
 async fn work_folders_of_many_agents_are_their_own() {
     let mut world = World::new().await;
-    let body = format!("work=${{job##*'\"workDirectory\":\"'}}; echo \"${{work%%'\"'*}}\" >> '{}/folders'; {}", world.folder.path().display(), finish("succeeded"));
+    let body = format!(
+        "work=${{job##*'\"workDirectory\":\"'}}; echo \"${{work%%'\"'*}}\" >> '{}/folders'; {}",
+        world.folder.path().display(),
+        finish("succeeded")
+    );
     let set = world.agents(&["a", "b ..c"], world.script(&body)).await;
     let jobs: Vec<_> = (0..8).map(|number| world.queue(&number.to_string())).collect();
     for job in jobs {
@@ -258,7 +283,11 @@ async fn work_folders_of_many_agents_are_their_own() {
     }
     let work = world.folder.path().join("work");
     let folders = world.file("folders").await;
-    assert!(folders.lines().all(|folder| folder == work.join("a").to_string_lossy() || folder == work.join("b___c").to_string_lossy()), "{folders}");
+    assert!(
+        folders.lines().all(|folder| folder == work.join("a").to_string_lossy()
+            || folder == work.join("b___c").to_string_lossy()),
+        "{folders}"
+    );
     set.drain();
     set.wait().await;
 }

@@ -15,7 +15,10 @@ use dayfly_emulator::{
     Emulator, NewJob, NewPlan, Settings,
     events::{CompletionReason, JobChange, JobSignal},
 };
-use dayfly_listener::{AgentSet, Agents, Config, Description, Event, EventStream, Executor, NextEvent, OnExisting, ProcessExecutor, Timings};
+use dayfly_listener::{
+    AgentSet, Agents, Config, Description, Event, EventStream, Executor, NextEvent, OnExisting,
+    ProcessExecutor, Timings,
+};
 use dayfly_protocol::{
     JobId, PlanId, PoolId, ProjectId, TaskResult, TimelineId,
     channel::WorkerSettings,
@@ -102,7 +105,11 @@ impl World {
 
     pub(crate) fn connection(&self) -> Connection {
         let credential = Credential::PersonalAccessToken(SecretString::from(PAT));
-        let retry = RetryPolicy { attempts: 2, first_pause: Duration::from_millis(10), longest_pause: Duration::from_millis(50) };
+        let retry = RetryPolicy {
+            attempts: 2,
+            first_pause: Duration::from_millis(10),
+            longest_pause: Duration::from_millis(50),
+        };
         let settings = HttpSettings { retry, ..HttpSettings::default() };
         Connection::new(self.emulator.url(), credential, settings).expect("a connection")
     }
@@ -148,7 +155,10 @@ impl World {
                 owner_name: "machine".to_owned(),
                 capabilities: Arc::new(capabilities),
             },
-            worker: WorkerSettings { work_directory: self.folder.path().join("work"), ..WorkerSettings::default() },
+            worker: WorkerSettings {
+                work_directory: self.folder.path().join("work"),
+                ..WorkerSettings::default()
+            },
             once: false,
             timings: quick(),
             connecting: 16,
@@ -172,9 +182,16 @@ impl World {
     }
 
     pub(crate) fn queue_with(&mut self, name: &str, tune: impl FnOnce(&mut AgentJobRequestMessage)) -> JobId {
-        let (plan, timeline, job) = (PlanId(Uuid::new_v4()), TimelineId(Uuid::new_v4()), JobId(Uuid::new_v4()));
+        let (plan, timeline, job) =
+            (PlanId(Uuid::new_v4()), TimelineId(Uuid::new_v4()), JobId(Uuid::new_v4()));
         self.emulator
-            .create_plan(NewPlan { id: plan, project: self.project, plan_type: "Build".to_owned(), timeline, ends_with_jobs: false })
+            .create_plan(NewPlan {
+                id: plan,
+                project: self.project,
+                plan_type: "Build".to_owned(),
+                timeline,
+                ends_with_jobs: false,
+            })
             .expect("a plan");
         let token = self.emulator.issue_job_token(plan, job).expect("a token");
         let connection = ServiceEndpoint {
@@ -222,11 +239,18 @@ impl World {
     }
 
     pub(crate) fn cancel(&self, job: JobId) {
-        self.emulator.cancel_job(self.plans[&job].plan_id, job, Duration::ZERO).expect("the job can be cancelled");
+        self.emulator
+            .cancel_job(self.plans[&job].plan_id, job, Duration::ZERO)
+            .expect("the job can be cancelled");
     }
 
     /// Waits until something has happened to a job.
-    pub(crate) async fn until<T>(&mut self, job: JobId, what: &str, mut is_it: impl FnMut(&JobChange) -> Option<T>) -> T {
+    pub(crate) async fn until<T>(
+        &mut self,
+        job: JobId,
+        what: &str,
+        mut is_it: impl FnMut(&JobChange) -> Option<T>,
+    ) -> T {
         if let Some(found) = self.seen.get(&job).into_iter().flatten().find_map(&mut is_it) {
             return found;
         }
@@ -315,7 +339,11 @@ pub(crate) async fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T
 }
 
 /// Waits for an event.
-pub(crate) async fn event<T>(events: &mut EventStream, what: &str, mut is_it: impl FnMut(&Event) -> Option<T>) -> T {
+pub(crate) async fn event<T>(
+    events: &mut EventStream,
+    what: &str,
+    mut is_it: impl FnMut(&Event) -> Option<T>,
+) -> T {
     bounded(what, async {
         loop {
             match events.next().await {
