@@ -13,10 +13,10 @@ use std::{
 use dayfly_client::{Connection, Credential, HttpSettings, RetryPolicy};
 use dayfly_emulator::{
     Emulator, NewJob, NewPlan, Settings,
-    events::{CompletionReason, JobChange, JobSignal},
+    events::{CompletionReason, Event, JobChange, JobSignal},
 };
 use dayfly_listener::{
-    AgentSet, Agents, Config, Description, Event, EventStream, Executor, NextEvent, OnExisting,
+    AgentSet, Agents, Config, Description, Event as SetEvent, EventStream, Executor, NextEvent, OnExisting,
     ProcessExecutor, Timings,
 };
 use dayfly_protocol::{
@@ -28,6 +28,7 @@ use dayfly_protocol::{
 };
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::sync::mpsc;
+use tokio_util::task::AbortOnDropHandle;
 use uuid::Uuid;
 
 /// Far longer than anything here takes; a bound, not a measure.
@@ -69,6 +70,7 @@ pub(crate) struct World {
     pub(crate) pool: PoolId,
     plan_version: i32,
     signals: mpsc::UnboundedReceiver<JobSignal>,
+    _forwarder: AbortOnDropHandle<()>,
     /// What has happened to each job so far.
     seen: HashMap<JobId, Vec<JobChange>>,
     plans: HashMap<JobId, TaskOrchestrationPlanReference>,
@@ -84,12 +86,23 @@ impl World {
         let mut settings = Settings::new(SecretString::from(PAT));
         tune(&mut settings);
         let emulator = Emulator::start(settings).await.expect("the emulator starts");
-        let signals = emulator.take_job_signals().expect("nobody else has them");
+        // All events must be taken, or the emulator waits for us.
+        let (sender, signals) = mpsc::unbounded_channel();
+        let mut events = emulator.events();
+        let forwarder = tokio::spawn(async move {
+            while let Some(event) = events.recv().await {
+                if let Event::JobChanged(signal) = event {
+                    // The world may be gone before the emulator.
+                    let _ = sender.send(signal);
+                }
+            }
+        });
         Self {
             folder: tempfile::tempdir().expect("a folder"),
             project: emulator.project(None).expect("there is a project"),
             pool: emulator.pool("Default").expect("there is a pool"),
             plan_version: 8,
+            _forwarder: AbortOnDropHandle::new(forwarder),
             emulator,
             signals,
             seen: HashMap::new(),
@@ -342,7 +355,7 @@ pub(crate) async fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T
 pub(crate) async fn event<T>(
     events: &mut EventStream,
     what: &str,
-    mut is_it: impl FnMut(&Event) -> Option<T>,
+    mut is_it: impl FnMut(&SetEvent) -> Option<T>,
 ) -> T {
     bounded(what, async {
         loop {
