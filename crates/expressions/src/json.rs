@@ -38,8 +38,7 @@ impl Value {
         match self {
             Value::Null => serde_json::Value::Null,
             Value::Boolean(value) => serde_json::Value::Bool(*value),
-            // What serde_json cannot hold as an integer it reads as a double; every decimal is in the range of both.
-            Value::Number(number) => serde_json::from_str(&number.to_json_text()).unwrap_or_default(),
+            Value::Number(number) => json_number(*number),
             Value::String(text) => serde_json::Value::String(text.to_string()),
             Value::Version(version) => serde_json::Value::String(version.to_string()),
             Value::Array(items) => serde_json::Value::Array(items.iter().map(Value::to_json).collect()),
@@ -48,6 +47,16 @@ impl Value {
             ),
         }
     }
+}
+
+/// An integer where it fits, else the nearest double; every decimal is in the range of doubles.
+fn json_number(number: Number) -> serde_json::Value {
+    let text = number.to_json_text();
+    let integer = text
+        .parse::<i64>()
+        .map(serde_json::Value::from)
+        .or_else(|_| text.parse::<u64>().map(serde_json::Value::from));
+    integer.or_else(|_| text.parse::<f64>().map(serde_json::Value::from)).unwrap_or_default()
 }
 
 /// As [`Value::to_json`], with the keys in their order.
@@ -220,6 +229,9 @@ mod tests {
         let json = serde_json::json!({"a": [null, true, 1, -2.5, "x", 18446744073709551615u64], "b": {}, "c": {"d": []}});
         assert_eq!(Value::from_json(&json).to_json(), json);
         assert_eq!(Value::from_json(&serde_json::json!(1e300)), Value::from("1e+300"));
+        // Found by fuzzing: serde_json reads the text of this number as the double beside the nearest one.
+        let long = Value::from("5555555555555555555555".parse::<Number>().unwrap()).to_json();
+        assert_eq!(Value::from_json(&long).to_json(), long);
         assert_eq!(Value::from_json(&serde_json::json!(0.1)), Value::from("0.1".parse::<Number>().unwrap()));
     }
 
