@@ -25,8 +25,7 @@ impl Object {
         match self.find(&key) {
             Ok(at) => self.entries[self.sorted[at] as usize].1 = value,
             Err(at) => {
-                let position = u32::try_from(self.entries.len())
-                    .expect("an object of four billion keys does not fit into memory");
+                let position = position(self.entries.len());
                 self.sorted.insert(at, position);
                 self.entries.push((key, value));
             }
@@ -64,18 +63,46 @@ impl Object {
     }
 }
 
+/// As inserting one after the other, but sorted once: a file may hold hundreds of thousands of keys.
 impl<K: Into<Arc<str>>> FromIterator<(K, Value)> for Object {
     fn from_iter<I: IntoIterator<Item = (K, Value)>>(entries: I) -> Object {
-        let mut object = Object::new();
-        for (key, value) in entries {
-            object.insert(key, value);
+        let mut entries: Vec<(Arc<str>, Value)> =
+            entries.into_iter().map(|(key, value)| (key.into(), value)).collect();
+        let mut sorted: Vec<u32> = (0..entries.len()).map(position).collect();
+        // Stable, so that equal keys stay in order: the first keeps its place, the last gives the value.
+        sorted.sort_by(|left, right| text::compare(&entries[*left as usize].0, &entries[*right as usize].0));
+        let mut dropped = vec![false; entries.len()];
+        sorted.dedup_by(|later, first| {
+            let equal = text::equal(&entries[*later as usize].0, &entries[*first as usize].0);
+            if equal {
+                entries[*first as usize].1 = std::mem::take(&mut entries[*later as usize].1);
+                dropped[*later as usize] = true;
+            }
+            equal
+        });
+        if sorted.len() < entries.len() {
+            let mut places = Vec::with_capacity(entries.len());
+            let mut kept = 0;
+            for dropped in &dropped {
+                places.push(kept);
+                kept += u32::from(!dropped);
+            }
+            sorted.iter_mut().for_each(|at| *at = places[*at as usize]);
+            let mut dropped = dropped.into_iter();
+            entries.retain(|_| !dropped.next().unwrap_or_default());
         }
-        object
+        Object { entries, sorted }
     }
+}
+
+fn position(at: usize) -> u32 {
+    u32::try_from(at).expect("an object of four billion keys does not fit into memory")
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -90,5 +117,21 @@ mod tests {
         assert_eq!(object.get("c"), None);
         let keys: Vec<&str> = object.iter().map(|(key, _)| key).collect();
         assert_eq!(keys, ["b", "A", "ü"]);
+    }
+
+    proptest! {
+        #[test]
+        fn collecting_is_inserting_one_after_the_other(keys in prop::collection::vec("[a-cA-Cü]{0,2}", 0..20)) {
+            let entries = || keys.iter().zip(0i64..).map(|(key, at)| (key.as_str(), Value::from(at)));
+            let mut inserted = Object::new();
+            for (key, value) in entries() {
+                inserted.insert(key, value);
+            }
+            let collected: Object = entries().collect();
+            prop_assert!(collected.iter().eq(inserted.iter()));
+            for key in &keys {
+                prop_assert_eq!(collected.get(&key.to_uppercase()), inserted.get(key));
+            }
+        }
     }
 }
