@@ -2,10 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::{
-    jobs::Placed,
-    reader::{Reader, closest},
-};
+use super::{jobs::Placed, reader::Reader};
 use crate::diagnostics::Span;
 
 /// A stage or job as the checks see it.
@@ -42,10 +39,7 @@ pub(super) fn check(nodes: &[Node<'_>], one: &str, many: &str, reader: &mut Read
             if target.is_some() && target == own {
                 reader.collector.error(*span, format!("the {one} `{}` depends on itself", node.name));
             } else if target.is_none() {
-                let best = match reader.collector.is_full() {
-                    true => None,
-                    false => closest(dependency, nodes.iter().map(|node| node.name)),
-                };
+                let best = reader.suggest(dependency, nodes.iter().map(|node| node.name));
                 let diagnostic =
                     reader.collector.error(*span, format!("there is no {one} `{dependency}` to depend on"));
                 if let Some(best) = best {

@@ -75,12 +75,6 @@ fn job(item: &Node, pool: Option<&Pool>, reader: &mut Reader<'_>) -> Option<Plac
     let name = name.map(|name| name.trim().to_owned()).filter(|name| !name.is_empty());
     if let Some(name) = &name {
         names::check(name, "a job", name_node.span, reader);
-        if kind == "deployment" && name.eq_ignore_ascii_case("deploy") {
-            reader
-                .collector
-                .error(name_node.span, "the service keeps the name `deploy` for itself")
-                .help("give the deployment another name");
-        }
     }
     let depends_node = fields.take("dependsOn");
     let depends_on = reader.spanned_texts(depends_node, "dependsOn");

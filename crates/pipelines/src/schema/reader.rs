@@ -102,9 +102,10 @@ impl<'n> Fields<'n> {
     pub(crate) fn finish(self, reader: &mut Reader<'_>) {
         for (entry, _) in self.entries.iter().zip(&self.taken).filter(|(_, taken)| !**taken) {
             let key = &entry.key.text;
+            let best = reader.suggest(key, self.asked.iter().copied());
             let diagnostic =
                 reader.collector.error(entry.key.span, format!("unknown key `{key}` in {}", self.what));
-            if let Some(best) = closest(key, self.asked.iter().copied()) {
+            if let Some(best) = best {
                 diagnostic.help(format!("did you mean `{best}`?"));
             } else if !self.asked.is_empty() && self.asked.len() <= 8 {
                 let mut known = self.asked.clone();
@@ -118,6 +119,11 @@ impl<'n> Fields<'n> {
 impl<'a> Reader<'a> {
     pub(crate) fn new(collector: &'a mut Collector, tasks: &'a dyn TaskCatalog) -> Self {
         Self { collector, tasks, groups: Vec::new(), repositories: Vec::new(), containers: Vec::new() }
+    }
+
+    /// The name that was most likely meant, as long as somebody reads it.
+    pub(crate) fn suggest<'k>(&self, word: &str, known: impl Iterator<Item = &'k str>) -> Option<&'k str> {
+        if self.collector.is_full() { None } else { closest(word, known) }
     }
 
     /// Whether a step may check this repository out: `self`, an alias, or `git://project/repo@ref` in place.

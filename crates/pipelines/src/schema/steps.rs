@@ -256,7 +256,7 @@ fn check_target(container: &str, node: &Node, reader: &mut Reader<'_>) {
     }
     let mut known: Vec<String> = reader.containers.clone();
     known.push("host".to_owned());
-    let best = closest(container, known.iter().map(String::as_str)).map(str::to_owned);
+    let best = reader.suggest(container, known.iter().map(String::as_str)).map(str::to_owned);
     let diagnostic = reader
         .collector
         .error(node.span, format!("`{}` is no container of `resources.containers`", short(container)));
@@ -379,7 +379,8 @@ fn checkout(
         return None;
     }
     if !reader.has_repository(&repository) {
-        let best = closest(&repository, reader.repositories.iter().map(String::as_str)).map(str::to_owned);
+        let best =
+            reader.suggest(&repository, reader.repositories.iter().map(String::as_str)).map(str::to_owned);
         let diagnostic = reader.collector.error(
             node.span,
             format!("`{}` is no repository of `resources.repositories`", short(&repository)),
@@ -446,7 +447,8 @@ fn find(name: &str, major: u32, node: &Node, reader: &mut Reader<'_>) -> Option<
     if let Some(task) = reader.tasks.resolve(name, major) {
         return Some(task);
     }
-    let names = reader.tasks.names();
+    // The catalog's list of names is made for each call, and only for this message.
+    let names = if reader.collector.is_full() { Vec::new() } else { reader.tasks.names() };
     let known = names.iter().find(|known| known.eq_ignore_ascii_case(name));
     let best = closest(name, names.iter().map(String::as_str)).map(str::to_owned);
     let diagnostic = match known {

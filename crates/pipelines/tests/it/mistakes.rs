@@ -483,7 +483,6 @@ jobs:
   strategy:
     runOnce:
       preDeploy: {}
-=> 2:15 the service keeps the name `deploy` for itself [give the deployment another name]
 => 4:5 `runOnce` needs the hook `deploy`
 => 5:18 a hook needs `steps`
 
