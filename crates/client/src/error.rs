@@ -298,12 +298,18 @@ impl Error {
     /// [may pass](Error::is_retryable) leaves open whether the call had its effect.
     pub fn left_untouched(&self) -> bool {
         match self {
+            _ if self.is_of_login() => true,
             Error::Connection { sent, .. } => !sent,
             Error::Service { answer, .. } => {
                 matches!(answer.status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE)
             }
             _ => false,
         }
+    }
+
+    /// Whether it is the token that could not be had, so that the call itself was not made.
+    pub(crate) fn is_of_login(&self) -> bool {
+        self.call().is_some_and(|call| call.operation == Operation::GetToken)
     }
 
     /// When the service wants to be asked again.

@@ -200,12 +200,13 @@ impl AgentLogin {
             attempt += 1;
             let error = match self.fetch_once(transport, &call).await {
                 Ok(token) => return Ok(token),
-                Err(Refusal::ClockCorrected) if attempt < policy.attempts => continue,
-                Err(Refusal::ClockCorrected) => {
-                    return Err(Error::Deadline { call: Box::new(call), after: Duration::ZERO });
+                Err(Refusal { error, clock_corrected: true }) if attempt < policy.attempts => {
+                    tracing::warn!(%error, "logging in by the service's clock");
+                    continue;
                 }
-                Err(Refusal::Failed(error)) => error,
+                Err(Refusal { error, .. }) => error,
             };
+            // Differing clocks do not come right within the pauses of a call; the caller's loop has longer ones.
             if matches!(error, Error::ClockSkew { .. }) {
                 return Err(error);
             }
@@ -251,28 +252,26 @@ impl AgentLogin {
         let answer = Box::new(answer.into_service_answer());
         let call = Box::new(call.clone());
         if !is_skew(&answer.message) {
-            return Refusal::Failed(Error::Service { call, answer });
+            return Error::Service { call, answer }.into();
         }
-        if transport.clock().correct(&answer.message, &headers) {
-            tracing::warn!(message = %answer.message, "this machine's clock differs from the service's; logging in by the service's");
-            return Refusal::ClockCorrected;
-        }
+        let clock_corrected = transport.clock().correct(&answer.message, &headers);
         let mut since = self.skewed_since.lock().unwrap_or_else(PoisonError::into_inner);
         let since = *since.get_or_insert_with(Instant::now);
-        Refusal::Failed(Error::ClockSkew { call, answer, given_up: since.elapsed() >= SKEW_LIMIT })
+        let given_up = since.elapsed() >= SKEW_LIMIT;
+        Refusal { error: Error::ClockSkew { call, answer, given_up }, clock_corrected }
     }
 }
 
 /// Why there is no token yet.
-enum Refusal {
-    /// The clocks differed, and ours is set right now.
-    ClockCorrected,
-    Failed(Error),
+struct Refusal {
+    error: Error,
+    /// The clocks differed, and ours is set right now: the next attempt may do better.
+    clock_corrected: bool,
 }
 
 impl From<Error> for Refusal {
     fn from(error: Error) -> Self {
-        Refusal::Failed(error)
+        Refusal { error, clock_corrected: false }
     }
 }
 

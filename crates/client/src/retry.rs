@@ -16,6 +16,10 @@ pub(crate) fn pause(
     attempt: u32,
     error: &Error,
 ) -> Option<Duration> {
+    // A token that could not be had was tried for enough.
+    if operation != Operation::GetToken && error.is_of_login() {
+        return None;
+    }
     let repeatable = match operation.repeat() {
         Repeat::Always => error.is_retryable(),
         Repeat::IfUntouched => error.is_retryable() && error.left_untouched(),

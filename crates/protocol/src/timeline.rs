@@ -140,8 +140,8 @@ pub struct TimelineReference {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Issue {
-    /// Error or warning.
-    #[serde(rename = "type")]
+    /// Error or warning; an error when it does not say.
+    #[serde(rename = "type", default = "error_when_absent")]
     pub issue_type: IssueType,
     /// `General` or `Code`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -152,6 +152,10 @@ pub struct Issue {
     /// `sourcepath`, `linenumber`, `columnnumber`, `code`, `logFileLineNumber`, `type`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub data: BTreeMap<String, String>,
+}
+
+fn error_when_absent() -> IssueType {
+    IssueType::Error
 }
 
 /// Which task a record runs.

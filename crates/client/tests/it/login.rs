@@ -246,6 +246,30 @@ async fn the_token_endpoint_may_fail_for_a_while() {
 }
 
 #[tokio::test]
+async fn a_token_endpoint_that_stays_away_is_not_asked_for_ever() {
+    let server = Server::start(|_, _| json(503, "")).await;
+    let error = agent(&server).find_pool("Default").await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Transient);
+    assert!(error.left_untouched(), "the call itself was not made");
+    assert_eq!(server.seen().len(), 4);
+}
+
+#[tokio::test]
+async fn a_clock_that_jumps_at_every_attempt_ends_the_call() {
+    let server = Server::start(|_, number| {
+        let time = Timestamp::from_second(Timestamp::now().as_second() + 3600 * (number as i64 + 1)).unwrap();
+        json(
+            400,
+            &format!(r#"{{"error":"invalid_client","error_description":"Current server time is {time}."}}"#),
+        )
+    })
+    .await;
+    let error = agent(&server).find_pool("Default").await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ClockSkew);
+    assert_eq!(server.seen().len(), 4);
+}
+
+#[tokio::test]
 async fn a_wrong_personal_access_token_is_tried_once() {
     let server = Server::start(|_, _| json(401, "")).await;
     let error = server.with_pat().find_pool("Default").await.unwrap_err();
