@@ -24,7 +24,7 @@ const IDENTITY: (&str, &str) = ("Dayfly", "dayfly@localhost");
 /// How much of git's error text goes into an error.
 const MAX_MESSAGE: usize = 2_000;
 /// Branch of a folder which is no repository, and of a repository without a name for its branch.
-const DEFAULT_BRANCH: &str = "main";
+pub const DEFAULT_BRANCH: &str = "main";
 
 /// Why no snapshot could be made.
 #[derive(Debug, thiserror::Error)]

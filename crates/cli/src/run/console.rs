@@ -343,11 +343,13 @@ pub(crate) fn word(result: TaskResult) -> &'static str {
     }
 }
 
-/// A time as people write it: `0.4s`, `12s`, `3m 05s`, `1h 02m`.
+/// A time as people write it: `40ms`, `1.4s`, `12s`, `3m 05s`, `1h 02m`.
 pub(crate) fn duration(seconds: f64) -> String {
-    let whole = seconds.max(0.0) as u64;
+    let milliseconds = (seconds.max(0.0) * 1000.0).round() as u64;
+    let whole = milliseconds / 1000;
     match whole {
-        0..=9 => format!("{:.1}s", seconds.max(0.0)),
+        0 => format!("{milliseconds}ms"),
+        1..=9 => format!("{}.{}s", whole, milliseconds % 1000 / 100),
         10..=59 => format!("{whole}s"),
         60..=3599 => format!("{}m {:02}s", whole / 60, whole % 60),
         _ => format!("{}h {:02}m", whole / 3600, whole / 60 % 60),
@@ -403,20 +405,23 @@ mod tests {
     #[test]
     fn of_a_script_its_own_output_is_shown() {
         let text = shown(PLAIN, &step(StepKind::Script, SCRIPT, TaskResult::Succeeded));
-        assert_eq!(text, "▸ Say hello\n  hello\n✓ Say hello 0.2s\n");
+        assert_eq!(text, "▸ Say hello\n  hello\n✓ Say hello 250ms\n");
     }
 
     #[test]
     fn a_script_that_never_began_shows_why() {
         let lines = ["Generating script.", "##[error]no such folder"];
         let text = shown(PLAIN, &step(StepKind::Script, &lines, TaskResult::Failed));
-        assert_eq!(text, "▸ Say hello\n  Generating script.\n  error: no such folder\n✗ Say hello 0.2s\n");
+        assert_eq!(text, "▸ Say hello\n  Generating script.\n  error: no such folder\n✗ Say hello 250ms\n");
     }
 
     #[test]
     fn the_workers_own_steps_are_shown_when_they_fail() {
         assert_eq!(shown(PLAIN, &step(StepKind::Own, &["x"], TaskResult::Succeeded)), "");
-        assert_eq!(shown(PLAIN, &step(StepKind::Own, &["x"], TaskResult::Failed)), "  x\n✗ Say hello 0.2s\n");
+        assert_eq!(
+            shown(PLAIN, &step(StepKind::Own, &["x"], TaskResult::Failed)),
+            "  x\n✗ Say hello 250ms\n"
+        );
     }
 
     #[test]
@@ -429,14 +434,19 @@ mod tests {
         }];
         changes.extend(step(StepKind::Task, &["hello"], TaskResult::Failed));
         let text = shown(Look { many_jobs: true, ..PLAIN }, &changes);
-        assert_eq!(text, "Greet e… │ ▸ Say hello\nGreet e… │   hello\nGreet e… │ ✗ Say hello 0.2s\n");
+        assert_eq!(text, "Greet e… │ ▸ Say hello\nGreet e… │   hello\nGreet e… │ ✗ Say hello 250ms\n");
     }
 
     #[test]
     fn times_read_well() {
-        for (seconds, text) in
-            [(0.04, "0.0s"), (9.96, "10.0s"), (59.9, "59s"), (65.0, "1m 05s"), (3720.0, "1h 02m")]
-        {
+        for (seconds, text) in [
+            (0.0404, "40ms"),
+            (1.99, "1.9s"),
+            (9.96, "9.9s"),
+            (59.9, "59s"),
+            (65.0, "1m 05s"),
+            (3720.0, "1h 02m"),
+        ] {
             assert_eq!(duration(seconds), text);
         }
     }

@@ -26,7 +26,7 @@ use super::screen::Screen;
 use crate::output;
 
 /// The project and the pool of every run.
-const PROJECT: &str = "local";
+pub(super) const PROJECT: &str = "local";
 pub(super) const POOL: &str = "local";
 /// How long jobs may take to end when the run is over or killed.
 const LAST_WORDS: Duration = Duration::from_secs(10);
@@ -90,9 +90,13 @@ async fn follow(
     folder: &Path,
 ) -> anyhow::Result<TaskResult> {
     let mut events = emulator.run_events();
-    let snapshot = snapshot::take(&order.file.root, &folder.join("repository.git"))
-        .await
-        .context("no snapshot of the repository could be taken")?;
+    let repository = folder.join("repository.git");
+    // A job that is queued before any agent is there fails at once, as with the service.
+    let (snapshot, online) = tokio::join!(snapshot::take(&order.file.root, &repository), set.wait_online(1));
+    let snapshot = snapshot.context("no snapshot of the repository could be taken")?;
+    if online == 0 {
+        bail!("no agent came online; `--log info` shows why");
+    }
     for warning in &snapshot.warnings {
         output::note(&format!("warning: {warning}"));
     }
@@ -106,13 +110,7 @@ async fn follow(
 }
 
 fn request(order: &Order, repository: RunRepository) -> RunRequest {
-    let name = order
-        .file
-        .path
-        .parent()
-        .and_then(Path::file_name)
-        .map_or_else(|| "pipeline".into(), |n| n.to_string_lossy());
-    let mut request = RunRequest::new(PROJECT, name, Arc::clone(&order.plan), repository);
+    let mut request = RunRequest::new(PROJECT, order.file.definition(), Arc::clone(&order.plan), repository);
     let public =
         order.variables.iter().map(|pair| (pair.name.clone(), VariableValue::public(pair.value.clone())));
     let secret = order

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
@@ -10,6 +11,9 @@ use dayfly_pipelines::{
     Compiled, Diagnostics, Inputs, Orchestration, Plan, RunInputs, Source, compile as compile_source,
 };
 
+use dayfly_emulator::snapshot;
+
+use super::engine::PROJECT;
 use super::inputs::Pair;
 
 /// Names that are looked for when none is given.
@@ -75,8 +79,38 @@ pub(crate) fn compile(
     let source = Source { name: file.name.clone(), text: file.text.clone() };
     let parameters = parameters.iter().map(|pair| (pair.name.clone(), pair.value.clone().into())).collect();
     let variables = variables.iter().map(|pair| (pair.name.clone(), pair.value.clone())).collect();
-    let system = BTreeMap::from([("Build.Reason".to_owned(), "Manual".to_owned())]);
-    compile_source(&source, &Inputs { parameters, variables, system, ..Inputs::default() })
+    compile_source(&source, &Inputs { parameters, variables, system: system(file), ..Inputs::default() })
+}
+
+/// The predefined variables that template expressions may ask for.
+fn system(file: &PipelineFile) -> BTreeMap<String, String> {
+    let branch = branch(&file.root);
+    let values = [
+        ("Build.Reason", "Manual"),
+        ("Build.DefinitionName", &file.definition()),
+        ("Build.SourceBranchName", branch.rsplit('/').next().unwrap_or_default()),
+        ("Build.SourceBranch", &branch),
+        ("System.TeamProject", PROJECT),
+    ];
+    values.map(|(name, value)| (name.to_owned(), value.to_owned())).into()
+}
+
+/// The branch that is checked out; that of a snapshot when there is none.
+fn branch(root: &Path) -> String {
+    let head = Command::new("git").arg("-C").arg(root).args(["symbolic-ref", "--quiet", "HEAD"]).output();
+    let branch = head.ok().filter(|output| output.status.success()).map(|output| output.stdout);
+    branch.map_or_else(
+        || format!("refs/heads/{}", snapshot::DEFAULT_BRANCH),
+        |name| String::from_utf8_lossy(&name).trim().to_owned(),
+    )
+}
+
+impl PipelineFile {
+    /// The pipeline's name: that of the folder its file is in.
+    pub(crate) fn definition(&self) -> String {
+        let folder = self.path.parent().and_then(Path::file_name);
+        folder.map_or_else(|| "pipeline".to_owned(), |name| name.to_string_lossy().into_owned())
+    }
 }
 
 /// Whether the stages and jobs that were asked for exist; the message says which do.

@@ -319,3 +319,19 @@ fn a_second_interrupt_kills() {
     while lines.read_line(&mut line).unwrap() > 0 {}
     assert!(!line.contains("tidied up"), "{line}");
 }
+
+#[test]
+fn template_expressions_know_the_branch() {
+    let project = Project::with_pipeline(
+        "steps:
+- checkout: none
+- ${{ if eq(variables['Build.SourceBranch'], 'refs/heads/feature/x') }}:
+  - script: echo on the feature branch $(Build.SourceBranchName)
+- ${{ else }}:
+  - script: echo elsewhere
+",
+    );
+    project.git(&["init", "-q"]);
+    project.git(&["checkout", "-qb", "feature/x"]);
+    assert_has(&project.run(&[], 0), "on the feature branch x");
+}
