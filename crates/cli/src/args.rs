@@ -49,6 +49,8 @@ pub(crate) enum Command {
     Run(commands::run::RunArgs),
     /// Run as an agent of a pool: wait for jobs and run them here
     Agent(commands::agent::AgentArgs),
+    /// Serve an Azure DevOps on this machine: for agents, clients and tests
+    Emulator(commands::emulator::EmulatorArgs),
     /// Evaluate an expression of a pipeline
     Eval(commands::eval::EvalArgs),
     /// Run one job for a listener, which speaks over standard input and output

@@ -32,6 +32,7 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Run(args) => commands::run::run(args),
         Command::Agent(args) => commands::agent::run(&args),
+        Command::Emulator(args) => commands::emulator::run(&args),
         Command::Eval(args) => commands::eval::run(&args),
         Command::Worker => commands::worker::run_to_the_end(),
         Command::Completions(args) => commands::completions::run(&args),

@@ -139,8 +139,8 @@ def check_wrong_token(url):
     connection = Connection(base_url=url, creds=BasicAuthentication("", "wrong"))
     try:
         connection.clients_v7_1.get_task_agent_client().get_agent_pools()
-    except Exception as error:  # the library raises different types for it, depending on where it meets the 401
-        check("401" in str(error) or "authentication" in str(error).lower(), f"a wrong token gives {error}")
+    except AzureDevOpsServiceError as error:
+        check(error.type_key == "UnauthorizedRequestException", f"a wrong token gives {error.type_key}: {error}")
     else:
         sys.exit("python client: a wrong token was accepted")
 

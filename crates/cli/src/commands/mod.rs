@@ -2,6 +2,7 @@
 
 pub(crate) mod agent;
 pub(crate) mod completions;
+pub(crate) mod emulator;
 pub(crate) mod eval;
 pub(crate) mod run;
 pub(crate) mod worker;

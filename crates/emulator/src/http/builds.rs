@@ -225,7 +225,8 @@ fn apply(
     let (project, plan) = (run.project, run.plan_id);
     if let Some(status) = &update.status {
         caller.require(Scope::BuildExecute)?;
-        if !status.eq_ignore_ascii_case(RunStatus::Cancelling.wire()) {
+        // Enums come by name or number (`BuildInterfaces.ts`).
+        if !status.eq_ignore_ascii_case(RunStatus::Cancelling.wire()) && status != "4" {
             return Err(ApiError::bad_request(format!(
                 "a build's status can be set to `cancelling` only, not to `{status}`"
             )));

@@ -84,8 +84,10 @@ const AREAS: &[(Uuid, &str)] = &[
     (uuid!("79134c72-4a58-4b42-976c-04e7115f32bf"), "core"),
     (uuid!("a85b8835-c1a1-4aac-ae97-1c3d0ba72dbd"), "distributedtask"),
     (uuid!("5d6898bb-45ec-463f-95f9-54d49c71752e"), "build"),
+    (uuid!("965220d5-5bb9-42cf-8d67-9b146df2a5a4"), "build"),
     (uuid!("4e080c62-fa21-4fbc-8fef-2a10a2b38049"), "git"),
     (uuid!("2e0bf237-8973-4ec9-a581-9c3d679d1776"), "pipelines"),
+    (uuid!("5264459e-e5e0-4bd8-b118-0985e68a4ec5"), "pipelines"),
 ];
 
 /// What is advertised of every resource; the version asked for is not looked at.

@@ -1,0 +1,251 @@
+//! `dayfly emulator`: an Azure DevOps for this machine, until it is told to stop.
+
+use std::{
+    io::Read as _,
+    net::SocketAddr,
+    num::NonZeroU32,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use clap::Args;
+use dayfly_emulator::{Emulator, Settings, faults::FaultRule};
+use secrecy::SecretString;
+use tokio::signal::unix::{SignalKind, signal};
+use url::Url;
+
+use crate::output;
+
+/// The longest file with a token or with rules for faults that is read, in bytes.
+const LONGEST_FILE: u64 = 1024 * 1024;
+
+/// Arguments of `dayfly emulator`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "The first line of output is the address of the collection: give it to agents and clients.\n\
+Exit codes: 0 stopped by SIGINT or SIGTERM; 1 it could not start; 2 bad usage."
+)]
+pub(crate) struct EmulatorArgs {
+    /// Address to listen on; port 0 takes any that is free
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:0")]
+    listen: SocketAddr,
+    /// File with the personal access token that is asked for
+    #[arg(long, value_name = "FILE")]
+    pat_file: PathBuf,
+    /// Address under which others reach the emulator, if it is not the one it listens on
+    #[arg(long, value_name = "URL")]
+    public_url: Option<Url>,
+    /// Name of the organization: the first part of every path
+    #[arg(long, value_name = "NAME", default_value = "dayfly")]
+    organization: String,
+    /// A project; may be given several times
+    #[arg(long, value_name = "NAME", default_value = "dayfly")]
+    project: Vec<String>,
+    /// An agent pool; may be given several times
+    #[arg(long, value_name = "NAME", default_value = "Default")]
+    pool: Vec<String>,
+    /// A pipeline of the first project. Each run gets the repository around the file, with uncommitted changes; may be given
+    /// several times
+    #[arg(long, value_name = "NAME=FILE", value_parser = named_path)]
+    pipeline: Vec<(String, PathBuf)>,
+    /// A repository of the first project, served by git from this folder; may be given several times
+    #[arg(long, value_name = "NAME=FOLDER", value_parser = named_path)]
+    repository: Vec<(String, PathBuf)>,
+    /// Folder with one folder for each task that agents may download
+    #[arg(long, value_name = "FOLDER")]
+    tasks_dir: Option<PathBuf>,
+    /// Folder in which logs and artifacts are kept while the emulator runs [default: the system's for such]
+    #[arg(long, value_name = "FOLDER")]
+    data_dir: Option<PathBuf>,
+    /// How many jobs may run at the same time
+    #[arg(long, value_name = "NUMBER")]
+    parallel_jobs: Option<NonZeroU32>,
+    /// How long a session lives without a poll, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 300)]
+    session_timeout: u64,
+    /// How long a job's agent may be silent, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 600)]
+    lock_duration: u64,
+    /// How long a poll without a message is held, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 50)]
+    poll_hold: u64,
+    /// Send messages to agents in plain text, as the service may
+    #[arg(long)]
+    plain_messages: bool,
+    /// A rule for faults, as JSON: {"path":"_apis/**","probability":0.1,"fault":{"kind":"status","status":503}}; may be given
+    /// several times
+    #[arg(long, value_name = "JSON")]
+    fault: Vec<String>,
+    /// File with a JSON list of such rules
+    #[arg(long, value_name = "FILE")]
+    fault_file: Option<PathBuf>,
+    /// Makes faults with a probability come in the same order again
+    #[arg(long, value_name = "NUMBER", default_value_t = 0)]
+    fault_seed: u64,
+}
+
+fn named_path(text: &str) -> Result<(String, PathBuf), String> {
+    match text.split_once('=') {
+        Some((name, path)) if !name.is_empty() && !path.is_empty() => {
+            Ok((name.to_owned(), PathBuf::from(path)))
+        }
+        _ => Err("write it as NAME=PATH".to_owned()),
+    }
+}
+
+/// Runs the emulator until it is told to stop.
+pub(crate) fn run(args: &EmulatorArgs) -> anyhow::Result<ExitCode> {
+    let settings = match settings(args) {
+        Ok(settings) => settings,
+        Err(error) => return Ok(output::usage_error(&format!("{error:#}"))),
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("the runtime could not be started")?;
+    runtime.block_on(serve(args, settings))
+}
+
+async fn serve(args: &EmulatorArgs, settings: Settings) -> anyhow::Result<ExitCode> {
+    // Before the address is told: whoever reads it may send a signal at once.
+    let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT cannot be listened for")?;
+    let mut terminate = signal(SignalKind::terminate()).context("SIGTERM cannot be listened for")?;
+    let emulator = Emulator::start(settings).await.context("the emulator could not be started")?;
+    if let Err(error) = register(args, &emulator).await {
+        emulator.stop().await;
+        return Err(error);
+    }
+    output::write(&format!("{}\n", emulator.url()))?;
+    if !args.listen.ip().is_loopback() {
+        output::note(
+            "note: the emulator can be reached from other machines, and its traffic is not encrypted",
+        );
+    }
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+    emulator.stop().await;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Makes the repositories and pipelines that were asked for, in the first project.
+async fn register(args: &EmulatorArgs, emulator: &Emulator) -> anyhow::Result<()> {
+    let project = args.project.first().map(String::as_str).unwrap_or_default();
+    for (name, folder) in &args.repository {
+        let folder = std::fs::canonicalize(folder).with_context(|| {
+            format!("the folder `{}` of the repository `{name}` cannot be found", folder.display())
+        })?;
+        emulator
+            .add_repository(project, name, &folder)
+            .await
+            .with_context(|| format!("no repository `{name}`"))?;
+    }
+    for (name, file) in &args.pipeline {
+        let file = std::fs::canonicalize(file).with_context(|| {
+            format!("the file `{}` of the pipeline `{name}` cannot be found", file.display())
+        })?;
+        emulator.add_pipeline(project, name, file).with_context(|| format!("no pipeline `{name}`"))?;
+    }
+    Ok(())
+}
+
+fn settings(args: &EmulatorArgs) -> anyhow::Result<Settings> {
+    let mut settings = Settings::new(read_token(&args.pat_file)?);
+    settings.listen = args.listen;
+    settings.public_url.clone_from(&args.public_url);
+    settings.organization.clone_from(&args.organization);
+    settings.projects.clone_from(&args.project);
+    settings.pools.clone_from(&args.pool);
+    settings.parallel_jobs = args.parallel_jobs;
+    settings.encrypt_messages = !args.plain_messages;
+    settings.poll_hold = Duration::from_secs(args.poll_hold);
+    settings.session_timeout = Duration::from_secs(args.session_timeout);
+    settings.lock_duration = Duration::from_secs(args.lock_duration);
+    settings.tasks_folder.clone_from(&args.tasks_dir);
+    settings.data_folder.clone_from(&args.data_dir);
+    settings.faults = faults(args)?;
+    settings.fault_seed = args.fault_seed;
+    Ok(settings)
+}
+
+fn faults(args: &EmulatorArgs) -> anyhow::Result<Vec<FaultRule>> {
+    let mut rules: Vec<FaultRule> = match &args.fault_file {
+        Some(path) => serde_json::from_str(&read(path)?)
+            .with_context(|| format!("`{}` holds no list of rules for faults", path.display()))?,
+        None => Vec::new(),
+    };
+    for text in &args.fault {
+        rules.push(serde_json::from_str(text).with_context(|| format!("`{text}` is no rule for faults"))?);
+    }
+    Ok(rules)
+}
+
+/// The token is the file's only line.
+fn read_token(path: &Path) -> anyhow::Result<SecretString> {
+    let text = SecretString::from(read(path)?);
+    let token = secrecy::ExposeSecret::expose_secret(&text).trim();
+    let is_plain = !token.is_empty() && token.chars().all(|letter| letter.is_ascii_graphic());
+    anyhow::ensure!(is_plain, "`{}` has to hold one token without spaces, and nothing else", path.display());
+    Ok(SecretString::from(token))
+}
+
+fn read(path: &Path) -> anyhow::Result<String> {
+    let open = || {
+        let mut text = String::new();
+        std::fs::File::open(path)?.take(LONGEST_FILE).read_to_string(&mut text)?;
+        std::io::Result::Ok(text)
+    };
+    open().with_context(|| format!("`{}` cannot be read", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+    use secrecy::ExposeSecret as _;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: EmulatorArgs,
+    }
+
+    fn parse(token: &str, more: &[&str]) -> anyhow::Result<Settings> {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), token).unwrap();
+        let path = file.path().to_str().unwrap();
+        let line = Line::try_parse_from(["emulator", "--pat-file", path].iter().chain(more))?;
+        settings(&line.args)
+    }
+
+    #[test]
+    fn arguments_become_settings() {
+        let rule = r#"{"path":"_apis/**","count":2,"fault":{"kind":"status","status":503}}"#;
+        let settings =
+            parse("secret\n", &["--pool", "a", "--pool", "b", "--parallel-jobs", "3", "--fault", rule])
+                .unwrap();
+        assert_eq!(settings.pat.expose_secret(), "secret");
+        assert_eq!(settings.pools, ["a", "b"]);
+        assert_eq!(settings.parallel_jobs.map(NonZeroU32::get), Some(3));
+        assert_eq!(settings.faults[0].count, Some(2));
+        assert!(settings.listen.ip().is_loopback());
+    }
+
+    #[test]
+    fn mistakes_are_told() {
+        for (token, more, expected) in [
+            ("", &[][..], "one token"),
+            ("two words", &[], "one token"),
+            ("x", &["--fault", "{}"], "no rule for faults"),
+            ("x", &["--pipeline", "name"], "NAME=PATH"),
+            ("x", &["--parallel-jobs", "0"], "0"),
+        ] {
+            let error = format!("{:#}", parse(token, more).unwrap_err());
+            assert!(error.contains(expected), "{error}");
+        }
+    }
+}
