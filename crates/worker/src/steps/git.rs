@@ -202,7 +202,7 @@ impl<'a> Git<'a> {
         command.cancel = ladder(self.step);
         let mut text = String::from("git");
         for (key, value) in &configuration.0 {
-            let name = format!("env_var_{key}");
+            let name = variable_of(key);
             let argument = format!("--config-env={key}={name}");
             text.push(' ');
             text.push_str(&argument);
@@ -216,6 +216,12 @@ impl<'a> Git<'a> {
         }
         (command, text)
     }
+}
+
+/// The environment variable for a setting. Shells drop variables whose names they cannot hold, and `git` may be a shell script.
+fn variable_of(key: &str) -> String {
+    let name: String = key.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
+    format!("env_var_{name}")
 }
 
 /// One to ten seconds, so that agents which failed together do not try again together.

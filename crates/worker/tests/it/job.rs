@@ -135,6 +135,35 @@ impl Job {
         self
     }
 
+    /// Adds a repository of the service beside `self`.
+    pub(crate) fn repository(mut self, alias: &str, service: &Service) -> Job {
+        let mut repository = self.message.resources.repositories[0].clone();
+        alias.clone_into(&mut repository.alias);
+        repository.properties.name = Some(alias.to_owned());
+        repository.properties.url = Some(service.url.join(&format!("_git/{alias}")).expect("an address"));
+        self.message.resources.repositories.push(repository);
+        self
+    }
+
+    /// Says which commit of `self` to build.
+    pub(crate) fn commit(mut self, commit: &str) -> Job {
+        self.message.resources.repositories[0].properties.version = Some(commit.to_owned());
+        self
+    }
+
+    /// Says which branch of `self` to build.
+    pub(crate) fn branch(mut self, branch: &str) -> Job {
+        self.message.resources.repositories[0].properties.reference = Some(branch.to_owned());
+        self
+    }
+
+    /// Uses the work folder of an earlier job.
+    pub(crate) fn after(mut self, folder: TempDir) -> Job {
+        self.settings.work_directory = folder.path().join("work");
+        self.folder = folder;
+        self
+    }
+
     /// Starts the job.
     pub(crate) fn start(self) -> Running {
         let (orders, control) = mpsc::channel(8);
@@ -198,7 +227,8 @@ pub(crate) fn powershell_step(name: &str, inputs: &[(&str, &str)]) -> Step {
 }
 
 pub(crate) fn checkout_step(name: &str, inputs: &[(&str, &str)]) -> Step {
-    task_step(name, task::CHECKOUT, "Checkout", "1.0.0", inputs)
+    // A display name that is the step's name counts as none of its own.
+    Step { name: Some(format!("of_{name}")), ..task_step(name, task::CHECKOUT, "Checkout", "1.0.0", inputs) }
 }
 
 pub(crate) fn other_step(name: &str) -> Step {

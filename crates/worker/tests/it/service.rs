@@ -4,17 +4,20 @@
 //! every byte the worker sent. Whole pipelines run against the emulator elsewhere.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use axum::body::Bytes;
+use axum::body::{Body, Bytes};
 use axum::extract::{Path, Query, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{patch, post, put};
+use axum::routing::{get, patch, post, put};
 use axum::{Json, Router};
+use dayfly_emulator::git::{Encoding, GitServer, Service as GitService};
 use serde_json::{Map, Value, json};
+use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::task::AbortHandle;
 use url::Url;
@@ -54,6 +57,8 @@ pub(crate) struct Service {
     pub(crate) url: Url,
     pub(crate) timeline: uuid::Uuid,
     pub(crate) told: Arc<Mutex<Told>>,
+    /// Where its repositories are: `<name>` for `_git/<name>`.
+    pub(crate) repositories: TempDir,
     server: AbortHandle,
 }
 
@@ -67,6 +72,8 @@ impl Drop for Service {
 struct Shared {
     told: Arc<Mutex<Told>>,
     timeline: String,
+    repositories: PathBuf,
+    git: GitServer,
 }
 
 impl Service {
@@ -74,7 +81,13 @@ impl Service {
     pub(crate) async fn start() -> Service {
         let told = Arc::new(Mutex::new(Told::default()));
         let timeline = uuid::Uuid::new_v4();
-        let shared = Shared { told: Arc::clone(&told), timeline: timeline.to_string() };
+        let repositories = tempfile::tempdir().expect("a folder");
+        let shared = Shared {
+            told: Arc::clone(&told),
+            timeline: timeline.to_string(),
+            repositories: repositories.path().to_owned(),
+            git: GitServer::new(),
+        };
         let plan = "/dayfly/{project}/_apis/distributedtask/hubs/{hub}/plans/{plan}";
         let build = "/dayfly/{project}/_apis/build/builds/{build}";
         let app = Router::new()
@@ -92,12 +105,14 @@ impl Service {
             .route(&format!("{build}/tags/{{tag}}"), put(add_tag))
             .route(&format!("{build}/artifacts"), post(add_artifact))
             .route("/dayfly/_apis/resources/Containers/{container}", put(upload))
+            .route("/dayfly/_git/{repository}/info/refs", get(advertise))
+            .route("/dayfly/_git/{repository}/git-upload-pack", post(upload_pack))
             .layer(middleware::from_fn(authorize))
             .with_state(shared);
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let url = format!("http://{}/dayfly/", listener.local_addr().expect("bound"));
         let server = tokio::spawn(async move { axum::serve(listener, app).await }).abort_handle();
-        Service { url: url.parse().expect("an address"), timeline, told, server }
+        Service { url: url.parse().expect("an address"), timeline, told, repositories, server }
     }
 
     /// A look at what was told.
@@ -168,9 +183,11 @@ fn without_time(line: &str) -> &str {
 }
 
 async fn authorize(request: Request, next: Next) -> Response {
-    let expected = format!("Bearer {TOKEN}");
     let sent = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-    if sent == Some(expected.as_str()) {
+    let token = sent
+        .and_then(|sent| sent.split_once(' '))
+        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
+    if token.is_some_and(|(_, token)| token == TOKEN) {
         next.run(request).await
     } else {
         (StatusCode::UNAUTHORIZED, [(header::WWW_AUTHENTICATE, "Bearer")]).into_response()
@@ -294,4 +311,35 @@ async fn upload(
     Json(
         json!({"containerId": 7, "path": path, "itemType": "file", "fileLength": content.len(), "status": "created"}),
     )
+}
+
+async fn advertise(State(shared): State<Shared>, Path(names): Names, headers: HeaderMap) -> Response {
+    git(&shared, &names, &headers, GitService::Advertise, Body::empty()).await
+}
+
+async fn upload_pack(
+    State(shared): State<Shared>,
+    Path(names): Names,
+    headers: HeaderMap,
+    body: Body,
+) -> Response {
+    git(&shared, &names, &headers, GitService::UploadPack, body).await
+}
+
+async fn git(
+    shared: &Shared,
+    names: &BTreeMap<String, String>,
+    headers: &HeaderMap,
+    service: GitService,
+    body: Body,
+) -> Response {
+    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    let encoding = if text("content-encoding") == Some("gzip") { Encoding::Gzip } else { Encoding::Identity };
+    let folder = shared.repositories.join(&names["repository"]).join(".git");
+    match shared.git.serve(&folder, service, text("git-protocol"), encoding, body.into_data_stream()).await {
+        Ok(output) => {
+            ([(header::CONTENT_TYPE, service.content_type())], Body::from_stream(output)).into_response()
+        }
+        Err(error) => (StatusCode::NOT_FOUND, error.to_string()).into_response(),
+    }
 }

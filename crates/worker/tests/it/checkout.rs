@@ -1,0 +1,395 @@
+//! Checkout steps with the real git program against a real git server over HTTP.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use dayfly_protocol::TaskResult;
+
+use crate::job::{Job, checkout_step};
+use crate::service::{Service, TOKEN};
+
+/// Runs git for the test itself.
+fn git(folder: &Path, arguments: &[&str]) -> String {
+    let output = Command::new("git")
+        .current_dir(folder)
+        .env_clear()
+        .env("PATH", std::env::var_os("PATH").expect("tests have a path"))
+        .envs([
+            ("GIT_AUTHOR_NAME", "a"),
+            ("GIT_AUTHOR_EMAIL", "a@b.c"),
+            ("GIT_COMMITTER_NAME", "a"),
+            ("GIT_COMMITTER_EMAIL", "a@b.c"),
+            ("GIT_CONFIG_NOSYSTEM", "1"),
+            ("HOME", "/nonexistent"),
+        ])
+        .args(["-c", "protocol.file.allow=always", "-c", "init.defaultBranch=main"])
+        .args(arguments)
+        .output()
+        .expect("git runs");
+    assert!(output.status.success(), "git {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).expect("UTF-8").trim().to_owned()
+}
+
+/// A repository of the service with three commits of `file` (one, two, three), tags `v1` and `v2` and a pull request.
+fn repository(service: &Service, name: &str) -> PathBuf {
+    let folder = service.repositories.path().join(name);
+    std::fs::create_dir_all(&folder).expect("made");
+    git(&folder, &["init", "-q"]);
+    for (number, text) in [(1, "one"), (2, "two"), (3, "three")] {
+        std::fs::write(folder.join("file"), text).expect("written");
+        git(&folder, &["add", "."]);
+        git(&folder, &["commit", "-q", "-m", text]);
+        if number < 3 {
+            git(&folder, &["tag", &format!("v{number}")]);
+        }
+    }
+    git(&folder, &["update-ref", "refs/pull/7/merge", "HEAD~1"]);
+    folder
+}
+
+fn head(folder: &Path) -> String {
+    git(folder, &["rev-parse", "HEAD"])
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn self_is_checked_out_at_its_commit_in_the_official_sequence() {
+    let service = Service::start().await;
+    let origin = repository(&service, "garden");
+    let commit = git(&origin, &["rev-parse", "HEAD~1"]);
+    let (result, folder) = Job::new(&service)
+        .commit(&commit)
+        .step(checkout_step("Checkout", &[("repository", "self")]))
+        .script("look", "cat file; git status --porcelain --branch; pwd")
+        .run()
+        .await;
+    let name = "Checkout garden@main to s";
+    let log = service.log(name);
+    assert_eq!(result, TaskResult::Succeeded, "{log}");
+    let sources = folder.path().join("work/1/s");
+    assert_eq!(head(&sources), commit);
+    let mut rest = log.as_str();
+    for part in [
+        "Task         : Get sources\n",
+        "Author       : Microsoft\n",
+        "Syncing repository: garden (Git)\n",
+        "git version ",
+        "##[command]git init ",
+        "##[command]git remote add origin http://",
+        "##[command]git config gc.auto 0\n",
+        "##[command]git config --local --get-all http.extraheader\n",
+        "##[command]git config http.version HTTP/1.1\n",
+        "##[command]git --config-env=http.extraheader=env_var_http_extraheader fetch --force --tags --prune --prune-tags --progress --no-recurse-submodules origin\n",
+        &format!("no-recurse-submodules origin +{commit}\n"),
+        &format!("##[command]git checkout --progress --force {commit}\n"),
+        "##[section]Finishing: Checkout garden@main to s\n",
+    ] {
+        let at = rest.find(part).unwrap_or_else(|| panic!("no {part} (any more) in {log}"));
+        rest = &rest[at + part.len()..];
+    }
+    assert!(service.log("look").contains("two## HEAD (no branch)"), "{}", service.log("look"));
+    let post = service.log(&format!("Post-job: {name}"));
+    assert!(post.contains("Cleaning any cached credential from repository: garden (Git)"), "{post}");
+    assert!(!service.everything().contains(TOKEN));
+    let configuration = std::fs::read_to_string(sources.join(".git/config")).expect("there");
+    assert!(!configuration.contains("extraheader") && !configuration.contains(TOKEN), "{configuration}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_branch_without_a_commit_is_checked_out_at_its_end() {
+    let service = Service::start().await;
+    let origin = repository(&service, "garden");
+    let (result, folder) =
+        Job::new(&service).step(checkout_step("Checkout", &[("repository", "self")])).run().await;
+    assert_eq!(result, TaskResult::Succeeded);
+    assert_eq!(head(&folder.path().join("work/1/s")), head(&origin));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_shallow_fetch_has_one_commit_and_no_tags_if_not_wanted() {
+    let service = Service::start().await;
+    let origin = repository(&service, "garden");
+    let (result, folder) = Job::new(&service)
+        .commit(&head(&origin))
+        .step(checkout_step("get", &[("repository", "self"), ("fetchDepth", "1"), ("fetchTags", "false")]))
+        .run()
+        .await;
+    assert_eq!(result, TaskResult::Succeeded, "{}", service.log("get"));
+    let sources = folder.path().join("work/1/s");
+    assert_eq!(git(&sources, &["rev-list", "--count", "HEAD"]), "1");
+    assert_eq!(git(&sources, &["tag"]), "");
+    let log = service.log("get");
+    assert!(log.contains("--no-tags ") && log.contains(" origin --depth=1 +"), "{log}");
+    // The next job wants everything.
+    let (result, folder) = Job::new(&service)
+        .commit(&head(&origin))
+        .step(checkout_step("all", &[("repository", "self")]))
+        .after(folder)
+        .run()
+        .await;
+    assert_eq!(result, TaskResult::Succeeded, "{}", service.log("all"));
+    assert!(service.log("all").contains("--unshallow"), "{}", service.log("all"));
+    assert_eq!(git(&folder.path().join("work/1/s"), &["rev-list", "--count", "HEAD"]), "3");
+    assert_eq!(git(&folder.path().join("work/1/s"), &["tag"]), "v1\nv2");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn untracked_files_stay_unless_the_checkout_is_clean() {
+    let service = Service::start().await;
+    repository(&service, "garden");
+    let (_, folder) = Job::new(&service)
+        .step(checkout_step("get", &[("repository", "self")]))
+        .script("make", "echo x > untracked; echo changed > file; touch .git/index.lock")
+        .run()
+        .await;
+    let sources = folder.path().join("work/1/s");
+    let (result, folder) = Job::new(&service)
+        .step(checkout_step("again", &[("repository", "self"), ("clean", "false")]))
+        .after(folder)
+        .run()
+        .await;
+    assert_eq!(result, TaskResult::Succeeded, "{}", service.log("again"));
+    assert!(sources.join("untracked").exists());
+    assert!(!service.log("again").contains("git init"), "the repository is used again");
+    let (result, folder) = Job::new(&service)
+        .step(checkout_step("clean", &[("repository", "self"), ("clean", "true")]))
+        .after(folder)
+        .run()
+        .await;
+    assert_eq!(result, TaskResult::Succeeded, "{}", service.log("clean"));
+    assert!(!sources.join("untracked").exists());
+    assert_eq!(std::fs::read_to_string(sources.join("file")).expect("there"), "three");
+    drop(folder);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_folder_with_another_repository_is_replaced() {
+    let service = Service::start().await;
+    repository(&service, "garden");
+    let job = Job::new(&service).step(checkout_step("get", &[("repository", "self")]));
+    let sources = job.folder.path().join("work/1/s");
+    std::fs::create_dir_all(&sources).expect("made");
+    git(&sources, &["init", "-q"]);
+    git(&sources, &["remote", "add", "origin", "http://elsewhere/other"]);
+    std::fs::write(sources.join("theirs"), "").expect("written");
+    let (result, folder) = job.run().await;
+    assert_eq!(result, TaskResult::Succeeded, "{}", service.log("get"));
+    assert!(!folder.path().join("work/1/s/theirs").exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pull_requests_are_fetched_by_their_reference() {
+    let service = Service::start().await;
+    let origin = repository(&service, "garden");
+    let (result, folder) = Job::new(&service)
+        .branch("refs/pull/7/merge")
+        .step(checkout_step("get", &[("repository", "self")]))
+        .run()
+        .await;
+    let log = service.log("get");
+    assert_eq!(result, TaskResult::Succeeded, "{log}");
+    assert!(
+        log.contains("+refs/heads/*:refs/remotes/origin/* +refs/pull/7/merge:refs/remotes/pull/7/merge"),
+        "{log}"
+    );
+    assert_eq!(head(&folder.path().join("work/1/s")), git(&origin, &["rev-parse", "HEAD~1"]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_path_moves_the_repository_within_the_pipeline_folder_only() {
+    let service = Service::start().await;
+    repository(&service, "garden");
+    let (result, folder) = Job::new(&service)
+        .step(checkout_step("get", &[("repository", "self"), ("path", "elsewhere/deep")]))
+        .script("look", "pwd; ls")
+        .run()
+        .await;
+    assert_eq!(result, TaskResult::Succeeded, "{}", service.log("get"));
+    assert!(folder.path().join("work/1/elsewhere/deep/file").exists());
+    assert!(service.log("look").contains("work/1/elsewhere/deep\nfile"), "{}", service.log("look"));
+    let service = Service::start().await;
+    let (result, _folder) = Job::new(&service)
+        .step(checkout_step("get", &[("repository", "self"), ("path", "../outside")]))
+        .run()
+        .await;
+    assert_eq!(result, TaskResult::Failed);
+    assert!(
+        service.log("get").contains("##[error]Input path '../outside' should resolve to a directory under '")
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn several_repositories_lie_beside_each_other() {
+    let service = Service::start().await;
+    repository(&service, "garden");
+    repository(&service, "shed");
+    let (result, folder) = Job::new(&service)
+        .repository("shed", &service)
+        .step(checkout_step("first", &[("repository", "self")]))
+        .step(checkout_step("second", &[("repository", "shed"), ("fetchDepth", "1")]))
+        .script("look", "pwd; ls")
+        .run()
+        .await;
+    assert_eq!(result, TaskResult::Succeeded, "{} {}", service.log("first"), service.log("second"));
+    let sources = folder.path().join("work/1/s");
+    assert!(sources.join("garden/file").exists() && sources.join("shed/file").exists());
+    let log = service.log("look");
+    assert!(log.contains(&format!("{}\ngarden\nshed\n", sources.display())), "{log}");
+    let order = ["first", "second", "look", "Post-job: second", "Post-job: first", "Finalize Job"];
+    let orders: Vec<i64> =
+        order.iter().map(|name| service.record(name)["order"].as_i64().expect("an order")).collect();
+    assert_eq!(orders, [2, 3, 4, 5, 6, 7], "post-job parts run in reverse");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn submodules_come_with_the_same_login() {
+    let service = Service::start().await;
+    repository(&service, "inner");
+    let middle = repository(&service, "middle");
+    let url = |name: &str| service.url.join(&format!("_git/{name}")).expect("an address").to_string();
+    let add = |folder: &Path, name: &str| {
+        std::fs::write(
+            folder.join(".gitmodules"),
+            format!("[submodule \"{name}\"]\n\tpath = {name}\n\turl = {}\n", url(name)),
+        )
+        .expect("written");
+        let commit = head(&service.repositories.path().join(name));
+        git(folder, &["update-index", "--add", "--cacheinfo", &format!("160000,{commit},{name}")]);
+        git(folder, &["add", ".gitmodules"]);
+        git(folder, &["commit", "-q", "-m", "submodule"]);
+    };
+    add(&middle, "inner");
+    let garden = repository(&service, "garden");
+    add(&garden, "middle");
+    for (submodules, has_inner) in [("true", false), ("recursive", true)] {
+        let (result, folder) = Job::new(&service)
+            .step(checkout_step(submodules, &[("repository", "self"), ("submodules", submodules)]))
+            .run()
+            .await;
+        let log = service.log(submodules);
+        assert_eq!(result, TaskResult::Succeeded, "{log}");
+        let sources = folder.path().join("work/1/s");
+        assert!(sources.join("middle/file").exists());
+        assert_eq!(sources.join("middle/inner/file").exists(), has_inner, "{submodules}");
+        assert!(log.contains("##[command]git submodule sync"), "{log}");
+        assert!(log.contains("##[command]git --config-env=http.http://127.0.0.1:"), "{log}");
+    }
+    assert!(!service.everything().contains(TOKEN));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn credentials_persist_for_the_steps_of_the_job_only() {
+    let service = Service::start().await;
+    repository(&service, "garden");
+    let (result, folder) = Job::new(&service)
+        .step(checkout_step("get", &[("repository", "self"), ("persistCredentials", "true")]))
+        .script("use", "git ls-remote --exit-code origin refs/heads/main && grep -c extraheader .git/config")
+        .run()
+        .await;
+    assert_eq!(result, TaskResult::Succeeded, "{} {}", service.log("get"), service.log("use"));
+    let configuration = std::fs::read_to_string(folder.path().join("work/1/s/.git/config")).expect("there");
+    assert!(!configuration.contains("extraheader") && !configuration.contains(TOKEN), "{configuration}");
+    assert!(!service.everything().contains(TOKEN));
+    // Without them the same step cannot log in.
+    let (result, _folder) = Job::new(&service)
+        .step(checkout_step("get again", &[("repository", "self")]))
+        .script("use again", "git ls-remote --exit-code origin refs/heads/main")
+        .after(folder)
+        .run()
+        .await;
+    assert_eq!(result, TaskResult::Failed);
+    assert_eq!(service.result("get again"), "succeeded");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn credentials_of_an_earlier_job_are_taken_out() {
+    let service = Service::start().await;
+    repository(&service, "garden");
+    let (_, folder) = Job::new(&service)
+        .step(checkout_step("get", &[("repository", "self")]))
+        .script("leave", "git config http.extraheader 'AUTHORIZATION: bearer old' && git config http.proxy http://127.0.0.1:1")
+        .run()
+        .await;
+    let (result, folder) =
+        Job::new(&service).step(checkout_step("again", &[("repository", "self")])).after(folder).run().await;
+    assert_eq!(result, TaskResult::Succeeded, "{}", service.log("again"));
+    let configuration = std::fs::read_to_string(folder.path().join("work/1/s/.git/config")).expect("there");
+    assert!(!configuration.contains("old") && !configuration.contains("proxy"), "{configuration}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_token_is_never_an_argument_of_git() {
+    let service = Service::start().await;
+    repository(&service, "garden");
+    let mut job = Job::new(&service).step(checkout_step(
+        "get",
+        &[("repository", "self"), ("persistCredentials", "true"), ("submodules", "true")],
+    ));
+    // A git in front of the real one that writes its arguments down.
+    let folder = job.folder.path().join("bin");
+    std::fs::create_dir_all(&folder).expect("made");
+    let record = job.folder.path().join("arguments");
+    let path = std::env::var("PATH").expect("tests have a path");
+    let program = folder.join("git");
+    let script = format!("#!/bin/sh\necho \"$@\" >> '{}'\nPATH='{path}' exec git \"$@\"\n", record.display());
+    std::fs::write(&program, script).expect("written");
+    std::fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755))
+        .expect("made executable");
+    for (name, value) in &mut job.surroundings.environment {
+        if name == "PATH" {
+            *value = format!("{}:{path}", folder.display()).into();
+        }
+    }
+    let (result, _folder) = job.run().await;
+    assert_eq!(result, TaskResult::Succeeded, "{}", service.log("get"));
+    let arguments = std::fs::read_to_string(&record).expect("written");
+    assert!(
+        arguments.contains("--config-env=http.extraheader=env_var_http_extraheader fetch"),
+        "{arguments}"
+    );
+    assert!(arguments.lines().count() > 8, "{arguments}");
+    assert!(!arguments.contains(TOKEN), "{arguments}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fetch_is_tried_three_times_and_its_failure_told() {
+    let service = Service::start().await;
+    let (result, _folder) =
+        Job::new(&service).step(checkout_step("get", &[("repository", "self")])).run().await;
+    assert_eq!(result, TaskResult::Failed);
+    let log = service.log("get");
+    assert_eq!(log.matches("##[warning]Git fetch failed with exit code 128, back off ").count(), 2, "{log}");
+    assert!(log.contains("##[error]Git fetch failed with exit code: 128"), "{log}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_without_checkout_has_empty_sources() {
+    let service = Service::start().await;
+    let (result, folder) = Job::new(&service).script("look", "ls -A | wc -l").run().await;
+    assert_eq!(result, TaskResult::Succeeded);
+    assert_eq!(std::fs::read_dir(folder.path().join("work/1/s")).expect("made").count(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_repository_the_job_does_not_have_is_named() {
+    let service = Service::start().await;
+    let (result, _folder) =
+        Job::new(&service).step(checkout_step("get", &[("repository", "barn")])).run().await;
+    assert_eq!(result, TaskResult::Failed);
+    assert!(
+        service
+            .log("get")
+            .contains("##[error]The checkout step names the repository 'barn', which the job does not have.")
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sources_can_be_skipped() {
+    let service = Service::start().await;
+    let (result, _folder) = Job::new(&service)
+        .variable("agent.source.skip", "true")
+        .step(checkout_step("get", &[("repository", "self")]))
+        .run()
+        .await;
+    assert_eq!(result, TaskResult::Succeeded);
+    assert!(service.log("get").contains("Skip sync source for repository."));
+}
