@@ -66,7 +66,7 @@ impl Answer {
     }
 
     /// Whether a redirection or page is Azure DevOps' sign-in: it is sent with 302 or, to programs, with 203.
-    fn is_sign_in(&self) -> bool {
+    pub(crate) fn is_sign_in(&self) -> bool {
         let location = self.header(LOCATION).unwrap_or_default().to_ascii_lowercase();
         let to_sign_in = ["_signin", "login.microsoftonline", "login.live", "/login", "oauth2/authorize"];
         self.status == StatusCode::NON_AUTHORITATIVE_INFORMATION

@@ -9,6 +9,7 @@ use tokio::sync::watch;
 use url::Url;
 
 use crate::answer::Answer;
+use crate::download::Sink;
 use crate::error::{Error, Result};
 use crate::login::{Credential, Login};
 use crate::request::Request;
@@ -102,14 +103,9 @@ impl Connection {
         self.transport.poll(login, throttle, &request).await?.decode(&request.call)
     }
 
-    pub(crate) async fn download(
-        &self,
-        request: Request,
-        sink: &mut (dyn tokio::io::AsyncWrite + Unpin + Send),
-        limit_bytes: u64,
-    ) -> Result<u64> {
+    pub(crate) async fn download(&self, request: Request, sink: Sink<'_>) -> Result<u64> {
         let Identity { login, throttle } = &*self.identity;
-        self.transport.download(login, throttle, &request, sink, limit_bytes).await
+        self.transport.download(login, throttle, &request, sink).await
     }
 }
 

@@ -24,6 +24,7 @@ mod answer;
 mod calls;
 mod clock;
 mod connection;
+mod download;
 mod error;
 mod login;
 mod operation;

@@ -200,9 +200,7 @@ impl Operation {
                 Duration::from_secs(30)
             }
             Operation::GetToken | Operation::GetConnectionData => Duration::from_secs(30),
-            Operation::DownloadTask | Operation::DownloadItem | Operation::UploadItem => {
-                Duration::from_secs(600)
-            }
+            Operation::UploadItem | Operation::Attach => Duration::from_secs(600),
             _ => Duration::from_secs(60),
         }
     }

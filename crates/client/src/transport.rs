@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::header::{ACCEPT, ACCEPT_LANGUAGE, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE};
-use http::{HeaderName, HeaderValue, StatusCode};
+use http::{HeaderName, HeaderValue};
 use secrecy::{ExposeSecret, SecretString};
-use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::AsyncReadExt;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::io::ReaderStream;
 use url::Url;
@@ -29,10 +29,7 @@ use crate::tls::{Roots, configuration};
 const MAX_ANSWER_BYTES: usize = dayfly_protocol::json::MAX_DOCUMENT_BYTES;
 
 /// How often a token may be refused within one call (`VssHttpMessageHandler.cs`).
-const MAX_LOGINS: u32 = 3;
-
-/// How many redirections a download follows.
-const MAX_REDIRECTS: u32 = 5;
+pub(crate) const MAX_LOGINS: u32 = 3;
 
 /// How long an unused connection is kept: longer than the pause of an agent between two polls (5 to 15 s, `MessageListener.cs`), shorter than what load
 /// balancers cut (4 minutes at Azure's).
@@ -109,7 +106,7 @@ impl Transport {
         use_clients(clients)
     }
 
-    fn calls_client(&self, url: &Url) -> Result<reqwest::Client> {
+    pub(crate) fn calls_client(&self, url: &Url) -> Result<reqwest::Client> {
         self.with_clients(url, |clients| Ok(clients.calls.clone()))
     }
 
@@ -232,7 +229,7 @@ impl Transport {
         self.exchange(&client, call, prepared, limit).await
     }
 
-    async fn prepare(
+    pub(crate) async fn prepare(
         &self,
         request: &Request,
         authorization: Option<HeaderValue>,
@@ -308,120 +305,15 @@ impl Transport {
             Err(_) => Err(Error::Deadline { call: Box::new(call.clone()), after: started.elapsed() }),
         }
     }
-
-    /// Downloads into a writer; gives the number of bytes. Repeated until the first byte is written. Redirections are followed, and the credential
-    /// is not shown to another host.
-    pub(crate) async fn download(
-        &self,
-        login: &Login,
-        throttle: &Throttle,
-        request: &Request,
-        sink: &mut (dyn AsyncWrite + Unpin + Send),
-        limit_bytes: u64,
-    ) -> Result<u64> {
-        let call = &request.call;
-        let deadline = Instant::now() + call.operation.attempt_timeout();
-        let mut attempt = 0;
-        let started = Instant::now();
-        let in_time = async {
-            loop {
-                attempt += 1;
-                let mut written = 0;
-                let error =
-                    match self.download_once(login, throttle, request, sink, limit_bytes, &mut written).await
-                    {
-                        Ok(()) => return Ok(written),
-                        Err(error) => error,
-                    };
-                match retry::pause(&self.settings.retry, call.operation, attempt, &error) {
-                    Some(pause) if written == 0 => tokio::time::sleep(pause).await,
-                    _ => return Err(error),
-                }
-            }
-        };
-        match timeout_at(deadline, in_time).await {
-            Ok(outcome) => outcome,
-            Err(_) => Err(Error::Deadline { call: call.clone(), after: started.elapsed() }),
-        }
-    }
-
-    async fn download_once(
-        &self,
-        login: &Login,
-        throttle: &Throttle,
-        request: &Request,
-        sink: &mut (dyn AsyncWrite + Unpin + Send),
-        limit_bytes: u64,
-        written: &mut u64,
-    ) -> Result<()> {
-        let call = &request.call;
-        let mut url = request.url.clone();
-        let (mut logins, mut redirects) = (0, 0);
-        let mut response = loop {
-            let same_host = url.origin() == request.url.origin();
-            let authorization = if same_host { Some(login.authorization(self).await?) } else { None };
-            let generation = authorization.as_ref().map(|authorization| authorization.generation);
-            logins += 1;
-            let mut prepared = self.prepare(request, authorization.map(|it| it.value), logins > 1).await?;
-            *prepared.url_mut() = url.clone();
-            let response = self.calls_client(&url)?.execute(prepared).await.map_err(|source| {
-                let sent = !source.is_connect();
-                connection_error(call, sent, source)
-            })?;
-            throttle.note(response.headers());
-            if response.status() == StatusCode::OK && !is_html(&response) {
-                break response;
-            }
-            let (status, headers) = (response.status(), response.headers().clone());
-            let body = read_whole(call, response).await?;
-            let answer = Answer { status, headers, body };
-            if let Some(generation) = generation
-                && answer.is_challenge()
-                && logins < MAX_LOGINS
-                && login.refused(generation).await
-            {
-                continue;
-            }
-            let target = answer.headers.get(http::header::LOCATION).and_then(|target| target.to_str().ok());
-            match target.and_then(|target| url.join(target).ok()) {
-                Some(target) if status.is_redirection() && redirects < MAX_REDIRECTS => {
-                    redirects += 1;
-                    url = target;
-                }
-                _ => {
-                    answer.check(call)?;
-                    return Err(Error::Empty { call: call.clone() });
-                }
-            }
-        };
-        let write_error = |source| Error::Write { call: call.clone(), source };
-        while let Some(chunk) =
-            response.chunk().await.map_err(|source| connection_error(call, true, source))?
-        {
-            *written += chunk.len() as u64;
-            if *written > limit_bytes {
-                let limit_bytes = usize::try_from(limit_bytes).unwrap_or(usize::MAX);
-                return Err(Error::TooLong { call: call.clone(), limit_bytes });
-            }
-            sink.write_all(&chunk).await.map_err(write_error)?;
-        }
-        sink.flush().await.map_err(write_error)
-    }
-}
-
-fn is_html(response: &reqwest::Response) -> bool {
-    let media_type =
-        response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    media_type.to_ascii_lowercase().starts_with("text/html")
 }
 
 /// The error without the address, which our own text names by its object.
-fn connection_error(call: &Call, sent: bool, source: reqwest::Error) -> Error {
+pub(crate) fn connection_error(call: &Call, sent: bool, source: reqwest::Error) -> Error {
     Error::Connection { call: Box::new(call.clone()), sent, source: Box::new(source.without_url()) }
 }
 
 /// Reads an answer to its end, bounded.
-async fn read_whole(call: &Call, mut response: reqwest::Response) -> Result<Bytes> {
+pub(crate) async fn read_whole(call: &Call, mut response: reqwest::Response) -> Result<Bytes> {
     let too_long = || Error::TooLong { call: Box::new(call.clone()), limit_bytes: MAX_ANSWER_BYTES };
     if response.content_length().is_some_and(|length| length > MAX_ANSWER_BYTES as u64) {
         return Err(too_long());

@@ -8,6 +8,7 @@ use http::{HeaderName, HeaderValue, Method};
 use tokio::io::AsyncWrite;
 
 use crate::connection::Connection;
+use crate::download::Sink;
 use crate::error::Result;
 use crate::operation::Operation;
 use crate::request::{Request, segments};
@@ -84,7 +85,7 @@ impl Connection {
             .query("itemPath", item_path)
             .query("scope", project)
             .accept("application/octet-stream");
-        self.download(request, sink, MAX_ITEM_BYTES).await
+        self.download(request, Sink::new(sink, MAX_ITEM_BYTES)).await
     }
 
     /// Names files of a container as an artifact of a build.

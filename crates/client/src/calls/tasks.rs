@@ -5,6 +5,7 @@ use http::Method;
 use tokio::io::AsyncWrite;
 
 use crate::connection::Connection;
+use crate::download::Sink;
 use crate::error::Result;
 use crate::operation::Operation;
 use crate::request::{Request, segments};
@@ -24,6 +25,6 @@ impl Connection {
         let object = format!("{task} {version}");
         let request = Request::new(Operation::DownloadTask, object, Method::GET, self.url(), path)
             .accept("application/zip");
-        self.download(request, sink, MAX_TASK_BYTES).await
+        self.download(request, Sink::new(sink, MAX_TASK_BYTES)).await
     }
 }

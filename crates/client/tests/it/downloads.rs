@@ -49,6 +49,21 @@ async fn a_redirection_is_followed_without_the_credential() {
 }
 
 #[tokio::test]
+async fn a_sign_in_page_is_not_downloaded() {
+    let server = Server::start(|_, _| {
+        let mut response = json(302, "");
+        let target = "https://spsprodweu1.vssps.visualstudio.com/_signin?realm=dev.azure.com";
+        response.headers_mut().insert("location", target.parse().unwrap());
+        response
+    })
+    .await;
+    let mut sink = Vec::new();
+    let error = server.with_pat().download_task(TASK, "1.0.0", &mut sink).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unauthorized);
+    assert_eq!((sink.len(), server.seen().len()), (0, 1));
+}
+
+#[tokio::test]
 async fn redirections_in_a_circle_end() {
     let server = Server::start(|seen, _| {
         let mut response = json(302, "");
