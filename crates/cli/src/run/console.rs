@@ -29,6 +29,8 @@ const MAX_LABEL_WIDTH: usize = 28;
 const HELD_BACK_LINES: usize = 500;
 /// How many running jobs have a status line.
 const MAX_STATUS_LINES: usize = 8;
+/// How many `=` make a rule.
+const RULE_WIDTH: usize = 70;
 /// How long a step may be silent before its name is shown.
 const ANNOUNCE_AFTER: Duration = Duration::from_millis(300);
 /// The line before a script's own output, as CmdLine, Bash and PowerShell print it, and what the next one begins with.
@@ -71,6 +73,8 @@ struct Step {
     output_begins: bool,
     /// Whether its name is still to be shown: steps that are skipped at once are not announced.
     unannounced: bool,
+    /// How many of the two rules round the task's description have come.
+    rules: u8,
     started: Instant,
 }
 
@@ -154,15 +158,18 @@ impl Console {
         }
         let unannounced = kind != StepKind::Own || verbose;
         let held_back = (!verbose && kind != StepKind::Task).then(Vec::new);
-        let (name, started) = (name.to_owned(), Instant::now());
-        job.steps.insert(number, Step { name, kind, held_back, output_begins: false, unannounced, started });
+        let (name, started, rules) = (name.to_owned(), Instant::now(), 0);
+        job.steps.insert(
+            number,
+            Step { name, kind, held_back, output_begins: false, unannounced, rules, started },
+        );
     }
 
     fn line(&mut self, id: &str, number: usize, line: &str, text: &mut String) {
         let verbose = self.look.verbose;
         let prefix = self.prefix(id);
         let Some(step) = self.job(id, id).steps.get_mut(&number) else { return };
-        if !verbose && is_frame(line, step) {
+        if !verbose && step.is_frame(line) {
             return;
         }
         if std::mem::take(&mut step.output_begins) && line.starts_with(SHELL_COMMAND) {
@@ -285,6 +292,19 @@ impl Console {
 }
 
 impl Step {
+    /// Whether it is one of the lines which the worker puts round every step and which are shown here in another way: its
+    /// name at both ends, and the description of its task between two rules.
+    fn is_frame(&mut self, line: &str) -> bool {
+        if self.rules < 2 && line.len() >= RULE_WIDTH && line.bytes().all(|byte| byte == b'=') {
+            self.rules += 1;
+            return true;
+        }
+        let section = line.strip_prefix("##[section]");
+        let name = section
+            .and_then(|rest| rest.strip_prefix("Starting: ").or_else(|| rest.strip_prefix("Finishing: ")));
+        self.rules == 1 || name == Some(self.name.as_str())
+    }
+
     /// Shows the step's name if it was not shown.
     fn announce(&mut self, prefix: &str, text: &mut String) {
         if std::mem::take(&mut self.unannounced) {
@@ -295,13 +315,6 @@ impl Step {
 
 /// How often [`Console::tick`] wants to be called.
 pub(crate) const TICK: Duration = Duration::from_millis(120);
-
-/// The lines the worker puts round every step, which the console shows in its own way.
-fn is_frame(line: &str, step: &Step) -> bool {
-    line.strip_prefix("##[section]")
-        .and_then(|rest| rest.strip_prefix("Starting: ").or_else(|| rest.strip_prefix("Finishing: ")))
-        .is_some_and(|name| name == step.name)
-}
 
 fn status_line(job: &str, agent: &str) -> ProgressBar {
     let bar = ProgressBar::new_spinner().with_prefix(job.to_owned()).with_message(format!("on {agent}"));
@@ -394,7 +407,9 @@ mod tests {
 
     const SCRIPT: &[&str] = &[
         "##[section]Starting: Say hello",
+        "==============================================================================",
         "Task         : Command line",
+        "==============================================================================",
         "Generating script.",
         "========================== Starting Command Output ===========================",
         "[command]/usr/bin/bash --noprofile --norc /tmp/x.sh",
@@ -410,7 +425,7 @@ mod tests {
 
     #[test]
     fn a_script_that_never_began_shows_why() {
-        let lines = ["Generating script.", "##[error]no such folder"];
+        let lines = [&SCRIPT[..5], &["##[error]no such folder"]].concat();
         let text = shown(PLAIN, &step(StepKind::Script, &lines, TaskResult::Failed));
         assert_eq!(text, "▸ Say hello\n  Generating script.\n  error: no such folder\n✗ Say hello 250ms\n");
     }
