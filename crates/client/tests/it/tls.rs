@@ -21,7 +21,7 @@ use uuid::Uuid;
 use crate::server::{POOLS, Seen, application, bounded, json, quick, wait_until};
 
 /// A server for `https://localhost` with a certificate of an authority made for it, speaking HTTP/2 with at most 100 streams on a connection.
-struct SecureServer {
+pub(crate) struct SecureServer {
     address: SocketAddr,
     authority: tempfile::NamedTempFile,
     seen: Arc<Mutex<Vec<Seen>>>,
@@ -35,7 +35,7 @@ impl Drop for SecureServer {
 }
 
 impl SecureServer {
-    async fn start(seen: Arc<Mutex<Vec<Seen>>>, application: Router) -> Self {
+    pub(crate) async fn start(seen: Arc<Mutex<Vec<Seen>>>, application: Router) -> Self {
         let mut authority = CertificateParams::default();
         authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let issuer = CertifiedIssuer::self_signed(authority, KeyPair::generate().unwrap()).unwrap();
@@ -77,12 +77,12 @@ impl SecureServer {
         SecureServer { address, authority: file, seen, task }
     }
 
-    fn connect(&self, settings: HttpSettings) -> Connection {
+    pub(crate) fn connect(&self, settings: HttpSettings) -> Connection {
         let url = format!("https://localhost:{}/dayfly", self.address.port()).parse().unwrap();
         Connection::new(&url, Credential::Bearer("token".into()), settings).unwrap()
     }
 
-    fn trusting(&self) -> HttpSettings {
+    pub(crate) fn trusting(&self) -> HttpSettings {
         HttpSettings { ca_files: vec![self.authority.path().to_owned()], ..quick() }
     }
 }
