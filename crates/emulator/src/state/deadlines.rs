@@ -28,6 +28,8 @@ pub(crate) enum Deadline {
 #[derive(Debug, Default)]
 pub(crate) struct Deadlines {
     heap: BinaryHeap<Reverse<(Timestamp, Deadline)>>,
+    /// How many entries, at least, are about something that is over.
+    stale: usize,
     earlier: Arc<Notify>,
 }
 
@@ -49,13 +51,42 @@ impl Deadlines {
         Arc::clone(&self.earlier)
     }
 
+    /// How many entries there are, useless ones among them.
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        self.heap.len()
+    }
+
+    /// Notes that an entry has become useless; true when it is worth sweeping them out.
+    fn note_stale(&mut self) -> bool {
+        self.stale += 1;
+        self.stale >= STALE_MIN && self.stale * 2 > self.heap.len()
+    }
+
     fn due(&mut self, now: Timestamp) -> Option<Deadline> {
         self.next().filter(|next| *next <= now)?;
         self.heap.pop().map(|Reverse((_, deadline))| deadline)
     }
 }
 
+/// Fewer useless entries are left until they come due.
+const STALE_MIN: usize = 1_024;
+
 impl State {
+    /// To be called when something with a deadline is over, so that the entries do not pile up until they come due.
+    pub(crate) fn forget_deadline(&mut self) {
+        if self.deadlines.note_stale() {
+            let Self { deadlines, sessions, requests, .. } = self;
+            deadlines.stale = 0;
+            deadlines.heap.retain(|Reverse((_, deadline))| match deadline {
+                Deadline::Session(session) => sessions.is_open(*session),
+                Deadline::Lock(request) | Deadline::Timeout(request) | Deadline::Cancel(request) => {
+                    requests.get(*request).is_some_and(|request| request.result.is_none())
+                }
+            });
+        }
+    }
+
     /// Ends everything whose time has come.
     pub(crate) fn expire(&mut self, now: Timestamp) {
         while let Some(deadline) = self.deadlines.due(now) {

@@ -328,6 +328,7 @@ impl State {
         self.signal(id, JobChange::Completed { result, outputs, agent: name, reason });
         self.requests.settle(id, self.rules.limits.finished_requests);
         self.retire_plan_if_done(plan);
+        self.forget_deadline();
         match agent {
             Some(agent) => self.reconsider_agent(pool, agent.id, now),
             None => self.dispatch(now),

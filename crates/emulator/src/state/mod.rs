@@ -130,3 +130,46 @@ impl State {
         named_id("organization", &self.rules.organization)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use dayfly_protocol::agent::{TaskAgent, TaskAgentAuthorization, TaskAgentReference};
+    use dayfly_protocol::crypto::AgentKey;
+    use dayfly_protocol::session::TaskAgentSession;
+    use dayfly_protocol::{AgentId, PoolId};
+
+    use super::*;
+
+    fn state() -> (State, Timestamp) {
+        let settings = Settings::new("pat".into());
+        let now = Timestamp::UNIX_EPOCH;
+        let (signals, _) = tokio::sync::mpsc::unbounded_channel();
+        (State::new(&settings, PathBuf::new(), Arc::new(Hub::new(1)), signals, now), now)
+    }
+
+    fn agent(state: &mut State, now: Timestamp) -> AgentId {
+        let public_key = Some(AgentKey::generate().unwrap().public_key().to_wire());
+        let agent = TaskAgent {
+            name: "agent".to_owned(),
+            authorization: Some(TaskAgentAuthorization { public_key, ..TaskAgentAuthorization::default() }),
+            ..TaskAgent::default()
+        };
+        state.create_agent(PoolId(1), agent, now).unwrap()
+    }
+
+    #[test]
+    fn sessions_that_come_and_go_leave_nothing_behind() {
+        let (mut state, now) = state();
+        let id = agent(&mut state, now);
+        for _ in 0..10_000 {
+            let wanted = TaskAgentSession {
+                agent: TaskAgentReference { id, ..TaskAgentReference::default() },
+                ..TaskAgentSession::default()
+            };
+            let session = state.create_session(PoolId(1), wanted, None, now).unwrap();
+            state.delete_session(PoolId(1), session, now).unwrap();
+        }
+        assert_eq!(state.sessions.len(), 0);
+        assert!(state.deadlines.len() < 3_000, "{} deadlines are kept", state.deadlines.len());
+    }
+}

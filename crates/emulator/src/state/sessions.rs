@@ -80,6 +80,11 @@ impl Sessions {
         self.sessions.get(&id).filter(|session| session.pool == pool).map(|session| session.agent)
     }
 
+    /// Whether there is such a session.
+    pub(crate) fn is_open(&self, id: SessionId) -> bool {
+        self.sessions.contains_key(&id)
+    }
+
     /// How many there are.
     pub(crate) fn len(&self) -> usize {
         self.sessions.len()
@@ -149,6 +154,7 @@ impl State {
     pub(crate) fn end_session(&mut self, id: SessionId, now: Timestamp) {
         let Some(session) = self.sessions.sessions.remove(&id) else { return };
         session.wake.notify_waiters();
+        self.forget_deadline();
         if let Ok(agent) = self.agent_mut(session.pool, session.agent) {
             agent.session = None;
             agent.status_changed_on = now;
