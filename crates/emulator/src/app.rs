@@ -12,6 +12,7 @@ use crate::containers::FileContainers;
 use crate::events::Hub;
 use crate::faults::Faults;
 use crate::git::GitServer;
+use crate::http::serve::Connections;
 use crate::settings::Settings;
 use crate::state::State;
 use crate::tasks::TaskFolder;
@@ -28,6 +29,7 @@ struct Shared {
     hub: Arc<Hub>,
     faults: Faults,
     stores: Stores,
+    connections: Connections,
     stop: CancellationToken,
 }
 
@@ -51,7 +53,13 @@ impl App {
         stop: CancellationToken,
     ) -> Self {
         let hub = Arc::clone(&state.hub);
-        Self(Arc::new(Shared { settings, base, state: Mutex::new(state), hub, faults, stores, stop }))
+        let (state, connections) = (Mutex::new(state), Connections::default());
+        Self(Arc::new(Shared { settings, base, state, hub, faults, stores, connections, stop }))
+    }
+
+    /// The connections that are open.
+    pub(crate) fn connections(&self) -> &Connections {
+        &self.0.connections
     }
 
     /// Serves repositories.

@@ -114,7 +114,8 @@ impl Emulator {
         let app = App::new(settings, base, state, faults, stores, stop.clone());
 
         let mut tasks = JoinSet::new();
-        tasks.spawn(http::serve::serve(listener, http::Service::new(app.clone()), stop.clone(), limits));
+        let (service, connections) = (http::Service::new(app.clone()), app.connections().clone());
+        tasks.spawn(http::serve::serve(listener, service, connections, stop.clone(), limits));
         tasks.spawn(expire(app.clone(), stop.clone()));
         tasks.spawn(control::drive(app.clone(), receiver, stop.clone()));
         tasks.spawn(async move { hub.run(stop).await });
@@ -167,6 +168,11 @@ impl Emulator {
         self.app.state().end_all_sessions(self.app.now())
     }
 
+    /// Closes all connections at once, with whatever is under way on them; returns how many there were.
+    pub fn cut_connections(&self) -> usize {
+        self.app.connections().cut(None)
+    }
+
     /// A project's id; of the first one when no name is given.
     pub fn project(&self, name: Option<&str>) -> Option<ProjectId> {
         let state = self.app.state();
@@ -189,6 +195,11 @@ impl Emulator {
     /// Removes a fault rule; false when there is none of that number.
     pub fn remove_fault(&self, rule: u64) -> bool {
         self.app.faults().remove(rule)
+    }
+
+    /// Removes all fault rules.
+    pub fn clear_faults(&self) {
+        self.app.faults().clear();
     }
 
     /// Numbers about the emulator.

@@ -28,6 +28,8 @@ mod state;
 
 pub use clock::Clock;
 pub use emulator::{Emulator, Error, Statistics};
+pub use events::{CompletionReason, JobChange, JobSignal};
+pub use faults::{Fault, FaultRule};
 pub use queue::Error as QueueError;
 pub use settings::{AccessToken, Limits, Scope, Settings};
 pub use state::Error as StateError;

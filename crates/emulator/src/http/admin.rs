@@ -1,8 +1,8 @@
 //! `/_dayfly`: what the real service has not. For people with all rights.
 
-use axum::Router;
 use axum::extract::State;
 use axum::routing::{delete, get};
+use axum::{Extension, Router};
 use dayfly_protocol::ListOf;
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::caller::Caller;
 use super::error::ApiError;
 use super::extract::{Json, Path};
+use super::serve::Connection;
 use crate::app::App;
 use crate::emulator::Statistics;
 use crate::faults::{ActiveFault, Error, FaultRule};
@@ -19,6 +20,7 @@ pub(crate) fn routes() -> Router<App> {
     Router::new()
         .route("/_dayfly/faults", get(list_faults).post(add_faults).delete(clear_faults))
         .route("/_dayfly/faults/{id}", delete(remove_fault))
+        .route("/_dayfly/connections", delete(cut_connections))
         .route("/_dayfly/sessions", delete(lose_sessions))
         .route("/_dayfly/statistics", get(statistics))
 }
@@ -34,6 +36,11 @@ enum Rules {
 #[derive(Serialize)]
 struct Lost {
     sessions: usize,
+}
+
+#[derive(Serialize)]
+struct Cut {
+    connections: usize,
 }
 
 impl From<Error> for ApiError {
@@ -84,6 +91,16 @@ async fn remove_fault(
             format!("there is no fault rule {id}"),
         ))
     }
+}
+
+/// Closes all connections but the caller's own, which has to bring the answer.
+async fn cut_connections(
+    State(app): State<App>,
+    caller: Caller,
+    Extension(own): Extension<Connection>,
+) -> Result<Json<Cut>, ApiError> {
+    caller.require(Scope::Full)?;
+    Ok(Json(Cut { connections: app.connections().cut(Some(&own)) }))
 }
 
 async fn lose_sessions(State(app): State<App>, caller: Caller) -> Result<Json<Lost>, ApiError> {

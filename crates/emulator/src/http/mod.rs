@@ -101,6 +101,9 @@ fn router() -> Router<App> {
         })
 }
 
+/// The header with the id of a request.
+const ACTIVITY_ID: HeaderName = HeaderName::from_static("activityid");
+
 /// How far off the clock is by which an assertion is judged; put into a request by a fault.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct ClockSkew(pub(crate) i64);
@@ -236,6 +239,7 @@ impl Answer for Service {
             return ApiError::no_route(request.uri().path()).into_response();
         };
         *request.uri_mut() = uri;
+        request.extensions_mut().insert(connection.clone());
         let faults =
             self.app.faults().strike(request.method().as_str(), request.uri().path().trim_start_matches('/'));
         let limit =
@@ -255,7 +259,14 @@ impl Answer for Service {
             )
             .into_response(),
         };
-        self.after(response, &faults, &connection).await
+        let mut response = self.after(response, &faults, &connection).await;
+        // People quote it when they ask what went wrong; clients put it into their errors.
+        if let Ok(activity) =
+            HeaderValue::from_str(uuid::Uuid::new_v4().hyphenated().encode_lower(&mut [0; 36]))
+        {
+            response.headers_mut().insert(ACTIVITY_ID, activity);
+        }
+        response
     }
 }
 

@@ -1,11 +1,12 @@
 //! The listening socket: HTTP/1.1 and HTTP/2 with prior knowledge on one port, with bounds, and a stop which ends
 //! what is under way.
 
+use std::collections::HashMap;
 use std::convert::Infallible;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use axum::body::Body;
@@ -23,21 +24,59 @@ use crate::settings::Limits;
 /// How long accepting pauses after the system refused a connection, as when it has no more file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// The connections that are open.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Connections(Arc<Mutex<Open>>);
+
+#[derive(Debug, Default)]
+struct Open {
+    last: u64,
+    open: HashMap<u64, CancellationToken>,
+}
+
+impl Connections {
+    fn add(&self) -> Connection {
+        let mut open = self.lock();
+        open.last += 1;
+        let connection = Connection { id: open.last, cut: CancellationToken::new() };
+        open.open.insert(connection.id, connection.cut.clone());
+        connection
+    }
+
+    fn remove(&self, connection: &Connection) {
+        self.lock().open.remove(&connection.id);
+    }
+
+    /// Closes all at once but `kept`, with whatever is under way on them; returns how many.
+    pub(crate) fn cut(&self, kept: Option<&Connection>) -> usize {
+        let open = self.lock();
+        let cut = open.open.iter().filter(|(id, _)| kept.is_none_or(|kept| kept.id != **id));
+        cut.inspect(|(_, cut)| cut.cancel()).count()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Open> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// The connection a request came by: lets a fault cut it.
 #[derive(Clone, Debug)]
-pub(crate) struct Connection(CancellationToken);
+pub(crate) struct Connection {
+    id: u64,
+    cut: CancellationToken,
+}
 
 impl Connection {
     /// Closes the connection at once, with whatever is under way on it: also with the request of the caller, so this
     /// never comes back.
     pub(crate) async fn cut(&self) -> Infallible {
-        self.0.cancel();
+        self.cut.cancel();
         std::future::pending().await
     }
 
     /// The same for those who poll: the connection is closed when this returns to it.
     pub(crate) fn cut_soon(&self) {
-        self.0.cancel();
+        self.cut.cancel();
     }
 }
 
@@ -55,13 +94,14 @@ pub(crate) trait Answer: Clone + Send + Sync + 'static {
 pub(crate) async fn serve<A: Answer>(
     listener: TcpListener,
     answer: A,
+    connections: Connections,
     stop: CancellationToken,
     limits: Limits,
 ) {
     let tasks = TaskTracker::new();
-    let abort = CancellationToken::new();
     let places = Arc::new(Semaphore::new(limits.connections));
-    let server = Server { answer, stop: stop.clone(), abort: abort.clone(), tasks: tasks.clone(), limits };
+    let server =
+        Server { answer, connections: connections.clone(), stop: stop.clone(), tasks: tasks.clone(), limits };
     loop {
         let Some(place) = stop.run_until_cancelled(Arc::clone(&places).acquire_owned()).await else { break };
         let Ok(place) = place else { break };
@@ -85,7 +125,7 @@ pub(crate) async fn serve<A: Answer>(
     drop(listener);
     tasks.close();
     if tokio::time::timeout(server.limits.stop_timeout, tasks.wait()).await.is_err() {
-        abort.cancel();
+        connections.cut(None);
         tasks.wait().await;
     }
 }
@@ -93,20 +133,25 @@ pub(crate) async fn serve<A: Answer>(
 #[derive(Clone)]
 struct Server<A> {
     answer: A,
+    connections: Connections,
     stop: CancellationToken,
-    abort: CancellationToken,
     tasks: TaskTracker,
     limits: Limits,
 }
 
 impl<A: Answer> Server<A> {
     async fn connection(&self, stream: TcpStream, peer: SocketAddr) {
+        let connection = self.connections.add();
+        self.serve(stream, peer, &connection).await;
+        self.connections.remove(&connection);
+    }
+
+    async fn serve(&self, stream: TcpStream, peer: SocketAddr, connection: &Connection) {
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%peer, %error, "could not set TCP_NODELAY");
         }
-        let cut = self.abort.child_token();
-        let connection = Connection(cut.clone());
-        let answer = self.answer.clone();
+        let cut = connection.cut.clone();
+        let (answer, connection) = (self.answer.clone(), connection.clone());
         let service = hyper::service::service_fn(move |request: Request<Incoming>| {
             let (answer, connection) = (answer.clone(), connection.clone());
             async move { Ok::<_, Infallible>(answer.answer(request.map(Body::new), connection).await) }

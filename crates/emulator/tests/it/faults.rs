@@ -183,3 +183,19 @@ async fn bad_rules_are_refused_by_the_administration() {
     let absent = service.dayfly(Method::DELETE, "faults/77").send().await.unwrap();
     assert_error(absent, StatusCode::NOT_FOUND, "DataNotFoundException").await;
 }
+
+#[tokio::test]
+async fn all_connections_are_cut_on_request() {
+    let service = Service::start().await;
+    let agent = service.online("agent-1").await;
+    let poll = tokio::spawn(agent.poll(&service, None).send());
+    eventually("the poll", async || service.emulator.statistics().open_polls == 1).await;
+    let cut = success(service.dayfly(Method::DELETE, "connections")).await;
+    assert!(cut["connections"].as_u64().unwrap() >= 1);
+    assert!(poll.await.unwrap().is_err());
+    eventually("the end of the poll", async || service.emulator.statistics().open_polls == 0).await;
+    let poll = tokio::spawn(agent.poll(&service, None).send());
+    eventually("the next poll", async || service.emulator.statistics().open_polls == 1).await;
+    assert!(service.emulator.cut_connections() >= 1);
+    assert!(poll.await.unwrap().is_err());
+}
