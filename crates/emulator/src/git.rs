@@ -368,6 +368,23 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn dropping_an_answer_ends_its_process_and_frees_its_place() {
+        let folder = tempfile::tempdir().unwrap();
+        let made = plain_git().args(["init", "--quiet", "--bare"]).arg(folder.path()).status().await.unwrap();
+        assert!(made.success());
+        let server = GitServer::new();
+        // The client holds its request open: git waits for it.
+        let never = futures::stream::pending::<Result<Bytes, std::io::Error>>();
+        let protocol = Some("version=2");
+        let serve = server.serve(folder.path(), Service::UploadPack, protocol, Encoding::Identity, never);
+        let mut serve = Box::pin(serve);
+        assert!(futures::poll!(serve.as_mut()).is_pending());
+        assert_eq!(server.permits.available_permits(), MAX_PROCESSES - 1);
+        drop(serve);
+        assert_eq!(server.permits.available_permits(), MAX_PROCESSES);
+    }
+
+    #[tokio::test]
     async fn a_folder_without_repository_is_named() {
         let folder = tempfile::tempdir().unwrap();
         let empty = futures::stream::empty::<Result<Bytes, std::io::Error>>();

@@ -100,6 +100,15 @@ impl App {
     /// Queues a run of a registered pipeline.
     pub(crate) async fn queue_definition(&self, request: QueueRequest) -> Result<BuildId> {
         let loaded = self.load(&request).await?;
+        let temporary = loaded.repository.is_temporary.then(|| loaded.repository.directory.clone());
+        let queued = self.queue_loaded(loaded, request).await;
+        if let (Err(_), Some(snapshot)) = (&queued, temporary) {
+            self.drop_snapshot(snapshot).await;
+        }
+        queued
+    }
+
+    async fn queue_loaded(&self, loaded: Loaded, request: QueueRequest) -> Result<BuildId> {
         let compiled = self.compile(&loaded, &request).await?;
         let plan = Arc::new(compiled.plan);
         let skipped =
@@ -125,11 +134,17 @@ impl App {
     /// Compiles a registered pipeline as a run would.
     pub(crate) async fn compile_definition(&self, request: &QueueRequest) -> Result<Arc<Plan>> {
         let loaded = self.load(request).await?;
-        let compiled = self.compile(&loaded, request).await?;
+        let compiled = self.compile(&loaded, request).await;
         if loaded.repository.is_temporary {
-            crate::app::delete_folders(vec![loaded.repository.directory]).await;
+            self.drop_snapshot(loaded.repository.directory).await;
         }
-        Ok(Arc::new(compiled.plan))
+        Ok(Arc::new(compiled?.plan))
+    }
+
+    /// Deletes a snapshot that no run has come to use.
+    async fn drop_snapshot(&self, directory: PathBuf) {
+        self.state().repositories.forget(&directory);
+        crate::app::delete_folders(vec![directory]).await;
     }
 
     /// Queues a run of a compiled pipeline. Its repository is served from now on.
@@ -285,7 +300,10 @@ async fn read_file(path: &Path) -> Result<String> {
     let failed = |source| Error::Read { path: path.to_path_buf(), source };
     let file = tokio::fs::File::open(path).await.map_err(failed)?;
     let mut text = String::new();
-    file.take(MAX_YAML_BYTES).read_to_string(&mut text).await.map_err(failed)?;
+    file.take(MAX_YAML_BYTES + 1).read_to_string(&mut text).await.map_err(failed)?;
+    if text.len() as u64 > MAX_YAML_BYTES {
+        return Err(failed(std::io::Error::other("it is larger than 8 MiB")));
+    }
     Ok(text)
 }
 

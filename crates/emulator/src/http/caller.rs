@@ -88,6 +88,14 @@ impl Caller {
         }
     }
 
+    /// The plan whose job is calling.
+    pub(crate) fn plan(&self) -> Option<PlanId> {
+        match &self.0 {
+            Principal::Job { plan, .. } => Some(*plan),
+            Principal::Person { .. } | Principal::Agent { .. } => None,
+        }
+    }
+
     fn denied(&self, reason: &str) -> ApiError {
         let who = match &self.0 {
             Principal::Person { .. } => "this personal access token",

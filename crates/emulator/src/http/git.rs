@@ -68,12 +68,7 @@ async fn serve(
     headers: &HeaderMap,
     body: Body,
 ) -> Result<Response, ApiError> {
-    let directory = {
-        let state = app.state();
-        let project = state.projects.find(project)?;
-        caller.require_code_read(project.id)?;
-        state.repositories.find(project.id, repository)?.directory.clone()
-    };
+    let directory = app.state().repository_for(caller, project, repository)?;
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     let encoding = match text("content-encoding") {
         None | Some("identity") => Encoding::Identity,

@@ -461,7 +461,10 @@ impl State {
         self.tell(id, RunChange::Completed { number, result });
         self.finish_plan(plan);
         for forgotten in self.runs.complete(id, self.rules.limits.finished_plans) {
-            self.remove_plan(forgotten);
+            if forgotten.repository.is_temporary {
+                self.repositories.forget(&forgotten.repository.directory);
+            }
+            self.remove_plan(forgotten.plan_id);
         }
     }
 

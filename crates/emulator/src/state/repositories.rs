@@ -1,6 +1,6 @@
 //! Repositories of the projects: a name and the folder on this disk from which they are served.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use dayfly_protocol::ProjectId;
 use uuid::Uuid;
@@ -61,6 +61,11 @@ impl Repositories {
         self.of(project)
             .find(|repository| repository.name.eq_ignore_ascii_case(id_or_name) || id == Some(repository.id))
             .ok_or_else(|| Error::RepositoryNotFound(id_or_name.to_owned()))
+    }
+
+    /// Serves a folder no more.
+    pub(crate) fn forget(&mut self, directory: &Path) {
+        self.0.retain(|repository| repository.directory != directory);
     }
 
     /// The repositories of a project.

@@ -166,8 +166,8 @@ impl Runs {
         self.by_id.len() - self.completed.len()
     }
 
-    /// Notes that a run is completed; gives the plans of those which are forgotten for it.
-    pub(crate) fn complete(&mut self, id: BuildId, keep: usize) -> Vec<PlanId> {
+    /// Notes that a run is completed; gives those which are forgotten for it.
+    pub(crate) fn complete(&mut self, id: BuildId, keep: usize) -> Vec<Run> {
         self.completed.push_back(id);
         let mut forgotten = Vec::new();
         while self.completed.len() > keep.max(1) {
@@ -175,9 +175,9 @@ impl Runs {
             if let Some(run) = oldest {
                 self.by_plan.remove(&run.plan_id);
                 self.by_container.remove(&run.container);
-                let repository = run.repository.is_temporary.then_some(run.repository.directory);
+                let repository = run.repository.is_temporary.then(|| run.repository.directory.clone());
                 self.garbage.push(Garbage { container: run.container, repository });
-                forgotten.push(run.plan_id);
+                forgotten.push(run);
             }
         }
         forgotten
@@ -207,6 +207,23 @@ impl State {
             Err(_) => caller.require(Scope::BuildRead)?,
         }
         Ok(run?)
+    }
+
+    /// The folder of a repository for those who may read it. The jobs of a run get their pipeline's own repository as it was
+    /// when the run was queued, whatever is served under its name by now.
+    pub(crate) fn repository_for(
+        &self,
+        caller: &Caller,
+        project: &str,
+        name: &str,
+    ) -> Result<PathBuf, ApiError> {
+        let project = self.projects.find(project)?.id;
+        caller.require_code_read(project)?;
+        let own = caller.plan().and_then(|plan| self.runs.any(self.runs.of_plan(plan)?).ok());
+        if let Some(run) = own.filter(|run| run.repository.name.eq_ignore_ascii_case(name)) {
+            return Ok(run.repository.directory.clone());
+        }
+        Ok(self.repositories.find(project, name)?.directory.clone())
     }
 
     /// Lets people who may see builds pass, and the jobs of the container's own run.

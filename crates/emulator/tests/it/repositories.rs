@@ -8,7 +8,7 @@ use serde_json::json;
 
 use crate::git_program::{command, commit, files, git, repository, write};
 use crate::pipeline::{Job, queue, register};
-use crate::service::{PAT, Service, assert_error};
+use crate::service::{PAT, Service, assert_error, eventually};
 
 /// Runs git with a header, as agents do. The runtime's threads are kept free for the emulator.
 async fn with_header(folder: &Path, header: &str, arguments: &[&str]) -> Output {
@@ -114,4 +114,46 @@ async fn strangers_and_pushes_are_refused() {
 fn commit_in(folder: &Path) {
     write(folder, "more", "more\n");
     commit(folder, "More");
+}
+
+#[tokio::test]
+async fn each_run_has_the_repository_as_it_was_when_it_was_queued() {
+    let service = Service::start_with(|settings| settings.limits.finished_plans = 1).await;
+    let folder = tempfile::tempdir().unwrap();
+    let definition = register(&service, folder.path(), "steps: [ { script: echo } ]");
+    let agent = service.online("agent-1").await;
+    for text in ["first\n", "second\n"] {
+        write(folder.path(), "uncommitted", text);
+        queue(&service, definition, json!({})).await;
+    }
+    for expected in ["first\n", "second\n"] {
+        let job = Job::take(&service, &agent).await;
+        let own = &job.message.resources.repositories[0].properties;
+        let url = own.url.clone().unwrap().to_string();
+        let into = tempfile::tempdir().unwrap();
+        let bearer = format!("AUTHORIZATION: bearer {}", job.token);
+        success(into.path(), &bearer, &["clone", "--quiet", &url, "."]).await;
+        git(into.path(), &["checkout", "--quiet", own.version.as_deref().unwrap()]);
+        assert_eq!(std::fs::read_to_string(into.path().join("uncommitted")).unwrap(), expected);
+        job.complete(&service, "succeeded").await;
+    }
+    // What a forgotten run leaves is gone; what is served by that name now is not.
+    eventually("the first run", async || service.get("dayfly/_apis/build/builds").await["count"] == 1).await;
+    assert_eq!(service.get("dayfly/_apis/git/repositories").await["count"], 1);
+    service.emulator.stop().await;
+}
+
+#[tokio::test]
+async fn a_mistake_in_the_file_leaves_no_snapshot_behind() {
+    let data = tempfile::tempdir().unwrap();
+    let service =
+        Service::start_with(|settings| settings.data_folder = Some(data.path().to_path_buf())).await;
+    let folder = tempfile::tempdir().unwrap();
+    let definition = register(&service, folder.path(), "steps: [ { skript: echo } ]");
+    let body = json!({ "definition": { "id": definition } });
+    let refused = service.admin(Method::POST, "dayfly/_apis/build/builds").json(&body).send().await.unwrap();
+    assert_error(refused, StatusCode::BAD_REQUEST, "PipelineValidationException").await;
+    let emulator = std::fs::read_dir(data.path()).unwrap().next().unwrap().unwrap().path();
+    assert_eq!(std::fs::read_dir(emulator.join("snapshots")).unwrap().count(), 0);
+    service.emulator.stop().await;
 }
