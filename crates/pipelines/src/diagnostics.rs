@@ -123,7 +123,6 @@ impl Collector {
     }
 
     pub(crate) fn error(&mut self, span: Span, message: impl Into<String>) -> &mut Diagnostic {
-        self.errors += 1;
         self.push(Severity::Error, span, message.into())
     }
 
@@ -133,6 +132,11 @@ impl Collector {
 
     fn push(&mut self, severity: Severity, span: Span, message: String) -> &mut Diagnostic {
         let diagnostic = Diagnostic { severity, message, span, help: Vec::new() };
+        // A template that is placed twice has its mistakes twice; one telling is enough.
+        if self.items.iter().any(|told| told.span == span && told.message == diagnostic.message) {
+            return self.spill.insert(diagnostic);
+        }
+        self.errors += usize::from(severity == Severity::Error);
         if self.items.len() >= MAX_KEPT {
             self.dropped += 1;
             return self.spill.insert(diagnostic);

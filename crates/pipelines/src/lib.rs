@@ -1,15 +1,16 @@
 //! `azure-pipelines.yml` to a [`Plan`], the plan to a run's [`Orchestration`], and its jobs to job messages.
 //!
-//! Pure: no files, no network, no clock. The flow of a file is
+//! Pure: no network, no clock, and other files only through [`Files`]. The flow of a file is
 //!
 //! 1. `yaml`: text to a tree of nodes with their places,
-//! 2. `template`: `${{ }}` and its directives are expanded,
+//! 2. `template`: `${{ }}` and its directives are expanded, templates are put in place,
 //! 3. `schema`: the tree is read into the typed [`plan::Plan`] and checked.
 //!
 //! Whatever is wrong is collected in [`Diagnostics`] with its place in the file, all at once.
 
 mod diagnostics;
 mod expression;
+mod files;
 pub mod identifiers;
 pub mod message;
 pub mod orchestration;
@@ -27,12 +28,14 @@ use std::{collections::BTreeMap, sync::Arc};
 use dayfly_expressions::{Object, Value};
 
 pub use diagnostics::{Diagnostics, Location, Report, Severity, Style};
+pub use files::{FileError, Files, NoFiles};
 pub use message::{RunContext, message};
 pub use orchestration::{Action, JobInstance, Orchestration, RunInputs};
 pub use plan::Plan;
 pub use tasks::{BuiltinTasks, TaskCatalog};
 
 use diagnostics::{Collector, SourceId};
+use schema::parameters::Arguments;
 
 /// A file's text with the name that messages give it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,6 +57,10 @@ pub struct Inputs {
     pub system: BTreeMap<String, String>,
     /// Which tasks exist.
     pub tasks: Arc<dyn TaskCatalog + Send + Sync>,
+    /// The files of the pipeline's repository, for templates.
+    pub files: Arc<dyn Files + Send + Sync>,
+    /// The place of the file in that repository, with `/` between its parts: templates are found relative to it.
+    pub path: String,
 }
 
 impl Default for Inputs {
@@ -63,6 +70,8 @@ impl Default for Inputs {
             variables: BTreeMap::new(),
             system: BTreeMap::new(),
             tasks: Arc::new(BuiltinTasks),
+            files: Arc::new(NoFiles),
+            path: String::new(),
         }
     }
 }
@@ -87,11 +96,18 @@ pub fn compile(source: &Source, inputs: &Inputs) -> Result<Compiled, Diagnostics
         return Err(collector.finish());
     };
     let mut reader = schema::Reader::new(&mut collector, inputs.tasks.as_ref());
-    let bound = schema::parameters::bind(&root, &inputs.parameters, &mut reader);
+    let bound = schema::parameters::bind(&root, Arguments::Run(&inputs.parameters), &mut reader);
     let given = inputs.system.iter().chain(&inputs.variables);
     let variables =
         Object::from_iter(given.map(|(name, value)| (name.as_str(), Value::from(value.as_str()))));
-    let Some(expanded) = template::expand(&root, bound.values, variables, reader.collector) else {
+    let surroundings = template::Surroundings {
+        parameters: bound.values,
+        variables,
+        path: inputs.path.clone(),
+        files: inputs.files.as_ref(),
+        tasks: inputs.tasks.as_ref(),
+    };
+    let Some(expanded) = template::expand(&root, surroundings, reader.collector) else {
         return Err(collector.finish());
     };
     let plan = schema::pipeline(&expanded, bound.parameters, &mut reader);

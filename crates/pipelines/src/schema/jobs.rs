@@ -61,15 +61,11 @@ fn job(item: &Node, pool: Option<&Pool>, reader: &mut Reader<'_>) -> Option<Plac
     if fields.is_silent() {
         return None;
     }
-    let Some(kind) = fields.which(&["job", "deployment", "template"]) else {
+    let Some(kind) = fields.which(&["job", "deployment"]) else {
         not_a_job(item, reader);
         return None;
     };
     fields.demand_first(kind, reader);
-    if kind == "template" {
-        super::refuse_template(&mut fields, reader);
-        return None;
-    }
     let name_node = fields.take(kind)?;
     let name = reader.text(name_node, &format!("the name of a {kind}"));
     let name = name.map(|name| name.trim().to_owned()).filter(|name| !name.is_empty());
@@ -121,7 +117,7 @@ fn not_a_job(item: &Node, reader: &mut Reader<'_>) {
     };
     let diagnostic =
         reader.collector.error(first.key.span, "this is no job: a job begins with `job` or `deployment`");
-    if let Some(best) = closest(&first.key.text, ["job", "deployment", "template"].into_iter()) {
+    if let Some(best) = closest(&first.key.text, ["job", "deployment"].into_iter()) {
         diagnostic.help(format!("did you mean `{best}`?"));
     } else if steps_key(&first.key.text) {
         diagnostic.help("steps belong under `steps:` of a job");

@@ -67,7 +67,7 @@ fn body(
     pool: Option<&crate::plan::Pool>,
     reader: &mut Reader<'_>,
 ) -> Vec<crate::plan::Stage> {
-    let kinds = ["stages", "jobs", "steps", "extends", "phases"];
+    let kinds = ["stages", "jobs", "steps", "phases"];
     let mut present: Vec<_> = kinds.into_iter().filter_map(|kind| fields.take_entry(kind)).collect();
     present.sort_by_key(|entry| entry.key.span.start());
     let Some(first) = present.first() else {
@@ -95,13 +95,6 @@ fn body(
             let job = jobs::implicit(fields, &first.value, pool, reader);
             vec![stages::implicit(vec![job])]
         }
-        "extends" => {
-            reader
-                .collector
-                .error(first.key.span, "`extends` is not supported yet: templates arrive in a later version")
-                .help("put the stages, jobs or steps into this file");
-            Vec::new()
-        }
         _ => {
             reader
                 .collector
@@ -124,19 +117,5 @@ fn lock_behavior(node: &Node, reader: &mut Reader<'_>) -> Option<LockBehavior> {
             );
             None
         }
-    }
-}
-
-/// Says that templates are not there yet, once for each place that uses one.
-fn refuse_template(fields: &mut Fields<'_>, reader: &mut Reader<'_>) {
-    if let Some(entry) = fields.take_entry("template") {
-        let name = entry.value.text().map(short).unwrap_or_default();
-        reader
-            .collector
-            .error(
-                entry.value.span,
-                format!("the template `{name}` cannot be read: templates arrive in a later version"),
-            )
-            .help("put its content into this file");
     }
 }

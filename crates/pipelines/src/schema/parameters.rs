@@ -68,30 +68,72 @@ pub(crate) struct Bound {
     pub(crate) values: Object,
 }
 
-/// Reads the declarations and binds the given arguments to them.
-pub(crate) fn bind(root: &Node, arguments: &BTreeMap<String, Json>, reader: &mut Reader<'_>) -> Bound {
+/// What the parameters of a file are given.
+pub(crate) enum Arguments<'a> {
+    /// Given with the run, for the root file.
+    Run(&'a BTreeMap<String, Json>),
+    /// Given by the file that places a template.
+    Template {
+        /// The arguments.
+        entries: Vec<Argument>,
+        /// Where the template is placed.
+        call: Span,
+    },
+}
+
+/// A value that a file gives to a parameter of a template.
+pub(crate) struct Argument {
+    pub(crate) name: String,
+    /// Where the name stands.
+    pub(crate) key: Span,
+    /// Where the value stands.
+    pub(crate) place: Span,
+    pub(crate) value: Value,
+}
+
+impl Arguments<'_> {
+    /// The names, with the place to point to when one of them is not known.
+    fn names(&self, block: Span) -> Vec<(&str, Span)> {
+        match self {
+            Self::Run(arguments) => arguments.keys().map(|name| (name.as_str(), block)).collect(),
+            Self::Template { entries, .. } => {
+                entries.iter().map(|one| (one.name.as_str(), one.key)).collect()
+            }
+        }
+    }
+
+    /// The value for a parameter, if one is given. `Some(None)`: one that is wrong, and was reported.
+    fn value(&self, declaration: &Declaration, reader: &mut Reader<'_>) -> Option<Option<Value>> {
+        match self {
+            Self::Run(arguments) => {
+                let (_, argument) =
+                    arguments.iter().find(|(name, _)| name.eq_ignore_ascii_case(&declaration.name))?;
+                Some(argument_value(declaration, argument, reader))
+            }
+            Self::Template { entries, .. } => {
+                let one = entries.iter().find(|one| one.name.eq_ignore_ascii_case(&declaration.name))?;
+                Some(placed_value(declaration, &one.value, one.place, reader))
+            }
+        }
+    }
+}
+
+/// Reads the declarations of a file and binds the given arguments to them.
+pub(crate) fn bind(root: &Node, arguments: Arguments<'_>, reader: &mut Reader<'_>) -> Bound {
     let mut bound = Bound { parameters: Vec::new(), values: Object::new() };
     let block = root.get("parameters");
     let declared = block.map(|node| declarations(node, reader)).unwrap_or_default();
     for declaration in declared {
         if bound.values.get(&declaration.name).is_some() {
-            reader
-                .collector
-                .error(declaration.span, format!("two parameters are called `{}`", declaration.name));
+            let message = format!("two parameters are called `{}`", declaration.name);
+            reader.collector.error(declaration.span, message);
             continue;
         }
-        let given = arguments.iter().find(|(name, _)| name.eq_ignore_ascii_case(&declaration.name));
-        let value = match given {
-            Some((_, argument)) => argument_value(&declaration, argument, reader),
-            None => declaration.default.clone(),
-        };
-        if value.is_none() && given.is_none() {
-            reader
-                .collector
-                .error(declaration.span, format!("the parameter `{}` needs a value", declaration.name))
-                .help("give one when the run is started, or write `default:`");
+        let value = arguments.value(&declaration, reader);
+        if value.is_none() && declaration.default.is_none() {
+            missing(&declaration, &arguments, reader);
         }
-        let value = value.unwrap_or_default();
+        let value = value.unwrap_or_else(|| declaration.default.clone()).unwrap_or_default();
         bound.values.insert(declaration.name.as_str(), value.clone());
         bound.parameters.push(Parameter {
             name: declaration.name,
@@ -102,17 +144,52 @@ pub(crate) fn bind(root: &Node, arguments: &BTreeMap<String, Json>, reader: &mut
             value: value.to_json(),
         });
     }
-    let place = block.map_or(root.span, |block| block.span);
-    for name in arguments.keys().filter(|name| bound.values.get(name).is_none()) {
-        let diagnostic = reader.collector.error(place, format!("the pipeline has no parameter `{name}`"));
-        let names: Vec<&str> = bound.parameters.iter().map(|parameter| parameter.name.as_str()).collect();
-        if let Some(best) = closest(name, names.iter().copied()) {
+    // A template without typed declarations takes whatever it is given.
+    let typed = block.is_some_and(|block| matches!(block.kind, Kind::Sequence(_)));
+    match arguments {
+        Arguments::Template { entries, .. } if !typed => {
+            for Argument { name, value, .. } in entries {
+                if bound.values.get(&name).is_none() {
+                    bound.values.insert(name, value);
+                }
+            }
+        }
+        arguments => unknown(&bound, &arguments, block.map_or(root.span, |block| block.span), reader),
+    }
+    bound
+}
+
+fn missing(declaration: &Declaration, arguments: &Arguments<'_>, reader: &mut Reader<'_>) {
+    let name = &declaration.name;
+    match arguments {
+        Arguments::Run(_) => reader
+            .collector
+            .error(declaration.span, format!("the parameter `{name}` needs a value"))
+            .help("give one when the run is started, or write `default:`"),
+        Arguments::Template { call, .. } => reader
+            .collector
+            .error(*call, format!("the parameter `{name}` of this template needs a value"))
+            .help("write it below `parameters:`"),
+    };
+}
+
+fn unknown(bound: &Bound, arguments: &Arguments<'_>, block: Span, reader: &mut Reader<'_>) {
+    let owner = match arguments {
+        Arguments::Run(_) => "pipeline",
+        Arguments::Template { .. } => "template",
+    };
+    let names: Vec<&str> = bound.parameters.iter().map(|parameter| parameter.name.as_str()).collect();
+    for (name, place) in
+        arguments.names(block).into_iter().filter(|(name, _)| bound.values.get(name).is_none())
+    {
+        let best = reader.suggest(name, names.iter().copied());
+        let diagnostic = reader.collector.error(place, format!("the {owner} has no parameter `{name}`"));
+        if let Some(best) = best {
             diagnostic.help(format!("did you mean `{best}`?"));
         } else if !names.is_empty() {
             diagnostic.help(format!("its parameters are {}", listed(&names)));
         }
     }
-    bound
 }
 
 struct Declaration {
@@ -308,6 +385,38 @@ fn argument_value(declaration: &Declaration, argument: &Json, reader: &mut Reade
     let value = typed(declaration, &node, span, reader)?;
     check_allowed(declaration, &value, span, reader);
     Some(value)
+}
+
+/// Reads the value that a file gives to a template's parameter.
+fn placed_value(
+    declaration: &Declaration,
+    value: &Value,
+    span: Span,
+    reader: &mut Reader<'_>,
+) -> Option<Value> {
+    let typed = match (shape(declaration.kind), value) {
+        (Shape::Any, value) => Some(value.clone()),
+        (Shape::List, Value::Array(_)) => Some(value.clone()),
+        (Shape::List, value) => value.is_null_like().then(|| Value::from(Vec::new())),
+        (Shape::Text, value) => value.as_text().map(|text| Value::from(text.as_ref())),
+        (Shape::Number, value) => value
+            .as_text()
+            .filter(|text| !text.trim().is_empty())
+            .and_then(|text| Number::parse_text(text.trim()))
+            .map(Value::from),
+        (Shape::Boolean, value) => value.as_text().and_then(|text| parse_boolean(&text)).map(Value::from),
+    };
+    match &typed {
+        Some(value) => check_allowed(declaration, value, span, reader),
+        None => {
+            let kind = type_name(declaration.kind);
+            reader.collector.error(
+                span,
+                format!("the parameter `{}` is of type {kind}, and this is not", declaration.name),
+            );
+        }
+    }
+    typed
 }
 
 /// Declarations are read before there is anything to evaluate.

@@ -119,15 +119,11 @@ fn stage(item: &Node, pool: Option<&Pool>, reader: &mut Reader<'_>) -> Option<Pl
     if fields.is_silent() {
         return None;
     }
-    let Some(kind) = fields.which(&["stage", "template"]) else {
+    let Some(kind) = fields.which(&["stage"]) else {
         not_a_stage(item, reader);
         return None;
     };
     fields.demand_first(kind, reader);
-    if kind == "template" {
-        super::refuse_template(&mut fields, reader);
-        return None;
-    }
     let name_node = fields.take("stage")?;
     let name = reader.text(name_node, "the name of a stage").unwrap_or_default().trim().to_owned();
     if !name.is_empty() {
@@ -187,7 +183,7 @@ fn not_a_stage(item: &Node, reader: &mut Reader<'_>) {
         return;
     };
     let diagnostic = reader.collector.error(first.key.span, "this is no stage: a stage begins with `stage`");
-    if let Some(best) = closest(&first.key.text, ["stage", "template"].into_iter()) {
+    if let Some(best) = closest(&first.key.text, ["stage"].into_iter()) {
         diagnostic.help(format!("did you mean `{best}`?"));
     } else if ["job", "deployment"].contains(&first.key.text.as_str()) {
         diagnostic.help("jobs belong under `jobs:` of a stage");

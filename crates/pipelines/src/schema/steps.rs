@@ -29,7 +29,6 @@ const KINDS: &[&str] = &[
     "downloadBuild",
     "getPackage",
     "reviewApp",
-    "template",
 ];
 
 /// A list of steps, and what was said about the steps that the service adds.
@@ -135,10 +134,6 @@ fn step(item: &Node, steps: &mut Steps, reader: &mut Reader<'_>) -> Option<Step>
         return None;
     };
     fields.demand_first(kind, reader);
-    if kind == "template" {
-        super::refuse_template(&mut fields, reader);
-        return None;
-    }
     let work = work(kind, &mut fields, steps, reader);
     let extras = extras(&mut fields, reader);
     let enabled = reader.boolean(fields.take("enabled"), "`enabled`", true);

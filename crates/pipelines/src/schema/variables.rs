@@ -40,7 +40,7 @@ fn entry(item: &Node, reader: &mut Reader<'_>) -> Option<Variable> {
     if fields.is_silent() {
         return None;
     }
-    match fields.which(&["name", "group", "template"]) {
+    match fields.which(&["name", "group"]) {
         Some("group") => {
             let node = fields.take("group")?;
             fields.finish(reader);
@@ -55,10 +55,6 @@ fn entry(item: &Node, reader: &mut Reader<'_>) -> Option<Variable> {
                     .help("give the variables and secrets that the pipeline needs when the run is started");
                 reader.groups.push(group);
             }
-            None
-        }
-        Some("template") => {
-            super::refuse_template(&mut fields, reader);
             None
         }
         _ => {

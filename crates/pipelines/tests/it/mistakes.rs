@@ -259,24 +259,24 @@ phases:
 
 extends:
   template: x.yml
-=> 1:1 `extends` is not supported yet: templates arrive in a later version [put the stages, jobs or steps into this file]
+=> 2:13 the template `x.yml` cannot be read: files of the repository cannot be read here
 
 steps:
 - template: a.yml
-=> 2:13 the template `a.yml` cannot be read: templates arrive in a later version [put its content into this file]
+=> 2:13 the template `a.yml` cannot be read: files of the repository cannot be read here
 
 jobs:
 - template: a.yml
-=> 2:13 the template `a.yml` cannot be read: templates arrive in a later version [put its content into this file]
+=> 2:13 the template `a.yml` cannot be read: files of the repository cannot be read here
 
 stages:
 - template: a.yml
-=> 2:13 the template `a.yml` cannot be read: templates arrive in a later version [put its content into this file]
+=> 2:13 the template `a.yml` cannot be read: files of the repository cannot be read here
 
 variables:
 - template: a.yml
 steps: []
-=> 2:13 the template `a.yml` cannot be read: templates arrive in a later version [put its content into this file]
+=> 2:13 the template `a.yml` cannot be read: files of the repository cannot be read here
 
 stepz: []
 => 1:1 the pipeline does nothing: it has neither `stages` nor `jobs` nor `steps`

@@ -1,47 +1,74 @@
-//! `${{ }}`: expressions in values and keys, and the directives `if`, `elseif`, `else`, `each` and `insert`.
+//! `${{ }}`: expressions in values and keys, the directives `if`, `elseif`, `else`, `each` and `insert`, and templates.
 //!
 //! One walk over the node tree of the root file gives a tree without any of them. Variables written in the file become
 //! visible as the walk passes them: those of the root everywhere, those of a stage or job below it, and within one block
 //! of variables to the entries further down.
 
-use std::{collections::HashSet, sync::Arc};
+mod expressions;
+mod include;
 
-use dayfly_expressions::{Context, Expression, Object, Piece, Scope, Value, split_template};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
+
+use dayfly_expressions::{Context, Object, Scope, Value};
 
 use crate::{
     diagnostics::{Collector, Span},
-    expression, values,
+    files::Files,
+    tasks::TaskCatalog,
     yaml::{Entry, Key, Kind, Node},
 };
+use expressions::{Code, Directive, is_directive};
 
 /// How many nodes the expansion may make, rounds of loops included. The service stops at 20 MB of memory.
 const MAX_NODES: usize = 250_000;
 /// How much text the expansion may make.
 const MAX_TEXT_BYTES: usize = 20 * 1024 * 1024;
+/// How deep values may be nested, through all templates: each level is one on the stack.
+const MAX_DEPTH: usize = 250;
 
 /// Keys of the root that hold no expressions.
 const LITERAL_ROOT_KEYS: &[&str] = &["trigger", "pr", "schedules", "parameters"];
 
+/// What the expansion of a root file needs.
+pub(crate) struct Surroundings<'a> {
+    /// The values of the root's parameters.
+    pub(crate) parameters: Object,
+    /// Variables known before the file is read.
+    pub(crate) variables: Object,
+    /// The place of the root file in its repository.
+    pub(crate) path: String,
+    /// The files of that repository.
+    pub(crate) files: &'a dyn Files,
+    /// Which tasks exist.
+    pub(crate) tasks: &'a dyn TaskCatalog,
+}
+
 /// Expands the root file. Nothing when the expansion had to be given up.
-pub(crate) fn expand(
-    root: &Node,
-    parameters: Object,
-    variables: Object,
-    collector: &mut Collector,
-) -> Option<Node> {
+pub(crate) fn expand(root: &Node, surroundings: Surroundings<'_>, collector: &mut Collector) -> Option<Node> {
     let mut expander = Expander {
         collector,
-        parameters: parameters.into(),
-        variables: Arc::new(variables),
+        files: surroundings.files,
+        tasks: surroundings.tasks,
+        path: surroundings.path,
+        next_path: String::new(),
+        loaded: HashMap::new(),
+        parameters: surroundings.parameters.into(),
+        variables: Arc::new(surroundings.variables),
         locals: Vec::new(),
         scope: Scope::template(),
+        templates: 0,
+        depth: 0,
         nodes: 0,
         bytes: 0,
         exhausted: false,
     };
-    let body = expander.body(root, Level::Root);
+    let body = expander.body(root, Level::Root).into_node(root.span);
+    let body = expander.extend(body);
     let exhausted = expander.exhausted;
-    (!exhausted).then(|| body.into_node(root.span))
+    (!exhausted).then_some(body)
 }
 
 /// Reports the expressions in a part of the file that may hold none.
@@ -67,13 +94,19 @@ pub(crate) fn refuse(node: &Node, place: &str, collector: &mut Collector) {
     }
 }
 
-/// Which part of a pipeline is being walked: it decides where variables become visible.
+/// Which part of a pipeline is being walked: it decides where variables become visible and where templates may stand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Level {
     Root,
     Stages,
     Jobs,
+    Steps,
     Variables,
+    /// The strategy of a job: the hooks of a deployment hold steps.
+    Strategy,
+    Extends,
+    /// The arguments of a template: whatever is in them is for the template to place.
+    Arguments,
     Other,
 }
 
@@ -83,33 +116,31 @@ impl Level {
         matches!(self, Self::Root | Self::Stages | Self::Jobs)
     }
 
+    /// The key under which a template for this list has its items.
+    fn list(self) -> Option<&'static str> {
+        match self {
+            Self::Stages => Some("stages"),
+            Self::Jobs => Some("jobs"),
+            Self::Steps => Some("steps"),
+            Self::Variables => Some("variables"),
+            Self::Root | Self::Strategy | Self::Extends | Self::Arguments | Self::Other => None,
+        }
+    }
+
     /// The level of the value of a key.
     fn below(self, key: &str) -> Self {
         match (self, key) {
+            (Self::Arguments, _) | (Self::Extends, "parameters") => Self::Arguments,
+            (Self::Stages | Self::Jobs | Self::Steps | Self::Variables, "parameters") => Self::Arguments,
             (Self::Root, "stages") => Self::Stages,
+            (Self::Root, "extends") => Self::Extends,
             (Self::Root | Self::Stages, "jobs") => Self::Jobs,
+            (Self::Root | Self::Jobs | Self::Strategy, "steps") => Self::Steps,
             (Self::Root | Self::Stages | Self::Jobs, "variables") => Self::Variables,
+            (Self::Jobs, "strategy") | (Self::Strategy, _) => Self::Strategy,
             _ => Self::Other,
         }
     }
-}
-
-/// What a key says to do with its value.
-enum Directive {
-    If(Arc<Code>),
-    ElseIf(Arc<Code>),
-    Else,
-    Each { name: String, list: Arc<Code> },
-    Insert,
-}
-
-/// An expression with the way back to its place.
-struct Code {
-    expression: Expression,
-    /// The scalar or key that holds it.
-    node: Node,
-    /// Where it begins in the text of the node.
-    offset: usize,
 }
 
 /// The outcome of a mapping or a directive's value: lists are spliced into lists, mappings merged into mappings.
@@ -136,11 +167,21 @@ type Chain = Option<bool>;
 
 struct Expander<'a> {
     collector: &'a mut Collector,
+    files: &'a dyn Files,
+    tasks: &'a dyn TaskCatalog,
+    /// The file that is being walked, and the one that will be next.
+    path: String,
+    next_path: String,
+    /// Files that were read; nothing where that failed and was reported.
+    loaded: HashMap<String, Option<Arc<Node>>>,
     parameters: Value,
     variables: Arc<Object>,
     /// The variables of the loops around, innermost last.
     locals: Vec<(String, Value)>,
     scope: Scope,
+    /// How many templates are open.
+    templates: usize,
+    depth: usize,
     nodes: usize,
     bytes: usize,
     exhausted: bool,
@@ -158,6 +199,14 @@ impl Context for Expander<'_> {
             _ => None,
         }
     }
+}
+
+/// The mistake is with the collector already.
+struct Reported;
+
+/// Whether an item stands for the items of a template.
+fn is_call(node: &Node) -> bool {
+    matches!(&node.kind, Kind::Mapping(entries) if entries.first().is_some_and(|entry| entry.key.text == "template"))
 }
 
 impl Expander<'_> {
@@ -182,6 +231,18 @@ impl Expander<'_> {
         if !self.spend(0, node.span) {
             return Body::Scalar(Node::invalid(node.span));
         }
+        if self.depth >= MAX_DEPTH {
+            self.exhausted = true;
+            self.collector.error(node.span, format!("values are nested deeper than {MAX_DEPTH} levels"));
+            return Body::Scalar(Node::invalid(node.span));
+        }
+        self.depth += 1;
+        let body = self.body_within(node, level);
+        self.depth -= 1;
+        body
+    }
+
+    fn body_within(&mut self, node: &Node, level: Level) -> Body {
         match &node.kind {
             Kind::Invalid => Body::Scalar(node.clone()),
             Kind::Scalar(_) => match self.scalar(node) {
@@ -222,6 +283,16 @@ impl Expander<'_> {
                     chain = None;
                     let node = self.node(item, level);
                     result.push(node);
+                }
+            }
+            if let Some(list) = level.list()
+                && result[before..].iter().any(is_call)
+            {
+                for node in result.split_off(before) {
+                    match is_call(&node) {
+                        true => result.extend(self.include(&node, list, level)),
+                        false => result.push(node),
+                    }
                 }
             }
             if level == Level::Variables {
@@ -494,218 +565,4 @@ impl Expander<'_> {
             Arc::make_mut(&mut self.variables).insert(name, Value::from(value));
         }
     }
-
-    /// Evaluates the expressions of a scalar.
-    fn scalar(&mut self, node: &Node) -> Node {
-        let Kind::Scalar(text) = &node.kind else { return node.clone() };
-        if !text.contains("${{") {
-            self.spend(text.len(), node.span);
-            return node.clone();
-        }
-        let pieces = match split_template(text) {
-            Ok(pieces) => pieces,
-            Err(error) => {
-                expression::report(self.collector, node, text, 0, &error);
-                return Node::invalid(node.span);
-            }
-        };
-        let whole = match pieces.as_slice() {
-            [Piece::Expression { inner, .. }] => Some(inner.clone()),
-            // Blanks around a lone expression do not make it text.
-            pieces => {
-                let mut lone = None;
-                let blank = pieces.iter().all(|piece| match piece {
-                    Piece::Text(range) => text[range.clone()].trim().is_empty(),
-                    Piece::Expression { inner, .. } => lone.replace(inner.clone()).is_none(),
-                });
-                lone.filter(|_| blank)
-            }
-        };
-        if let Some(inner) = whole {
-            let value = self.parse(node, inner).and_then(|code| self.evaluate(&code));
-            return match value {
-                Ok(value) => {
-                    let made = values::to_node(&value, node.span);
-                    self.charge(&made);
-                    made
-                }
-                Err(Reported) => Node::invalid(node.span),
-            };
-        }
-        let mut glued = String::new();
-        let mut failed = false;
-        for piece in pieces {
-            match piece {
-                Piece::Text(range) => glued.push_str(&text[range]),
-                Piece::Expression { inner, outer } => {
-                    match self.parse(node, inner).and_then(|code| self.evaluate(&code)) {
-                        Ok(value) => match value.as_text() {
-                            Some(text) => glued.push_str(&text),
-                            None => {
-                                failed = true;
-                                let span = expression::place(self.collector, node.span, text, outer);
-                                let noun =
-                                    if matches!(value, Value::Array(_)) { "a list" } else { "a mapping" };
-                                self.collector
-                                    .error(span, format!("{noun} cannot be put into text"))
-                                    .help("use `convertToJson`, or `join` for a list");
-                            }
-                        },
-                        Err(Reported) => failed = true,
-                    }
-                }
-            }
-            if glued.len() > MAX_TEXT_BYTES {
-                break;
-            }
-        }
-        if failed || !self.spend(glued.len(), node.span) {
-            return Node::invalid(node.span);
-        }
-        Node::scalar(glued, node.span)
-    }
-
-    /// Counts a tree that an expression gave.
-    fn charge(&mut self, node: &Node) {
-        match &node.kind {
-            Kind::Scalar(text) => {
-                self.spend(text.len(), node.span);
-            }
-            Kind::Sequence(items) => items.iter().for_each(|item| self.charge(item)),
-            Kind::Mapping(entries) => {
-                for entry in entries {
-                    self.spend(entry.key.text.len(), node.span);
-                    self.charge(&entry.value);
-                }
-            }
-            Kind::Invalid => {}
-        }
-    }
-
-    fn parse(&mut self, node: &Node, inner: std::ops::Range<usize>) -> Result<Code, Reported> {
-        let text = node.text().unwrap_or_default();
-        match Expression::parse(&text[inner.clone()], &self.scope) {
-            Ok(expression) => Ok(Code { expression, node: node.clone(), offset: inner.start }),
-            Err(error) => {
-                expression::report(self.collector, node, text, inner.start, &error);
-                Err(Reported)
-            }
-        }
-    }
-
-    fn evaluate(&mut self, code: &Code) -> Result<Value, Reported> {
-        code.expression.evaluate(&*self).map_err(|error| {
-            let text = code.node.text().unwrap_or_default();
-            expression::report(self.collector, &code.node, text, code.offset, &error);
-            Reported
-        })
-    }
-
-    fn condition(&mut self, code: &Code) -> bool {
-        self.evaluate(code).is_ok_and(|value| value.to_boolean())
-    }
-
-    /// Reads a key as a directive. `None`: it is an ordinary expression.
-    fn directive(&mut self, key: &Key) -> Result<Option<Directive>, Reported> {
-        let Some((word, inner)) = directive_word(&key.text) else { return Ok(None) };
-        let node = Node::scalar(key.text.clone(), key.span);
-        let rest = inner.start + word.len()..inner.end;
-        Ok(Some(match word {
-            "if" => Directive::If(Arc::new(self.parse(&node, rest)?)),
-            "elseif" => Directive::ElseIf(Arc::new(self.parse(&node, rest)?)),
-            "else" | "insert" => {
-                if !key.text[rest].trim().is_empty() {
-                    self.collector.error(key.span, format!("nothing may follow `{word}`")).help(
-                        if word == "else" {
-                            "a second condition is written `elseif`"
-                        } else {
-                            "the mapping is the value of the key"
-                        },
-                    );
-                    return Err(Reported);
-                }
-                if word == "else" { Directive::Else } else { Directive::Insert }
-            }
-            _ => {
-                let text = &key.text[rest.clone()];
-                let name = text.split_whitespace().next().unwrap_or_default().to_owned();
-                let after = text.find(name.as_str()).map_or(0, |at| at + name.len());
-                let tail = &text[after..];
-                let keyword = tail.trim_start();
-                let well_formed = keyword.starts_with("in") && keyword[2..].starts_with(char::is_whitespace);
-                if name.is_empty() || !well_formed {
-                    self.collector.error(key.span, "a loop is written `${{ each item in list }}`");
-                    return Err(Reported);
-                }
-                let start = rest.start + after + (tail.len() - keyword.len()) + 2;
-                Directive::Each { name, list: Arc::new(self.parse(&node, start..rest.end)?) }
-            }
-        }))
-    }
-
-    /// Looks through a branch that is not taken for expressions that could never be parsed.
-    fn check(&mut self, node: &Node) {
-        match &node.kind {
-            Kind::Scalar(text) if text.contains("${{") => match split_template(text) {
-                Ok(pieces) => {
-                    for piece in pieces {
-                        if let Piece::Expression { inner, .. } = piece {
-                            // The mistake is reported by `parse`.
-                            let _ = self.parse(node, inner);
-                        }
-                    }
-                }
-                Err(error) => {
-                    expression::report(self.collector, node, text, 0, &error);
-                }
-            },
-            Kind::Sequence(items) => items.iter().for_each(|item| self.check(item)),
-            Kind::Mapping(entries) => {
-                for entry in entries {
-                    let local = match entry.key.text.contains("${{").then(|| self.directive(&entry.key)) {
-                        Some(Ok(Some(Directive::Each { name, .. }))) => Some(name),
-                        Some(Ok(None)) => {
-                            self.check(&Node::scalar(entry.key.text.clone(), entry.key.span));
-                            None
-                        }
-                        _ => None,
-                    };
-                    match local {
-                        Some(name) => {
-                            self.enter(&name, Value::Null);
-                            self.check(&entry.value);
-                            self.leave();
-                        }
-                        None => self.check(&entry.value),
-                    }
-                }
-            }
-            _ => {}
-        }
-    }
-}
-
-/// The mistake is with the collector already.
-struct Reported;
-
-fn is_directive(key: &Key) -> bool {
-    directive_word(&key.text).is_some()
-}
-
-/// The word of a directive and the range of its expression, the word included.
-fn directive_word(key: &str) -> Option<(&'static str, std::ops::Range<usize>)> {
-    let trimmed = key.trim();
-    if !trimmed.starts_with("${{") || !trimmed.ends_with("}}") {
-        return None;
-    }
-    let outer_start = key.len() - key.trim_start().len();
-    let text = trimmed.strip_prefix("${{")?.strip_suffix("}}")?;
-    let start = outer_start + 3 + (text.len() - text.trim_start().len());
-    let inner = text.trim();
-    let word = ["elseif", "else", "if", "each", "insert"].into_iter().find(|word| {
-        inner
-            .strip_prefix(word)
-            .is_some_and(|rest| rest.is_empty() || rest.starts_with(|c: char| c.is_whitespace() || c == '('))
-    })?;
-    Some((word, start..start + inner.len()))
 }

@@ -1,0 +1,242 @@
+//! The expressions themselves: those in scalars, and those in keys that say what to do with the value.
+
+use std::sync::Arc;
+
+use dayfly_expressions::{Expression, Piece, Value, split_template};
+
+use super::{Expander, MAX_TEXT_BYTES, Reported};
+use crate::{
+    expression, values,
+    yaml::{Key, Kind, Node},
+};
+
+/// What a key says to do with its value.
+pub(super) enum Directive {
+    If(Arc<Code>),
+    ElseIf(Arc<Code>),
+    Else,
+    Each { name: String, list: Arc<Code> },
+    Insert,
+}
+
+/// An expression with the way back to its place.
+pub(super) struct Code {
+    expression: Expression,
+    /// The scalar or key that holds it.
+    node: Node,
+    /// Where it begins in the text of the node.
+    offset: usize,
+}
+
+impl Expander<'_> {
+    /// Evaluates the expressions of a scalar.
+    pub(super) fn scalar(&mut self, node: &Node) -> Node {
+        let Kind::Scalar(text) = &node.kind else { return node.clone() };
+        if !text.contains("${{") {
+            self.spend(text.len(), node.span);
+            return node.clone();
+        }
+        let pieces = match split_template(text) {
+            Ok(pieces) => pieces,
+            Err(error) => {
+                expression::report(self.collector, node, text, 0, &error);
+                return Node::invalid(node.span);
+            }
+        };
+        let whole = match pieces.as_slice() {
+            [Piece::Expression { inner, .. }] => Some(inner.clone()),
+            // Blanks around a lone expression do not make it text.
+            pieces => {
+                let mut lone = None;
+                let blank = pieces.iter().all(|piece| match piece {
+                    Piece::Text(range) => text[range.clone()].trim().is_empty(),
+                    Piece::Expression { inner, .. } => lone.replace(inner.clone()).is_none(),
+                });
+                lone.filter(|_| blank)
+            }
+        };
+        if let Some(inner) = whole {
+            let value = self.parse(node, inner).and_then(|code| self.evaluate(&code));
+            return match value {
+                Ok(value) => {
+                    let made = values::to_node(&value, node.span);
+                    self.charge(&made);
+                    made
+                }
+                Err(Reported) => Node::invalid(node.span),
+            };
+        }
+        let mut glued = String::new();
+        let mut failed = false;
+        for piece in pieces {
+            match piece {
+                Piece::Text(range) => glued.push_str(&text[range]),
+                Piece::Expression { inner, outer } => {
+                    match self.parse(node, inner).and_then(|code| self.evaluate(&code)) {
+                        Ok(value) => match value.as_text() {
+                            Some(text) => glued.push_str(&text),
+                            None => {
+                                failed = true;
+                                let span = expression::place(self.collector, node.span, text, outer);
+                                let noun =
+                                    if matches!(value, Value::Array(_)) { "a list" } else { "a mapping" };
+                                self.collector
+                                    .error(span, format!("{noun} cannot be put into text"))
+                                    .help("use `convertToJson`, or `join` for a list");
+                            }
+                        },
+                        Err(Reported) => failed = true,
+                    }
+                }
+            }
+            if glued.len() > MAX_TEXT_BYTES {
+                break;
+            }
+        }
+        if failed || !self.spend(glued.len(), node.span) {
+            return Node::invalid(node.span);
+        }
+        Node::scalar(glued, node.span)
+    }
+
+    /// Counts a tree that an expression gave.
+    fn charge(&mut self, node: &Node) {
+        match &node.kind {
+            Kind::Scalar(text) => {
+                self.spend(text.len(), node.span);
+            }
+            Kind::Sequence(items) => items.iter().for_each(|item| self.charge(item)),
+            Kind::Mapping(entries) => {
+                for entry in entries {
+                    self.spend(entry.key.text.len(), node.span);
+                    self.charge(&entry.value);
+                }
+            }
+            Kind::Invalid => {}
+        }
+    }
+
+    fn parse(&mut self, node: &Node, inner: std::ops::Range<usize>) -> Result<Code, Reported> {
+        let text = node.text().unwrap_or_default();
+        match Expression::parse(&text[inner.clone()], &self.scope) {
+            Ok(expression) => Ok(Code { expression, node: node.clone(), offset: inner.start }),
+            Err(error) => {
+                expression::report(self.collector, node, text, inner.start, &error);
+                Err(Reported)
+            }
+        }
+    }
+
+    pub(super) fn evaluate(&mut self, code: &Code) -> Result<Value, Reported> {
+        code.expression.evaluate(&*self).map_err(|error| {
+            let text = code.node.text().unwrap_or_default();
+            expression::report(self.collector, &code.node, text, code.offset, &error);
+            Reported
+        })
+    }
+
+    pub(super) fn condition(&mut self, code: &Code) -> bool {
+        self.evaluate(code).is_ok_and(|value| value.to_boolean())
+    }
+
+    /// Reads a key as a directive. `None`: it is an ordinary expression.
+    pub(super) fn directive(&mut self, key: &Key) -> Result<Option<Directive>, Reported> {
+        let Some((word, inner)) = directive_word(&key.text) else { return Ok(None) };
+        let node = Node::scalar(key.text.clone(), key.span);
+        let rest = inner.start + word.len()..inner.end;
+        Ok(Some(match word {
+            "if" => Directive::If(Arc::new(self.parse(&node, rest)?)),
+            "elseif" => Directive::ElseIf(Arc::new(self.parse(&node, rest)?)),
+            "else" | "insert" => {
+                if !key.text[rest].trim().is_empty() {
+                    self.collector.error(key.span, format!("nothing may follow `{word}`")).help(
+                        if word == "else" {
+                            "a second condition is written `elseif`"
+                        } else {
+                            "the mapping is the value of the key"
+                        },
+                    );
+                    return Err(Reported);
+                }
+                if word == "else" { Directive::Else } else { Directive::Insert }
+            }
+            _ => {
+                let text = &key.text[rest.clone()];
+                let name = text.split_whitespace().next().unwrap_or_default().to_owned();
+                let after = text.find(name.as_str()).map_or(0, |at| at + name.len());
+                let tail = &text[after..];
+                let keyword = tail.trim_start();
+                let well_formed = keyword.starts_with("in") && keyword[2..].starts_with(char::is_whitespace);
+                if name.is_empty() || !well_formed {
+                    self.collector.error(key.span, "a loop is written `${{ each item in list }}`");
+                    return Err(Reported);
+                }
+                let start = rest.start + after + (tail.len() - keyword.len()) + 2;
+                Directive::Each { name, list: Arc::new(self.parse(&node, start..rest.end)?) }
+            }
+        }))
+    }
+
+    /// Looks through a branch that is not taken for expressions that could never be parsed.
+    pub(super) fn check(&mut self, node: &Node) {
+        match &node.kind {
+            Kind::Scalar(text) if text.contains("${{") => match split_template(text) {
+                Ok(pieces) => {
+                    for piece in pieces {
+                        if let Piece::Expression { inner, .. } = piece {
+                            // The mistake is reported by `parse`.
+                            let _ = self.parse(node, inner);
+                        }
+                    }
+                }
+                Err(error) => {
+                    expression::report(self.collector, node, text, 0, &error);
+                }
+            },
+            Kind::Sequence(items) => items.iter().for_each(|item| self.check(item)),
+            Kind::Mapping(entries) => {
+                for entry in entries {
+                    let local = match entry.key.text.contains("${{").then(|| self.directive(&entry.key)) {
+                        Some(Ok(Some(Directive::Each { name, .. }))) => Some(name),
+                        Some(Ok(None)) => {
+                            self.check(&Node::scalar(entry.key.text.clone(), entry.key.span));
+                            None
+                        }
+                        _ => None,
+                    };
+                    match local {
+                        Some(name) => {
+                            self.enter(&name, Value::Null);
+                            self.check(&entry.value);
+                            self.leave();
+                        }
+                        None => self.check(&entry.value),
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+pub(super) fn is_directive(key: &Key) -> bool {
+    directive_word(&key.text).is_some()
+}
+
+/// The word of a directive and the range of its expression, the word included.
+fn directive_word(key: &str) -> Option<(&'static str, std::ops::Range<usize>)> {
+    let trimmed = key.trim();
+    if !trimmed.starts_with("${{") || !trimmed.ends_with("}}") {
+        return None;
+    }
+    let outer_start = key.len() - key.trim_start().len();
+    let text = trimmed.strip_prefix("${{")?.strip_suffix("}}")?;
+    let start = outer_start + 3 + (text.len() - text.trim_start().len());
+    let inner = text.trim();
+    let word = ["elseif", "else", "if", "each", "insert"].into_iter().find(|word| {
+        inner
+            .strip_prefix(word)
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with(|c: char| c.is_whitespace() || c == '('))
+    })?;
+    Some((word, start..start + inner.len()))
+}

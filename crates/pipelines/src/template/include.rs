@@ -1,0 +1,233 @@
+//! `template:` in lists of stages, jobs, steps and variables, and `extends:` at the root.
+//!
+//! A template is expanded with its own parameters in place of the caller's; variables of the caller stay visible.
+//! A `template:` that comes in by a parameter counts for the file that places it.
+
+use std::sync::Arc;
+
+use dayfly_expressions::Value;
+
+use super::{Expander, Level};
+use crate::{
+    Source,
+    diagnostics::Span,
+    files,
+    schema::{
+        self,
+        parameters::{Argument, Arguments},
+    },
+    values,
+    yaml::{self, Entry, Key, Kind, Node},
+};
+
+/// How many files one run may be made of.
+const MAX_FILES: usize = 100;
+/// How deep templates may place templates. The service allows 100; each takes its part of the stack.
+const MAX_TEMPLATES: usize = 50;
+
+/// What a file's expressions see, while another file is walked.
+pub(super) struct Outer {
+    path: String,
+    parameters: Value,
+    locals: Vec<(String, Value)>,
+}
+
+impl Expander<'_> {
+    /// Replaces a `template:` item by the items of the template.
+    pub(super) fn include(&mut self, item: &Node, list: &'static str, level: Level) -> Vec<Node> {
+        // What could not be read is no empty list: nobody shall be told of that as well.
+        let failed = vec![Node::invalid(item.span)];
+        let Some(root) = self.open(item) else { return failed };
+        let Some(outer) = self.enter_template(&root, item) else { return failed };
+        let body = self.body(&root, Level::Root).into_node(root.span);
+        self.leave_template(outer);
+        let Some(node) = body.get(list) else {
+            let name = item.get("template").map_or(item.span, |node| node.span);
+            self.collector
+                .error(name, format!("this template has no `{list}`"))
+                .help(format!("in this place a template has to be a list of {list}"));
+            return failed;
+        };
+        self.check_keys(&body, &["parameters", list]);
+        match &node.kind {
+            Kind::Sequence(items) => items.clone(),
+            Kind::Mapping(entries) if level == Level::Variables => {
+                entries.iter().map(|entry| variable(entry, node.span)).collect()
+            }
+            Kind::Invalid => failed,
+            _ if node.is_blank() => Vec::new(),
+            _ => {
+                self.collector.error(node.span, format!("`{list}` has to be a list, not {}", node.noun()));
+                failed
+            }
+        }
+    }
+
+    /// Follows `extends:` of a root file, and of the templates it leads to.
+    pub(super) fn extend(&mut self, root: Node) -> Node {
+        let Some(call) = root.get("extends").cloned() else { return root };
+        let span = root.span;
+        let Kind::Mapping(entries) = root.kind else { return root };
+        let mut entries: Vec<Entry> =
+            entries.into_iter().filter(|entry| entry.key.text != "extends").collect();
+        let Some(template) = self.open(&call) else { return Node::invalid(span) };
+        let Some(outer) = self.enter_template(&template, &call) else { return Node::invalid(span) };
+        let body = self.body(&template, Level::Root).into_node(template.span);
+        let body = self.extend(body);
+        self.leave_template(outer);
+        let Kind::Mapping(made) = body.kind else { return Node::invalid(span) };
+        for entry in made.into_iter().filter(|entry| entry.key.text != "parameters") {
+            match entries.iter_mut().find(|own| own.key.text == entry.key.text) {
+                None => entries.push(entry),
+                Some(own) if entry.key.text == "resources" => merge_resources(&mut own.value, entry.value),
+                Some(own) => {
+                    self.collector.error(
+                        own.key.span,
+                        format!("`{}` is given by the template that this pipeline extends", own.key.text),
+                    );
+                }
+            }
+        }
+        Node { kind: Kind::Mapping(entries), span }
+    }
+
+    /// Reads and parses the file that a `template:` names.
+    fn open(&mut self, call: &Node) -> Option<Arc<Node>> {
+        let Some(name) = call.get("template") else {
+            if !matches!(call.kind, Kind::Invalid) {
+                self.collector.error(call.span, "`extends` needs `template`, the file that is extended");
+            }
+            return None;
+        };
+        self.check_keys(call, &["template", "parameters"]);
+        if self.templates >= MAX_TEMPLATES {
+            self.exhausted = true;
+            self.collector
+                .error(name.span, format!("templates are nested deeper than {MAX_TEMPLATES} levels"))
+                .help("does a template place itself?");
+            return None;
+        }
+        let reference = match &name.kind {
+            Kind::Scalar(text) => text.clone(),
+            Kind::Invalid => return None,
+            _ => {
+                self.collector.error(
+                    name.span,
+                    format!("`template` has to be the path of a file, not {}", name.noun()),
+                );
+                return None;
+            }
+        };
+        let path = match files::resolve(&self.path, &reference) {
+            Ok(path) => path,
+            Err(reason) => {
+                self.collector.error(
+                    name.span,
+                    format!("the template `{}` cannot be read: {reason}", reference.trim()),
+                );
+                return None;
+            }
+        };
+        if let Some(known) = self.loaded.get(&path) {
+            self.next_path = path;
+            return known.clone();
+        }
+        if self.loaded.len() >= MAX_FILES {
+            self.collector.error(name.span, format!("the pipeline is made of more than {MAX_FILES} files"));
+            return None;
+        }
+        let root = match self.files.read(&path) {
+            Ok(text) => {
+                let source = self.collector.add_source(Source { name: path.clone(), text: text.clone() });
+                yaml::parse(source, &text, self.collector).map(Arc::new)
+            }
+            Err(error) => {
+                self.collector.error(name.span, format!("the template `{path}` cannot be read: {error}"));
+                None
+            }
+        };
+        self.loaded.insert(path.clone(), root.clone());
+        self.next_path = path;
+        root
+    }
+
+    /// Binds the arguments of a call and makes the template the current file.
+    fn enter_template(&mut self, root: &Node, call: &Node) -> Option<Outer> {
+        let name = call.get("template").map_or(call.span, |node| node.span);
+        let entries = match call.get("parameters").map(|node| (&node.kind, node)) {
+            None => Vec::new(),
+            Some((Kind::Mapping(entries), _)) => entries
+                .iter()
+                .map(|entry| Argument {
+                    name: entry.key.text.clone(),
+                    key: entry.key.span,
+                    place: entry.value.span,
+                    value: values::from_node(&entry.value),
+                })
+                .collect(),
+            Some((Kind::Invalid, _)) => return None,
+            Some((_, node)) if node.is_blank() => Vec::new(),
+            Some((_, node)) => {
+                self.collector
+                    .error(node.span, format!("`parameters` has to be a mapping, not {}", node.noun()));
+                return None;
+            }
+        };
+        let mut reader = schema::Reader::new(self.collector, self.tasks);
+        let bound = schema::parameters::bind(root, Arguments::Template { entries, call: name }, &mut reader);
+        let outer = Outer {
+            path: std::mem::replace(&mut self.path, std::mem::take(&mut self.next_path)),
+            parameters: std::mem::replace(&mut self.parameters, bound.values.into()),
+            locals: std::mem::take(&mut self.locals),
+        };
+        self.templates += 1;
+        self.rescope();
+        Some(outer)
+    }
+
+    fn leave_template(&mut self, outer: Outer) {
+        self.path = outer.path;
+        self.parameters = outer.parameters;
+        self.locals = outer.locals;
+        self.templates -= 1;
+        self.rescope();
+    }
+
+    fn check_keys(&mut self, node: &Node, known: &[&str]) {
+        let Kind::Mapping(entries) = &node.kind else { return };
+        for entry in entries.iter().filter(|entry| !known.contains(&entry.key.text.as_str())) {
+            let words: Vec<&str> = known.to_vec();
+            self.collector
+                .error(
+                    entry.key.span,
+                    format!("unknown key `{}` in a template or a call of one", entry.key.text),
+                )
+                .help(format!("known keys: {}", schema::listed(&words)));
+        }
+    }
+}
+
+/// A variable of a template in mapping form, as an entry of a list.
+fn variable(entry: &Entry, span: Span) -> Node {
+    let field =
+        |key: &str, value: Node| Entry { key: Key { text: key.to_owned(), span: entry.key.span }, value };
+    let name = Node::scalar(entry.key.text.clone(), entry.key.span);
+    Node { kind: Kind::Mapping(vec![field("name", name), field("value", entry.value.clone())]), span }
+}
+
+/// Adds the resources of a template to those of the file that extends it.
+fn merge_resources(own: &mut Node, coming: Node) {
+    let (Kind::Mapping(own), Kind::Mapping(coming)) = (&mut own.kind, coming.kind) else { return };
+    for entry in coming {
+        match own.iter_mut().find(|known| known.key.text == entry.key.text) {
+            Some(known) => {
+                if let (Kind::Sequence(known), Kind::Sequence(more)) =
+                    (&mut known.value.kind, entry.value.kind)
+                {
+                    known.extend(more);
+                }
+            }
+            None => own.push(entry),
+        }
+    }
+}
