@@ -269,6 +269,7 @@ impl App {
                 .collect(),
             system: system.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
             tasks: Arc::clone(self.tasks()) as Arc<dyn TaskCatalog + Send + Sync>,
+            ..Inputs::default()
         };
         let source = loaded.source.clone();
         // A large file with many expressions may take a while.

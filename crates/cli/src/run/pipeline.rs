@@ -8,7 +8,8 @@ use std::sync::Arc;
 use anyhow::{Context as _, bail};
 
 use dayfly_pipelines::{
-    Compiled, Diagnostics, Inputs, Orchestration, Plan, RunInputs, Source, compile as compile_source,
+    Compiled, Diagnostics, FileError, Files, Inputs, Orchestration, Plan, RunInputs, Source,
+    compile as compile_source,
 };
 
 use dayfly_emulator::snapshot;
@@ -32,6 +33,15 @@ pub(crate) struct PipelineFile {
     pub(crate) root: PathBuf,
     /// What it says.
     pub(crate) text: String,
+}
+
+impl PipelineFile {
+    /// Its place in the repository, with `/` between the parts.
+    fn place(&self) -> String {
+        let inside = self.path.strip_prefix(&self.root).unwrap_or(&self.path);
+        let parts: Vec<_> = inside.components().map(|part| part.as_os_str().to_string_lossy()).collect();
+        parts.join("/")
+    }
 }
 
 /// Finds and reads the file.
@@ -79,7 +89,35 @@ pub(crate) fn compile(
     let source = Source { name: file.name.clone(), text: file.text.clone() };
     let parameters = parameters.iter().map(|pair| (pair.name.clone(), pair.value.clone().into())).collect();
     let variables = variables.iter().map(|pair| (pair.name.clone(), pair.value.clone())).collect();
-    compile_source(&source, &Inputs { parameters, variables, system: system(file), ..Inputs::default() })
+    let inputs = Inputs {
+        parameters,
+        variables,
+        system: system(file),
+        files: Arc::new(WorkTree { root: file.root.clone() }),
+        path: file.place(),
+        ..Inputs::default()
+    };
+    compile_source(&source, &inputs)
+}
+
+/// The files of the repository, for templates.
+struct WorkTree {
+    root: PathBuf,
+}
+
+impl Files for WorkTree {
+    fn read(&self, path: &str) -> Result<String, FileError> {
+        let path = self.root.join(path);
+        let failed = |error: std::io::Error| match error.kind() {
+            std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory => FileError::NotFound,
+            _ => FileError::Unreadable(error.to_string()),
+        };
+        let metadata = std::fs::metadata(&path).map_err(failed)?;
+        if !metadata.is_file() || metadata.len() > MAX_FILE_BYTES {
+            return Err(FileError::Unreadable("it is no file of up to 20 MiB".to_owned()));
+        }
+        std::fs::read_to_string(&path).map_err(failed)
+    }
 }
 
 /// The predefined variables that template expressions may ask for.

@@ -36,6 +36,21 @@ fn the_first_example_runs_as_the_readme_says() {
 }
 
 #[test]
+fn templates_of_the_repository_are_put_in_place() {
+    let project = Project::with_pipeline("jobs:\n- template: ci/jobs.yml\n  parameters: {who: template}\n");
+    let jobs = "parameters:\n- name: who\njobs:\n- job: a\n  steps:\n  - checkout: none\n  - template: steps.yml\n    parameters: {text: '${{ parameters.who }}'}\n";
+    project.write("ci/jobs.yml", jobs);
+    project.write(
+        "ci/steps.yml",
+        "parameters: {text: ''}\nsteps:\n- script: echo from a ${{ parameters.text }}\n",
+    );
+    assert_has(&project.run(&[], 0), "from a template");
+    project.write("ci/steps.yml", "steps:\n- scrpt: x\n");
+    let ended = project.run(&[], 2);
+    assert!(ended.stderr.contains("ci/steps.yml:2:3"), "{}", ended.stderr);
+}
+
+#[test]
 fn dayflys_own_pipeline_is_understood() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let project = Project::with_pipeline(&std::fs::read_to_string(root.join("azure-pipelines.yml")).unwrap());
