@@ -17,6 +17,8 @@ use uuid::Uuid;
 
 pub(crate) mod agents;
 pub(crate) mod assignment;
+#[cfg(test)]
+mod chaos;
 pub(crate) mod deadlines;
 pub(crate) mod definitions;
 pub(crate) mod demands;
