@@ -5,7 +5,7 @@ use std::sync::Arc;
 use dayfly_expressions::{Context, Expression, Object, Scope, Value, runtime_expression};
 use dayfly_protocol::{TaskResult, timeline::VariableValue};
 
-use super::Counter;
+use super::inputs::Counter;
 use crate::{
     plan::Variable,
     variable_set::{VariableSet, is_secret},

@@ -6,22 +6,20 @@
 //! A stage begins when the stages it depends on are done and its condition holds, a job likewise within its stage. `$[ ]`
 //! is evaluated at that moment, with the results and outputs of what was depended on.
 
+mod action;
 mod context;
+mod inputs;
 mod instance;
 mod phase;
 mod select;
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    fmt,
-    sync::{Arc, Mutex},
-};
+use std::{collections::HashMap, fmt, sync::Arc};
 
 use dayfly_expressions::{Object, Scope, Value};
-use dayfly_protocol::{JobId, TaskResult, job::Variables, timeline::VariableValue};
-use serde::Serialize;
-use uuid::Uuid;
+use dayfly_protocol::{JobId, TaskResult, job::Variables};
 
+pub use action::{Action, JobReference, PhaseReference, StageReference};
+pub use inputs::{Counters, Outputs, RunInputs};
 pub use instance::{DeploymentInstance, JobInstance};
 pub use select::UnknownNames;
 
@@ -31,176 +29,8 @@ use crate::{
     variable_set::{VariableSet, masked},
 };
 use context::{Surroundings, Upstream, Verdict, dependency, is_failure};
+use inputs::Counter;
 use phase::Phase;
-
-/// Numbers for the expression function `counter`, kept over runs by the owner.
-pub trait Counters: Send + Sync {
-    /// The next number of the counter with this prefix: `seed` the first time, then one more each time.
-    fn next(&self, prefix: &str, seed: i64) -> i64;
-}
-
-/// What a run is started with.
-#[derive(Clone, Default)]
-pub struct RunInputs {
-    /// Variables given for the run, predefined ones and secrets included. Those written in the file win, except over
-    /// read-only ones.
-    pub variables: Variables,
-    /// Run only these stages. Empty: all. What they depend on besides counts as succeeded.
-    pub stages: Vec<String>,
-    /// Run only these jobs (`Job` or `Stage.Job`). Empty: all. What they depend on besides counts as succeeded.
-    pub jobs: Vec<String>,
-    /// Which attempt at the run this is; 0 counts as the first.
-    pub attempt: u32,
-    /// `pipeline.startTime` in expressions, such as `2026-11-24 20:55:00+00:00`.
-    pub start_time: String,
-    /// Where `counter` gets its numbers. Without it every counter is at its seed.
-    pub counters: Option<Arc<dyn Counters>>,
-}
-
-impl fmt::Debug for RunInputs {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RunInputs")
-            .field("variables", &self.variables)
-            .field("stages", &self.stages)
-            .field("jobs", &self.jobs)
-            .field("attempt", &self.attempt)
-            .finish_non_exhaustive()
-    }
-}
-
-/// Values that a job's steps set for others: `step.variable` to value.
-pub type Outputs = BTreeMap<String, VariableValue>;
-
-/// A stage as actions name it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct StageReference {
-    /// The name in the file.
-    pub name: String,
-    /// The name for people.
-    pub display_name: String,
-    /// The identifier of its timeline record.
-    pub identifier: String,
-    /// The id of its timeline record.
-    pub record_id: Uuid,
-    /// Its place among the stages, from 1.
-    pub order: u32,
-    /// The attempt, from 1.
-    pub attempt: u32,
-}
-
-/// A phase (a job of the file, before it unfolds) as actions name it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct PhaseReference {
-    /// The name in the file.
-    pub name: String,
-    /// The name for people.
-    pub display_name: String,
-    /// The identifier of its timeline record.
-    pub identifier: String,
-    /// The id of its timeline record.
-    pub record_id: Uuid,
-    /// Its place among the jobs of the stage, from 1.
-    pub order: u32,
-    /// The attempt, from 1.
-    pub attempt: u32,
-}
-
-/// A job as actions name it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct JobReference {
-    /// Its id within the run, which is that of its timeline record too.
-    pub id: JobId,
-    /// The name of the leg; `__default` for a job without legs.
-    pub name: String,
-    /// The name for people.
-    pub display_name: String,
-    /// `Stage.Job.leg`.
-    pub identifier: String,
-    /// Its place among the jobs of the phase, from 1.
-    pub order: u32,
-    /// The attempt, from 1.
-    pub attempt: u32,
-}
-
-/// What the owner of a run has to do, or to show.
-#[derive(Debug, Clone)]
-pub enum Action {
-    /// A stage begins.
-    StageStarted {
-        /// Which one.
-        stage: StageReference,
-    },
-    /// A stage is done. One that was skipped, or whose beginning failed, was not started before.
-    StageCompleted {
-        /// Which one.
-        stage: StageReference,
-        /// How it ended.
-        result: TaskResult,
-        /// Why it was skipped or failed without a job.
-        reason: Option<String>,
-    },
-    /// A job of the file begins; its instances follow.
-    PhaseStarted {
-        /// Its stage.
-        stage: StageReference,
-        /// Which one.
-        phase: PhaseReference,
-    },
-    /// A job of the file is done, with all its instances.
-    PhaseCompleted {
-        /// Its stage.
-        stage: StageReference,
-        /// Which one.
-        phase: PhaseReference,
-        /// How it ended.
-        result: TaskResult,
-        /// Why it was skipped or failed without a job.
-        reason: Option<String>,
-    },
-    /// A job has to be queued. Answer with [`Orchestration::job_completed`], once.
-    StartJob(Box<JobInstance>),
-    /// A job that never starts: its phase was skipped, or the run was cancelled before.
-    JobSkipped {
-        /// Its stage.
-        stage: StageReference,
-        /// Its phase.
-        phase: PhaseReference,
-        /// Which one.
-        job: JobReference,
-        /// `Skipped` or `Canceled`.
-        result: TaskResult,
-        /// Why.
-        reason: Option<String>,
-    },
-    /// A job that was started has to be cancelled. It still answers with its result.
-    CancelJob(JobId),
-    /// Everything is done.
-    RunCompleted {
-        /// How the run ended.
-        result: TaskResult,
-    },
-}
-
-/// The numbers of `counter`, the same within one run.
-#[derive(Clone, Default)]
-pub(crate) struct Counter {
-    source: Option<Arc<dyn Counters>>,
-    taken: Arc<Mutex<BTreeMap<String, i64>>>,
-}
-
-impl Counter {
-    fn next(&self, prefix: &str, seed: i64) -> i64 {
-        // A poisoned lock holds numbers that are still right.
-        let mut taken = self.taken.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        *taken.entry(prefix.to_lowercase()).or_insert_with(|| match &self.source {
-            Some(source) => source.next(prefix, seed),
-            None => seed,
-        })
-    }
-}
 
 /// How far a stage is.
 enum Progress {
@@ -285,7 +115,7 @@ impl Orchestration {
             broken: None,
             pipeline: Object::from_iter([("startTime", Value::from(inputs.start_time.as_str()))]).into(),
             resources: Value::Null,
-            counter: Counter { source: inputs.counters, taken: Arc::default() },
+            counter: Counter::new(inputs.counters),
             stages,
             running: HashMap::new(),
             canceling: false,

@@ -109,10 +109,14 @@ error: the list of jobs is empty
 ");
 }
 
+fn shown(text: &str) -> &str {
+    if text.is_empty() { "(nothing)" } else { text.trim_end() }
+}
+
 /// A file a paragraph: its text, and what is said about it.
 fn table(texts: &[&str]) -> String {
     let paragraphs =
-        texts.iter().map(|text| format!("{}\n=> {}", text.trim_end(), lines(text).replace('\n', "\n=> ")));
+        texts.iter().map(|text| format!("{}\n=> {}", shown(text), lines(text).replace('\n', "\n=> ")));
     paragraphs.collect::<Vec<_>>().join("\n\n")
 }
 
@@ -132,6 +136,7 @@ fn yaml_that_is_none() {
         "steps: []\nsteps: []\n",
         "steps: []\n---\nsteps: []\n",
     ]), @r"
+(nothing)
 => 1:1 the file holds no pipeline [a pipeline begins with `steps:`, `jobs:` or `stages:`]
 
 steps:
