@@ -315,7 +315,8 @@ fn entries(job: &Arc<JobContext>, steps: Vec<Step>) -> Result<Vec<Entry>, String
     let mut post = Vec::new();
     // "Initialize job" is the first.
     let mut order = 1;
-    for step in steps {
+    // The service leaves disabled steps out; one that comes all the same is left out here.
+    for step in steps.into_iter().filter(|step| step.enabled) {
         let condition = Condition::parse(step.condition.as_deref())
             .map_err(|message| format!("Step '{}': {message}", name_of(&step)))?;
         let display_name = job.with_variables(|variables| variables.expand(&name_of(&step)));

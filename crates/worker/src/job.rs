@@ -27,6 +27,8 @@ use crate::{Surroundings, environment, run_step};
 const FLUSH_DEADLINE: Duration = Duration::from_secs(5 * 60);
 /// The same once the time of a cancelled job is up: the listener kills the worker a minute after it asked for the flush.
 const HURRIED_FLUSH_DEADLINE: Duration = Duration::from_secs(45);
+/// How long whoever follows the job may take to hear that it is being reported.
+const REPORTING_PATIENCE: Duration = Duration::from_secs(5);
 /// How long a job may take to end after its listener vanished; the service's own default for cancellations.
 const ORPHANED_TIMEOUT: Duration = Duration::from_secs(5 * 60);
 
@@ -236,8 +238,8 @@ impl Run<'_> {
         let total = u32::try_from(entries.len()).unwrap_or(u32::MAX);
         for (number, entry) in (1..).zip(entries) {
             let name = self.job.masker.mask(&entry.display_name).into_owned();
-            // Progress is a courtesy: a listener that is gone does not hold the job up.
-            let _ = self.progress.send(FromWorker::StepStarted { name, number, total }).await;
+            // Progress is a courtesy: whoever does not read it misses some of it and does not hold the job up.
+            let _ = self.progress.try_send(FromWorker::StepStarted { name, number, total });
             run_step::run(entry).await;
         }
     }
@@ -285,7 +287,8 @@ impl Run<'_> {
         if self.message.plan.version < WORKER_REPORTS_FROM_VERSION {
             return Outcome { result, reported: false };
         }
-        let _ = self.progress.send(FromWorker::Reporting).await;
+        // This one matters: from here on nobody else may report a result. Who does not take it in time does not listen.
+        let _ = self.progress.send_timeout(FromWorker::Reporting, REPORTING_PATIENCE).await;
         let reported = match self.service.job_completed(self.message, result, job.settings.run_once).await {
             Ok(()) => true,
             Err(error) => {

@@ -1,15 +1,20 @@
 //! The worker's end of the job channel: one job in, its result out.
 
+use std::time::Duration;
+
 use dayfly_protocol::TaskResult;
 use dayfly_protocol::channel::{FromWorker, MAX_FRAME_BYTES, ToWorker};
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::sync::mpsc;
+use tokio::time::timeout;
 
 use crate::Surroundings;
 use crate::job::{Outcome, run};
 
 /// How many frames may wait in either direction.
 const QUEUED_FRAMES: usize = 64;
+/// How long the listener may take to read the last frames of a job that has ended.
+const LAST_WORDS: Duration = Duration::from_secs(10);
 
 /// Why a worker could not serve its listener.
 #[derive(Debug, thiserror::Error)]
@@ -66,36 +71,43 @@ pub async fn serve(
         None => return Err(ServeError::NoJob),
     };
     let (orders, control) = mpsc::channel(QUEUED_FRAMES);
-    let (progress, mut frames) = mpsc::channel(QUEUED_FRAMES);
+    let (progress, frames) = mpsc::channel(QUEUED_FRAMES);
     let job = run(start.message, start.worker, surroundings, control, progress);
-    tokio::pin!(job);
-    let reading = pass_on(&mut input, orders);
-    tokio::pin!(reading);
-    let mut is_reading = true;
-    let mut writes = true;
-    let outcome = loop {
-        tokio::select! {
-            outcome = &mut job => break outcome,
-            () = &mut reading, if is_reading => is_reading = false,
-            Some(frame) = frames.recv() => {
-                if writes && let Err(error) = write_frame(&mut output, &frame).await {
-                    tracing::warn!(%error, "the listener does not listen any more");
-                    writes = false;
-                }
+    let outcome = {
+        // All three go on side by side: a listener that does not read must not hold the job up.
+        let reading = pass_on(&mut input, orders);
+        let writing = tell(&mut output, frames);
+        tokio::pin!(job, reading, writing);
+        let (mut is_reading, mut is_writing) = (true, true);
+        let outcome = loop {
+            tokio::select! {
+                outcome = &mut job => break outcome,
+                () = &mut reading, if is_reading => is_reading = false,
+                () = &mut writing, if is_writing => is_writing = false,
             }
+        };
+        if is_writing && timeout(LAST_WORDS, writing).await.is_err() {
+            tracing::warn!("the listener does not read what the worker tells it");
         }
+        outcome
     };
-    if writes {
-        frames.close();
-        while let Some(frame) = frames.recv().await {
-            write_frame(&mut output, &frame).await?;
-        }
-        let finished = FromWorker::Finished { result: outcome.result, reported: outcome.reported };
-        if let Err(error) = write_frame(&mut output, &finished).await {
-            tracing::warn!(%error, "the listener could not be told the result");
-        }
+    let finished = FromWorker::Finished { result: outcome.result, reported: outcome.reported };
+    match timeout(LAST_WORDS, write_frame(&mut output, &finished)).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::warn!(%error, "the listener could not be told the result"),
+        Err(_) => tracing::warn!("the listener did not take the result"),
     }
     Ok(outcome)
+}
+
+/// Tells the listener how the job goes, until the job ended or the listener is gone.
+async fn tell(output: &mut (impl AsyncWrite + Unpin), mut frames: mpsc::Receiver<FromWorker>) {
+    while let Some(frame) = frames.recv().await {
+        if let Err(error) = write_frame(output, &frame).await {
+            tracing::warn!(%error, "the listener does not listen any more");
+            return;
+        }
+    }
 }
 
 /// Passes frames to the job until the channel ends; dropping `orders` tells the job that the listener is gone.

@@ -2,10 +2,7 @@
 
 mod bash;
 mod checkout;
-mod cleanup;
-mod credentials;
 mod definition;
-mod git;
 mod inputs;
 mod output;
 mod powershell;
@@ -109,7 +106,7 @@ pub(crate) async fn run(context: &StepContext, step: &Step, part: Part) -> Resul
         (task::BASH, Part::Main) => bash::run(context, &prepared).await,
         (task::POWERSHELL, Part::Main) => powershell::run(context, &prepared).await,
         (task::CHECKOUT, Part::Main) => checkout::run(context, &prepared).await,
-        (task::CHECKOUT, Part::PostJob) => cleanup::run(context).await,
+        (task::CHECKOUT, Part::PostJob) => checkout::cleanup::run(context).await,
         _ => Err(StepError::Failed(unknown_task(step))),
     }
 }

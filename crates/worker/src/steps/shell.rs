@@ -12,7 +12,7 @@ use super::output::StepOutput;
 use super::{Prepared, StepError};
 use crate::context::StepContext;
 use crate::environment;
-use crate::process::{self, Command, Exit, Ladder};
+use crate::process::{self, Command, Exit, Ladder, Stubborn};
 
 /// The line before a script's output.
 const STARTING: &str = "========================== Starting Command Output ===========================";
@@ -126,6 +126,9 @@ pub(super) fn ladder(step: &StepContext) -> Ladder {
         }
         if let Some(terminate) = milliseconds("PROCESS_SIGTERM_TIMEOUT") {
             ladder.terminate = terminate;
+        }
+        if variables.is_on("USE_GRACEFUL_PROCESS_SHUTDOWN") {
+            ladder.stubborn = Stubborn::Wait;
         }
     });
     ladder

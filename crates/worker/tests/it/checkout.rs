@@ -282,10 +282,11 @@ async fn credentials_persist_for_the_steps_of_the_job_only() {
     repository(&service, "garden");
     let (result, folder) = Job::new(&service)
         .step(checkout_step("get", &[("repository", "self"), ("persistCredentials", "true")]))
-        .script("use", "git ls-remote --exit-code origin refs/heads/main && grep -c extraheader .git/config")
+        .script("use", "git ls-remote --exit-code origin refs/heads/main && grep -c extraheader .git/config && stat -c %a .git/config")
         .run()
         .await;
     assert_eq!(result, TaskResult::Succeeded, "{} {}", service.log("get"), service.log("use"));
+    assert!(service.log("use").contains("\n1\n600\n"), "{}", service.log("use"));
     let configuration = std::fs::read_to_string(folder.path().join("work/1/s/.git/config")).expect("there");
     assert!(!configuration.contains("extraheader") && !configuration.contains(TOKEN), "{configuration}");
     assert!(!service.everything().contains(TOKEN));

@@ -191,7 +191,7 @@ async fn the_whole_tree_is_killed_in_the_end() {
 #[tokio::test]
 async fn children_that_outlive_a_cancelled_process_are_killed() {
     let mut command =
-        shell("sleep 1000 & echo $!; echo ready; trap 'exit 1' INT; while :; do sleep 0.05; done");
+        shell("trap 'exit 1' INT; sleep 1000 & echo $!; echo ready; while :; do sleep 0.05; done");
     command.cancel = Ladder::default();
     let mut sink = CancelAt::new("ready");
     let ended = process::run(command, &sink.token.clone(), &mut sink).await.unwrap();

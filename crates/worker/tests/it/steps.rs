@@ -551,3 +551,57 @@ async fn a_job_without_its_work_folder_fails_with_the_reason() {
         assert!(message.contains("making the folder"), "{message}");
     });
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_step_that_takes_too_long_fails() {
+    let service = Service::start().await;
+    // A minute is the shortest time a message can say.
+    let mut step = script_step("slow", "trap 'echo interrupted; exit 0' INT; sleep 600 & wait");
+    step.timeout_in_minutes = 1;
+    let mut allowed = script_step("allowed", "true");
+    allowed.timeout_in_minutes = 1;
+    let (result, _folder) =
+        Job::new(&service).step(step).step(allowed).step(conditional("cleanup", "failed()")).run().await;
+    assert_eq!(result, TaskResult::Failed);
+    let log = service.log("slow");
+    assert!(log.contains("interrupted"), "{log}");
+    assert!(log.contains("##[error]The task has timed out."), "{log}");
+    assert_eq!(
+        ["slow", "allowed", "cleanup"].map(|name| service.result(name)),
+        ["failed", "skipped", "succeeded"]
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disabled_step_is_left_out() {
+    let service = Service::start().await;
+    let mut step = script_step("off", "exit 1");
+    step.enabled = false;
+    let (result, _folder) = Job::new(&service).step(step).script("on", "true").run().await;
+    assert_eq!(result, TaskResult::Succeeded);
+    assert_eq!(service.record("on")["order"], json!(2));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_in_a_container_is_refused_with_the_reason() {
+    let service = Service::start().await;
+    let mut job = Job::new(&service).script("one", "true");
+    job.message.job_container = Some("toolbox".to_owned());
+    let (result, _folder) = job.run().await;
+    assert_eq!(result, TaskResult::Failed);
+    assert!(
+        service.log("Initialize job").contains("##[error]The job wants to run in the container 'toolbox'.")
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn injected_steps_do_not_get_secrets_of_their_targets() {
+    let service = Service::start().await;
+    for (name, secret, expected) in [("a", "$(hush)", "skipped"), ("b", "harmless", "succeeded")] {
+        let mut step = script_step(name, "true");
+        step.name = Some("__system_pretargettask_1".to_owned());
+        step.inputs.insert("target_script".to_owned(), secret.to_owned());
+        Job::new(&service).secret("hush", "sesame-open").step(step).run().await;
+        assert_eq!(service.result(name), expected);
+    }
+}

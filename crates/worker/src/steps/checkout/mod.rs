@@ -1,53 +1,27 @@
 //! `checkout:` steps (`RepositoryPlugin.cs`, `GitSourceProvider.cs`).
 
+pub(super) mod cleanup;
+mod credentials;
+mod git;
+mod wishes;
+
 use std::path::{Path, PathBuf};
 
 use dayfly_protocol::TaskResult;
 use dayfly_protocol::job::Step;
 
-use super::credentials::Header;
-use super::git::{Configuration, Git};
-use super::inputs::normalize;
-use super::{Inputs, Prepared, StepError};
+use super::{Inputs, Prepared, StepError, normalize};
 use crate::context::{JobContext, Repository, StepContext, lock};
 use crate::directories::clone_folder;
 use crate::variables::Flags;
+use credentials::Header;
+use git::{Configuration, Git};
+use wishes::{Submodules, Wishes, wishes};
 
 /// Task variable which tells the post-job part that the header is in the repository's configuration.
-pub(super) const CLEANUP: &str = "cleanupcreds";
+const CLEANUP: &str = "cleanupcreds";
 /// Task variable with the repository's alias.
-pub(super) const REPOSITORY: &str = "repository";
-
-/// What the step wants of the repository.
-struct Wishes {
-    url: String,
-    /// `https://host:port` of the address.
-    authority: String,
-    branch: String,
-    commit: String,
-    clean: bool,
-    depth: u32,
-    tags: bool,
-    filters: Vec<String>,
-    lfs: bool,
-    submodules: Submodules,
-    persist_credentials: bool,
-    sparse: Option<Sparse>,
-    /// Whether the service lets anyone fetch a commit by its id.
-    by_commit: bool,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Submodules {
-    None,
-    Top,
-    Recursive,
-}
-
-struct Sparse {
-    cone: bool,
-    patterns: Vec<String>,
-}
+const REPOSITORY: &str = "repository";
 
 /// The display name of a checkout step which has none of its own: `Checkout project@main to s`.
 pub(crate) fn display_name(job: &JobContext, step: &Step) -> Option<String> {
@@ -92,99 +66,6 @@ pub(super) async fn run(step: &StepContext, prepared: &Prepared) -> Result<TaskR
     let folder = place(step, &repository, &prepared.inputs).await?;
     get_sources(step, &repository, &folder, &wishes).await?;
     Ok(TaskResult::Succeeded)
-}
-
-fn wishes(job: &JobContext, repository: &Repository, inputs: &Inputs) -> Result<Wishes, StepError> {
-    let properties = &repository.resource.properties;
-    let kind = properties.repository_type.as_deref().unwrap_or_default();
-    let known = ["Git", "GitHub", "GitHubEnterprise", "Bitbucket", "ExternalGit"];
-    if !known.iter().any(|known| known.eq_ignore_ascii_case(kind)) {
-        return Err(StepError::Failed(format!(
-            "Repositories of type '{kind}' cannot be checked out by Dayfly's native worker; use the worker `microsoft`."
-        )));
-    }
-    let url = properties.url.as_ref().ok_or_else(|| {
-        StepError::Failed(format!("The repository '{}' has no address.", repository.alias()))
-    })?;
-    let mut inputs = MergedInputs { inputs, options: properties.checkout_options.as_ref() };
-    let variable = |name: &str| job.variable(name);
-    let depth = variable("agent.source.git.shallowfetchdepth")
-        .and_then(|text| text.trim().parse().ok())
-        .or_else(|| inputs.get("fetchDepth").and_then(|text| text.trim().parse().ok()))
-        .unwrap_or(0);
-    let lfs = variable("agent.source.git.lfs")
-        .map_or_else(|| inputs.switch("lfs", false), |text| crate::variables::convert_to_boolean(&text));
-    let clean = job
-        .with_variables(|variables| variables.get_boolean("build.repository.clean.fromserver"))
-        .unwrap_or_else(|| inputs.switch("clean", false));
-    let submodules = match inputs.get("submodules") {
-        Some(text) if text.eq_ignore_ascii_case("recursive") => Submodules::Recursive,
-        Some(text) if crate::variables::convert_to_boolean(&text) => Submodules::Top,
-        _ => Submodules::None,
-    };
-    Ok(Wishes {
-        url: url.to_string(),
-        authority: url[..url::Position::BeforePath].to_owned(),
-        branch: properties.reference.clone().unwrap_or_default(),
-        commit: properties.version.clone().unwrap_or_default(),
-        clean,
-        depth,
-        tags: inputs.switch("fetchTags", true),
-        filters: fetch_filters(&inputs.get("fetchFilter").unwrap_or_default()),
-        lfs,
-        submodules,
-        persist_credentials: inputs.switch("persistCredentials", false),
-        sparse: sparse(&mut inputs),
-        by_commit: !kind.eq_ignore_ascii_case("ExternalGit")
-            && !variable("VSTS.DisableFetchByCommit")
-                .is_some_and(|text| crate::variables::convert_to_boolean(&text)),
-    })
-}
-
-/// The step's inputs, completed by the repository's checkout options.
-struct MergedInputs<'a> {
-    inputs: &'a Inputs,
-    options: Option<&'a dayfly_protocol::job::CheckoutOptions>,
-}
-
-impl MergedInputs<'_> {
-    fn get(&self, name: &str) -> Option<String> {
-        if let Some(value) = self.inputs.get(name) {
-            return Some(value.to_owned());
-        }
-        let options = self.options?;
-        match name {
-            "clean" => options.clean.clone(),
-            "fetchDepth" => options.fetch_depth.clone(),
-            "fetchTags" => options.fetch_tags.clone(),
-            "lfs" => options.lfs.clone(),
-            "submodules" => options.submodules.clone(),
-            "persistCredentials" => options.persist_credentials.clone(),
-            _ => None,
-        }
-        .filter(|value| !value.is_empty())
-    }
-
-    fn switch(&self, name: &str, default: bool) -> bool {
-        self.get(name).map_or(default, |value| crate::variables::convert_to_boolean(&value))
-    }
-}
-
-/// `tree:0` and `blob:none`, joined by `+`; anything else is left out, as the official worker does.
-fn fetch_filters(text: &str) -> Vec<String> {
-    text.split('+')
-        .map(str::trim)
-        .filter(|filter| matches!(filter.to_ascii_lowercase().as_str(), "tree:0" | "blob:none"))
-        .map(str::to_owned)
-        .collect()
-}
-
-fn sparse(inputs: &mut MergedInputs<'_>) -> Option<Sparse> {
-    let words = |text: String| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
-    if let Some(directories) = inputs.get("sparseCheckoutDirectories") {
-        return Some(Sparse { cone: true, patterns: words(directories) });
-    }
-    inputs.get("sparseCheckoutPatterns").map(|patterns| Sparse { cone: false, patterns: words(patterns) })
 }
 
 /// Decides where the repository belongs and moves it there if it is elsewhere.
@@ -395,7 +276,7 @@ async fn configure(
 }
 
 /// Takes a setting out of the repository's configuration.
-pub(super) async fn remove_setting(
+async fn remove_setting(
     step: &StepContext,
     git: &Git<'_>,
     folder: &Path,
@@ -593,6 +474,9 @@ async fn persist(git: &Git<'_>, folder: &Path, wishes: &Wishes, header: &Header)
     let failed = |error: std::io::Error| {
         StepError::Failed(format!("'{}' could not be changed: {error}", file.display()))
     };
+    // Before the token is in it: nobody but this user reads it.
+    let only_mine = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+    tokio::fs::set_permissions(&file, only_mine).await.map_err(failed)?;
     let text = tokio::fs::read_to_string(&file).await.map_err(failed)?;
     tokio::fs::write(&file, text.replace(&placeholder, header.value())).await.map_err(failed)
 }
@@ -614,11 +498,5 @@ mod tests {
         }
         assert!(is_pull_request("refs/pull/1/merge"));
         assert!(!is_pull_request("refs/heads/pull/1"));
-    }
-
-    #[test]
-    fn only_the_filters_of_the_official_worker_pass() {
-        assert_eq!(fetch_filters("tree:0 + blob:none"), ["tree:0", "blob:none"]);
-        assert!(fetch_filters("tree:1+sparse:oid=x+--upload-pack=evil").is_empty());
     }
 }

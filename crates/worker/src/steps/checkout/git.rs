@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use super::output::StepOutput;
-use super::shell::{ladder, not_found, which};
 use super::{StepError, credentials::Header};
 use crate::context::StepContext;
 use crate::environment;
 use crate::process::{self, Command};
+use crate::steps::output::StepOutput;
+use crate::steps::shell::{ladder, not_found, which};
 use crate::variables::environment_name;
 
 /// How often a fetch is tried.

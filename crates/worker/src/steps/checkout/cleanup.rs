@@ -2,12 +2,11 @@
 
 use dayfly_protocol::TaskResult;
 
-use super::StepError;
-use super::checkout::{CLEANUP, REPOSITORY, remove_setting};
 use super::git::Git;
+use super::{CLEANUP, REPOSITORY, StepError, remove_setting};
 use crate::context::{StepContext, lock};
 
-pub(super) async fn run(step: &StepContext) -> Result<TaskResult, StepError> {
+pub(in crate::steps) async fn run(step: &StepContext) -> Result<TaskResult, StepError> {
     let (alias, cleans) = {
         let variables = lock(&step.task_variables);
         (variables.get(REPOSITORY).map(str::to_owned), variables.is_on(CLEANUP))
