@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use dayfly_pipelines::{Compiled, Inputs, Plan, Source, Style, TaskCatalog};
+use dayfly_pipelines::{Compiled, FileError, Files, Inputs, Plan, Source, Style, TaskCatalog};
 use dayfly_protocol::timeline::VariableValue;
 use dayfly_protocol::{BuildId, ContainerId, ProjectId};
 use serde_json::Value;
@@ -269,7 +269,11 @@ impl App {
                 .collect(),
             system: system.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
             tasks: Arc::clone(self.tasks()) as Arc<dyn TaskCatalog + Send + Sync>,
-            ..Inputs::default()
+            files: Arc::new(CommitFiles {
+                repository: loaded.repository.clone(),
+                runtime: tokio::runtime::Handle::current(),
+            }),
+            path: loaded.source.name.clone(),
         };
         let source = loaded.source.clone();
         // A large file with many expressions may take a while.
@@ -277,6 +281,24 @@ impl App {
         compiled.map_err(Error::Broken)?.map_err(|diagnostics| Error::Compile {
             pipeline: loaded.pipeline.clone(),
             report: diagnostics.render(Style::Plain),
+        })
+    }
+}
+
+/// The files of a repository at a run's commit, for templates. Read from a thread that may wait.
+struct CommitFiles {
+    repository: RunRepository,
+    runtime: tokio::runtime::Handle,
+}
+
+impl Files for CommitFiles {
+    fn read(&self, path: &str) -> Result<String, FileError> {
+        self.runtime.block_on(file_at(&self.repository, path)).map_err(|error| match error {
+            Error::NotInRepository { message, .. } if message.contains("does not exist") => {
+                FileError::NotFound
+            }
+            Error::NotInRepository { message, .. } => FileError::Unreadable(message),
+            other => FileError::Unreadable(other.to_string()),
         })
     }
 }

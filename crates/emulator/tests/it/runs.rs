@@ -7,6 +7,7 @@ use dayfly_protocol::TaskResult;
 use reqwest::{Method, StatusCode};
 use serde_json::json;
 
+use crate::git_program::write;
 use crate::pipeline::{Job, build, queue, record, register};
 use crate::service::{SOON, Service, assert_error, eventually, success};
 
@@ -259,6 +260,29 @@ async fn pipelines_have_runs_and_previews() {
     let refused = service.admin(Method::POST, &format!("{path}/preview")).json(&wrong).send().await.unwrap();
     let message = assert_error(refused, StatusCode::BAD_REQUEST, "PipelineValidationException").await;
     assert!(message.contains("skript") && message.contains("azure-pipelines.yml"), "{message}");
+    service.emulator.stop().await;
+}
+
+#[tokio::test]
+async fn templates_are_read_from_the_repository() {
+    let service = Service::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    write(folder.path(), "steps/greet.yml", "steps: [ { script: 'echo from the template' } ]");
+    let definition = register(&service, folder.path(), "steps: [ { template: steps/greet.yml } ]");
+    let agent = service.online("agent-1").await;
+    queue(&service, definition, json!({})).await;
+    let job = Job::take(&service, &agent).await;
+    assert!(
+        job.message
+            .steps
+            .iter()
+            .any(|step| step.inputs.get("script").is_some_and(|text| text.contains("template")))
+    );
+    write(folder.path(), "azure-pipelines.yml", "steps: [ { template: steps/missing.yml } ]");
+    let body = json!({ "definition": { "id": definition } });
+    let refused = service.admin(Method::POST, "dayfly/_apis/build/builds").json(&body).send().await.unwrap();
+    let message = assert_error(refused, StatusCode::BAD_REQUEST, "PipelineValidationException").await;
+    assert!(message.contains("steps/missing.yml") && message.contains("no such file"), "{message}");
     service.emulator.stop().await;
 }
 
