@@ -1,11 +1,12 @@
 //! The first calls of every client: connectionData, the location service, feature flags, telemetry, projects.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use reqwest::{Method, StatusCode, header};
 use serde_json::{Value, json};
 
-use crate::service::{PAT, Service, assert_error, success};
+use crate::service::{PAT, SOON, Service, assert_error, success};
 
 const CONNECTION_DATA: &str = "_apis/connectionData?connectOptions=1&lastChangeId=-1&lastChangeId64=-1";
 
@@ -216,4 +217,49 @@ async fn http2_with_prior_knowledge_is_spoken_on_the_same_port() {
     let response = http.get(url).bearer_auth(PAT).send().await.unwrap();
     assert_eq!(response.version(), reqwest::Version::HTTP_2);
     assert_eq!(response.status(), StatusCode::OK);
+}
+
+#[tokio::test]
+async fn request_whose_body_does_not_come_is_ended() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    let service = Service::start_with(|settings| {
+        settings.poll_hold = Duration::from_millis(50);
+        settings.limits.request_timeout = Duration::from_millis(100);
+    })
+    .await;
+    let address = service.emulator.url().socket_addrs(|| None).unwrap()[0];
+    let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+    let head = format!(
+        "POST /dayfly/_apis/distributedtask/pools HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {PAT}\r\n\
+         content-length: 100\r\n\r\n{{\"name\":"
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = [0; 12];
+    tokio::time::timeout(SOON, stream.read_exact(&mut answer)).await.expect("an answer comes").unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 503");
+}
+
+#[tokio::test]
+async fn connections_beyond_the_bound_wait_for_a_place() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    let service = Service::start_with(|settings| settings.limits.connections = 1).await;
+    let address = service.emulator.url().socket_addrs(|| None).unwrap()[0];
+    let ask = async |stream: &mut tokio::net::TcpStream| {
+        let head =
+            format!("GET /dayfly/_apis/projects HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {PAT}\r\n\r\n");
+        stream.write_all(head.as_bytes()).await.unwrap();
+    };
+    let mut first = tokio::net::TcpStream::connect(address).await.unwrap();
+    let mut second = tokio::net::TcpStream::connect(address).await.unwrap();
+    let mut answer = [0; 12];
+    ask(&mut first).await;
+    first.read_exact(&mut answer).await.unwrap();
+    ask(&mut second).await;
+    let early = tokio::time::timeout(Duration::from_millis(100), second.read(&mut answer)).await;
+    assert!(early.is_err(), "the second is not served while the first is open");
+    drop(first);
+    tokio::time::timeout(SOON, second.read_exact(&mut answer)).await.expect("an answer comes").unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 200");
 }
