@@ -100,8 +100,9 @@ pub fn compile(source: &Source, inputs: &Inputs) -> Result<Compiled, Diagnostics
     let given = inputs.system.iter().chain(&inputs.variables);
     let variables =
         Object::from_iter(given.map(|(name, value)| (name.as_str(), Value::from(value.as_str()))));
+    let declared = bound.parameters.clone();
     let surroundings = template::Surroundings {
-        parameters: bound.values,
+        parameters: bound,
         variables,
         path: inputs.path.clone(),
         files: inputs.files.as_ref(),
@@ -110,7 +111,7 @@ pub fn compile(source: &Source, inputs: &Inputs) -> Result<Compiled, Diagnostics
     let Some(expanded) = template::expand(&root, surroundings, reader.collector) else {
         return Err(collector.finish());
     };
-    let plan = schema::pipeline(&expanded, bound.parameters, &mut reader);
+    let plan = schema::pipeline(&expanded, declared, &mut reader);
     if collector.errors() > 0 {
         return Err(collector.finish());
     }

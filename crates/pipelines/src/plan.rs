@@ -150,6 +150,7 @@ pub enum ParameterType {
     Environment,
     ServiceConnection,
     SecureFile,
+    LegacyObject,
 }
 
 /// A parameter with its value in this run.

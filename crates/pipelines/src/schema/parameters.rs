@@ -35,6 +35,7 @@ const TYPES: &[(&str, ParameterType)] = &[
     ("environment", ParameterType::Environment),
     ("serviceConnection", ParameterType::ServiceConnection),
     ("secureFile", ParameterType::SecureFile),
+    ("legacyObject", ParameterType::LegacyObject),
 ];
 
 /// How the values of a type look.
@@ -58,7 +59,9 @@ fn shape(kind: ParameterType) -> Shape {
         T::StringList | T::StepList | T::JobList | T::DeploymentList | T::StageList | T::ContainerList => {
             Shape::List
         }
-        T::Object | T::Step | T::Job | T::Deployment | T::Stage | T::Container => Shape::Any,
+        T::Object | T::Step | T::Job | T::Deployment | T::Stage | T::Container | T::LegacyObject => {
+            Shape::Any
+        }
     }
 }
 
@@ -66,6 +69,8 @@ fn shape(kind: ParameterType) -> Shape {
 pub(crate) struct Bound {
     pub(crate) parameters: Vec<Parameter>,
     pub(crate) values: Object,
+    /// Whether the file declares what there is, so that other names are most likely mistakes.
+    pub(crate) typed: bool,
 }
 
 /// What the parameters of a file are given.
@@ -120,8 +125,10 @@ impl Arguments<'_> {
 
 /// Reads the declarations of a file and binds the given arguments to them.
 pub(crate) fn bind(root: &Node, arguments: Arguments<'_>, reader: &mut Reader<'_>) -> Bound {
-    let mut bound = Bound { parameters: Vec::new(), values: Object::new() };
     let block = root.get("parameters");
+    // A template without typed declarations takes whatever it is given.
+    let typed = block.is_some_and(|block| matches!(block.kind, Kind::Sequence(_)));
+    let mut bound = Bound { parameters: Vec::new(), values: Object::new(), typed };
     let declared = block.map(|node| declarations(node, reader)).unwrap_or_default();
     for declaration in declared {
         if bound.values.get(&declaration.name).is_some() {
@@ -144,8 +151,6 @@ pub(crate) fn bind(root: &Node, arguments: Arguments<'_>, reader: &mut Reader<'_
             value: value.to_json(),
         });
     }
-    // A template without typed declarations takes whatever it is given.
-    let typed = block.is_some_and(|block| matches!(block.kind, Kind::Sequence(_)));
     match arguments {
         Arguments::Template { entries, .. } if !typed => {
             for Argument { name, value, .. } in entries {
@@ -199,6 +204,8 @@ struct Declaration {
     kind: ParameterType,
     default: Option<Value>,
     values: Vec<Value>,
+    /// Declared in the old form, which takes anything from a file.
+    untyped: bool,
 }
 
 fn declarations(node: &Node, reader: &mut Reader<'_>) -> Vec<Declaration> {
@@ -218,6 +225,7 @@ fn declarations(node: &Node, reader: &mut Reader<'_>) -> Vec<Declaration> {
                 },
                 default: Some(values::from_node(&entry.value)),
                 values: Vec::new(),
+                untyped: true,
             })
             .collect();
     }
@@ -242,8 +250,15 @@ fn declaration(item: &Node, reader: &mut Reader<'_>) -> Option<Declaration> {
         return None;
     };
     let name = reader.filled(name_node, "the parameter's `name`")?;
-    let mut declaration =
-        Declaration { name, span: name_node.span, display_name, kind, default: None, values: Vec::new() };
+    let mut declaration = Declaration {
+        name,
+        span: name_node.span,
+        display_name,
+        kind,
+        default: None,
+        values: Vec::new(),
+        untyped: false,
+    };
     if let Some(node) = values_node {
         for item in reader.items(node, "values") {
             let value = match kind {
@@ -285,6 +300,9 @@ fn typed(declaration: &Declaration, node: &Node, span: Span, reader: &mut Reader
     let name = &declaration.name;
     let text = match (&node.kind, shape(declaration.kind)) {
         (Kind::Invalid, _) => return None,
+        (Kind::Scalar(text), Shape::Any) if is_null(text, reader.collector.slice(node.span)) => {
+            return Some(Value::Null);
+        }
         (_, Shape::Any) | (Kind::Sequence(_), Shape::List) => return Some(values::from_node(node)),
         (Kind::Scalar(text), _) => text,
         _ => {
@@ -317,6 +335,11 @@ fn typed(declaration: &Declaration, node: &Node, span: Span, reader: &mut Reader
         );
     }
     value
+}
+
+/// Whether a scalar says that there is nothing: blank, `null` or `~`, without quotes.
+fn is_null(text: &str, written: &str) -> bool {
+    (text.is_empty() || text == "~" || text.eq_ignore_ascii_case("null")) && !written.starts_with(['"', '\''])
 }
 
 fn type_name(kind: ParameterType) -> &'static str {
@@ -394,6 +417,9 @@ fn placed_value(
     span: Span,
     reader: &mut Reader<'_>,
 ) -> Option<Value> {
+    if declaration.untyped {
+        return Some(value.clone());
+    }
     let typed = match (shape(declaration.kind), value) {
         (Shape::Any, value) => Some(value.clone()),
         (Shape::List, Value::Array(_)) => Some(value.clone()),

@@ -1,12 +1,14 @@
 //! The expressions themselves: those in scalars, and those in keys that say what to do with the value.
 
-use std::sync::Arc;
+use std::{ops::Range, sync::Arc};
 
-use dayfly_expressions::{Expression, Piece, Value, split_template};
+use dayfly_expressions::{ErrorKind, Expression, Piece, Value, split_template};
 
 use super::{Expander, MAX_TEXT_BYTES, Reported};
 use crate::{
-    expression, values,
+    expression,
+    schema::closest,
+    values,
     yaml::{Key, Kind, Node},
 };
 
@@ -116,13 +118,41 @@ impl Expander<'_> {
         }
     }
 
-    fn parse(&mut self, node: &Node, inner: std::ops::Range<usize>) -> Result<Code, Reported> {
+    fn parse(&mut self, node: &Node, inner: Range<usize>) -> Result<Code, Reported> {
         let text = node.text().unwrap_or_default();
+        self.warn_of_undeclared(node, text, &inner);
         match Expression::parse(&text[inner.clone()], &self.scope) {
             Ok(expression) => Ok(Code { expression, node: node.clone(), offset: inner.start }),
             Err(error) => {
-                expression::report(self.collector, node, text, inner.start, &error);
+                let word = text[inner.clone()].split_whitespace().next().unwrap_or_default();
+                let diagnostic = expression::report(self.collector, node, text, inner.start, &error);
+                if DIRECTIVES.contains(&word) {
+                    diagnostic.help(format!("`{word}` is written as a key: `- ${{{{ {word} ... }}}}:`"));
+                }
                 Err(Reported)
+            }
+        }
+    }
+
+    /// Warns of parameters that the file does not declare: they are empty, which is seldom meant.
+    fn warn_of_undeclared(&mut self, node: &Node, text: &str, inner: &Range<usize>) {
+        let Value::Object(declared) = &self.parameters else { return };
+        if !self.typed || self.collector.is_full() {
+            return;
+        }
+        let names = parameter_names(&text[inner.clone()]);
+        for name in
+            names.into_iter().filter(|name| declared.get(&text[inner.clone()][name.clone()]).is_none())
+        {
+            let range = inner.start + name.start..inner.start + name.end;
+            let word = &text[range.clone()];
+            let best = closest(word, declared.iter().map(|(name, _)| name)).map(str::to_owned);
+            let span = expression::place(self.collector, node.span, text, range.clone());
+            let diagnostic = self
+                .collector
+                .warning(span, format!("the file declares no parameter `{word}`: this is empty"));
+            if let Some(best) = best {
+                diagnostic.help(format!("did you mean `{best}`?"));
             }
         }
     }
@@ -177,6 +207,18 @@ impl Expander<'_> {
         }))
     }
 
+    /// Reports what could never be parsed. Names that this place does not know are let pass in what is not evaluated.
+    fn check_syntax(&mut self, node: &Node, inner: Range<usize>) {
+        let text = node.text().unwrap_or_default();
+        let Err(error) = Expression::parse(&text[inner.clone()], &self.scope) else { return };
+        let word = text[inner.clone()].get(error.position.clone()).unwrap_or_default();
+        let unknown = matches!(error.kind, ErrorKind::UnrecognizedValue | ErrorKind::UnrecognizedFunction);
+        let name = word.starts_with(|first: char| first.is_alphabetic() || first == '_');
+        if !(unknown && name) || DIRECTIVES.contains(&word) {
+            expression::report(self.collector, node, text, inner.start, &error);
+        }
+    }
+
     /// Looks through a branch that is not taken for expressions that could never be parsed.
     pub(super) fn check(&mut self, node: &Node) {
         match &node.kind {
@@ -184,8 +226,7 @@ impl Expander<'_> {
                 Ok(pieces) => {
                     for piece in pieces {
                         if let Piece::Expression { inner, .. } = piece {
-                            // The mistake is reported by `parse`.
-                            let _ = self.parse(node, inner);
+                            self.check_syntax(node, inner);
                         }
                     }
                 }
@@ -224,7 +265,7 @@ pub(super) fn is_directive(key: &Key) -> bool {
 }
 
 /// The word of a directive and the range of its expression, the word included.
-fn directive_word(key: &str) -> Option<(&'static str, std::ops::Range<usize>)> {
+fn directive_word(key: &str) -> Option<(&'static str, Range<usize>)> {
     let trimmed = key.trim();
     if !trimmed.starts_with("${{") || !trimmed.ends_with("}}") {
         return None;
@@ -233,10 +274,69 @@ fn directive_word(key: &str) -> Option<(&'static str, std::ops::Range<usize>)> {
     let text = trimmed.strip_prefix("${{")?.strip_suffix("}}")?;
     let start = outer_start + 3 + (text.len() - text.trim_start().len());
     let inner = text.trim();
-    let word = ["elseif", "else", "if", "each", "insert"].into_iter().find(|word| {
+    let word = DIRECTIVES.into_iter().find(|word| {
         inner
             .strip_prefix(word)
             .is_some_and(|rest| rest.is_empty() || rest.starts_with(|c: char| c.is_whitespace() || c == '('))
     })?;
     Some((word, start..start + inner.len()))
+}
+
+/// The words of directives, longer ones before their beginnings.
+const DIRECTIVES: [&str; 5] = ["elseif", "else", "if", "each", "insert"];
+
+/// Where `parameters.name` and `parameters['name']` name a parameter, outside of texts.
+fn parameter_names(code: &str) -> Vec<Range<usize>> {
+    const ROOT: &str = "parameters";
+    let mut names = Vec::new();
+    let mut quoted = false;
+    let mut at = 0;
+    while let Some(rest) = code.get(at..).filter(|rest| !rest.is_empty()) {
+        let first = rest.chars().next().unwrap_or_default();
+        let word_before = code[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_' || c == '.');
+        if first == '\'' {
+            quoted = !quoted;
+        } else if !quoted
+            && !word_before
+            && rest.get(..ROOT.len()).is_some_and(|word| word.eq_ignore_ascii_case(ROOT))
+        {
+            let start = at + ROOT.len();
+            let after = &code[start..];
+            if let Some(property) = after.strip_prefix('.') {
+                let length =
+                    property.find(|c: char| !(c.is_alphanumeric() || c == '_')).unwrap_or(property.len());
+                if length > 0 {
+                    names.push(start + 1..start + 1 + length);
+                }
+            } else if let Some(index) = after.strip_prefix("['")
+                && let Some(length) = index.find('\'')
+                && index[length..].starts_with("']")
+            {
+                names.push(start + 2..start + 2 + length);
+            }
+        }
+        at += first.len_utf8();
+    }
+    names
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parameters_are_found_in_code() {
+        for (code, expected) in [
+            ("parameters.a", vec!["a"]),
+            ("eq(Parameters['b-c'], parameters.d.e)", vec!["b-c", "d"]),
+            ("format('parameters.x', x.parameters.y, parameters)", vec![]),
+            ("parameters.*", vec![]),
+            ("parameters[format('a')]", vec![]),
+            ("my_parameters.a", vec![]),
+            ("ü.parameters", vec![]),
+        ] {
+            let found: Vec<&str> = parameter_names(code).into_iter().map(|range| &code[range]).collect();
+            assert_eq!(found, expected, "{code}");
+        }
+    }
 }

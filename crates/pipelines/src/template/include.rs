@@ -29,6 +29,7 @@ const MAX_TEMPLATES: usize = 50;
 pub(super) struct Outer {
     path: String,
     parameters: Value,
+    typed: bool,
     locals: Vec<(String, Value)>,
 }
 
@@ -178,6 +179,7 @@ impl Expander<'_> {
         let outer = Outer {
             path: std::mem::replace(&mut self.path, std::mem::take(&mut self.next_path)),
             parameters: std::mem::replace(&mut self.parameters, bound.values.into()),
+            typed: std::mem::replace(&mut self.typed, bound.typed),
             locals: std::mem::take(&mut self.locals),
         };
         self.templates += 1;
@@ -188,6 +190,7 @@ impl Expander<'_> {
     fn leave_template(&mut self, outer: Outer) {
         self.path = outer.path;
         self.parameters = outer.parameters;
+        self.typed = outer.typed;
         self.locals = outer.locals;
         self.templates -= 1;
         self.rescope();

@@ -17,6 +17,7 @@ use dayfly_expressions::{Context, Object, Scope, Value};
 use crate::{
     diagnostics::{Collector, Span},
     files::Files,
+    schema::parameters::Bound,
     tasks::TaskCatalog,
     yaml::{Entry, Key, Kind, Node},
 };
@@ -34,8 +35,8 @@ const LITERAL_ROOT_KEYS: &[&str] = &["trigger", "pr", "schedules", "parameters"]
 
 /// What the expansion of a root file needs.
 pub(crate) struct Surroundings<'a> {
-    /// The values of the root's parameters.
-    pub(crate) parameters: Object,
+    /// The parameters of the root.
+    pub(crate) parameters: Bound,
     /// Variables known before the file is read.
     pub(crate) variables: Object,
     /// The place of the root file in its repository.
@@ -55,7 +56,8 @@ pub(crate) fn expand(root: &Node, surroundings: Surroundings<'_>, collector: &mu
         path: surroundings.path,
         next_path: String::new(),
         loaded: HashMap::new(),
-        parameters: surroundings.parameters.into(),
+        typed: surroundings.parameters.typed,
+        parameters: surroundings.parameters.values.into(),
         variables: Arc::new(surroundings.variables),
         locals: Vec::new(),
         scope: Scope::template(),
@@ -175,6 +177,8 @@ struct Expander<'a> {
     /// Files that were read; nothing where that failed and was reported.
     loaded: HashMap<String, Option<Arc<Node>>>,
     parameters: Value,
+    /// Whether `parameters` is all that the file declares.
+    typed: bool,
     variables: Arc<Object>,
     /// The variables of the loops around, innermost last.
     locals: Vec<(String, Value)>,

@@ -553,10 +553,11 @@ fn expressions() {
         "steps:\n- script: |\n    first\n    second ${{ eq(1 }}\n    third\n",
         "steps:\n- script: ${{ open\n",
         "steps:\n- ${{ if eq(1, 1) }}:\n  - script: a\n- script: b\n- ${{ else }}:\n  - script: c\n",
-        "steps:\n- ${{ if false }}:\n  - script: ${{ nonsense( }}\n",
+        "steps:\n- ${{ if false }}:\n  - script: ${{ nonsense(1) }} ${{ eq(1 }}\n",
+        "steps:\n- ${{ if false }}:\n  - script: x\n- ${{ else }}\n",
         "steps:\n- ${{ each in x }}:\n  - script: a\n",
         "steps:\n- ${{ each x in 5 }}:\n  - script: a\n",
-        "steps:\n- ${{ each x in variables }}:\n  - script: ${{ y }}\n",
+        "steps:\n- ${{ each x in split('a', ' ') }}:\n  - script: ${{ y }}\n",
         "steps:\n- script: a ${{ variables }}\n",
         "steps:\n- script: x\n  ${{ if true }}:\n    script: y\n",
         "steps:\n- ${{ else if true }}:\n  - script: x\n",
@@ -608,8 +609,14 @@ steps:
 
 steps:
 - ${{ if false }}:
-  - script: ${{ nonsense( }}
-=> 3:17 in the expression: unrecognized function `nonsense`
+  - script: ${{ nonsense(1) }} ${{ eq(1 }}
+=> 3:36 in the expression: `eq` is not closed: `)` is missing
+
+steps:
+- ${{ if false }}:
+  - script: x
+- ${{ else }}
+=> 4:7 in the expression: unrecognized value `else` (known here: parameters, variables, pipeline, resources) [`else` is written as a key: `- ${{ else ... }}:`]
 
 steps:
 - ${{ each in x }}:
@@ -622,7 +629,7 @@ steps:
 => 2:3 `each` goes over a list or a mapping, and this is neither
 
 steps:
-- ${{ each x in variables }}:
+- ${{ each x in split('a', ' ') }}:
   - script: ${{ y }}
 => 3:17 in the expression: unrecognized value `y` (known here: parameters, variables, pipeline, resources, x)
 
@@ -651,6 +658,21 @@ parameters:
   default: ${{ variables.x }}
 steps: []
 => 3:12 no template expressions in the declaration of parameters
+");
+}
+
+#[test]
+fn undeclared_parameters_are_warned_of() {
+    let text = "parameters:\n- name: count\n  default: 1\nsteps:\n- script: ${{ parameters.count }} ${{ eq(parameters.cuont, 1) }}\n";
+    let compiled = compile(&source(text), &Inputs::default()).expect("it is a warning");
+    insta::assert_snapshot!(compiled.warnings, @r"
+warning: the file declares no parameter `cuont`: this is empty
+ --> azure-pipelines.yml:5:53
+  |
+5 | - script: ${{ parameters.count }} ${{ eq(parameters.cuont, 1) }}
+  |                                                     ^^^^^
+  |
+  = help: did you mean `count`?
 ");
 }
 

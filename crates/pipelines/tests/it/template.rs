@@ -265,3 +265,32 @@ stage __default
     CmdLine CmdLine@2.279.1 script="file given"
 "#);
 }
+
+#[test]
+fn nothing_is_null_and_old_parameters_take_anything() {
+    let text = r"
+parameters:
+- name: nothing
+  type: object
+  default: null
+- name: text
+  type: object
+  default: 'null'
+- name: old
+  type: legacyObject
+  default: {b: true}
+steps:
+- checkout: none
+- ${{ each x in parameters.nothing }}:
+  - script: never
+- ${{ if parameters.nothing }}:
+  - script: never
+- ${{ if parameters.text }}:
+  - script: text ${{ parameters.old.b }}
+";
+    insta::assert_snapshot!(outline(text), @r#"
+stage __default
+  job Job
+    CmdLine CmdLine@2.279.1 script="text true"
+"#);
+}
