@@ -76,12 +76,14 @@ const TOOLS: &[(&str, &str)] = &[
 ];
 
 /// What to scan.
-#[derive(Debug, Clone)]
+#[derive(Clone, Copy)]
 pub struct Machine<'a> {
     /// The process environment.
     pub environment: &'a BTreeMap<String, String>,
     /// Variables that must not become capabilities, beside those that look like secrets.
     pub hidden: &'a [&'a str],
+    /// Secrets that are known: whatever has one of them in its value is left out, under whatever name.
+    pub secrets: &'a [&'a str],
     /// `Agent.Name`.
     pub agent_name: &'a str,
     /// `Agent.Version`.
@@ -107,7 +109,11 @@ pub fn scan(machine: &Machine<'_>) -> BTreeMap<String, String> {
         .environment
         .iter()
         .filter(|(name, value)| {
-            !name.is_empty() && value.len() < LONGEST_VALUE_BYTES && !ignored(name) && !has_login(value)
+            !name.is_empty()
+                && value.len() < LONGEST_VALUE_BYTES
+                && !ignored(name)
+                && !has_login(value)
+                && !machine.secrets.iter().any(|secret| value.contains(secret))
         })
         .map(|(name, value)| (name.clone(), value.clone()))
         .collect();
@@ -207,11 +213,13 @@ mod tests {
             ("HTTPS_PROXY", "http://user:pass@proxy:3128"),
             ("NO_LOGIN", "http://proxy:3128/@x"),
             ("HIDDEN", "h"),
+            ("INNOCENT", "a hunter2"),
             ("github_token", "g"),
         ]);
         let machine = Machine {
             environment: &environment,
             hidden: &["HIDDEN"],
+            secrets: &["hunter2"],
             agent_name: "a-1",
             agent_version: "4.260.0",
             computer_name: "machine",
@@ -239,6 +247,7 @@ mod tests {
         let machine = Machine {
             environment: &environment,
             hidden: &[],
+            secrets: &[],
             agent_name: "",
             agent_version: "",
             computer_name: "",

@@ -489,5 +489,6 @@ fn verdict(exit: WorkerExit, cancellation: &Cancellation, redactor: &Redactor) -
         let lines = exit.last_lines.iter().map(|line| redactor.apply(line)).collect::<Vec<_>>().join("\n");
         reason = format!("{reason} The last it said:\n{lines}");
     }
-    Verdict { result, reported: exit.reported, reason: Some(reason) }
+    // The word that it reports may have been lost with the worker, so the service is asked in any case.
+    Verdict { result, reported: Reported::Perhaps, reason: Some(reason) }
 }

@@ -56,7 +56,7 @@ impl Renewal {
                 self.locked_until = Some(now + valid_for);
                 // A lock shorter than twice our interval is renewed at half time, so that one failed try does not lose it. The floor is for
                 // a service whose clock is behind ours: its locks seem to be over at once.
-                Next::At(now + (valid_for / 2).clamp(timings.renew_interval / 12, timings.renew_interval))
+                Next::At(now + (valid_for / 2).clamp(timings.renew_interval / 60, timings.renew_interval))
             }
             Attempt::Failed { retry_after } => {
                 self.failures += 1;
@@ -110,7 +110,7 @@ mod tests {
         let (mut renewal, timings, now) = (Renewal::new(), Timings::default(), Instant::now());
         assert_eq!(pause(renewal.after(renewed(30), now, &timings), now), Duration::from_secs(15));
         // A lock time in the past must not make us spin.
-        assert_eq!(pause(renewal.after(renewed(0), now, &timings), now), Duration::from_secs(5));
+        assert_eq!(pause(renewal.after(renewed(0), now, &timings), now), Duration::from_secs(1));
     }
 
     #[tokio::test(start_paused = true)]

@@ -29,9 +29,6 @@ use self::settings::{Identity, Settings, Surroundings, TOKEN_VARIABLES};
 use crate::host;
 use crate::output;
 
-/// The version of the official agent that we pass for: jobs may demand a minimum. Set by `DAYFLY_AGENT_VERSION` if need be.
-const AGENT_VERSION: &str = "4.264.0";
-
 /// The longest of an agent's three files that is read, in bytes.
 const LONGEST_AGENT_FILE: u64 = 1024 * 1024;
 
@@ -304,10 +301,14 @@ fn description(
     environment: &BTreeMap<String, String>,
     host_name: &str,
 ) -> Description {
-    let version = environment.get("DAYFLY_AGENT_VERSION").map_or(AGENT_VERSION, String::as_str);
+    // Jobs may demand a newer agent than the one we pass for.
+    let version =
+        environment.get("DAYFLY_AGENT_VERSION").map_or(dayfly_worker::AGENT_VERSION, String::as_str);
+    let secrets: Vec<&str> = prepared.token.iter().map(|token| token.expose_secret()).collect();
     let capabilities = scan_capabilities(&Machine {
         environment,
         hidden: &TOKEN_VARIABLES,
+        secrets: &secrets,
         agent_name: &prepared.name,
         agent_version: version,
         computer_name: host_name,

@@ -2,9 +2,12 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod agent;
+mod chaos;
 mod emulator;
 mod eval;
 mod project;
 mod reference;
 mod run;
+mod service;
 mod usage;

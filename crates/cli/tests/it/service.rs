@@ -1,0 +1,378 @@
+//! An emulator in this process, jobs of script steps queued to it, and `dayfly agent` as child processes.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    io::Read as _,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use dayfly_client::{Connection, Credential, HttpSettings};
+use dayfly_emulator::{
+    Emulator, NewJob, NewPlan, Settings,
+    events::{CompletionReason, Event, JobChange, JobSignal},
+};
+use dayfly_protocol::{
+    JobId, PlanId, RecordId, TaskId, TaskResult, TimelineId,
+    agent::{TaskAgent, TaskAgentAuthorization},
+    agent_files::{AgentCredentials, AgentSettings, agent_key_to_json},
+    crypto::AgentKey,
+    job::{AgentJobRequestMessage, EndpointAuthorization, JobResources, ServiceEndpoint, Step},
+    plan::TaskOrchestrationPlanReference,
+    timeline::{TaskReference, TimelineRecord, TimelineReference, VariableValue},
+};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use secrecy::{ExposeSecret as _, SecretString};
+use tokio::sync::mpsc;
+use tokio_util::task::AbortOnDropHandle;
+use uuid::Uuid;
+
+/// Far longer than anything here takes; a bound, not a measure.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
+
+pub(crate) const PAT: &str = "the-personal-access-token";
+
+/// `CmdLine`, which is what `script:` becomes.
+const CMD_LINE: Uuid = Uuid::from_u128(0xd9ba_fed4_0b18_4f58_968d_8665_5b4d_2ce9);
+
+pub(crate) struct Service {
+    pub(crate) emulator: Emulator,
+    pub(crate) folder: tempfile::TempDir,
+    signals: mpsc::UnboundedReceiver<JobSignal>,
+    _forwarder: AbortOnDropHandle<()>,
+    /// All results of each job.
+    results: HashMap<JobId, Vec<(TaskResult, CompletionReason)>>,
+    plans: HashMap<JobId, (TaskOrchestrationPlanReference, TimelineId)>,
+}
+
+impl Service {
+    pub(crate) async fn new(tune: impl FnOnce(&mut Settings)) -> Self {
+        let mut settings = Settings::new(SecretString::from(PAT));
+        tune(&mut settings);
+        let emulator = Emulator::start(settings).await.unwrap();
+        let (sender, signals) = mpsc::unbounded_channel();
+        let mut events = emulator.events();
+        let forwarder = tokio::spawn(async move {
+            while let Some(event) = events.recv().await {
+                if let Event::JobChanged(signal) = event {
+                    let _ = sender.send(signal);
+                }
+            }
+        });
+        Self {
+            emulator,
+            folder: tempfile::tempdir().unwrap(),
+            signals,
+            _forwarder: AbortOnDropHandle::new(forwarder),
+            results: HashMap::new(),
+            plans: HashMap::new(),
+        }
+    }
+
+    pub(crate) fn connection(&self) -> Connection {
+        let credential = Credential::PersonalAccessToken(SecretString::from(PAT));
+        Connection::new(self.emulator.url(), credential, HttpSettings::default()).unwrap()
+    }
+
+    /// `dayfly agent` with Microsoft's variables and nothing else in its environment.
+    pub(crate) fn agent(&self, name: &str, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_dayfly"));
+        command
+            .arg("agent")
+            .args(arguments)
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .env("HOME", self.folder.path())
+            .env("AGENT_ALLOW_RUNASROOT", "1")
+            .env("AZP_URL", self.emulator.url().as_str())
+            .env("AZP_TOKEN", PAT)
+            .env("AZP_AGENT_NAME", name)
+            .env("AZP_WORK", self.folder.path().join("work").join(name))
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        command
+    }
+
+    /// Registers an agent as a controller would, and returns the folder with its three files.
+    pub(crate) async fn register(&self, name: &str, key: &AgentKey) -> PathBuf {
+        let pool = self.emulator.pool("Default").unwrap();
+        let public_key = Some(key.public_key().to_wire());
+        let wanted = TaskAgent {
+            name: name.to_owned(),
+            version: Some("4.260.0".to_owned()),
+            authorization: Some(TaskAgentAuthorization { public_key, ..TaskAgentAuthorization::default() }),
+            ..TaskAgent::default()
+        };
+        let agent = self.connection().create_agent(pool, &wanted).await.unwrap();
+        let authorization = agent.authorization.unwrap();
+        let url = authorization.authorization_url.unwrap().to_string();
+        let settings = AgentSettings {
+            agent_id: agent.id,
+            agent_name: name.to_owned(),
+            pool_id: pool,
+            server_url: self.emulator.url().to_string(),
+            work_folder: "_work".to_owned(),
+            ..AgentSettings::default()
+        };
+        let credentials = AgentCredentials {
+            client_id: authorization.client_id.unwrap(),
+            oauth_endpoint_url: url.parse().unwrap(),
+            authorization_url: url,
+        };
+        let folder = self.path("agents").join(name);
+        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::write(folder.join(".agent"), settings.to_json()).unwrap();
+        std::fs::write(folder.join(".credentials"), credentials.to_json()).unwrap();
+        std::fs::write(folder.join(".credentials_rsaparams"), agent_key_to_json(key).unwrap().expose())
+            .unwrap();
+        folder
+    }
+
+    /// `dayfly agent` with the files of a folder, and no token anywhere.
+    pub(crate) fn registered_agent(&self, folder: &Path, arguments: &[&str]) -> Command {
+        let mut command = self.agent("unused", arguments);
+        for variable in ["AZP_URL", "AZP_TOKEN", "AZP_AGENT_NAME", "AZP_WORK"] {
+            command.env_remove(variable);
+        }
+        command.arg("--agent-dir").arg(folder);
+        command
+    }
+
+    /// Waits until the agent has a session.
+    pub(crate) async fn online(&self, name: &str) {
+        let connection = self.connection();
+        let pool = self.emulator.pool("Default").unwrap();
+        bounded(&format!("agent {name} is online"), async {
+            loop {
+                let agent = connection.find_agent(pool, name).await.unwrap();
+                if agent
+                    .is_some_and(|agent| agent.status == Some(dayfly_protocol::agent::AgentStatus::Online))
+                {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        })
+        .await;
+    }
+
+    /// Queues a job of `script` steps.
+    pub(crate) fn queue(&mut self, name: &str, scripts: &[&str]) -> JobId {
+        let (plan, timeline, job) =
+            (PlanId(Uuid::new_v4()), TimelineId(Uuid::new_v4()), JobId(Uuid::new_v4()));
+        let project = self.emulator.project(None).unwrap();
+        self.emulator
+            .create_plan(NewPlan {
+                id: plan,
+                project,
+                plan_type: "Build".to_owned(),
+                timeline,
+                ends_with_jobs: false,
+            })
+            .unwrap();
+        let token = self.emulator.issue_job_token(plan, job).unwrap();
+        let connection = ServiceEndpoint {
+            name: Some("SystemVssConnection".to_owned()),
+            url: Some(self.emulator.url().clone()),
+            authorization: Some(EndpointAuthorization {
+                scheme: "OAuth".to_owned(),
+                parameters: BTreeMap::from([("AccessToken".to_owned(), token.expose_secret().to_owned())]),
+            }),
+            ..ServiceEndpoint::default()
+        };
+        let reference = TaskOrchestrationPlanReference {
+            scope_identifier: project,
+            plan_type: "Build".to_owned(),
+            version: 8,
+            plan_id: plan,
+            ..TaskOrchestrationPlanReference::default()
+        };
+        let steps = scripts
+            .iter()
+            .enumerate()
+            .map(|(number, script)| step(number, &script.replace("$JOB", &job.to_string())));
+        let variables = [
+            ("system.servertype", "Hosted"),
+            ("system.hosttype", "build"),
+            ("build.syncSources", "false"),
+            ("system.definitionId", "1"),
+            ("build.buildId", "1"),
+        ];
+        let message = AgentJobRequestMessage {
+            message_type: "PipelineAgentJobRequest".to_owned(),
+            plan: reference.clone(),
+            timeline: TimelineReference { id: timeline, ..TimelineReference::default() },
+            job_id: job,
+            job_display_name: name.to_owned(),
+            job_name: "__default".to_owned(),
+            resources: JobResources { endpoints: vec![connection], ..JobResources::default() },
+            variables: variables
+                .map(|(name, value)| (name.to_owned(), VariableValue::read_only(value)))
+                .into(),
+            steps: steps.collect(),
+            ..AgentJobRequestMessage::default()
+        };
+        self.plans.insert(job, (reference, timeline));
+        self.emulator
+            .queue_job(NewJob {
+                pool: self.emulator.pool("Default").unwrap(),
+                demands: Vec::new(),
+                message: Box::new(message),
+                definition: None,
+                owner: None,
+                timeout: None,
+                cancel_timeout: Duration::ZERO,
+            })
+            .unwrap();
+        job
+    }
+
+    pub(crate) fn cancel(&self, job: JobId) {
+        self.emulator.cancel_job(self.plans[&job].0.plan_id, job, Duration::ZERO).unwrap();
+    }
+
+    /// Takes in what has happened so far, without waiting.
+    pub(crate) fn look(&mut self) {
+        while let Ok(signal) = self.signals.try_recv() {
+            self.note(signal);
+        }
+    }
+
+    fn note(&mut self, signal: JobSignal) {
+        if let JobChange::Completed { result, reason, .. } = signal.change {
+            self.results.entry(signal.job).or_default().push((result, reason));
+        }
+    }
+
+    /// The results of a job so far: there should be one at the most.
+    pub(crate) fn results(&self, job: JobId) -> &[(TaskResult, CompletionReason)] {
+        self.results.get(&job).map_or(&[], Vec::as_slice)
+    }
+
+    /// Waits for a job's result.
+    pub(crate) async fn result(&mut self, job: JobId) -> TaskResult {
+        bounded(&format!("job {job} has ended"), async {
+            while self.results(job).is_empty() {
+                let signal = self.signals.recv().await.unwrap();
+                self.note(signal);
+            }
+            self.results(job)[0].0
+        })
+        .await
+    }
+
+    pub(crate) async fn records(&self, job: JobId) -> Vec<TimelineRecord> {
+        let (plan, timeline) = &self.plans[&job];
+        self.connection().plan(plan).timeline(*timeline).await.unwrap().records
+    }
+
+    /// Waits until a file has a whole line, and returns its text.
+    pub(crate) async fn file(&self, name: &str) -> String {
+        let file = self.path(name);
+        eventually(&format!("{name} is written"), || {
+            std::fs::read_to_string(&file).ok().filter(|text| text.ends_with('\n'))
+        })
+        .await
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+}
+
+fn step(number: usize, script: &str) -> Step {
+    Step {
+        step_type: Some("task".to_owned()),
+        id: RecordId(Uuid::new_v4()),
+        name: Some(format!("CmdLine{number}")),
+        display_name: Some(format!("Step {number}")),
+        reference: Some(TaskReference {
+            id: TaskId(CMD_LINE),
+            name: "CmdLine".to_owned(),
+            version: "2.250.1".to_owned(),
+        }),
+        enabled: true,
+        inputs: BTreeMap::from([("script".to_owned(), script.to_owned())]),
+        ..Step::default()
+    }
+}
+
+/// A child process that is killed when dropped.
+pub(crate) struct Process(pub(crate) Child);
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Process {
+    pub(crate) fn spawn(command: &mut Command) -> Self {
+        Self(command.spawn().unwrap())
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill(pid(self.0.id()), signal).unwrap();
+    }
+
+    /// Waits for the end, and returns exit code, standard output and standard error.
+    pub(crate) async fn ended(mut self) -> (Option<i32>, String, String) {
+        let status = eventually("the agent has ended", || self.0.try_wait().unwrap()).await;
+        let (mut output, mut error) = (String::new(), String::new());
+        self.0.stdout.take().unwrap().read_to_string(&mut output).unwrap();
+        self.0.stderr.take().unwrap().read_to_string(&mut error).unwrap();
+        (status.code(), output, error)
+    }
+}
+
+pub(crate) fn pid(id: u32) -> Pid {
+    Pid::from_raw(i32::try_from(id).unwrap())
+}
+
+/// The children of a process.
+pub(crate) fn children(parent: u32) -> Vec<u32> {
+    let is_child = |id: &u32| is_alive(*id) && stat(*id).is_some_and(|(_, of)| of == parent);
+    let ids = std::fs::read_dir("/proc")
+        .unwrap()
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    ids.filter(is_child).collect()
+}
+
+/// False for a process that is gone, or dead and not yet taken away by its parent.
+pub(crate) fn is_alive(id: u32) -> bool {
+    stat(id).is_some_and(|(state, _)| state != "Z")
+}
+
+/// State and parent of a process.
+fn stat(id: u32) -> Option<(String, u32)> {
+    let text = std::fs::read_to_string(Path::new("/proc").join(id.to_string()).join("stat")).ok()?;
+    let mut fields = text.rsplit_once(')')?.1.split_ascii_whitespace();
+    Some((fields.next()?.to_owned(), fields.next()?.parse().ok()?))
+}
+
+pub(crate) async fn bounded<T>(what: &str, future: impl Future<Output = T>) -> T {
+    match tokio::time::timeout(PATIENCE, future).await {
+        Ok(value) => value,
+        Err(_) => panic!("in vain was waited until {what}"),
+    }
+}
+
+/// Waits until something is there.
+pub(crate) async fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    bounded(what, async {
+        loop {
+            if let Some(found) = look() {
+                return found;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await
+}
