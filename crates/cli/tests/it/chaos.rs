@@ -29,7 +29,7 @@ const STEP: &str = "echo \"$JOB STEP begin\" >> JOURNAL; sleep 0.05; echo \"$JOB
 
 const STEPS: usize = 3;
 
-/// Where connections are cut: all that listeners and workers ask for (but not the registrations, which are this test's own).
+/// Where single requests lose their connection: all that listeners and workers ask for (but not the registrations, which are this test's own).
 const CUTS: [&str; 6] = [
     "_apis/distributedtask/pools/*/messages",
     "_apis/distributedtask/pools/*/messages/*",
@@ -170,6 +170,7 @@ impl Chaos {
                 kill(pid(listener), Signal::SIGKILL).ok()?;
                 Some(Victim::Listener)
             }
+            12..15 => (self.service.emulator.cut_connections() > 0).then_some(Victim::Connections),
             _ => {
                 // Before the request is handled, or after; whoever asks next is hit.
                 let fault = if self.random.below(2) == 0 { Fault::DropBefore } else { Fault::DropAfter };
