@@ -22,7 +22,9 @@ pub(crate) async fn run(entry: &Entry) {
     for warning in job.change_variables(crate::variables::Variables::recalculate) {
         context.warning(&warning).await;
     }
-    if job.cancel.is_cancelled() && job.result() != Some(TaskResult::Canceled) {
+    // Looked at once: a cancellation that comes later is noticed while the part runs, and its condition asked again.
+    let was_cancelled = job.cancel.is_cancelled();
+    if was_cancelled && job.result() != Some(TaskResult::Canceled) {
         job.set_result(TaskResult::Canceled);
     }
     context.debug(&format!("Evaluating condition for step: '{}'", entry.display_name)).await;
@@ -36,7 +38,7 @@ pub(crate) async fn run(entry: &Entry) {
         }
         Ok((true, trace)) => {
             context.debug(&trace).await;
-            run_with_headers(entry).await;
+            run_with_headers(entry, was_cancelled).await;
         }
         Err(message) => {
             context.error(&message).await;
@@ -60,11 +62,11 @@ fn verdict(entry: &Entry) -> Result<(bool, String), String> {
     entry.condition.evaluate(job).map(|verdict| (verdict.holds, verdict.trace))
 }
 
-async fn run_with_headers(entry: &Entry) {
+async fn run_with_headers(entry: &Entry, was_cancelled: bool) {
     let context = &entry.context;
     context.section(&format!("Starting: {}", entry.display_name)).await;
     set_step_variables(entry);
-    let outcome = supervise(entry).await;
+    let outcome = supervise(entry, was_cancelled).await;
     unset_step_variables(&context.job);
     match outcome {
         Ok(()) => {}
@@ -94,7 +96,7 @@ enum Stopped {
 }
 
 /// Runs the attempts while it watches the step's time and the job's cancellation.
-async fn supervise(entry: &Entry) -> Result<(), Stopped> {
+async fn supervise(entry: &Entry, was_cancelled: bool) -> Result<(), Stopped> {
     let context = &entry.context;
     let job = &context.job;
     let attempts = attempts(entry);
@@ -103,7 +105,7 @@ async fn supervise(entry: &Entry) -> Result<(), Stopped> {
     let timer = tokio::time::sleep(timeout);
     tokio::pin!(timer);
     // A job that was cancelled before the part began has been taken into account by its condition.
-    let mut cancel_seen = job.cancel.is_cancelled();
+    let mut cancel_seen = was_cancelled;
     let mut flush_seen = false;
     let mut timed_out = false;
     loop {

@@ -2,6 +2,7 @@
 
 mod checkout;
 mod commands;
+mod emulator;
 mod job;
 mod plan_service;
 mod process;
