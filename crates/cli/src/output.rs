@@ -41,6 +41,11 @@ pub(crate) fn usage_error(message: &str) -> std::process::ExitCode {
     std::process::ExitCode::from(EXIT_USAGE)
 }
 
+/// Says what to do about what was printed before.
+pub(crate) fn hint(text: &str) {
+    note(&format!("{NOTE}hint{NOTE:#}: {text}"));
+}
+
 fn closed_pipe_is_fine(result: io::Result<()>) -> io::Result<()> {
     match result {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),

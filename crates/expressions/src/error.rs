@@ -61,6 +61,8 @@ pub struct Error {
     pub position: Range<usize>,
     /// What is wrong, without the position.
     pub message: String,
+    /// What was probably meant, where it is known.
+    pub help: Option<&'static str>,
     column: usize,
 }
 
@@ -72,7 +74,11 @@ impl Error {
         message: impl Into<String>,
     ) -> Error {
         let column = text.get(..position.start).map_or(0, |before| before.chars().count()) + 1;
-        Error { kind, position, message: message.into(), column }
+        Error { kind, position, message: message.into(), help: None, column }
+    }
+
+    pub(crate) fn with_help(self, help: Option<&'static str>) -> Error {
+        Error { help, ..self }
     }
 
     /// The position of the first character at fault, in characters, from 1.

@@ -223,14 +223,18 @@ impl<'a> Parser<'a> {
         let raw = &self.text[token.span.clone()];
         let (kind, message) = match token.kind {
             TokenKind::Malformed => {
-                (ErrorKind::UnrecognizedValue, malformed(raw, &self.text[token.span.end..]))
+                (ErrorKind::UnrecognizedValue, format!("unrecognized value `{}`", shorten(raw)))
             }
             TokenKind::UnclosedString => {
                 (ErrorKind::UnclosedString, "the text is not closed: a quote is missing".to_owned())
             }
             _ => (ErrorKind::UnexpectedSymbol, format!("unexpected symbol `{}`", shorten(raw))),
         };
-        self.error(kind, token.span.clone(), message)
+        let help = match token.kind {
+            TokenKind::Malformed => help(raw, &self.text[token.span.end..]),
+            _ => None,
+        };
+        self.error(kind, token.span.clone(), message).with_help(help)
     }
 
     fn error(&self, kind: ErrorKind, span: Range<usize>, message: impl Into<String>) -> Error {
@@ -245,20 +249,19 @@ fn keyword(word: &str) -> Option<Value> {
         .find_map(|(keyword, value)| keyword.eq_ignore_ascii_case(word).then_some(value))
 }
 
-/// The message for characters that make up no token, with a hint where it is known what was meant.
-fn malformed(raw: &str, rest: &str) -> String {
-    let hint = if raw.starts_with('"') {
-        "; text stands in single quotes"
+/// What was probably meant by characters that make up no token.
+fn help(raw: &str, rest: &str) -> Option<&'static str> {
+    if raw.starts_with('"') {
+        Some("text stands in single quotes")
     } else if raw.starts_with("${{") || raw == "$" && rest.starts_with('[') {
-        "; give only what stands between the markers"
+        Some("give only what stands between the markers")
     } else if raw == "$" {
-        "; a macro has no place in an expression, write variables['name']"
+        Some("a macro has no place in an expression; write variables['name']")
     } else if raw.starts_with(['=', '!', '<', '>', '&', '|', '+', '/']) {
-        "; there are no operators, only functions such as eq, ne, not, and, or"
+        Some("there are no operators, only functions such as eq, ne, not, and, or")
     } else {
-        ""
-    };
-    format!("unrecognized value `{}`{hint}", shorten(raw))
+        None
+    }
 }
 
 /// A piece of the expression short enough for a message.

@@ -35,8 +35,11 @@ pub(crate) fn condition(node: Option<&Node>, place: Place, reader: &mut Reader<'
     if text.trim().is_empty() {
         return None;
     }
-    if let Err(error) = Expression::parse(&text, &place.scope()) {
+    if let Err(mut error) = Expression::parse(&text, &place.scope()) {
         let marked = runtime_expression(&text).is_some();
+        if marked {
+            error.help = None;
+        }
         let diagnostic = report(reader.collector, node, &text, 0, &error);
         if marked {
             diagnostic.help("a condition is written bare, without `$[ ]`");
@@ -64,7 +67,11 @@ pub(crate) fn report<'c>(
 ) -> &'c mut crate::diagnostics::Diagnostic {
     let range = offset + error.position.start..offset + error.position.end;
     let span = place(collector, node.span, text, range);
-    collector.error(span, format!("in the expression: {}", error.message))
+    let diagnostic = collector.error(span, format!("in the expression: {}", error.message));
+    if let Some(help) = error.help {
+        diagnostic.help(help);
+    }
+    diagnostic
 }
 
 /// Where a stretch of a scalar's text is written.

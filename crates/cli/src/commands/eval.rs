@@ -49,7 +49,11 @@ pub(crate) fn run(args: &EvalArgs) -> anyhow::Result<ExitCode> {
         }
         Err(error) => {
             let excerpt = error.render(&args.expression).replace('\n', "\n  ");
-            Ok(output::usage_error(&format!("{error}\n  {excerpt}")))
+            let code = output::usage_error(&format!("{error}\n  {excerpt}"));
+            if let Some(help) = error.help {
+                output::hint(help);
+            }
+            Ok(code)
         }
     }
 }

@@ -82,6 +82,16 @@ fn mistakes_show_their_place() {
         "error: cannot convert this String to Number at position 17\n  and(true, lt(1, 'x'))\n                  ^^^",
     );
     refused(
+        &["1 == 2"],
+        None,
+        "error: unrecognized value `==` at position 3\n  1 == 2\n    ^^\nhint: there are no operators, only functions such as eq, ne, not, and, or",
+    );
+    refused(
+        &["$[ eq(1, 1) ]"],
+        None,
+        "error: unrecognized value `$` at position 1\n  $[ eq(1, 1) ]\n  ^\nhint: give only what stands between the markers",
+    );
+    refused(
         &["failed('Z')"],
         Some(CONTEXT),
         "error: the context has no result for `Z` in `dependencies` at position 1\n  failed('Z')\n  ^^^^^^^^^^^",

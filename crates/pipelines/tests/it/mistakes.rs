@@ -577,7 +577,7 @@ steps:
 jobs:
 - job: a
   condition: $[ eq(1, 1) ]
-=> 3:14 in the expression: unrecognized value `$`; give only what stands between the markers [a condition is written bare, without `$[ ]`]
+=> 3:14 in the expression: unrecognized value `$` [a condition is written bare, without `$[ ]`]
 
 variables:
   a: $[ eq(1, ]
