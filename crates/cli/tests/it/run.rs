@@ -350,3 +350,35 @@ fn template_expressions_know_the_branch() {
     project.git(&["checkout", "-qb", "feature/x"]);
     assert_has(&project.run(&[], 0), "on the feature branch x");
 }
+
+#[test]
+fn artifacts_go_from_job_to_job() {
+    let project = Project::with_pipeline(
+        "jobs:
+- job: Make
+  steps:
+  - checkout: none
+  - script: mkdir -p out/sub && echo built-here > out/sub/app.txt && echo left > out/left.log
+  - publish: out
+    artifact: drop
+- job: Use
+  dependsOn: Make
+  steps:
+  - checkout: none
+  - download: current
+    artifact: drop
+    patterns: '**/*.txt'
+  - script: cat drop/sub/app.txt && ls drop
+    workingDirectory: $(Pipeline.Workspace)
+  - task: DownloadBuildArtifacts@1
+    inputs: { artifactName: none, downloadPath: x }
+    continueOnError: true
+",
+    );
+    let ended = project.run(&[], 0);
+    for text in ["Associated artifact 1 with build", "Downloaded 1 files of artifact 'drop'", "built-here"] {
+        assert_has(&ended, text);
+    }
+    assert_has(&ended, "the build has no artifact 'none'; it has 'drop'");
+    assert_has_not(&ended, "left.log");
+}

@@ -406,6 +406,10 @@ fn download(
         return None;
     }
     if what.eq_ignore_ascii_case("current") {
+        // Unlike the task, the shortcut gives a single artifact a folder of its name.
+        if let (Some(artifact), false) = (inputs.get("artifact").cloned(), inputs.contains_key("path")) {
+            inputs.insert("path".to_owned(), format!("$(Pipeline.Workspace)/{artifact}"));
+        }
         inputs.insert("buildType".to_owned(), "current".to_owned());
     } else {
         inputs.insert("buildType".to_owned(), "specific".to_owned());

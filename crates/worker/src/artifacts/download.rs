@@ -34,38 +34,45 @@ impl Artifacts {
             .map_err(|source| Error::Service { object: format!("artifacts of build {}", self.build), source })
     }
 
-    /// Downloads those files of the artifact `name` to `target` whose path within the artifact `is_wanted`.
+    /// The artifact of this name, in any case.
     ///
     /// # Errors
     ///
-    /// If there is no such artifact, it is not in a file container, the service fails, or a file cannot be written.
+    /// If there is none, or the service fails.
+    pub async fn find(&self, name: &str) -> Result<BuildArtifact> {
+        let artifacts = self.list().await?;
+        if let Some(artifact) = artifacts.iter().find(|artifact| artifact.name.eq_ignore_ascii_case(name)) {
+            return Ok(artifact.clone());
+        }
+        let names: Vec<String> = artifacts.iter().map(|artifact| format!("'{}'", artifact.name)).collect();
+        let known = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
+        Err(Error::NoArtifact { name: name.to_owned(), known })
+    }
+
+    /// Downloads those files of `artifact` to `target` whose path within the artifact `is_wanted`.
+    ///
+    /// # Errors
+    ///
+    /// If it is not in a file container, the service fails, or a file cannot be written.
     pub async fn download(
         &self,
-        name: &str,
+        artifact: &BuildArtifact,
         target: &Path,
         is_wanted: impl Fn(&str) -> bool,
         cancel: &CancellationToken,
     ) -> Result<Downloaded> {
         tokio::select! {
-            downloaded = self.download_all(name, target, is_wanted) => downloaded,
+            downloaded = self.download_all(artifact, target, is_wanted) => downloaded,
             () = cancel.cancelled() => Err(Error::Cancelled),
         }
     }
 
     async fn download_all(
         &self,
-        name: &str,
+        artifact: &BuildArtifact,
         target: &Path,
         is_wanted: impl Fn(&str) -> bool,
     ) -> Result<Downloaded> {
-        let artifacts = self.list().await?;
-        let Some(artifact) = artifacts.iter().find(|artifact| artifact.name.eq_ignore_ascii_case(name))
-        else {
-            let names: Vec<String> =
-                artifacts.iter().map(|artifact| format!("'{}'", artifact.name)).collect();
-            let known = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
-            return Err(Error::NoArtifact { name: name.to_owned(), known });
-        };
         let (container, folder) = place(artifact).ok_or_else(|| Error::Unsupported {
             name: artifact.name.clone(),
             kind: artifact.resource.resource_type.clone(),

@@ -1,5 +1,6 @@
 //! The compiled patterns of a masker: immutable snapshots which share what did not change.
 
+use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::{Arc, LazyLock};
 
@@ -35,7 +36,8 @@ struct Tier {
     /// Sorted, to find those that begin with a given text.
     literals: Vec<String>,
     longest: usize,
-    has_multi_line: bool,
+    /// The lengths at which a literal (by its index) has a line end, by the byte before that.
+    line_ends: HashMap<u8, Vec<(usize, usize)>>,
     /// Whether some literal begins with this byte.
     first_bytes: [bool; 256],
 }
@@ -54,7 +56,11 @@ impl Tier {
             .build(&literals)
             .expect("the literals are far below the automaton's limit of states");
         let mut first_bytes = [false; 256];
-        for literal in &literals {
+        let mut line_ends: HashMap<u8, Vec<(usize, usize)>> = HashMap::new();
+        for (index, literal) in literals.iter().enumerate() {
+            for at in memchr::memchr_iter(b'\n', literal.as_bytes()).filter(|at| *at > 0) {
+                line_ends.entry(literal.as_bytes()[at - 1]).or_default().push((index, at + 1));
+            }
             if let Some(byte) = literal.bytes().next() {
                 first_bytes[usize::from(byte)] = true;
             }
@@ -62,7 +68,7 @@ impl Tier {
         Tier {
             automaton,
             longest: literals.iter().map(String::len).max().unwrap_or(0),
-            has_multi_line: literals.iter().any(|literal| literal.contains('\n')),
+            line_ends,
             first_bytes,
             literals,
         }
@@ -76,8 +82,8 @@ impl Tier {
 
     /// The length of the longest end of `text` with which a longer literal begins.
     fn unfinished(&self, text: &str) -> usize {
-        if text.ends_with('\n') && !self.has_multi_line {
-            return 0;
+        if text.ends_with('\n') {
+            return self.unfinished_line(text);
         }
         let from = text.ceil_char_boundary(text.len().saturating_sub(self.longest.saturating_sub(1)));
         let bytes = text.as_bytes();
@@ -85,6 +91,17 @@ impl Tier {
             .filter(|&start| self.first_bytes[usize::from(bytes[start])] && text.is_char_boundary(start))
             .find(|&start| self.may_begin_with(&text[start..]))
             .map_or(0, |start| text.len() - start)
+    }
+
+    /// The same for complete lines, which is nearly always: a secret goes on only after one of its own line ends.
+    fn unfinished_line(&self, text: &str) -> usize {
+        let Some(last) = text.len().checked_sub(2).map(|at| text.as_bytes()[at]) else { return 0 };
+        let candidates = self.line_ends.get(&last).into_iter().flatten();
+        candidates
+            .filter(|(index, length)| text.ends_with(&self.literals[*index][..*length]))
+            .map(|(_, length)| *length)
+            .max()
+            .unwrap_or(0)
     }
 }
 
@@ -120,11 +137,6 @@ impl Snapshot {
     /// The length of the longest end of `text` that may be the beginning of a secret.
     pub(super) fn unfinished(&self, text: &str) -> usize {
         self.tiers.iter().map(|tier| tier.unfinished(text)).max().unwrap_or(0)
-    }
-
-    /// Whether a secret may span several lines.
-    pub(super) fn has_multi_line(&self) -> bool {
-        self.tiers.iter().any(|tier| tier.has_multi_line)
     }
 
     /// Adds the places of all literals in `text`, also of those inside of others.

@@ -17,6 +17,8 @@ pub struct MaskStream {
     version: u64,
     /// The line that is not complete yet.
     partial: String,
+    /// Room for a line with its end.
+    complete: String,
     /// Complete lines whose end may be the beginning of a secret.
     held: String,
     /// Where regular expressions matched in `held`.
@@ -33,6 +35,7 @@ impl MaskStream {
             snapshot: masker.snapshot(),
             masker,
             partial: String::new(),
+            complete: String::new(),
             held: String::new(),
             regions: Vec::new(),
             covered: None,
@@ -56,15 +59,13 @@ impl MaskStream {
     /// Takes a whole line, given without its end. Cheaper than `push`.
     pub fn push_line(&mut self, line: &str, output: &mut String) {
         self.refresh();
-        let is_plain = self.partial.is_empty()
-            && self.held.is_empty()
-            && self.covered.is_none()
-            && !self.snapshot.has_multi_line()
-            && line.len() < super::LONGEST_LINE_BYTES
-            && !self.snapshot.may_match(line);
-        if is_plain {
-            output.push_str(line);
-            output.push('\n');
+        if self.partial.is_empty() && line.len() < super::LONGEST_LINE_BYTES {
+            let mut complete = std::mem::take(&mut self.complete);
+            complete.clear();
+            complete.push_str(line);
+            complete.push('\n');
+            self.segments(&complete, output);
+            self.complete = complete;
         } else {
             self.push(line, output);
             self.push("\n", output);

@@ -96,6 +96,39 @@ static CHECKOUT: Definition = Definition {
     inputs: &[],
 };
 
+// These tasks know some inputs by several names, so their defaults are applied where they are read.
+static PUBLISH_PIPELINE_ARTIFACT: Definition = Definition {
+    friendly_name: "Publish Pipeline Artifacts",
+    description: "Publish (upload) a file or directory as a named artifact for the current run",
+    author: "Microsoft Corporation",
+    help: "https://docs.microsoft.com/azure/devops/pipelines/tasks/utility/publish-pipeline-artifact",
+    inputs: &[],
+};
+
+static DOWNLOAD_PIPELINE_ARTIFACT: Definition = Definition {
+    friendly_name: "Download Pipeline Artifacts",
+    description: "Download build and pipeline artifacts",
+    author: "Microsoft Corporation",
+    help: "https://docs.microsoft.com/azure/devops/pipelines/tasks/utility/download-pipeline-artifact",
+    inputs: &[],
+};
+
+static PUBLISH_BUILD_ARTIFACTS: Definition = Definition {
+    friendly_name: "Publish build artifacts",
+    description: "Publish build artifacts to Azure Pipelines or a Windows file share",
+    author: "Microsoft Corporation",
+    help: "https://docs.microsoft.com/azure/devops/pipelines/tasks/utility/publish-build-artifacts",
+    inputs: &[],
+};
+
+static DOWNLOAD_BUILD_ARTIFACTS: Definition = Definition {
+    friendly_name: "Download build artifacts",
+    description: "Download files that were saved as artifacts of a completed build",
+    author: "Microsoft Corporation",
+    help: "https://docs.microsoft.com/azure/devops/pipelines/tasks/utility/download-build-artifacts",
+    inputs: &[],
+};
+
 impl Definition {
     /// The built-in task with an id.
     pub(crate) fn of(id: Uuid) -> Option<&'static Definition> {
@@ -104,6 +137,10 @@ impl Definition {
             task::BASH => Some(&BASH),
             task::POWERSHELL => Some(&POWERSHELL),
             task::CHECKOUT => Some(&CHECKOUT),
+            task::PUBLISH_PIPELINE_ARTIFACT => Some(&PUBLISH_PIPELINE_ARTIFACT),
+            task::DOWNLOAD_PIPELINE_ARTIFACT => Some(&DOWNLOAD_PIPELINE_ARTIFACT),
+            task::PUBLISH_BUILD_ARTIFACTS => Some(&PUBLISH_BUILD_ARTIFACTS),
+            task::DOWNLOAD_BUILD_ARTIFACTS => Some(&DOWNLOAD_BUILD_ARTIFACTS),
             _ => None,
         }
     }

@@ -1,5 +1,6 @@
 //! The steps this worker can run by itself, chosen by the id of their task.
 
+mod artifacts;
 mod bash;
 mod checkout;
 mod definition;
@@ -105,6 +106,14 @@ pub(crate) async fn run(context: &StepContext, step: &Step, part: Part) -> Resul
         (task::CMD_LINE, Part::Main) => script::run(context, &prepared).await,
         (task::BASH, Part::Main) => bash::run(context, &prepared).await,
         (task::POWERSHELL, Part::Main) => powershell::run(context, &prepared).await,
+        (task::PUBLISH_PIPELINE_ARTIFACT, Part::Main) => {
+            artifacts::publish_pipeline(context, &prepared).await
+        }
+        (task::DOWNLOAD_PIPELINE_ARTIFACT, Part::Main) => {
+            artifacts::download_pipeline(context, &prepared).await
+        }
+        (task::PUBLISH_BUILD_ARTIFACTS, Part::Main) => artifacts::publish_build(context, &prepared).await,
+        (task::DOWNLOAD_BUILD_ARTIFACTS, Part::Main) => artifacts::download_build(context, &prepared).await,
         (task::CHECKOUT, Part::Main) => checkout::run(context, &prepared).await,
         (task::CHECKOUT, Part::PostJob) => checkout::cleanup::run(context).await,
         _ => Err(StepError::Failed(unknown_task(step))),
@@ -124,6 +133,6 @@ fn unknown_task(step: &Step) -> String {
         .map_or(("?", "?"), |reference| (reference.name.as_str(), reference.version.as_str()));
     let id = step.reference.as_ref().map(|reference| reference.id.to_string()).unwrap_or_default();
     format!(
-        "The task {name}@{version} ({id}) cannot be run by Dayfly's native worker, which knows checkout, script, bash and pwsh steps. Use the worker `microsoft` for this job, or replace the step by a script."
+        "The task {name}@{version} ({id}) cannot be run by Dayfly's native worker, which knows checkout, script, bash, pwsh, publish and download steps. Use the worker `microsoft` for this job, or replace the step by a script."
     )
 }

@@ -1,0 +1,292 @@
+//! The tasks that publish and download artifacts (`PipelineArtifactPluginV1.cs`, `PipelineArtifactPluginV2.cs`,
+//! `BuildArtifactPluginV1.cs`, `PublishBuildArtifactsV1/publishbuildartifacts.ts`).
+//!
+//! What the official tasks keep in the deduplicating blob store goes to the build's file container here, so both kinds of artifact
+//! are the same to later jobs.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use dayfly_protocol::artifact::BuildArtifact;
+use dayfly_protocol::{BuildId, TaskResult};
+use globset::{GlobBuilder, GlobMatcher};
+
+use super::{Inputs, Prepared, StepError, describe, normalize};
+use crate::artifacts::{self, Artifacts, Downloaded};
+use crate::context::StepContext;
+
+/// `publish:` steps, the task PublishPipelineArtifact.
+pub(super) async fn publish_pipeline(
+    step: &StepContext,
+    prepared: &Prepared,
+) -> Result<TaskResult, StepError> {
+    let inputs = &prepared.inputs;
+    let kind = first(inputs, &["artifactType", "publishLocation"]).unwrap_or("pipeline");
+    if !kind.eq_ignore_ascii_case("pipeline") {
+        return Err(StepError::Failed(format!(
+            "Artifacts of type '{kind}' cannot be published by Dayfly's native worker. Publish to 'pipeline', or use the worker `microsoft`."
+        )));
+    }
+    let name = match first(inputs, &["artifactName", "artifact"]) {
+        Some(name) => name.to_owned(),
+        None => name_of_job(&step.job.variable_or_empty("system.jobIdentifier")),
+    };
+    let path = match first(inputs, &["targetPath", "path"]) {
+        Some(path) => path.to_owned(),
+        None => step.job.variable_or_empty("pipeline.workspace"),
+    };
+    publish(step, &name, &rooted(step, &path)).await
+}
+
+/// The task PublishBuildArtifacts.
+pub(super) async fn publish_build(step: &StepContext, prepared: &Prepared) -> Result<TaskResult, StepError> {
+    let inputs = &prepared.inputs;
+    let kind = first(inputs, &["ArtifactType", "publishLocation"]).unwrap_or("Container");
+    if !kind.eq_ignore_ascii_case("container") {
+        return Err(StepError::failed("File share artifacts are not supported on Linux and macOS."));
+    }
+    if inputs.flag("StoreAsTar") {
+        return Err(StepError::failed(
+            "The input StoreAsTar is not known to Dayfly's native worker. Make the archive by a script and publish that, or use the worker `microsoft`.",
+        ));
+    }
+    let name = first(inputs, &["ArtifactName"]).unwrap_or("drop").to_owned();
+    let path = match first(inputs, &["PathtoPublish"]) {
+        Some(path) => path.to_owned(),
+        None => step.job.variable_or_empty("build.artifactStagingDirectory"),
+    };
+    publish(step, &name, &rooted(step, &path)).await
+}
+
+async fn publish(step: &StepContext, name: &str, path: &Path) -> Result<TaskResult, StepError> {
+    if !is_valid_name(name) {
+        return Err(StepError::Failed(format!(
+            "Artifact name is not valid: {name}. It cannot contain '\\', '/', '\"', ':', '<', '>', '|', '*', and '?'"
+        )));
+    }
+    let artifacts = of_this_build(step)?;
+    let properties = BTreeMap::from([("localpath".to_owned(), path.display().to_string())]);
+    let mut lines = Vec::new();
+    let uploaded = artifacts.upload(name, name, path, properties, &step.cancel, &mut lines).await;
+    for line in lines {
+        step.output(&line).await;
+    }
+    match uploaded {
+        Ok(Some(_)) => {}
+        Ok(None) => {
+            let text = format!(
+                "Directory '{}' is empty. Nothing will be added to build artifact '{name}'.",
+                path.display()
+            );
+            step.warning(&text).await;
+        }
+        Err(error) => return Err(step_error(&error)),
+    }
+    Ok(TaskResult::Succeeded)
+}
+
+/// `download:` steps, the task DownloadPipelineArtifact.
+pub(super) async fn download_pipeline(
+    step: &StepContext,
+    prepared: &Prepared,
+) -> Result<TaskResult, StepError> {
+    let inputs = &prepared.inputs;
+    let artifacts = match first(inputs, &["buildType", "source"]).unwrap_or("current") {
+        current if current.eq_ignore_ascii_case("current") => of_this_build(step)?,
+        _ => of_other_build(step, inputs)?,
+    };
+    let target = match first(inputs, &["targetPath", "downloadPath", "path"]) {
+        Some(path) => path.to_owned(),
+        None => step.job.variable_or_empty("pipeline.workspace"),
+    };
+    let name = first(inputs, &["artifactName", "artifact"]);
+    let patterns = Patterns::new(first(inputs, &["itemPattern", "patterns"]).unwrap_or("**"))?;
+    download(step, &artifacts, name, &patterns, &rooted(step, &target), Layout::ByName).await
+}
+
+/// The task DownloadBuildArtifacts and `downloadBuild:` steps.
+pub(super) async fn download_build(step: &StepContext, prepared: &Prepared) -> Result<TaskResult, StepError> {
+    let inputs = &prepared.inputs;
+    let artifacts = match first(inputs, &["buildType"]).unwrap_or("current") {
+        current if current.eq_ignore_ascii_case("current") => of_this_build(step)?,
+        _ => of_other_build(step, inputs)?,
+    };
+    let target = match first(inputs, &["downloadPath", "path"]) {
+        Some(path) => path.to_owned(),
+        None => step.job.variable_or_empty("system.artifactsDirectory"),
+    };
+    let target = rooted(step, &target);
+    if inputs.flag("cleanDestinationFolder") {
+        crate::directories::empty(&target);
+    }
+    let single = first(inputs, &["downloadType"]).unwrap_or("single").eq_ignore_ascii_case("single");
+    let name = first(inputs, &["artifactName", "artifact"]).filter(|_| single);
+    if single && name.is_none() {
+        return Err(StepError::failed("Input required: artifactName"));
+    }
+    let patterns = Patterns::new(first(inputs, &["itemPattern", "patterns"]).unwrap_or("**"))?;
+    download(step, &artifacts, name, &patterns, &target, Layout::AlwaysByName).await
+}
+
+/// Whether an artifact gets a folder of its name.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Layout {
+    /// Only if all artifacts are downloaded.
+    ByName,
+    AlwaysByName,
+}
+
+async fn download(
+    step: &StepContext,
+    artifacts: &Artifacts,
+    name: Option<&str>,
+    patterns: &Patterns,
+    target: &Path,
+    layout: Layout,
+) -> Result<TaskResult, StepError> {
+    step.output(&format!("Download from the specified build: #{}", artifacts.build)).await;
+    step.output(&format!("Download artifact to: {}", target.display())).await;
+    let wanted = match name {
+        Some(name) => vec![artifacts.find(name).await.map_err(|error| step_error(&error))?],
+        None => artifacts.list().await.map_err(|error| step_error(&error))?,
+    };
+    if wanted.is_empty() {
+        step.warning(&format!("There are no artifacts associated with build {}.", artifacts.build)).await;
+    }
+    let mut sum = Downloaded::default();
+    for artifact in &wanted {
+        let folder = match (name, layout) {
+            (Some(_), Layout::ByName) => target.to_owned(),
+            _ => target.join(folder_of(artifact)?),
+        };
+        let is_wanted = |path: &str| patterns.matches(&artifact.name, path);
+        let downloaded = artifacts.download(artifact, &folder, is_wanted, &step.cancel).await;
+        let downloaded = downloaded.map_err(|error| step_error(&error))?;
+        step.output(&format!("Downloaded {} files of artifact '{}'", downloaded.files, artifact.name)).await;
+        sum.files += downloaded.files;
+        sum.bytes += downloaded.bytes;
+    }
+    step.output(&format!("Total: {} files, {} bytes", sum.files, sum.bytes)).await;
+    step.output("Downloading artifact finished.").await;
+    Ok(TaskResult::Succeeded)
+}
+
+fn of_this_build(step: &StepContext) -> Result<Artifacts, StepError> {
+    step.job.service.artifacts().map_err(|error| StepError::Failed(describe(&error)))
+}
+
+/// The artifacts of a build of the same project that is named by its number.
+fn of_other_build(step: &StepContext, inputs: &Inputs) -> Result<Artifacts, StepError> {
+    let artifacts = of_this_build(step)?;
+    let project = first(inputs, &["project"]).unwrap_or_default();
+    let is_own_project = ["system.teamProject", "system.teamProjectId"]
+        .iter()
+        .any(|name| project.is_empty() || step.job.variable_or_empty(name).eq_ignore_ascii_case(project));
+    let version = first(inputs, &["buildVersionToDownload", "runVersion"]).unwrap_or("latest");
+    let build = first(inputs, &["buildId", "pipelineId", "runId"]).and_then(|id| id.parse().ok());
+    match build {
+        Some(build) if is_own_project && version.eq_ignore_ascii_case("specific") => {
+            Ok(Artifacts { build: BuildId(build), ..artifacts })
+        }
+        _ => Err(StepError::failed(
+            "Dayfly's native worker downloads artifacts of the current run and of runs of the same project given by their number (runVersion: specific, runId). Use one of these, or the worker `microsoft`.",
+        )),
+    }
+}
+
+/// The first of these inputs that is given. Tasks know some of their inputs by several names.
+fn first<'a>(inputs: &'a Inputs, names: &[&str]) -> Option<&'a str> {
+    names.iter().find_map(|name| inputs.get(name))
+}
+
+fn rooted(step: &StepContext, path: &str) -> PathBuf {
+    let root = step.job.variable_or_empty("system.defaultWorkingDirectory");
+    normalize(&Path::new(&root).join(path))
+}
+
+/// The artifact's name if none is given: the job's identifier without what a name must not have.
+fn name_of_job(identifier: &str) -> String {
+    let name: String = identifier
+        .chars()
+        .filter(|letter| letter.is_ascii_alphanumeric() || " -.".contains(*letter))
+        .collect();
+    name.replace(".default", "")
+}
+
+fn is_valid_name(name: &str) -> bool {
+    !name.is_empty()
+        && !name.contains(['\\', '/', '"', ':', '<', '>', '|', '*', '?'])
+        && !name.trim_matches('.').is_empty()
+}
+
+/// A folder for the artifact; its name comes from the service and must not lead elsewhere.
+fn folder_of(artifact: &BuildArtifact) -> Result<&str, StepError> {
+    if is_valid_name(&artifact.name) {
+        Ok(&artifact.name)
+    } else {
+        Err(StepError::Failed(format!("Artifact name is not valid: {}", artifact.name)))
+    }
+}
+
+fn step_error(error: &artifacts::Error) -> StepError {
+    match error {
+        artifacts::Error::Cancelled => StepError::Canceled,
+        _ => StepError::Failed(describe(error)),
+    }
+}
+
+/// Which files are downloaded: one pattern a line, a later one beats an earlier one, `!` takes files out.
+struct Patterns(Vec<(bool, GlobMatcher)>);
+
+impl Patterns {
+    fn new(text: &str) -> Result<Patterns, StepError> {
+        let mut patterns = Vec::new();
+        for line in text.lines().map(str::trim).filter(|line| !line.is_empty()) {
+            let (takes, pattern) = line.strip_prefix('!').map_or((true, line), |pattern| (false, pattern));
+            let pattern = pattern.replace('\\', "/");
+            let glob = GlobBuilder::new(&pattern)
+                .literal_separator(true)
+                .build()
+                .map_err(|error| StepError::Failed(format!("The pattern '{line}' is not valid: {error}")))?;
+            patterns.push((takes, glob.compile_matcher()));
+        }
+        Ok(Patterns(patterns))
+    }
+
+    /// Patterns are written with the artifact's name in front, or without.
+    fn matches(&self, artifact: &str, path: &str) -> bool {
+        let named = format!("{artifact}/{path}");
+        let last = self.0.iter().rfind(|(_, pattern)| pattern.is_match(path) || pattern.is_match(&named));
+        last.is_some_and(|(takes, _)| *takes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns_take_files_and_leave_files() {
+        let cases = [
+            ("**", "a/b.txt", true),
+            ("*.txt", "b.txt", true),
+            ("*.txt", "a/b.txt", false),
+            ("**/*.txt", "a/b.txt", true),
+            ("drop/**", "a/b.txt", true),
+            ("other/**", "a/b.txt", false),
+            ("**\n!**/*.txt", "a/b.txt", false),
+            ("**\n!**/*.txt\n**/b.*", "a/b.txt", true),
+        ];
+        for (patterns, path, expected) in cases {
+            assert_eq!(Patterns::new(patterns).unwrap().matches("drop", path), expected, "{patterns} {path}");
+        }
+        assert!(Patterns::new("a[").is_err());
+    }
+
+    #[test]
+    fn a_name_is_made_from_the_job() {
+        assert_eq!(name_of_job("Build.Compile.__default"), "Build.Compile");
+        assert_eq!(name_of_job("Build.Compile.linux_x64"), "Build.Compile.linuxx64");
+        assert!(!is_valid_name("..") && !is_valid_name("a/b") && is_valid_name("drop 1.2"));
+    }
+}
