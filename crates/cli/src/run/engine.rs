@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -11,7 +12,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use dayfly_emulator::runs::{Placement, RunEvent, RunEvents, RunRepository, RunRequest};
 use dayfly_emulator::{Emulator, Settings, snapshot};
-use dayfly_listener::AgentSet;
+use dayfly_listener::{AgentSet, Summary};
 use dayfly_pipelines::Plan;
 use dayfly_protocol::timeline::VariableValue;
 use dayfly_protocol::{BuildId, TaskResult};
@@ -62,8 +63,7 @@ pub(crate) async fn run(order: Order) -> anyhow::Result<TaskResult> {
     let set = agents::start(&emulator, pat, &order, &folder).await.context("the agents could not start")?;
 
     let outcome = follow(&order, &emulator, &set, &folder).await;
-    set.stop(LAST_WORDS);
-    let summary = set.wait().await;
+    let summary = end(set).await;
     for (agent, reason) in &summary.failures {
         tracing::warn!(%agent, %reason, "a virtual agent failed");
     }
@@ -72,6 +72,20 @@ pub(crate) async fn run(order: Order) -> anyhow::Result<TaskResult> {
         output::note(&format!("work folders: {}", work.keep().display()));
     }
     outcome
+}
+
+/// Lets workers end that have reported, and stops those that do not.
+async fn end(set: AgentSet) -> Summary {
+    let stopper = set.stopper();
+    set.drain();
+    let mut ended = pin!(set.wait());
+    match tokio::time::timeout(LAST_WORDS, &mut ended).await {
+        Ok(summary) => summary,
+        Err(_) => {
+            stopper.stop(LAST_WORDS);
+            ended.await
+        }
+    }
 }
 
 fn settings(pat: SecretString, folder: &Path) -> Settings {

@@ -107,7 +107,7 @@ impl Job {
                 self.current = Some(id);
                 self.shown += 1;
                 step.number = self.shown;
-                if step.is_begun() {
+                if !step.is_skipped() {
                     changes.push(step.started(&self.identifier));
                 }
             }
@@ -142,8 +142,14 @@ impl Step {
         self.record.state == Some(TimelineRecordState::Completed)
     }
 
+    /// Whether nothing more can come. A step that was not skipped ends with a line of its own, however late.
     fn is_complete(&self, all: bool) -> bool {
-        all || (self.is_ended() && (self.last_line_seen || !self.has_lines))
+        all || (self.is_ended() && (self.last_line_seen || self.is_skipped()))
+    }
+
+    /// Whether it was skipped and has nothing to say of it so far.
+    fn is_skipped(&self) -> bool {
+        self.record.result == Some(TaskResult::Skipped) && !self.has_lines
     }
 
     fn name(&self) -> String {
@@ -244,23 +250,20 @@ mod tests {
         changes.extend(model.lines(job(), record(1, Pending).id, vec!["one".to_owned()]));
         changes.extend(model.record(job(), record(1, Completed)));
         changes.extend(model.record(job(), record(2, InProgress)));
-        changes.extend(model.lines(job(), record(1, Pending).id, vec![format!("{LAST_LINE}step 1")]));
-        changes.extend(model.lines(job(), record(3, Pending).id, vec!["three".to_owned()]));
+        // The second step is over before its first line, or the last of the step before, has come.
         changes.extend(model.record(job(), record(2, Completed)));
+        changes.extend(model.lines(job(), record(1, Pending).id, vec![format!("{LAST_LINE}step 1")]));
+        changes.extend(model.lines(job(), record(2, Pending).id, vec!["two".to_owned()]));
+        changes.extend(model.lines(job(), record(2, Pending).id, vec![format!("{LAST_LINE}step 2")]));
+        changes.extend(model.lines(job(), record(3, Pending).id, vec!["three".to_owned()]));
         changes.extend(model.record(job(), record(3, InProgress)));
         changes.extend(model.job_completed(names(), TaskResult::Failed, 1.0));
+        let (end_of_1, end_of_2) = (format!("1: {LAST_LINE}step 1"), format!("2: {LAST_LINE}step 2"));
         assert_eq!(
             shown(&changes),
             [
-                "start 1",
-                "1: one",
-                "1: ##[section]Finishing: step 1",
-                "end 1",
-                "start 2",
-                "end 2",
-                "start 3",
-                "3: three",
-                "job end"
+                "start 1", "1: one", &end_of_1, "end 1", "start 2", "2: two", &end_of_2, "end 2", "start 3",
+                "3: three", "job end",
             ]
         );
     }
@@ -269,6 +272,8 @@ mod tests {
     fn a_skipped_step_only_ends() {
         let mut model = Model::default();
         model.job_started(names(), "a".to_owned());
-        assert_eq!(shown(&model.record(job(), record(1, TimelineRecordState::Completed))), ["end 1"]);
+        let skipped =
+            TimelineRecord { result: Some(TaskResult::Skipped), ..record(1, TimelineRecordState::Completed) };
+        assert_eq!(shown(&model.record(job(), skipped)), ["end 1"]);
     }
 }
