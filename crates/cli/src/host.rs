@@ -1,4 +1,4 @@
-//! This machine's name.
+//! This machine's name, and this process's protection on it.
 
 use anyhow::Context as _;
 
@@ -6,4 +6,12 @@ use anyhow::Context as _;
 pub(crate) fn name() -> anyhow::Result<String> {
     let uname = nix::sys::utsname::uname().context("the machine's name cannot be found")?;
     Ok(uname.nodename().to_string_lossy().into_owned())
+}
+
+/// Keeps steps, which run as the same user, from reading tokens and secrets out of this process. It is defence in depth, so
+/// that failing is no error.
+pub(crate) fn protect() {
+    if let Err(error) = dayfly_worker::platform::protect() {
+        tracing::warn!(%error, "the process could not be protected from being looked into");
+    }
 }

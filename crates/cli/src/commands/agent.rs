@@ -91,7 +91,7 @@ pub(crate) struct AgentArgs {
 /// Runs the agent to its end.
 pub(crate) fn run(args: &AgentArgs) -> anyhow::Result<ExitCode> {
     // Steps run as the same user, and could otherwise read the token from /proc/<us>/environ.
-    protect_environment();
+    host::protect();
     let environment: BTreeMap<String, String> = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .collect();
@@ -112,14 +112,6 @@ pub(crate) fn run(args: &AgentArgs) -> anyhow::Result<ExitCode> {
         .build()
         .context("the runtime could not be started")?;
     runtime.block_on(listen(settings, &environment, &host_name))
-}
-
-/// Linux: nobody but root may look into this process. It is a matter of defence in depth, so that failing is no error.
-fn protect_environment() {
-    #[cfg(target_os = "linux")]
-    if let Err(error) = nix::sys::prctl::set_dumpable(false) {
-        tracing::warn!(%error, "the process could not be protected from being looked into");
-    }
 }
 
 async fn listen(

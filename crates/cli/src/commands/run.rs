@@ -10,6 +10,7 @@ use clap::Args;
 use dayfly_pipelines::{Compiled, Diagnostics, Plan, Style};
 use dayfly_protocol::TaskResult;
 
+use crate::host;
 use crate::output;
 use crate::run::engine::{self, Order};
 use crate::run::inputs::{Pair, SecretSource};
@@ -69,6 +70,7 @@ pub(crate) struct RunArgs {
 
 /// Runs the pipeline.
 pub(crate) fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
+    host::protect();
     let file = match pipeline::find(args.file.as_deref()) {
         Ok(file) => file,
         Err(error) => return Ok(output::usage_error(&format!("{error:#}"))),

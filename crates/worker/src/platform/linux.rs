@@ -4,13 +4,15 @@ use std::collections::{HashMap, HashSet};
 use std::{fs, io};
 
 use nix::sys::prctl;
-use nix::sys::resource::{Resource, setrlimit};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::unistd::Pid;
 
 use super::Orphan;
 
 pub(super) fn protect() -> io::Result<()> {
-    setrlimit(Resource::RLIMIT_CORE, 0, 0)?;
+    // Only the soft limit: a step that wants core dumps of its own programs may raise it again.
+    let (_, hard) = getrlimit(Resource::RLIMIT_CORE)?;
+    setrlimit(Resource::RLIMIT_CORE, 0, hard)?;
     // Also hands /proc/self to root, so that a step of the same user can read neither environ nor mem.
     prctl::set_dumpable(false)?;
     Ok(())
