@@ -242,7 +242,7 @@ impl FileContainers {
             return Ok(Stored::Part);
         }
         if chunk.is_gzip {
-            let left = self.limits.bytes.saturating_sub(self.lock().bytes - file.counted);
+            let left = self.limits.bytes.saturating_sub(self.lock().bytes.saturating_sub(file.counted));
             let content = file.content.clone();
             let inflated = tokio::task::spawn_blocking(move || inflate(&content, left)).await;
             let length = inflated.map_err(|error| disk(&file.content, std::io::Error::other(error)))?;
@@ -252,6 +252,8 @@ impl FileContainers {
             self.count(&mut file, length, container)?;
             file.facts.length = length;
         }
+        let length = file.facts.length;
+        self.count(&mut file, length, container)?;
         file.facts.is_complete = true;
         Ok(Stored::Whole)
     }
@@ -327,9 +329,12 @@ impl FileContainers {
     fn count(&self, file: &mut StoredFile, bytes: u64, container: i64) -> Result<()> {
         let mut state = self.lock();
         if !state.containers.contains_key(&container) {
+            // It was removed while this file was held: what it left goes now.
+            state.bytes = state.bytes.saturating_sub(std::mem::take(&mut file.counted));
+            let _ = std::fs::remove_file(&file.content);
             return Err(Error::NoContainer(container));
         }
-        let total = (state.bytes - file.counted).saturating_add(bytes);
+        let total = state.bytes.saturating_sub(file.counted).saturating_add(bytes);
         if total > self.limits.bytes {
             return Err(Error::Full { limit: self.limits.bytes, what: "bytes in all" });
         }

@@ -158,14 +158,40 @@ impl RunReason {
 #[expect(missing_docs, reason = "each is the `RunEvent` of the same name without the run")]
 #[non_exhaustive]
 pub enum RunChange {
-    Started { number: String },
-    NumberChanged { number: String },
-    StageStarted { stage: String, display_name: String },
-    StageCompleted { stage: String, display_name: String, result: TaskResult },
-    JobQueued { job: JobOfRun },
-    JobStarted { job: JobOfRun, agent: String },
-    JobCompleted { job: JobOfRun, result: TaskResult, started: Option<Timestamp>, finished: Timestamp },
-    Completed { number: String, result: TaskResult },
+    Started {
+        number: String,
+    },
+    NumberChanged {
+        number: String,
+    },
+    StageStarted {
+        stage: String,
+        display_name: String,
+    },
+    StageCompleted {
+        stage: String,
+        display_name: String,
+        result: TaskResult,
+        reason: Option<String>,
+    },
+    JobQueued {
+        job: JobOfRun,
+    },
+    JobStarted {
+        job: JobOfRun,
+        agent: String,
+    },
+    JobCompleted {
+        job: JobOfRun,
+        result: TaskResult,
+        started: Option<Timestamp>,
+        finished: Timestamp,
+        reason: Option<String>,
+    },
+    Completed {
+        number: String,
+        result: TaskResult,
+    },
 }
 
 /// A job, as events name it.
@@ -218,6 +244,8 @@ pub enum RunEvent {
         display_name: String,
         /// How it ended.
         result: TaskResult,
+        /// Why it was skipped, or failed before it had jobs.
+        reason: Option<String>,
     },
     /// A job waits for an agent.
     JobQueued {
@@ -255,7 +283,7 @@ pub enum RunEvent {
         /// The lines.
         lines: Arc<[String]>,
     },
-    /// A job has ended, or was skipped.
+    /// A job has ended, or was skipped. What fails before it has jobs (a matrix that cannot be evaluated) is told as one.
     JobCompleted {
         /// The run.
         build: BuildId,
@@ -267,6 +295,8 @@ pub enum RunEvent {
         started: Option<Timestamp>,
         /// When it ended.
         finished: Timestamp,
+        /// Why it was skipped, or failed without an agent.
+        reason: Option<String>,
     },
     /// The run has ended. The last event of the run.
     RunCompleted {
@@ -349,13 +379,13 @@ fn public_event(build: BuildId, change: RunChange) -> RunEvent {
         RunChange::StageStarted { stage, display_name } => {
             RunEvent::StageStarted { build, stage, display_name }
         }
-        RunChange::StageCompleted { stage, display_name, result } => {
-            RunEvent::StageCompleted { build, stage, display_name, result }
+        RunChange::StageCompleted { stage, display_name, result, reason } => {
+            RunEvent::StageCompleted { build, stage, display_name, result, reason }
         }
         RunChange::JobQueued { job } => RunEvent::JobQueued { build, job },
         RunChange::JobStarted { job, agent } => RunEvent::JobStarted { build, job, agent },
-        RunChange::JobCompleted { job, result, started, finished } => {
-            RunEvent::JobCompleted { build, job, result, started, finished }
+        RunChange::JobCompleted { job, result, started, finished, reason } => {
+            RunEvent::JobCompleted { build, job, result, started, finished, reason }
         }
         RunChange::Completed { number, result } => RunEvent::RunCompleted { build, number, result },
     }

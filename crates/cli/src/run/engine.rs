@@ -210,9 +210,9 @@ fn translate(event: RunEvent, order: &Order, model: &mut Model, begun: Instant) 
         RunEvent::JobStarted { job, agent, .. } => vec![model.job_started(job, agent)],
         RunEvent::Record { job, record, .. } => model.record(job, *record),
         RunEvent::Lines { job, record, lines, .. } => model.lines(job, record, lines.to_vec()),
-        RunEvent::JobCompleted { job, result, started, finished, .. } => {
+        RunEvent::JobCompleted { job, result, started, finished, reason, .. } => {
             let seconds = started.map_or(0.0, |started| finished.duration_since(started).as_secs_f64());
-            model.job_completed(job, result, seconds)
+            model.job_completed(job, result, seconds, reason)
         }
         RunEvent::RunCompleted { number, result, .. } => {
             let seconds = begun.elapsed().as_secs_f64();

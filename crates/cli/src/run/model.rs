@@ -81,8 +81,15 @@ impl Model {
     }
 
     /// A job ended; whatever is still held is shown before.
-    pub(crate) fn job_completed(&mut self, job: JobOfRun, result: TaskResult, seconds: f64) -> Vec<Change> {
+    pub(crate) fn job_completed(
+        &mut self,
+        job: JobOfRun,
+        result: TaskResult,
+        seconds: f64,
+        reason: Option<String>,
+    ) -> Vec<Change> {
         let mut state = self.jobs.remove(&job.id).unwrap_or_default();
+        state.errors.extend(reason.filter(|_| result == TaskResult::Failed));
         let mut changes = state.pump(true);
         let (job, display_name, stage) = (job.identifier, job.display_name, job.stage);
         changes.push(Change::JobCompleted {
@@ -257,7 +264,7 @@ mod tests {
         changes.extend(model.lines(job(), record(2, Pending).id, vec![format!("{LAST_LINE}step 2")]));
         changes.extend(model.lines(job(), record(3, Pending).id, vec!["three".to_owned()]));
         changes.extend(model.record(job(), record(3, InProgress)));
-        changes.extend(model.job_completed(names(), TaskResult::Failed, 1.0));
+        changes.extend(model.job_completed(names(), TaskResult::Failed, 1.0, None));
         let (end_of_1, end_of_2) = (format!("1: {LAST_LINE}step 1"), format!("2: {LAST_LINE}step 2"));
         assert_eq!(
             shown(&changes),

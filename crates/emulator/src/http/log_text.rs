@@ -6,13 +6,15 @@ use axum::body::{Body, Bytes};
 use axum::response::{IntoResponse as _, Response};
 use futures::Stream;
 use http::{HeaderMap, StatusCode, header};
-use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
 
 use super::error::ApiError;
 use super::query::Query;
 
-/// How much of a log is sent at a time. Memory is bounded by this and the longest line.
+/// How much of a log is sent at a time.
 const BLOCK_BYTES: usize = 64 << 10;
+/// A longer line counts as several, so that memory is bounded.
+const MAX_LINE_BYTES: u64 = 1 << 20;
 
 /// Sends a log's lines from `startLine` to `endLine` (from 1, both included; an absent bound is the log's own).
 pub(crate) async fn respond(file: PathBuf, query: &Query, headers: &HeaderMap) -> Result<Response, ApiError> {
@@ -100,7 +102,7 @@ impl Lines {
                 return Ok(None);
             }
             let mut line = Vec::new();
-            if source.read_until(b'\n', &mut line).await? == 0 {
+            if (&mut *source).take(MAX_LINE_BYTES).read_until(b'\n', &mut line).await? == 0 {
                 return Ok(None);
             }
             self.number += 1;

@@ -292,10 +292,17 @@ impl State {
         let Some(job) = run.jobs.get_mut(&job_id).filter(|job| job.started.is_none()) else { return };
         job.started = Some(now);
         let job = job.shown.clone();
+        let (plan, job_record) = (run.plan_id, RecordId::from(job_id));
+        // A quick worker may have said more than that already.
+        let is_pending = self
+            .job_record(plan, job_id)
+            .ok()
+            .flatten()
+            .is_some_and(|record| record.state.is_none_or(|state| state == TimelineRecordState::Pending));
         let record = TimelineRecord {
-            id: RecordId::from(job_id),
-            state: Some(TimelineRecordState::InProgress),
-            start_time: Some(DateTime(now)),
+            id: job_record,
+            state: IN_PROGRESS.filter(|_| is_pending),
+            start_time: Some(DateTime(now)).filter(|_| is_pending),
             worker_name: Some(agent.clone()),
             ..TimelineRecord::default()
         };
@@ -323,7 +330,8 @@ impl State {
                 now,
             );
         }
-        self.tell(id, RunChange::JobCompleted { job, result: counted, started, finished: now });
+        let reason = None;
+        self.tell(id, RunChange::JobCompleted { job, result: counted, started, finished: now, reason });
     }
 
     /// Does what is next, until there is nothing to do but to wait for jobs.
@@ -356,9 +364,12 @@ impl State {
                 );
             }
             Action::StageCompleted { stage, result, reason } => {
-                self.write_record(id, completed(stage_record(&stage), result, reason, now), now);
+                self.write_record(id, completed(stage_record(&stage), result, reason.clone(), now), now);
+                if let Some(reason) = failure(result, &reason) {
+                    self.tell_failure(id, stage_alone(&stage), reason, now);
+                }
                 let (stage, display_name) = (stage.name, stage.display_name);
-                self.tell(id, RunChange::StageCompleted { stage, display_name, result });
+                self.tell(id, RunChange::StageCompleted { stage, display_name, result, reason });
             }
             Action::PhaseStarted { stage, phase } => {
                 let record = phase_record(&stage, &phase);
@@ -366,14 +377,18 @@ impl State {
                 self.write_record(id, record, now);
             }
             Action::PhaseCompleted { stage, phase, result, reason } => {
-                self.write_record(id, completed(phase_record(&stage, &phase), result, reason, now), now);
+                let record = completed(phase_record(&stage, &phase), result, reason.clone(), now);
+                self.write_record(id, record, now);
+                if let Some(reason) = failure(result, &reason) {
+                    self.tell_failure(id, phase_alone(&stage, &phase), reason, now);
+                }
             }
             Action::StartJob(instance) => self.start_job(id, &instance, now),
             Action::JobSkipped { stage, phase, job, result, reason } => {
-                let record = job_record(&phase, &job);
-                self.write_record(id, completed(record, result, reason, now), now);
+                let record = completed(job_record(&phase, &job), result, reason.clone(), now);
+                self.write_record(id, record, now);
                 let job = job_of_run(&stage, &job);
-                self.tell(id, RunChange::JobCompleted { job, result, started: None, finished: now });
+                self.tell(id, RunChange::JobCompleted { job, result, started: None, finished: now, reason });
             }
             Action::CancelJob(job) => self.cancel_job_of(id, job, now),
             Action::RunCompleted { result } => self.complete_run(id, result, now),
@@ -466,6 +481,12 @@ impl State {
             }
             self.remove_plan(forgotten.plan_id);
         }
+    }
+
+    /// Something failed before it had jobs: it is told as a job of its own, since nothing else would be seen of it.
+    fn tell_failure(&self, id: BuildId, job: JobOfRun, reason: String, now: Timestamp) {
+        let (result, reason) = (TaskResult::Failed, Some(reason));
+        self.tell(id, RunChange::JobCompleted { job, result, started: None, finished: now, reason });
     }
 
     fn write_record(&mut self, id: BuildId, record: TimelineRecord, now: Timestamp) {
@@ -563,6 +584,29 @@ fn completed(
         reason => record.result_code = reason,
     }
     record
+}
+
+/// Why something failed that had no jobs.
+fn failure(result: TaskResult, reason: &Option<String>) -> Option<String> {
+    reason.clone().filter(|_| result == TaskResult::Failed)
+}
+
+fn stage_alone(stage: &StageReference) -> JobOfRun {
+    JobOfRun {
+        id: JobId(stage.record_id),
+        identifier: stage.identifier.clone(),
+        display_name: stage.display_name.clone(),
+        stage: stage.name.clone(),
+    }
+}
+
+fn phase_alone(stage: &StageReference, phase: &PhaseReference) -> JobOfRun {
+    JobOfRun {
+        id: JobId(phase.record_id),
+        identifier: phase.identifier.clone(),
+        display_name: phase.display_name.clone(),
+        stage: stage.name.clone(),
+    }
 }
 
 fn job_of_run(stage: &StageReference, job: &JobReference) -> JobOfRun {

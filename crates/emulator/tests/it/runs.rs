@@ -342,3 +342,39 @@ async fn finished_builds_are_forgotten_beyond_the_bound() {
     eventually("the plans", async || service.emulator.statistics().plans == 2).await;
     service.emulator.stop().await;
 }
+
+#[tokio::test]
+async fn what_fails_before_it_has_jobs_says_why() {
+    let service = Service::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let yaml = "
+jobs:
+- job: legs
+  strategy:
+    matrix: $[ 'no matrix' ]
+  steps: [ { script: echo } ]
+- job: after
+  dependsOn: legs
+  steps: [ { script: echo } ]
+";
+    let definition = register(&service, folder.path(), yaml);
+    service.online("agent-1").await;
+    let mut events = service.emulator.run_events();
+    let queued = queue(&service, definition, json!({})).await;
+    assert_eq!(completed(&service, &queued["id"]).await["result"], "failed");
+    let mut reasons = Vec::new();
+    while let Some(event) = tokio::time::timeout(SOON, events.next()).await.unwrap() {
+        match event {
+            RunEvent::JobCompleted { job, result, reason, .. } => {
+                reasons.push((job.identifier, result, reason.unwrap_or_default()));
+            }
+            RunEvent::RunCompleted { .. } => break,
+            _ => {}
+        }
+    }
+    assert_eq!((reasons[0].0.as_str(), reasons[0].1), ("legs", TaskResult::Failed));
+    assert!(reasons[0].2.contains("matrix"), "{reasons:?}");
+    assert_eq!((reasons[1].0.as_str(), reasons[1].1), ("after.__default", TaskResult::Skipped));
+    assert!(reasons[1].2.contains("succeed"), "{reasons:?}");
+    service.emulator.stop().await;
+}
