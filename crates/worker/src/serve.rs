@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use dayfly_protocol::TaskResult;
 use dayfly_protocol::channel::{FromWorker, MAX_FRAME_BYTES, ToWorker};
+use secrecy::zeroize::Zeroizing;
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
@@ -15,6 +16,9 @@ use crate::job::{Outcome, run};
 const QUEUED_FRAMES: usize = 64;
 /// How long the listener may take to read the last frames of a job that has ended.
 const LAST_WORDS: Duration = Duration::from_secs(10);
+
+/// Room for nearly every job message, so that its text is not copied while it is read.
+const USUAL_MESSAGE_BYTES: usize = 512 * 1024;
 
 /// Why a worker could not serve its listener.
 #[derive(Debug, thiserror::Error)]
@@ -129,7 +133,8 @@ async fn pass_on(input: &mut (impl AsyncBufRead + Unpin), orders: mpsc::Sender<T
 }
 
 async fn read_frame(input: &mut (impl AsyncBufRead + Unpin)) -> Result<Option<ToWorker>, ServeError> {
-    let mut line = Vec::new();
+    // A job message holds secrets: its text does not stay in memory once it is read.
+    let mut line = Zeroizing::new(Vec::with_capacity(USUAL_MESSAGE_BYTES));
     let limit = u64::try_from(MAX_FRAME_BYTES).unwrap_or(u64::MAX);
     let mut limited = tokio::io::AsyncReadExt::take(&mut *input, limit);
     limited.read_until(b'\n', &mut line).await.map_err(ServeError::Read)?;

@@ -151,7 +151,8 @@ async fn download(
         None => artifacts.list().await.map_err(|error| step_error(&error))?,
     };
     if wanted.is_empty() {
-        step.warning(&format!("There are no artifacts associated with build {}.", artifacts.build)).await;
+        // No warning: the service puts a download before each deployment, whether there are artifacts or not.
+        step.output(&format!("There are no artifacts associated with build {}.", artifacts.build)).await;
     }
     let mut sum = Downloaded::default();
     for artifact in &wanted {
