@@ -6,6 +6,9 @@
 //!
 //! - `state`: all that it knows, in plain maps behind one lock; functions take `now` and do no I/O.
 //! - `http`: one file per resource; what a caller may do is checked there.
+//! - [`runs`]: pipelines from a request to a result, one orchestration each; `queue` reads and compiles, `state::engine` drives.
+//! - [`snapshot`] and [`git`]: a user's present work tree as a commit, and repositories served to git. [`tasks`] and [`containers`]:
+//!   what agents download and upload.
 //! - [`faults`]: requests which are to fail, and how. [`events`]: what happens, for who asks.
 
 pub mod clock;
