@@ -52,6 +52,8 @@ pub(crate) struct JobContext {
     pub(crate) endpoints: Vec<ServiceEndpoint>,
     /// Whether more than one step checks a repository out, which changes the default folders.
     pub(crate) multiple_checkouts: bool,
+    /// Which repository is checked out first, by its alias.
+    pub(crate) first_checkout: Option<String>,
     /// The worker's own environment without what steps must not see.
     pub(crate) inherited: BTreeMap<OsString, OsString>,
     /// Reads what processes write which a step left running.
@@ -82,6 +84,7 @@ pub(crate) struct JobParts {
     pub(crate) endpoints: Vec<ServiceEndpoint>,
     pub(crate) repositories: Vec<RepositoryResource>,
     pub(crate) multiple_checkouts: bool,
+    pub(crate) first_checkout: Option<String>,
     pub(crate) inherited: BTreeMap<OsString, OsString>,
     pub(crate) variables: Variables,
     pub(crate) cancel: CancellationToken,
@@ -99,6 +102,7 @@ impl JobContext {
             background: Background::new(),
             endpoints: parts.endpoints,
             multiple_checkouts: parts.multiple_checkouts,
+            first_checkout: parts.first_checkout,
             inherited: parts.inherited,
             debug: parts.variables.get_boolean("system.debug").unwrap_or(false),
             cancel: parts.cancel,
@@ -156,8 +160,15 @@ impl JobContext {
             .cloned()
     }
 
-    /// The repository the pipeline is about: the only one, the one first checked out, or `self` (`RepositoryUtil.cs`).
+    /// The repository whose folder relative paths begin in: the one checked out first, or else the one the pipeline is about
+    /// (`RepositoryUtil.GetPrimaryRepository`).
     pub(crate) fn primary_repository(&self) -> Option<Repository> {
+        let first = self.first_checkout.as_deref().and_then(|alias| self.repository(alias));
+        first.or_else(|| self.triggering_repository())
+    }
+
+    /// The repository the pipeline is about: the only one, or `self` (`RepositoryUtil.GetTriggeringRepository`).
+    pub(crate) fn triggering_repository(&self) -> Option<Repository> {
         let state = lock(&self.state);
         match state.repositories.as_slice() {
             [only] => Some(only.clone()),

@@ -151,7 +151,7 @@ async fn prepare_pipeline(
     steps: &mut [Step],
     work: &Arc<WorkFolder>,
 ) -> Result<(), String> {
-    if let Some(repository) = job.primary_repository() {
+    if let Some(repository) = job.triggering_repository() {
         set_repository_variables(job, &repository.resource);
     } else if steps.iter().any(is_checkout) {
         return Err(

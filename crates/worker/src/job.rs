@@ -80,7 +80,11 @@ pub async fn run(
         service: Arc::clone(&service),
         endpoints: message.resources.endpoints.clone(),
         repositories: message.resources.repositories.clone(),
-        multiple_checkouts: message::has_multiple_checkouts(&message),
+        multiple_checkouts: message::checkouts(&message).count() > 1,
+        first_checkout: message::checkouts(&message)
+            .next()
+            .and_then(|step| step.inputs.get("repository"))
+            .cloned(),
         inherited: environment::inherited(surroundings.environment, &settings.hidden_environment),
         variables: variables(&message, masker),
         cancel: CancellationToken::new(),

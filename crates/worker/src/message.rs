@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use dayfly_protocol::job::AgentJobRequestMessage;
+use dayfly_protocol::job::{AgentJobRequestMessage, Step};
 use dayfly_protocol::task;
 use dayfly_protocol::timeline::VariableValue;
 use url::Url;
@@ -123,12 +123,12 @@ fn find_ignoring_case(text: &str, pattern: &str) -> Option<usize> {
     text.as_bytes().windows(pattern.len()).position(|window| window.eq_ignore_ascii_case(pattern.as_bytes()))
 }
 
-/// Whether more than one step checks a repository out.
-pub(crate) fn has_multiple_checkouts(message: &AgentJobRequestMessage) -> bool {
-    let is_checkout = |step: &&dayfly_protocol::job::Step| {
-        step.reference.as_ref().is_some_and(|task| task.id.0 == task::CHECKOUT)
-    };
-    message.steps.iter().filter(is_checkout).count() > 1
+/// The steps that check a repository out.
+pub(crate) fn checkouts(message: &AgentJobRequestMessage) -> impl Iterator<Item = &Step> {
+    message
+        .steps
+        .iter()
+        .filter(|step| step.reference.as_ref().is_some_and(|task| task.id.0 == task::CHECKOUT))
 }
 
 /// A masker that knows every secret of the message (`Worker.cs`, `InitializeSecretMasker`).

@@ -241,6 +241,22 @@ async fn several_repositories_lie_beside_each_other() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn scripts_start_in_the_repository_that_is_checked_out() {
+    let service = Service::start().await;
+    repository(&service, "shed");
+    let (result, folder) = Job::new(&service)
+        .repository("shed", &service)
+        .step(checkout_step("get", &[("repository", "shed"), ("path", "tools")]))
+        .script("look", "pwd; echo about=$(Build.Repository.Name)")
+        .run()
+        .await;
+    assert_eq!(result, TaskResult::Succeeded, "{}", service.log("get"));
+    let log = service.log("look");
+    let expected = format!("{}\nabout=garden\n", folder.path().join("work/1/tools").display());
+    assert!(log.contains(&expected), "{log}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn submodules_come_with_the_same_login() {
     let service = Service::start().await;
     repository(&service, "inner");
