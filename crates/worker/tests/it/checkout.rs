@@ -8,6 +8,9 @@ use dayfly_protocol::TaskResult;
 use crate::job::{Job, checkout_step};
 use crate::service::{Service, TOKEN};
 
+/// A certificate authority nobody has the key of.
+const CA: &str = "-----BEGIN CERTIFICATE-----\nMIIBezCCASGgAwIBAgIUV9UbJ8+spf3feYCEZIvio4hrrC0wCgYIKoZIzj0EAwIw\nEjEQMA4GA1UEAwwHdGVzdC1jYTAgFw0yNjExMjQyMjA1NTJaGA8yMTI2MTAzMTIy\nMDU1MlowEjEQMA4GA1UEAwwHdGVzdC1jYTBZMBMGByqGSM49AgEGCCqGSM49AwEH\nA0IABGYofY7hw8CSTn6iThkdRxSog5yDw8WpYhnjEbz2HrGItWzZyDt76rflyAd4\nixwe46O4xVkIKwCjP/ZHxQMKprOjUzBRMB0GA1UdDgQWBBT5Dkh/3IlcROQfClR/\njhd6FWHKmjAfBgNVHSMEGDAWgBT5Dkh/3IlcROQfClR/jhd6FWHKmjAPBgNVHRMB\nAf8EBTADAQH/MAoGCCqGSM49BAMCA0gAMEUCIA3uc4cfWmUalfIX0BZoUPJMBrLK\nyMJGZwNefpL/lscjAiEA+PpH4is/3GtGFzB5eQ28qEhm5XP0ATvfdt68cOgOMKk=\n-----END CERTIFICATE-----\n";
+
 /// Runs git for the test itself.
 fn git(folder: &Path, arguments: &[&str]) -> String {
     let output = Command::new("git")
@@ -365,6 +368,22 @@ async fn the_token_is_never_an_argument_of_git() {
     );
     assert!(arguments.lines().count() > 8, "{arguments}");
     assert!(!arguments.contains(TOKEN), "{arguments}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn git_trusts_the_agents_certificate_authorities_for_the_services_host() {
+    let service = Service::start().await;
+    repository(&service, "garden");
+    let mut job = Job::new(&service).step(checkout_step("get", &[("repository", "self")]));
+    let file = job.folder.path().join("ca.pem");
+    // The service speaks plain HTTP, so what is in the file does not matter to the fetch; the client reads it all the same.
+    std::fs::write(&file, CA).expect("written");
+    job.settings.ca_files = vec![file.clone()];
+    let (result, _folder) = job.run().await;
+    let log = service.log("get");
+    assert_eq!(result, TaskResult::Succeeded, "{log}");
+    let host = service.url.as_str().trim_end_matches("/dayfly/");
+    assert!(log.contains(&format!(" -c http.{host}.sslcainfo={} fetch ", file.display())), "{log}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

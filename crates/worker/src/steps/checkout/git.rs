@@ -35,16 +35,27 @@ pub(super) struct Git<'a> {
     has_lfs: bool,
 }
 
-/// Configuration handed over by the environment for one command.
+/// Configuration of one command.
 #[derive(Default)]
-pub(super) struct Configuration(Vec<(String, String)>);
+pub(super) struct Configuration {
+    /// Handed over by the environment.
+    secret: Vec<(String, String)>,
+    /// Handed over as arguments.
+    plain: Vec<(String, String)>,
+}
 
 impl Configuration {
     /// Adds the login header under a key such as `http.extraheader`.
     pub(super) fn with_header(mut self, key: impl Into<String>, header: Option<&Header>) -> Configuration {
         if let Some(header) = header {
-            self.0.push((key.into(), header.value().to_owned()));
+            self.secret.push((key.into(), header.value().to_owned()));
         }
+        self
+    }
+
+    /// Adds a setting that may be seen.
+    pub(super) fn with_setting(mut self, key: String, value: Option<&str>) -> Configuration {
+        self.plain.extend(value.map(|value| (key, value.to_owned())));
         self
     }
 }
@@ -201,13 +212,19 @@ impl<'a> Git<'a> {
         command.environment = self.environment.clone();
         command.cancel = ladder(self.step);
         let mut text = String::from("git");
-        for (key, value) in &configuration.0 {
+        for (key, value) in &configuration.secret {
             let name = variable_of(key);
             let argument = format!("--config-env={key}={name}");
             text.push(' ');
             text.push_str(&argument);
             command.arguments.push(argument.into());
             command.environment.insert(name.into(), value.into());
+        }
+        let settings = configuration.plain.iter().map(|(key, value)| format!("{key}={value}"));
+        for setting in settings {
+            text.push_str(" -c ");
+            text.push_str(&setting);
+            command.arguments.extend([OsString::from("-c"), setting.into()]);
         }
         for argument in arguments {
             text.push(' ');

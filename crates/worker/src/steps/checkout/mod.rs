@@ -292,6 +292,13 @@ async fn remove_setting(
     Ok(())
 }
 
+/// What a command needs that talks to the repository's host: the login, and the certificate authority if the agent has one for it.
+fn network(key: &str, wishes: &Wishes, header: Option<&Header>) -> Configuration {
+    Configuration::default()
+        .with_header(key, header)
+        .with_setting(format!("http.{}.sslcainfo", wishes.authority), wishes.ca_file.as_deref())
+}
+
 /// Fetches and answers what to check out.
 async fn fetch(
     git: &Git<'_>,
@@ -299,7 +306,7 @@ async fn fetch(
     wishes: &Wishes,
     header: Option<&Header>,
 ) -> Result<String, StepError> {
-    let configuration = Configuration::default().with_header("http.extraheader", header);
+    let configuration = network("http.extraheader", wishes, header);
     let is_pull_request = is_pull_request(&wishes.branch);
     let shallow_commit = wishes.by_commit && !wishes.commit.is_empty() && wishes.depth > 0;
     let mut specs = Vec::new();
@@ -316,14 +323,12 @@ async fn fetch(
         specs.push(format!("+{}:{}", wishes.branch, remote_reference(&wishes.branch)));
     }
     let mut arguments = fetch_arguments(git, folder, wishes);
-    let common = arguments.len();
     arguments.extend(specs);
     let borrowed: Vec<&str> = arguments.iter().map(String::as_str).collect();
     git.fetch(folder, &borrowed, &configuration).await?;
     if wishes.by_commit && !wishes.commit.is_empty() {
         // A commit which no branch reaches any more comes only if asked for by its id.
         let mut arguments = fetch_arguments(git, folder, wishes);
-        debug_assert!(arguments.len() <= common);
         arguments.push(format!("+{}", wishes.commit));
         let borrowed: Vec<&str> = arguments.iter().map(String::as_str).collect();
         git.fetch(folder, &borrowed, &configuration).await?;
@@ -397,7 +402,7 @@ async fn check_out(
     let configuration = if wishes.filters.is_empty() {
         Configuration::default()
     } else {
-        Configuration::default().with_header("http.extraheader", header)
+        network("http.extraheader", wishes, header)
     };
     let code = git.run(folder, &["checkout", "--progress", "--force", target], &configuration).await?;
     if code == 0 {
@@ -423,8 +428,7 @@ async fn fetch_large_files(
 ) -> Result<(), StepError> {
     let none = Configuration::default();
     git.must("Git-lfs installation", folder, &["lfs", "install", "--local"], &none).await?;
-    let configuration =
-        Configuration::default().with_header(format!("http.{}.extraheader", wishes.authority), header);
+    let configuration = network(&format!("http.{}.extraheader", wishes.authority), wishes, header);
     git.run(folder, &["checkout", target, "--", ".lfsconfig"], &configuration).await?;
     let code = git.run(folder, &["lfs", "fetch", "origin", target], &configuration).await?;
     if code != 0 {
@@ -460,8 +464,7 @@ async fn update_submodules(
     }
     git.must("Git submodule sync", folder, &sync, &Configuration::default()).await?;
     // The header goes to the whole host, since submodules are other repositories there.
-    let configuration =
-        Configuration::default().with_header(format!("http.{}.extraheader", wishes.authority), header);
+    let configuration = network(&format!("http.{}.extraheader", wishes.authority), wishes, header);
     git.must("Git submodule update", folder, &update, &configuration).await
 }
 

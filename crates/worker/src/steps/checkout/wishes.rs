@@ -1,6 +1,7 @@
 //! What a checkout step wants: its inputs, completed by the repository's own options and overridden by variables.
 
-use dayfly_protocol::job::CheckoutOptions;
+use dayfly_protocol::job::{CheckoutOptions, SYSTEM_CONNECTION, ServiceEndpoint};
+use url::Url;
 
 use crate::context::{JobContext, Repository};
 use crate::steps::{Inputs, StepError};
@@ -23,6 +24,8 @@ pub(super) struct Wishes {
     pub(super) sparse: Option<Sparse>,
     /// Whether the service lets anyone fetch a commit by its id.
     pub(super) by_commit: bool,
+    /// The agent's certificate authorities, if the repository is on the service the agent belongs to.
+    pub(super) ca_file: Option<String>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -79,9 +82,20 @@ pub(super) fn wishes(
         submodules,
         persist_credentials: inputs.switch("persistCredentials", false),
         sparse: sparse(&inputs),
+        ca_file: ca_file(job, url),
         by_commit: !kind.eq_ignore_ascii_case("ExternalGit")
             && !variable("VSTS.DisableFetchByCommit").is_some_and(|text| convert_to_boolean(&text)),
     })
+}
+
+/// Other hosts are trusted as git itself trusts them (`GitSourceProvider.cs`, `useSelfSignedCACert`).
+fn ca_file(job: &JobContext, url: &Url) -> Option<String> {
+    let is_own = |endpoint: &ServiceEndpoint| {
+        endpoint.name.as_deref().is_some_and(|name| name.eq_ignore_ascii_case(SYSTEM_CONNECTION))
+            && endpoint.url.as_ref().is_some_and(|own| own.origin() == url.origin())
+    };
+    let file = job.settings.ca_files.first()?;
+    job.endpoints.iter().any(is_own).then(|| file.to_string_lossy().into_owned())
 }
 
 /// The step's inputs, completed by the repository's checkout options.
