@@ -34,8 +34,8 @@ const PAT: &str = "token-of-the-load";
 const POLLS_PER_CONNECTION: usize = 95;
 /// Requests under way at a time while agents are set up.
 const SETUP_CONCURRENCY: usize = 64;
-/// How long the idle sessions are watched.
-const IDLE_WATCH: Duration = Duration::from_secs(20);
+/// How long the idle sessions are watched: longer than a poll is held, so that each polls anew once.
+const IDLE_WATCH: Duration = Duration::from_secs(60);
 
 #[derive(Clone, Copy)]
 struct Options {
