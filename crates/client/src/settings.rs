@@ -13,6 +13,9 @@ pub struct HttpSettings {
     pub ca_files: Vec<PathBuf>,
     /// Proxies.
     pub proxy: ProxySettings,
+    /// Speak HTTP/2 from the first byte to `http` addresses, where it cannot be negotiated: only for a service that is known to understand it, such as
+    /// the emulator. Then long polls share connections as they do with `https`, instead of having one each.
+    pub plain_http2: bool,
     /// How long a connection may take to be made, TLS included.
     pub connect_timeout: Duration,
     /// How long a call may take with all its attempts and the pauses between them. .NET's client gives a request 100 s (`VssHttpRequestSettings.cs`).
@@ -29,6 +32,7 @@ impl Default for HttpSettings {
             user_agent: concat!("dayfly/", env!("CARGO_PKG_VERSION")).to_owned(),
             ca_files: Vec::new(),
             proxy: ProxySettings::default(),
+            plain_http2: false,
             connect_timeout: Duration::from_secs(15),
             call_deadline: Duration::from_secs(100),
             poll_timeout: Duration::from_secs(90),

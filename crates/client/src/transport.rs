@@ -99,7 +99,7 @@ impl Transport {
             Some(clients) => clients,
             empty => {
                 let tls = configuration(roots, &self.settings.ca_files)?;
-                let calls = client(&self.settings, &tls)?;
+                let calls = client(&self.settings, &tls, Protocol::Negotiated)?;
                 empty.insert(Clients { tls, calls })
             }
         };
@@ -111,9 +111,12 @@ impl Transport {
     }
 
     fn poll_place(&self, url: &Url) -> Result<Place> {
-        let polls = if self.needs_tls(url) { &self.secure_polls } else { &self.plain_polls };
+        let is_secure = self.needs_tls(url);
+        let polls = if is_secure { &self.secure_polls } else { &self.plain_polls };
+        let protocol =
+            if self.settings.plain_http2 && !is_secure { Protocol::Http2 } else { Protocol::Negotiated };
         let tls = self.with_clients(url, |clients| Ok(clients.tls.clone()))?;
-        polls.place(|| client(&self.settings, &tls))
+        polls.place(|| client(&self.settings, &tls, protocol))
     }
 
     /// Sends a request and reads the answer, repeating it as its operation allows until the deadline; also when the answer cannot be read because it
@@ -356,8 +359,21 @@ fn proxies(settings: &HttpSettings) -> Result<Vec<reqwest::Proxy>> {
     Ok(http.into_iter().chain(https).collect())
 }
 
+/// Which HTTP a client speaks.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Protocol {
+    /// What the service offers when TLS begins; HTTP/1.1 without TLS.
+    Negotiated,
+    /// HTTP/2 from the first byte.
+    Http2,
+}
+
 /// A client by the settings.
-fn client(settings: &HttpSettings, tls: &rustls::ClientConfig) -> Result<reqwest::Client> {
+fn client(
+    settings: &HttpSettings,
+    tls: &rustls::ClientConfig,
+    protocol: Protocol,
+) -> Result<reqwest::Client> {
     let mut builder = reqwest::Client::builder()
         .user_agent(&settings.user_agent)
         .connect_timeout(settings.connect_timeout)
@@ -371,6 +387,9 @@ fn client(settings: &HttpSettings, tls: &rustls::ClientConfig) -> Result<reqwest
         .tls_backend_preconfigured(tls.clone())
         // Else the client would take proxies from the environment.
         .no_proxy();
+    if protocol == Protocol::Http2 {
+        builder = builder.http2_prior_knowledge();
+    }
     for proxy in proxies(settings)? {
         builder = builder.proxy(proxy);
     }

@@ -326,6 +326,8 @@ impl VirtualAgent {
     async fn delete_session(&mut self) {
         let Some(session) = self.context.session() else { return };
         self.context.set_session(None);
+        // When a whole set ends, not all of its agents say so at once.
+        let _permit = self.context.set.connecting.acquire().await;
         match timeout(self.context.set.timings.call, self.context.service.delete_session(session)).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {

@@ -44,7 +44,8 @@ pub(crate) async fn agents(url: &Url, count: usize, folder: &Path) -> anyhow::Re
     let connection = Connection::new(
         url,
         Credential::PersonalAccessToken(SecretString::from(PAT)),
-        HttpSettings::default(),
+        // As with the service itself, where HTTP/2 is negotiated with TLS.
+        HttpSettings { plain_http2: true, ..HttpSettings::default() },
     )?;
     let config = Config {
         server_url: url.clone(),

@@ -28,8 +28,9 @@ pub(super) async fn start(
     folder: &Path,
 ) -> anyhow::Result<AgentSet> {
     let server_url = emulator.url().clone();
-    let connection =
-        Connection::new(&server_url, Credential::PersonalAccessToken(pat), HttpSettings::default())?;
+    // The emulator speaks HTTP/2, so that all agents share a few connections.
+    let http = HttpSettings { plain_http2: true, ..HttpSettings::default() };
+    let connection = Connection::new(&server_url, Credential::PersonalAccessToken(pat), http)?;
     let machine_name = crate::host::name()?;
     let program = std::env::current_exe().context("the program's own file cannot be found")?;
     let work_directory = folder.join("work");

@@ -123,7 +123,7 @@ impl World {
             first_pause: Duration::from_millis(10),
             longest_pause: Duration::from_millis(50),
         };
-        let settings = HttpSettings { retry, ..HttpSettings::default() };
+        let settings = HttpSettings { retry, plain_http2: true, ..HttpSettings::default() };
         Connection::new(self.emulator.url(), credential, settings).expect("a connection")
     }
 
