@@ -313,7 +313,12 @@ impl Worker {
     }
 
     fn exit(self, status: std::io::Result<ExitStatus>) -> WorkerExit {
-        let from_code = status.as_ref().ok().and_then(|status| TaskResult::from_exit_code(status.code()?));
+        // A panic ends a process with 101 too, so that code is believed only of a worker that had come to its result.
+        let from_code = status
+            .as_ref()
+            .ok()
+            .and_then(|status| TaskResult::from_exit_code(status.code()?))
+            .filter(|result| self.is_reporting || *result != TaskResult::SucceededWithIssues);
         let reported = match self.finished {
             Some((_, true)) => Reported::Yes,
             Some((_, false)) => Reported::No,

@@ -1,9 +1,10 @@
 //! `dayfly worker`: runs one job for a listener, which speaks over standard input and output.
 
+use std::panic::AssertUnwindSafe;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use dayfly_client::ProxySettings;
 use dayfly_worker::Surroundings;
 
@@ -15,13 +16,15 @@ pub(crate) async fn run() -> anyhow::Result<ExitCode> {
     Ok(ExitCode::from(u8::try_from(outcome.exit_code()).context("a result has no exit code")?))
 }
 
-/// Runs it on a runtime of its own, which does not wait for the thread that reads standard input.
+/// Runs it on a runtime of its own, which does not wait for the thread that reads standard input. A panic, which ends a program with
+/// 101 and so with the code of a result, becomes an error.
 pub(crate) fn run_to_the_end() -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .context("the asynchronous runtime could not be started")?;
-    let outcome = runtime.block_on(run());
+    let outcome = std::panic::catch_unwind(AssertUnwindSafe(|| runtime.block_on(run())))
+        .unwrap_or_else(|_| bail!("the worker panicked; its job's result is not known"));
     runtime.shutdown_timeout(Duration::from_secs(1));
     outcome
 }

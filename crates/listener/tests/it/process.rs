@@ -92,6 +92,16 @@ async fn an_exit_code_alone_tells_the_result_but_not_the_report() {
 }
 
 #[tokio::test]
+async fn a_panic_is_a_death_and_no_result() {
+    // Rust's panics end a process with 101, which is also how a worker would say "succeeded with issues".
+    let (_, exit) = end(&mut start("echo 'thread main panicked' >&2; exit 101").await).await;
+    assert_eq!((exit.result, exit.reported), (None, Reported::No));
+    assert_eq!(exit.ending, "it ended with exit code 101");
+    let (_, exit) = end(&mut start(r#"echo '{"type":"reporting"}'; exit 101"#).await).await;
+    assert_eq!((exit.result, exit.reported), (Some(TaskResult::SucceededWithIssues), Reported::Perhaps));
+}
+
+#[tokio::test]
 async fn commands_reach_the_worker_in_order() {
     let script = format!(
         r#"read -r job; read -r a; read -r b; read -r c; printf '%s\n' "$a" "$b" "$c" >&2; echo '{FINISHED}'"#
