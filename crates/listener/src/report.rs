@@ -60,37 +60,31 @@ impl Report {
         let mut must_ask = worker_reports && verdict.reported == Reported::Perhaps;
         let mut reason = verdict.reason;
         loop {
+            // Each call has its own bound: a timeline that does not answer must not take the result's time.
             let step = async {
-                if must_ask && let Some(delivery) = self.ask().await? {
+                if must_ask && let Some(delivery) = self.in_time(self.ask()).await? {
                     return Ok(delivery);
                 }
-                if let Some(text) = reason.as_ref() {
-                    // The result matters more than its reason: one try, and on with it.
-                    match timeout(self.timings.call, job.add_error(text.clone())).await {
-                        Ok(Ok(())) => {}
-                        Ok(Err(error)) => tracing::warn!(
-                            error = chain(&error),
-                            "the reason of a job's end could not be written to its record"
-                        ),
-                        Err(_) => tracing::warn!(
-                            "the reason of a job's end could not be written to its record in time"
-                        ),
-                    }
-                    reason = None;
+                // The result matters more than its reason: one try, and on with it.
+                if let Some(text) = reason.take()
+                    && let Err(error) =
+                        self.in_time(async { job.add_error(text).await.map_err(|error| chain(&error)) }).await
+                {
+                    tracing::warn!(error, "the reason of a job's end could not be written to its record");
                 }
-                if worker_reports {
-                    self.judge(job.complete(verdict.result).await, verdict.result)
-                } else {
-                    self.judge(
-                        self.agent.finish(self.message.request_id, verdict.result).await,
-                        verdict.result,
-                    )
-                }
+                self.in_time(async {
+                    let answer = if worker_reports {
+                        job.complete(verdict.result).await
+                    } else {
+                        self.agent.finish(self.message.request_id, verdict.result).await
+                    };
+                    self.judge(answer, verdict.result)
+                })
+                .await
             };
-            let failure = match timeout(self.timings.call, step).await {
-                Ok(Ok(delivery)) => return delivery,
-                Ok(Err(failure)) => failure,
-                Err(_) => "the service did not answer in time".to_owned(),
+            let failure = match step.await {
+                Ok(delivery) => return delivery,
+                Err(failure) => failure,
             };
             // The report may have arrived though its answer did not.
             must_ask = true;
@@ -100,6 +94,13 @@ impl Report {
             tracing::warn!(request = %self.message.request_id, failure, "a job's result could not be reported, trying again");
             sleep(backoff::around(self.timings.report_pause)).await;
         }
+    }
+
+    /// Bounds one call.
+    async fn in_time<T>(&self, call: impl Future<Output = Result<T, String>>) -> Result<T, String> {
+        timeout(self.timings.call, call)
+            .await
+            .unwrap_or_else(|_| Err("the service did not answer in time".to_owned()))
     }
 
     /// Asks the service for the job's result.

@@ -83,6 +83,24 @@ async fn a_worker_that_dies_fails_its_job_with_the_reason_and_without_secrets() 
 }
 
 #[tokio::test]
+async fn a_timeline_that_does_not_answer_keeps_no_result_back() {
+    let mut world = World::new().await;
+    let never = Fault::Latency { milliseconds: 600_000, jitter: 0 };
+    world.emulator.add_fault(FaultRule::new("**/timelines/**", never)).expect("a fault");
+    let slow = Fault::Latency { milliseconds: 300, jitter: 0 };
+    world.emulator.add_fault(FaultRule::new("**/jobrequests/*", slow).method("GET")).expect("a fault");
+    let mut config = world.config(&["a"]);
+    config.timings.call = std::time::Duration::from_millis(1_000);
+    // Beyond the patience of this test: the first try must do.
+    config.timings.report_limit = std::time::Duration::from_secs(600);
+    let set = world.set(config, 1, world.script("kill -9 $$")).await;
+    let job = world.queue("doomed");
+    assert_eq!(world.completed(job).await, (TaskResult::Failed, CompletionReason::Event));
+    set.drain();
+    set.wait().await;
+}
+
+#[tokio::test]
 async fn a_worker_that_cannot_be_started_fails_its_job_with_the_reason() {
     let mut world = World::new().await;
     let set = world
