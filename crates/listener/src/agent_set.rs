@@ -355,6 +355,7 @@ async fn supervise(supervisor: Supervisor, mut phase: watch::Receiver<Phase>) ->
     }
     drop(online);
     let mut summary = Summary::default();
+    let mut are_aborted = false;
     loop {
         let deadline = match *phase.borrow_and_update() {
             Phase::Stop(deadline) => Some(deadline + LAST_WORDS),
@@ -367,11 +368,15 @@ async fn supervise(supervisor: Supervisor, mut phase: watch::Receiver<Phase>) ->
                 Some(Err(error)) => summary.count(Arc::from("(unknown)"), AgentEnd::Failed(format!("its task failed: {error}"))),
                 None => return summary,
             },
-            changed = phase.changed() => if changed.is_err() {
+            changed = phase.changed(), if !are_aborted => if changed.is_err() {
                 // The set was dropped; so is this task, at its next breath.
+                are_aborted = true;
                 agents.abort_all();
             },
-            () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some_and(|at| at > Instant::now()) => agents.abort_all(),
+            () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() && !are_aborted => {
+                are_aborted = true;
+                agents.abort_all();
+            }
         }
     }
 }
