@@ -14,7 +14,7 @@ const LONGEST_TIMEOUT: Duration = Duration::from_secs(35_790 * 60);
 
 /// Who wants the job to stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum StopReason {
+pub(crate) enum StopReason {
     /// The service: somebody cancelled the run, or the job's time is over.
     Cancelled,
     /// The agent is being shut down.

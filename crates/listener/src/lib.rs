@@ -29,7 +29,6 @@ mod virtual_agent;
 pub use agent_set::{
     AgentSet, Agents, CONNECTING_AGENTS, Config, Description, Error, ExistingAgent, Stopper, Summary,
 };
-pub use cancellation::StopReason;
 pub use capabilities::{Machine, scan as scan_capabilities};
 pub use events::{AgentEnd, Event, EventStream, JobLabel, Next as NextEvent};
 pub use executor::{

@@ -97,9 +97,9 @@ impl Settings {
             once: args.once,
             ca_files: args.ca_file.iter().map(|file| absolute(file)).collect(),
             proxy: ProxySettings {
-                http: variable(&["HTTP_PROXY", "http_proxy"]).map(str::to_owned),
-                https: variable(&["HTTPS_PROXY", "https_proxy"]).map(str::to_owned),
-                no_proxy: variable(&["NO_PROXY", "no_proxy"]).map(str::to_owned),
+                http: variable(&["http_proxy", "HTTP_PROXY"]).map(str::to_owned),
+                https: variable(&["https_proxy", "HTTPS_PROXY"]).map(str::to_owned),
+                no_proxy: variable(&["no_proxy", "NO_PROXY"]).map(str::to_owned),
             },
             capabilities: capabilities(&args.capability)?,
             stop_within: Duration::from_secs(args.stop_within),
