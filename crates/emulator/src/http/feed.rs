@@ -30,12 +30,18 @@ async fn append(
     let job = JobId(record.0);
     caller.require_job(plan, job)?;
     let place = app.hub().place().await;
-    let state = app.state();
+    let mut state = app.state();
     let found = state.plan_at(&project, &hub, plan)?;
     found.timeline(timeline)?;
     found.job(job)?;
-    let lines = feed.value.into();
-    let event = Event::Lines { plan, job, record: feed.step_id, start_line: feed.start_line, lines };
-    state.hub.send(event, place);
+    let count = feed.value.len();
+    let known = state.plans.get_mut(plan)?.known_console_lines(feed.step_id, feed.start_line, count);
+    if known < count || count == 0 {
+        let start_line =
+            feed.start_line.and_then(|start| Some(start.saturating_add(i64::try_from(known).ok()?)));
+        let lines = feed.value.into_iter().skip(known).collect();
+        let event = Event::Lines { plan, job, record: feed.step_id, start_line, lines };
+        state.hub.send(event, place);
+    }
     Ok(StatusCode::NO_CONTENT)
 }

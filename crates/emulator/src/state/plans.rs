@@ -28,6 +28,9 @@ pub struct NewPlan {
     pub ends_with_jobs: bool,
 }
 
+/// Records whose console lines are counted.
+const MOST_CONSOLES: usize = 100_000;
+
 /// A plan.
 #[derive(Debug)]
 pub(crate) struct Plan {
@@ -39,6 +42,8 @@ pub(crate) struct Plan {
     pub(crate) timelines: HashMap<TimelineId, TimelineData>,
     pub(crate) logs: BTreeMap<LogId, Log>,
     pub(crate) attachments: BTreeMap<AttachmentKey, Attachment>,
+    /// The number of the last console line of each record.
+    console: HashMap<RecordId, i64>,
     jobs: HashMap<JobId, Job>,
     unfinished_jobs: usize,
     ends_with_jobs: bool,
@@ -89,6 +94,23 @@ impl AttachmentKey {
 }
 
 impl Plan {
+    /// How many of so many console lines came before: agents send lines again when an answer was lost. Lines without numbers are all new.
+    pub(crate) fn known_console_lines(
+        &mut self,
+        record: RecordId,
+        start: Option<i64>,
+        count: usize,
+    ) -> usize {
+        let (Some(start), Ok(length)) = (start, i64::try_from(count)) else { return 0 };
+        if self.console.len() >= MOST_CONSOLES && !self.console.contains_key(&record) {
+            return 0;
+        }
+        let last = self.console.entry(record).or_default();
+        let known = last.saturating_sub(start).saturating_add(1).clamp(0, length);
+        *last = (*last).max(start.saturating_add(length - 1));
+        usize::try_from(known).unwrap_or(count)
+    }
+
     pub(crate) fn job(&self, job: JobId) -> Result<Job> {
         self.jobs.get(&job).copied().ok_or(Error::PlanJobNotFound { plan: self.id, job })
     }
@@ -220,6 +242,7 @@ impl State {
             timeline: new.timeline,
             timelines: HashMap::from([(new.timeline, TimelineData::default())]),
             logs: BTreeMap::new(),
+            console: HashMap::new(),
             attachments: BTreeMap::new(),
             jobs: HashMap::new(),
             unfinished_jobs: 0,
