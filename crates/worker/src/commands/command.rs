@@ -17,6 +17,8 @@ pub(crate) struct Command {
     properties: BTreeMap<String, Property>,
     /// The text after the bracket.
     pub(crate) data: String,
+    /// The same as it was written, with its escapes.
+    pub(crate) written: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,6 +51,7 @@ impl Command {
                 .filter_map(|text| parse_property(text, decode_percents))
                 .collect(),
             data: unescape(&line[end + 1..], decode_percents),
+            written: line[end + 1..].to_owned(),
         })
     }
 

@@ -86,15 +86,13 @@ pub(super) fn complete(step: &StepContext, command: &Command) -> CommandResult {
 }
 
 pub(super) async fn set_variable(step: &StepContext, command: &Command) -> CommandResult {
+    let flags = flags(command);
+    if flags.secret {
+        hide(step, command);
+    }
     let name = command
         .non_empty("variable")
         .ok_or("Required field 'variable' is missing in ##vso[task.setvariable] command.")?;
-    let flags = flags(command);
-    if flags.secret {
-        // First, so that whatever is said about the command from here on is masked.
-        step.job.masker.add_value(&command.data);
-        step.job.masker.add_value(&escape(&command.data, decodes_percents(step)));
-    }
     let (read_only, refuses) = step.job.with_variables(|variables| {
         (variables.is_read_only(name), variables.get_boolean("agent.readonlyvariables").unwrap_or(false))
     });
@@ -111,13 +109,13 @@ pub(super) async fn set_variable(step: &StepContext, command: &Command) -> Comma
 }
 
 pub(super) async fn set_task_variable(step: &StepContext, command: &Command) -> CommandResult {
+    let flags = flags(command);
+    if flags.secret {
+        hide(step, command);
+    }
     let name = command
         .non_empty("variable")
         .ok_or("Required field 'variable' is missing in ##vso[task.settaskvariable] command.")?;
-    let flags = flags(command);
-    if flags.secret {
-        step.job.masker.add_value(&command.data);
-    }
     let read_only = lock(&step.task_variables).is_read_only(name);
     if read_only {
         let refuses = step
@@ -130,6 +128,12 @@ pub(super) async fn set_task_variable(step: &StepContext, command: &Command) -> 
     }
     lock(&step.task_variables).set(name, &command.data, flags);
     Ok(())
+}
+
+/// Masks a command's data as it is, as it would be escaped, and as it was written. To be done first: a command that fails is quoted.
+fn hide(step: &StepContext, command: &Command) {
+    let escaped = escape(&command.data, decodes_percents(step));
+    step.job.masker.add_values([command.data.as_str(), &escaped, &command.written]);
 }
 
 fn flags(command: &Command) -> Flags {
@@ -162,7 +166,7 @@ fn refuse_lines(step: &StepContext, value: &str) -> CommandResult {
 }
 
 pub(super) fn set_secret(step: &StepContext, command: &Command) -> CommandResult {
-    step.job.masker.add_value(&command.data);
+    hide(step, command);
     Ok(())
 }
 
@@ -180,7 +184,7 @@ pub(super) async fn prepend_path(step: &StepContext, command: &Command) -> Comma
 /// Service connections of later tasks cannot be changed, since no task of this worker reads them; what was to be set is masked.
 pub(super) fn set_endpoint(step: &StepContext, command: &Command) -> CommandResult {
     if command.property("field").is_some_and(|field| field.eq_ignore_ascii_case("authParameter")) {
-        step.job.masker.add_value(&command.data);
+        hide(step, command);
     }
     Err("##vso[task.setendpoint] is not implemented by Dayfly's native worker; use the worker `microsoft` for steps that need it"
         .to_owned())

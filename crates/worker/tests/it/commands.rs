@@ -57,6 +57,25 @@ async fn a_secret_of_several_lines_is_refused_and_still_masked() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_secret_of_a_command_that_fails_is_masked_where_the_command_is_quoted() {
+    for command in ["setvariable", "settaskvariable"] {
+        let service = Service::start().await;
+        let (result, _folder) = Job::new(&service)
+            .script("set", &format!("echo '##vso[task.{command} isSecret=true]sesame-open;%5D;'"))
+            .run()
+            .await;
+        assert_eq!(result, TaskResult::Failed);
+        let log = service.log("set");
+        assert!(log.contains("Required field 'variable' is missing"), "{log}");
+        let quoted =
+            log.lines().find(|line| line.contains("Unable to process command")).expect("it is quoted");
+        assert!(!quoted.contains("sesame-open"), "{log}");
+        let record = format!("{:?}", service.record("set"));
+        assert!(!record.contains("sesame-open"), "{record}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn read_only_variables_warn_or_refuse() {
     for (refuses, result, text) in [
         (
