@@ -236,8 +236,9 @@ impl Record {
     /// If the file cannot be read.
     pub async fn attach(&self, kind: &str, name: &str, file: PathBuf) -> Result<(), Error> {
         check_readable(&file).await?;
-        let attachment =
-            Attachment { record: self.inner.id, kind: kind.to_owned(), name: name.to_owned(), path: file };
+        let mut name = name.to_owned();
+        self.inner.shared.mask_text(&mut name);
+        let attachment = Attachment { record: self.inner.id, kind: kind.to_owned(), name, path: file };
         self.inner.shared.send(Item::Attachment(attachment)).await;
         Ok(())
     }

@@ -12,6 +12,9 @@ use dayfly_protocol::{LogId, RecordId, TimelineId};
 /// One call with the client's own repetitions. The queues go on after that, with what has merged meanwhile.
 const CALL_DEADLINE: Duration = Duration::from_secs(60);
 
+/// The same for an attachment, which may be large.
+const ATTACH_DEADLINE: Duration = Duration::from_secs(600);
+
 /// Why something could not be reported.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -112,9 +115,9 @@ impl Service {
         name: &str,
         path: &Path,
     ) -> Result<(), Error> {
-        let content =
-            tokio::fs::read(path).await.map_err(|source| Error::Read { path: path.to_owned(), source })?;
-        self.plan.attach(self.timeline, record, kind, name, content.into()).await?;
+        // Read while it is sent: attachments may be large.
+        let plan = self.plan.with_deadline(ATTACH_DEADLINE);
+        plan.attach(self.timeline, record, kind, name, path.to_owned().into()).await?;
         Ok(())
     }
 }

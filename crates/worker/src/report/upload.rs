@@ -5,7 +5,7 @@
 //! answer was lost, the log's line count tells whether it arrived.
 
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -14,6 +14,8 @@ use dayfly_protocol::timeline::TimelineRecord;
 use dayfly_protocol::{LogId, RecordId, TimelineId};
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
+use tokio::fs::File;
+use tokio::io::AsyncReadExt as _;
 use tokio::sync::mpsc;
 
 use super::losses::{Loss, Losses};
@@ -24,6 +26,9 @@ use super::timeline;
 
 /// Records whose uploads run side by side: each holds a page in memory.
 const PARALLEL_UPLOADS: usize = 2;
+
+/// A file that becomes a log goes in pieces of about this size.
+const PIECE_BYTES: usize = 4 * 1024 * 1024;
 
 /// Items taken from the queue before their turn.
 const LOOK_AHEAD: usize = 64;
@@ -169,17 +174,27 @@ impl Uploader {
         }
     }
 
-    async fn upload_log(&self, record: RecordId, path: &std::path::Path) -> Result<(), Error> {
-        let bytes = read(path).await?;
+    /// Uploads what `path` has now as a log of its own, in pieces of whole lines.
+    async fn upload_log(&self, record: RecordId, path: &Path) -> Result<(), Error> {
+        let read_error = |source| Error::Read { path: path.to_owned(), source };
+        let file = File::open(path).await.map_err(read_error)?;
+        let length = file.metadata().await.map_err(read_error)?.len();
+        let mut file = file.take(length);
         let id = self.patience.retry(|| self.service.create_log(record)).await?;
-        let lines = memchr::memchr_iter(b'\n', &bytes).count() as u64;
-        self.append_once(id, 0, lines, bytes).await
-    }
-}
-
-async fn read(path: &std::path::Path) -> Result<Bytes, Error> {
-    match tokio::fs::read(path).await {
-        Ok(bytes) => Ok(bytes.into()),
-        Err(source) => Err(Error::Read { path: path.to_owned(), source }),
+        let mut lines_before = 0;
+        let mut piece = Vec::new();
+        loop {
+            let room = PIECE_BYTES.saturating_sub(piece.len()) as u64;
+            (&mut file).take(room).read_to_end(&mut piece).await.map_err(read_error)?;
+            if piece.is_empty() {
+                return Ok(());
+            }
+            let is_last = piece.len() < PIECE_BYTES;
+            let whole = memchr::memrchr(b'\n', &piece).filter(|_| !is_last).map_or(piece.len(), |at| at + 1);
+            let rest = piece.split_off(whole);
+            let lines = memchr::memchr_iter(b'\n', &piece).count() as u64;
+            self.append_once(id, lines_before, lines, std::mem::replace(&mut piece, rest).into()).await?;
+            lines_before += lines;
+        }
     }
 }

@@ -192,6 +192,41 @@ async fn attachments_and_extra_logs_are_uploaded() {
     assert_eq!(seen.logs, [(format!(r"logs\{}", step.id()), b"# Summary\n".to_vec())]);
 }
 
+#[tokio::test]
+async fn the_name_of_an_attachment_is_masked() {
+    let service = PlanService::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let settings = service.settings(folder.path());
+    settings.masker.add_value("sesame-open");
+    let reporter = Reporter::start(settings);
+    let step = step(&reporter, "Build");
+    let file = folder.path().join("sesame-open.txt");
+    std::fs::write(&file, "content").unwrap();
+    step.attach("DistributedTask.Core.FileAttachment", "sesame-open.txt", file).await.unwrap();
+    reporter.finish(DEADLINE).await;
+    let names: Vec<String> = service.seen().attachments.iter().map(|(name, _)| name.clone()).collect();
+    assert_eq!(names, ["DistributedTask.Core.FileAttachment/***.txt"]);
+}
+
+#[tokio::test]
+async fn a_long_extra_log_goes_in_pieces_of_whole_lines() {
+    let service = PlanService::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let reporter = Reporter::start(service.settings(folder.path()));
+    let step = step(&reporter, "Build");
+    let file = folder.path().join("tool.log");
+    let text: String = (0..120_000).map(|number| format!("line {number} {}\n", "x".repeat(60))).collect();
+    let text = format!("{text}no line end");
+    std::fs::write(&file, &text).unwrap();
+    step.upload_log(file).await.unwrap();
+    let flushed = reporter.finish(DEADLINE).await;
+    assert_eq!(flushed.lost, Vec::<String>::new());
+    let seen = service.seen();
+    assert_eq!(seen.logs.len(), 1);
+    assert!(seen.logs[0].1 == text.as_bytes(), "the log is not the file");
+    assert!(seen.largest_block <= 4 * 1024 * 1024, "{}", seen.largest_block);
+}
+
 async fn write_lines(step: &Record, from: usize, to: usize) -> Vec<String> {
     let mut lines = Vec::new();
     for number in from..to {
