@@ -10,6 +10,9 @@ use tokio::time::Instant;
 /// The longest that one answer makes later calls wait; the service names a pause for each answer anew.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
+/// The longest `Retry-After` that is believed. Callers add it to the present time, which more of it would overflow.
+const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(3600);
+
 /// What the service delayed so far.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Throttling {
@@ -78,9 +81,10 @@ impl Throttle {
     }
 }
 
-/// `Retry-After` in seconds. The form with a date is not used by the service.
+/// `Retry-After` in seconds, as far as it is believed. The form with a date is not used by the service.
 pub(crate) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    number::<f64>(headers, "retry-after").and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
+    let pause = Duration::try_from_secs_f64(number(headers, "retry-after")?).ok()?;
+    Some(pause.min(LONGEST_RETRY_AFTER))
 }
 
 fn number<T: std::str::FromStr>(headers: &HeaderMap, name: &str) -> Option<T> {
@@ -115,6 +119,19 @@ mod tests {
         assert_eq!((report.answers, report.total_delay), (2, Duration::from_secs(3)));
         assert_eq!(report.resource.as_deref(), Some("Concurrency"));
         assert_eq!(throttle.pause(), None);
+    }
+
+    #[test]
+    fn a_pause_that_no_clock_holds_is_not_believed() {
+        for (text, expected) in [
+            ("7.5", Some(Duration::from_millis(7_500))),
+            ("18000000000000000000", Some(LONGEST_RETRY_AFTER)),
+            ("1e300", None),
+            ("-1", None),
+            ("NaN", None),
+        ] {
+            assert_eq!(retry_after(&headers(&[("retry-after", text)])), expected, "{text}");
+        }
     }
 
     #[tokio::test(start_paused = true)]

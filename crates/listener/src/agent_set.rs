@@ -191,7 +191,7 @@ impl Stopper {
 
     /// See [`AgentSet::stop`].
     pub fn stop(&self, within: Duration) {
-        let deadline = Instant::now() + within;
+        let deadline = Instant::now() + within.min(LONGEST_STOP);
         self.0.send_if_modified(|phase| {
             let is_earlier = !matches!(*phase, Phase::Stop(before) if before <= deadline);
             if is_earlier {
@@ -339,6 +339,9 @@ struct Supervisor {
     remove_at_end: bool,
     online: watch::Sender<usize>,
 }
+
+/// The longest time that a stop may take: a longer one is as good as none, and the clock could not hold it.
+const LONGEST_STOP: Duration = Duration::from_secs(366 * 24 * 3600);
 
 /// How long after the deadline of a stop the last words to the service may take.
 const LAST_WORDS: Duration = Duration::from_secs(5);
