@@ -8,7 +8,7 @@ use std::{
 
 use tokio_util::sync::CancellationToken;
 
-use super::{Error, FileContainers, Result, clean_path, disk};
+use super::{Error, FileContainers, Result, clean_top, disk};
 
 /// A file of a container: its path and where its bytes are.
 struct Source {
@@ -22,8 +22,9 @@ impl FileContainers {
     /// # Errors
     /// If there is nothing at `path` or the disk fails.
     pub async fn zip(&self, container: i64, path: &str) -> Result<(tempfile::TempPath, u64)> {
-        let sources = self.sources(container, path).await?;
-        let parent = path.trim_matches('/').rsplit_once('/').map_or(0, |(parent, _)| parent.len() + 1);
+        let top = clean_top(path)?;
+        let sources = self.sources(container, &top).await?;
+        let parent = top.rsplit_once('/').map_or(0, |(parent, _)| parent.len() + 1);
         let folder = self.folder.clone();
         blocking(&self.folder, move |stop| zip_files(&sources, parent, &folder, stop)).await
     }
@@ -34,23 +35,23 @@ impl FileContainers {
     /// # Errors
     /// If there is nothing at `path` or the disk fails.
     pub async fn copy_to(&self, container: i64, path: &str, into: &Path) -> Result<usize> {
-        let sources = self.sources(container, path).await?;
-        let top = path.trim_matches('/').len();
+        let top = clean_top(path)?;
+        let sources = self.sources(container, &top).await?;
         let into = into.to_path_buf();
-        blocking(&self.folder, move |stop| copy_files(&sources, top, &into, stop)).await
+        blocking(&self.folder, move |stop| copy_files(&sources, top.len(), &into, stop)).await
     }
 
-    async fn sources(&self, container: i64, path: &str) -> Result<Vec<Source>> {
-        let top = if path.trim_matches('/').is_empty() { String::new() } else { clean_path(path)? };
+    /// The complete files at and below a cleaned path.
+    async fn sources(&self, container: i64, top: &str) -> Result<Vec<Source>> {
         let mut sources = Vec::new();
-        for (name, file) in self.below(container, &top)? {
+        for (name, file) in self.below(container, top)? {
             let file = file.lock().await;
             if file.facts.is_complete {
                 sources.push(Source { path: name, content: file.content.clone() });
             }
         }
         if sources.is_empty() {
-            return Err(Error::NoItem { container, path: path.to_owned() });
+            return Err(Error::NoItem { container, path: top.to_owned() });
         }
         Ok(sources)
     }
@@ -168,6 +169,20 @@ mod tests {
         archive.by_name("drop/in/b.txt").unwrap().read_to_string(&mut text).unwrap();
         assert_eq!(text, "bb");
         assert!(matches!(containers.zip(id, "nothing").await.unwrap_err(), Error::NoItem { .. }));
+    }
+
+    #[tokio::test]
+    async fn a_path_may_be_written_in_several_ways() {
+        let folder = tempfile::tempdir().unwrap();
+        let (containers, id) = filled(folder.path()).await;
+        let into = tempfile::tempdir().unwrap();
+        for path in ["drop//in", "drop\\in/", "//drop////////////////in//", "drop/in"] {
+            let (packed, _) = containers.zip(id, path).await.unwrap();
+            let archive = zip::ZipArchive::new(std::fs::File::open(&packed).unwrap()).unwrap();
+            assert_eq!(archive.file_names().map(Result::unwrap).collect::<Vec<_>>(), ["in/b.txt"], "{path}");
+            assert_eq!(containers.copy_to(id, path, into.path()).await.unwrap(), 1, "{path}");
+            assert!(into.path().join("b.txt").is_file(), "{path}");
+        }
     }
 
     #[tokio::test]
