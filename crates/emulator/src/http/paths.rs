@@ -60,8 +60,19 @@ const LITERALS: &[&str] = &[
     "usercapabilities",
 ];
 
-/// After these segments come names given by users, which keep their case.
-const BEFORE_NAMES: &[&str] = &["attachments", "_git", "containers", "projects"];
+/// After these segments comes a name given by users, which keeps its case.
+const BEFORE_NAME: &[&str] = &["_git", "projects"];
+
+/// After these segments all is given by users: the kind and name of an attachment, the path of a file.
+const BEFORE_NAMES: &[&str] = &["attachments", "containers"];
+
+/// Which segments are names.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Names {
+    None,
+    Next,
+    All,
+}
 
 /// The same address with the literal segments of its path in lower case, and without a slash at the end.
 pub(crate) fn normalize(uri: &Uri) -> Uri {
@@ -80,19 +91,28 @@ pub(crate) fn normalize(uri: &Uri) -> Uri {
     let mut written =
         String::with_capacity(uri.path_and_query().map_or(path.len(), |whole| whole.as_str().len()));
     written.push_str(&path[..=prefix]);
-    let mut names_follow = false;
+    let mut names = Names::None;
     let mut first = true;
     for segment in path[prefix + 1..].split('/').filter(|segment| !segment.is_empty()) {
         if !first {
             written.push('/');
         }
         first = false;
-        match literal(segment).filter(|_| !names_follow) {
+        match literal(segment).filter(|_| names == Names::None) {
             Some(known) => {
-                names_follow = BEFORE_NAMES.contains(&known);
+                names = match known {
+                    known if BEFORE_NAMES.contains(&known) => Names::All,
+                    known if BEFORE_NAME.contains(&known) => Names::Next,
+                    _ => Names::None,
+                };
                 written.push_str(known);
             }
-            None => written.push_str(segment),
+            None => {
+                if names == Names::Next {
+                    names = Names::None;
+                }
+                written.push_str(segment);
+            }
         }
     }
     if let Some(query) = uri.query() {
@@ -150,7 +170,15 @@ mod tests {
             "/o/_apis/distributedTask/hubs/Build/plans/P/timelines/T/records/R/Attachments/Tasks/Logs",
             "/o/_apis/distributedtask/hubs/build/plans/P/timelines/T/records/R/attachments/Tasks/Logs",
         );
-        check("/o/Proj/_git/Tasks/info/refs?service=x", "/o/Proj/_git/Tasks/info/refs?service=x");
+        check("/o/Proj/_git/Tasks/info/Refs?service=x", "/o/Proj/_git/Tasks/info/refs?service=x");
+        check(
+            "/o/_apis/Resources/Containers/7/Drop/Build/Logs.txt/Tags",
+            "/o/_apis/resources/containers/7/Drop/Build/Logs.txt/Tags",
+        );
+        check(
+            "/o/_apis/distributedtask/plans/P/records/R/attachments/Kind/Logs",
+            "/o/_apis/distributedtask/plans/P/records/R/attachments/Kind/Logs",
+        );
         check("/o/_APIS/", "/o/_apis");
         check("/nothing/here", "/nothing/here");
         check("/_DAYFLY/faults", "/_dayfly/faults");
