@@ -113,12 +113,17 @@ impl App {
         let plan = Arc::new(compiled.plan);
         let skipped =
             |name: &str| request.skip_stages.iter().any(|skipped| skipped.eq_ignore_ascii_case(name));
-        let stages = match request.skip_stages.is_empty() {
+        let stages: Vec<_> = match request.skip_stages.is_empty() {
             true => Vec::new(),
             false => {
                 plan.stages.iter().map(|stage| stage.name.clone()).filter(|name| !skipped(name)).collect()
             }
         };
+        // No names stand for all stages further on.
+        if stages.is_empty() && !request.skip_stages.is_empty() {
+            let reason = "it skips every stage of the pipeline".to_owned();
+            return Err(state::Error::Invalid { what: "the choice of stages", reason }.into());
+        }
         let run = RunRequest {
             parameters: request.parameters,
             variables: request.variables,

@@ -104,6 +104,23 @@ async fn failed_job_skips_what_depends_on_it() {
 }
 
 #[tokio::test]
+async fn run_that_skips_every_stage_is_refused() {
+    let service = Service::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let definition = register(&service, folder.path(), TWO_STAGES);
+    service.online("agent-1").await;
+    let path = format!("dayfly/_apis/pipelines/{definition}/runs");
+    let skip = |stages: serde_json::Value| {
+        service.admin(Method::POST, &path).json(&json!({ "stagesToSkip": stages }))
+    };
+    let refused = skip(json!(["build", "TEST"])).send().await.unwrap();
+    let message = assert_error(refused, StatusCode::BAD_REQUEST, "InvalidArgumentValueException").await;
+    assert!(message.contains("every stage"), "{message}");
+    success(skip(json!(["test"]))).await;
+    service.emulator.stop().await;
+}
+
+#[tokio::test]
 async fn cancelled_build_tells_its_job_and_starts_no_other() {
     let service = Service::start().await;
     let folder = tempfile::tempdir().unwrap();
