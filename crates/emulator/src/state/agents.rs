@@ -296,7 +296,7 @@ fn registered_key(wanted: &TaskAgent) -> Result<AgentPublicKey> {
     AgentPublicKey::from_wire(key).map_err(|error| invalid(error.to_string()))
 }
 
-fn check_capabilities(capabilities: Option<&BTreeMap<String, String>>) -> Result<()> {
+pub(super) fn check_capabilities(capabilities: Option<&BTreeMap<String, String>>) -> Result<()> {
     let Some(capabilities) = capabilities else { return Ok(()) };
     let bytes: usize = capabilities.iter().map(|(name, value)| name.len() + value.len()).sum();
     if capabilities.len() > CAPABILITIES_MAX || bytes > CAPABILITY_BYTES_MAX {

@@ -21,6 +21,7 @@ use serde::Serialize;
 use tokio::sync::Notify;
 use uuid::Uuid;
 
+use super::agents::check_capabilities;
 use super::deadlines::Deadline;
 use super::{Error, Result, State};
 use crate::clock::after;
@@ -106,6 +107,7 @@ impl State {
         now: Timestamp,
     ) -> Result<SessionId> {
         let agent_id = wanted.agent.id;
+        check_capabilities(wanted.system_capabilities.as_ref())?;
         let agent = self.agent(pool, agent_id)?;
         if let Some(session) = agent.session.and_then(|id| self.sessions.sessions.get(&id)) {
             return Err(Error::SessionConflict {
