@@ -20,6 +20,8 @@ use crate::settings::Scope;
 const MAX_TAGS: usize = 1_000;
 /// Artifacts of one run.
 const MAX_ARTIFACTS: usize = 10_000;
+/// Properties of one artifact. They add up over its associations.
+const MAX_PROPERTIES: usize = 1_000;
 
 /// How far a run has come, as the build API says it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -286,12 +288,19 @@ impl State {
         artifact: BuildArtifact,
     ) -> Result<BuildArtifact> {
         let run = self.runs.get_mut(project, id)?;
+        let too_many =
+            Error::LimitReached { what: "properties of this artifact", limit: MAX_PROPERTIES as u64 };
         let same_name = |other: &&mut BuildArtifact| other.name.eq_ignore_ascii_case(&artifact.name);
         if let Some(other) = run.artifacts.iter_mut().find(same_name) {
             if other.resource.resource_type.eq_ignore_ascii_case(&artifact.resource.resource_type)
                 && other.resource.data == artifact.resource.data
             {
-                other.resource.properties.extend(artifact.resource.properties);
+                let mut properties = other.resource.properties.clone();
+                properties.extend(artifact.resource.properties);
+                if properties.len() > MAX_PROPERTIES {
+                    return Err(too_many);
+                }
+                other.resource.properties = properties;
                 return Ok(other.clone());
             }
             return Err(Error::ArtifactExists { build: id, name: artifact.name });
@@ -300,6 +309,9 @@ impl State {
         if artifact.name.trim().is_empty() || artifact.name.len() > 256 || artifact.name.contains(is_bad) {
             let reason = format!("`{}` cannot be a name", artifact.name);
             return Err(Error::Invalid { what: "the artifact's name", reason });
+        }
+        if artifact.resource.properties.len() > MAX_PROPERTIES {
+            return Err(too_many);
         }
         if run.artifacts.len() >= MAX_ARTIFACTS {
             return Err(Error::LimitReached { what: "artifacts of this build", limit: MAX_ARTIFACTS as u64 });

@@ -13,6 +13,9 @@ use crate::events::{Event, Place};
 /// At most so many errors, and so many warnings, are kept on a record; their numbers go on.
 const ISSUES_PER_TYPE_MAX: usize = 10;
 
+/// Output variables of one record. They add up over the record's changes.
+const VARIABLES_PER_RECORD_MAX: usize = 5_000;
+
 /// The records of a timeline.
 #[derive(Debug, Default)]
 pub(crate) struct TimelineData {
@@ -44,8 +47,21 @@ impl TimelineData {
         Timeline { id, change_id: self.change_id, records }
     }
 
+    /// Refuses what would make a record's variables too many.
+    fn check_variables(&self, change: &TimelineRecord) -> Result<()> {
+        let known = self.records.get(&change.id).map(|record| &record.variables);
+        let is_new = |name: &&String| known.is_none_or(|known| !known.contains_key(*name));
+        let all = known.map_or(0, |known| known.len()) + change.variables.keys().filter(is_new).count();
+        if all <= VARIABLES_PER_RECORD_MAX {
+            return Ok(());
+        }
+        let limit = VARIABLES_PER_RECORD_MAX as u64;
+        Err(Error::LimitReached { what: "variables in this record", limit })
+    }
+
     fn merge(&mut self, change: TimelineRecord, limit: usize, now: Timestamp) -> Result<TimelineRecord> {
         let id = change.id;
+        self.check_variables(&change)?;
         if !self.records.contains_key(&id) {
             if self.records.len() >= limit {
                 return Err(Error::LimitReached { what: "records in this timeline", limit: limit as u64 });
@@ -223,6 +239,22 @@ mod tests {
         assert_eq!(merged.variables.len(), 2);
         let log_only = TimelineRecord { id, ..TimelineRecord::default() };
         assert_eq!(data.merge(log_only, 10, now).unwrap().issues.len(), 1);
+    }
+
+    #[test]
+    fn variables_of_a_record_do_not_add_up_without_end() {
+        let id = RecordId(Uuid::new_v4());
+        let mut data = TimelineData::default();
+        let change = |from: usize, to: usize| TimelineRecord {
+            id,
+            variables: (from..to).map(|n| (format!("v{n}"), VariableValue::public("x"))).collect(),
+            ..TimelineRecord::default()
+        };
+        let now = Timestamp::UNIX_EPOCH;
+        data.merge(change(0, VARIABLES_PER_RECORD_MAX), 10, now).unwrap();
+        data.merge(change(0, 10), 10, now).unwrap();
+        let more = change(VARIABLES_PER_RECORD_MAX, VARIABLES_PER_RECORD_MAX + 1);
+        assert!(matches!(data.merge(more, 10, now), Err(Error::LimitReached { .. })));
     }
 
     #[test]

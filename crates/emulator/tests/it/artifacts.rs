@@ -86,6 +86,15 @@ async fn what_does_not_belong_there_is_refused() {
     let empty =
         job.call(&service, Method::POST, &path).json(&artifact(&container, "nothing")).send().await.unwrap();
     assert_error(empty, StatusCode::BAD_REQUEST, "InvalidArgumentValueException").await;
+    success(upload(&job, &service, &container, "drop/x", "bytes 0-0/1", b"x")).await;
+    for (numbers, fits) in [(0..600, true), (600..1_200, false)] {
+        let properties: serde_json::Map<_, _> =
+            numbers.map(|number| (format!("p{number}"), json!("x"))).collect();
+        let mut artifact = artifact(&container, "drop");
+        artifact["resource"]["properties"] = properties.into();
+        let sent = job.call(&service, Method::POST, &path).json(&artifact).send().await.unwrap();
+        assert_eq!(sent.status().is_success(), fits);
+    }
     let other = job.call(&service, Method::POST, &path).json(&artifact("999", "drop")).send().await.unwrap();
     assert_error(other, StatusCode::FORBIDDEN, "AccessDeniedException").await;
     // Another build's job may neither read nor write here.
