@@ -64,7 +64,52 @@ pub(super) async fn start(
         timings: Timings::default(),
         connecting: CONNECTING_AGENTS,
     };
-    let executor =
-        ProcessExecutor::new(program, vec![OsString::from("worker")], std::env::vars_os().collect());
+    let executor = ProcessExecutor::new(
+        program,
+        vec![OsString::from("worker")],
+        around_proxies(std::env::vars_os().collect()),
+    );
     Ok(AgentSet::start(config, Arc::new(executor)).await?)
+}
+
+/// The environment in which workers, and the git of their steps, reach the emulator without a proxy: it is on this machine, where
+/// no proxy of a network leads.
+fn around_proxies(mut environment: Vec<(OsString, OsString)>) -> Vec<(OsString, OsString)> {
+    const HERE: &str = "127.0.0.1,localhost";
+    let find = |name: &str| {
+        let found = environment.iter().find(|(known, value)| known == name && !value.is_empty());
+        found.map(|(_, value)| value.clone())
+    };
+    let mut excepted = find("no_proxy").or_else(|| find("NO_PROXY")).unwrap_or_default();
+    if !excepted.is_empty() {
+        excepted.push(",");
+    }
+    excepted.push(HERE);
+    environment.retain(|(name, _)| name != "no_proxy" && name != "NO_PROXY");
+    for name in ["no_proxy", "NO_PROXY"] {
+        environment.push((name.into(), excepted.clone()));
+    }
+    environment
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exceptions_from_proxies_are_kept() {
+        let pairs = |pairs: &[(&str, &str)]| -> Vec<(OsString, OsString)> {
+            pairs.iter().map(|(name, value)| (name.into(), value.into())).collect()
+        };
+        let here = "127.0.0.1,localhost";
+        assert_eq!(
+            around_proxies(pairs(&[("A", "b")])),
+            pairs(&[("A", "b"), ("no_proxy", here), ("NO_PROXY", here)])
+        );
+        let both = format!("corp.example,{here}");
+        assert_eq!(
+            around_proxies(pairs(&[("NO_PROXY", "corp.example"), ("no_proxy", "")])),
+            pairs(&[("no_proxy", &both), ("NO_PROXY", &both)])
+        );
+    }
 }
