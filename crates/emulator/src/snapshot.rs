@@ -25,6 +25,8 @@ const IDENTITY: (&str, &str) = ("Dayfly", "dayfly@localhost");
 const MAX_MESSAGE: usize = 2_000;
 /// Branch of a folder which is no repository, and of a repository without a name for its branch.
 pub const DEFAULT_BRANCH: &str = "main";
+/// Branch of a repository whose HEAD is a commit and no branch.
+const DETACHED: &str = "refs/heads/detached";
 
 /// Why no snapshot could be made.
 #[derive(Debug, thiserror::Error)]
@@ -146,6 +148,24 @@ impl Source {
     }
 }
 
+impl Source {
+    fn branch(&self) -> String {
+        match &self.repository {
+            Some(Repository { branch: Some(branch), .. }) => branch.clone(),
+            Some(Repository { head: Some(_), .. }) => DETACHED.to_owned(),
+            _ => format!("refs/heads/{DEFAULT_BRANCH}"),
+        }
+    }
+}
+
+/// The branch that a snapshot taken of `folder` now would have, in full.
+///
+/// # Errors
+/// As those of [`take`].
+pub async fn branch(folder: &Path) -> Result<String> {
+    Ok(Source::find(folder).await?.branch())
+}
+
 /// One snapshot in the making.
 struct Taking<'a> {
     into: &'a Path,
@@ -169,11 +189,7 @@ impl Taking<'_> {
             Some(head) if !has_changes => head.to_owned(),
             _ => self.commit(&tree, head).await?,
         };
-        let branch = match repository {
-            Some(Repository { branch: Some(branch), .. }) => branch.clone(),
-            Some(Repository { head: Some(_), .. }) => "refs/heads/detached".to_owned(),
-            _ => format!("refs/heads/{DEFAULT_BRANCH}"),
-        };
+        let branch = self.source.branch();
         self.write_refs(&branch, &commit).await?;
         let described = head.unwrap_or(&commit);
         // It may weigh megabytes and nobody reads it again; what stays is overwritten by nobody either.

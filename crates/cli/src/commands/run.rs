@@ -82,7 +82,10 @@ pub(crate) fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
             Err(error) => return Ok(output::usage_error(&format!("{error:#}"))),
         }
     }
-    let Compiled { plan, warnings } = match pipeline::compile(&file, &args.parameters, &args.variables) {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let branch = runtime.block_on(pipeline::branch(&file));
+    let compiled = pipeline::compile(&file, &branch, &args.parameters, &args.variables);
+    let Compiled { plan, warnings } = match compiled {
         Ok(compiled) => compiled,
         Err(diagnostics) => return reject(&diagnostics, args.json),
     };
@@ -96,7 +99,6 @@ pub(crate) fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
     if args.list {
         return show_plan(&plan, &file, args.json);
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let hidden_environment =
         args.secrets.iter().filter_map(SecretSource::environment_variable).map(str::to_owned).collect();
     let result = runtime.block_on(engine::run(Order {

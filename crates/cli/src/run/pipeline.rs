@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
@@ -83,6 +82,7 @@ fn repository_root(folder: &Path) -> Option<&Path> {
 /// Compiles the file with what was given on the command line.
 pub(crate) fn compile(
     file: &PipelineFile,
+    branch: &str,
     parameters: &[Pair],
     variables: &[Pair],
 ) -> Result<Compiled, Diagnostics> {
@@ -92,7 +92,7 @@ pub(crate) fn compile(
     let inputs = Inputs {
         parameters,
         variables,
-        system: system(file),
+        system: system(file, branch),
         files: Arc::new(WorkTree { root: file.root.clone() }),
         path: file.place(),
         ..Inputs::default()
@@ -121,26 +121,27 @@ impl Files for WorkTree {
 }
 
 /// The predefined variables that template expressions may ask for.
-fn system(file: &PipelineFile) -> BTreeMap<String, String> {
-    let branch = branch(&file.root);
+fn system(file: &PipelineFile, branch: &str) -> BTreeMap<String, String> {
     let values = [
         ("Build.Reason", "Manual"),
         ("Build.DefinitionName", &file.definition()),
         ("Build.SourceBranchName", branch.rsplit('/').next().unwrap_or_default()),
-        ("Build.SourceBranch", &branch),
+        ("Build.SourceBranch", branch),
         ("System.TeamProject", PROJECT),
     ];
     values.map(|(name, value)| (name.to_owned(), value.to_owned())).into()
 }
 
-/// The branch that is checked out; that of a snapshot when there is none.
-fn branch(root: &Path) -> String {
-    let head = Command::new("git").arg("-C").arg(root).args(["symbolic-ref", "--quiet", "HEAD"]).output();
-    let branch = head.ok().filter(|output| output.status.success()).map(|output| output.stdout);
-    branch.map_or_else(
-        || format!("refs/heads/{}", snapshot::DEFAULT_BRANCH),
-        |name| String::from_utf8_lossy(&name).trim().to_owned(),
-    )
+/// The branch that the run's snapshot will have.
+pub(crate) async fn branch(file: &PipelineFile) -> String {
+    match snapshot::branch(&file.root).await {
+        Ok(branch) => branch,
+        Err(error) => {
+            // A plan can be listed without git; a run fails when it takes the snapshot, and says why.
+            tracing::debug!(%error, "the branch is not known");
+            format!("refs/heads/{}", snapshot::DEFAULT_BRANCH)
+        }
+    }
 }
 
 impl PipelineFile {

@@ -144,6 +144,21 @@ fn secrets_are_masked_and_reach_only_the_steps_that_ask() {
 }
 
 #[test]
+fn a_proxy_of_the_network_is_no_hindrance() {
+    let project = Project::with_pipeline("steps:\n- script: echo past the $http_proxy\n");
+    project.git(&["init", "--quiet"]);
+    let mut command = project.command(&["run"]);
+    for name in ["http_proxy", "HTTP_PROXY", "https_proxy", "all_proxy"] {
+        // Nothing listens there.
+        command.env(name, "http://127.0.0.1:9");
+    }
+    command.env_remove("no_proxy").env_remove("NO_PROXY");
+    let ended = Ended::from(command.output().unwrap());
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert_has(&ended, "past the http://127.0.0.1:9");
+}
+
+#[test]
 fn checkout_gets_the_work_tree_as_it_is_and_leaves_it_alone() {
     let project = Project::with_pipeline(
         "steps:
@@ -349,6 +364,18 @@ fn template_expressions_know_the_branch() {
     project.git(&["init", "-q"]);
     project.git(&["checkout", "-qb", "feature/x"]);
     assert_has(&project.run(&[], 0), "on the feature branch x");
+}
+
+#[test]
+fn template_expressions_and_steps_agree_on_the_branch() {
+    let project = Project::with_pipeline(
+        "steps:\n- checkout: none\n- script: echo ${{ variables['Build.SourceBranch'] }} $(Build.SourceBranch)\n",
+    );
+    project.git(&["init", "-q"]);
+    project.git(&["add", "."]);
+    project.git(&["commit", "-qm", "first"]);
+    project.git(&["checkout", "-q", "--detach"]);
+    assert_has(&project.run(&[], 0), "refs/heads/detached refs/heads/detached");
 }
 
 #[test]
