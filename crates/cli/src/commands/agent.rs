@@ -22,15 +22,18 @@ use dayfly_protocol::{
     channel::WorkerSettings,
 };
 use secrecy::{ExposeSecret as _, SecretString};
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use url::Url;
 
 use self::settings::{Identity, Settings, Surroundings, TOKEN_VARIABLES};
 use crate::host;
 use crate::output;
+use crate::signals::Signals;
 
 /// The longest of an agent's three files that is read, in bytes.
 const LONGEST_AGENT_FILE: u64 = 1024 * 1024;
+
+/// The longest time a job can be given to end, in seconds: 30 days, more than any job takes. Longer ones may pass the end of a clock.
+const LONGEST_STOP: u64 = 30 * 24 * 3600;
 
 /// Arguments of `dayfly agent`.
 #[derive(Debug, Args)]
@@ -78,7 +81,7 @@ pub(crate) struct AgentArgs {
     #[arg(long, value_name = "FILE")]
     ca_file: Vec<PathBuf>,
     /// How long a job may take to end once the agent is told to stop, in seconds
-    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(..=LONGEST_STOP))]
     stop_within: u64,
     /// Upon a first signal let the running job finish instead of cancelling it
     #[arg(long)]
@@ -183,26 +186,6 @@ fn stop(stopper: &Stopper, settings: &Settings, signals_seen: u32) {
             stopper.stop(settings.stop_within);
         }
         _ => stopper.stop(std::time::Duration::ZERO),
-    }
-}
-
-/// SIGINT and SIGTERM.
-struct Signals {
-    interrupt: Signal,
-    terminate: Signal,
-}
-
-impl Signals {
-    fn new() -> anyhow::Result<Self> {
-        let listen = |kind| signal(kind).context("signals cannot be listened to");
-        Ok(Self { interrupt: listen(SignalKind::interrupt())?, terminate: listen(SignalKind::terminate())? })
-    }
-
-    async fn next(&mut self) {
-        tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
-        }
     }
 }
 

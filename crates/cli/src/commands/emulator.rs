@@ -13,13 +13,16 @@ use anyhow::Context as _;
 use clap::Args;
 use dayfly_emulator::{Emulator, Settings, faults::FaultRule};
 use secrecy::SecretString;
-use tokio::signal::unix::{SignalKind, signal};
 use url::Url;
 
 use crate::output;
+use crate::signals::Signals;
 
 /// The longest file with a token or with rules for faults that is read, in bytes.
 const LONGEST_FILE: u64 = 1024 * 1024;
+
+/// The longest of the times that can be set, in seconds: a year. Longer ones may pass the end of a clock.
+const LONGEST_TIME: u64 = 365 * 24 * 3600;
 
 /// Arguments of `dayfly emulator`.
 #[derive(Debug, Args)]
@@ -63,13 +66,13 @@ pub(crate) struct EmulatorArgs {
     #[arg(long, value_name = "NUMBER")]
     parallel_jobs: Option<NonZeroU32>,
     /// How long a session lives without a poll, in seconds
-    #[arg(long, value_name = "SECONDS", default_value_t = 300)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..=LONGEST_TIME))]
     session_timeout: u64,
     /// How long a job's agent may be silent, in seconds
-    #[arg(long, value_name = "SECONDS", default_value_t = 600)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 600, value_parser = clap::value_parser!(u64).range(1..=LONGEST_TIME))]
     lock_duration: u64,
     /// How long a poll without a message is held, in seconds
-    #[arg(long, value_name = "SECONDS", default_value_t = 50)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 50, value_parser = clap::value_parser!(u64).range(1..=LONGEST_TIME))]
     poll_hold: u64,
     /// Send messages to agents in plain text, as the service may
     #[arg(long)]
@@ -110,8 +113,7 @@ pub(crate) fn run(args: &EmulatorArgs) -> anyhow::Result<ExitCode> {
 
 async fn serve(args: &EmulatorArgs, settings: Settings) -> anyhow::Result<ExitCode> {
     // Before the address is told: whoever reads it may send a signal at once.
-    let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT cannot be listened for")?;
-    let mut terminate = signal(SignalKind::terminate()).context("SIGTERM cannot be listened for")?;
+    let mut signals = Signals::new()?;
     let emulator = Emulator::start(settings).await.context("the emulator could not be started")?;
     if let Err(error) = register(args, &emulator).await {
         emulator.stop().await;
@@ -123,10 +125,7 @@ async fn serve(args: &EmulatorArgs, settings: Settings) -> anyhow::Result<ExitCo
             "note: the emulator can be reached from other machines, and its traffic is not encrypted",
         );
     }
-    tokio::select! {
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
-    }
+    signals.next().await;
     emulator.stop().await;
     Ok(ExitCode::SUCCESS)
 }
@@ -243,6 +242,8 @@ mod tests {
             ("x", &["--fault", "{}"], "no rule for faults"),
             ("x", &["--pipeline", "name"], "NAME=PATH"),
             ("x", &["--parallel-jobs", "0"], "0"),
+            ("x", &["--poll-hold", "18446744073709551615"], "not in"),
+            ("x", &["--lock-duration", "0"], "not in"),
         ] {
             let error = format!("{:#}", parse(token, more).unwrap_err());
             assert!(error.contains(expected), "{error}");

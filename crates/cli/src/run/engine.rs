@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use secrecy::{ExposeSecret as _, SecretString};
-use tokio::signal::unix::{SignalKind, signal};
 
 use dayfly_emulator::runs::{Placement, RunEvent, RunEvents, RunRepository, RunRequest};
 use dayfly_emulator::{Emulator, Settings, snapshot};
@@ -25,6 +24,7 @@ use super::model::Model;
 use super::pipeline::PipelineFile;
 use super::screen::Screen;
 use crate::output;
+use crate::signals::Signals;
 
 /// The project and the pool of every run.
 pub(super) const PROJECT: &str = "local";
@@ -51,6 +51,8 @@ pub(crate) struct Order {
 
 /// Runs it and returns how it ended.
 pub(crate) async fn run(order: Order) -> anyhow::Result<TaskResult> {
+    // From before there is anything to clean up.
+    let mut signals = Signals::new()?;
     let work = tempfile::Builder::new()
         .prefix("dayfly-run-")
         .tempdir()
@@ -62,7 +64,7 @@ pub(crate) async fn run(order: Order) -> anyhow::Result<TaskResult> {
         Emulator::start(settings(pat.clone(), &folder)).await.context("the emulator could not start")?;
     let set = agents::start(&emulator, pat, &order, &folder).await.context("the agents could not start")?;
 
-    let outcome = follow(&order, &emulator, &set, &folder).await;
+    let outcome = follow(&order, &emulator, &set, &folder, &mut signals).await;
     let summary = end(set).await;
     for (agent, reason) in &summary.failures {
         tracing::warn!(%agent, %reason, "a virtual agent failed");
@@ -102,11 +104,19 @@ async fn follow(
     emulator: &Emulator,
     set: &AgentSet,
     folder: &Path,
+    signals: &mut Signals,
 ) -> anyhow::Result<TaskResult> {
     let mut events = emulator.run_events();
     let repository = folder.join("repository.git");
     // A job that is queued before any agent is there fails at once, as with the service.
-    let (snapshot, online) = tokio::join!(snapshot::take(&order.file.root, &repository), set.wait_online(1));
+    let ready = async { tokio::join!(snapshot::take(&order.file.root, &repository), set.wait_online(1)) };
+    let (snapshot, online) = tokio::select! {
+        ready = ready => ready,
+        () = signals.next() => {
+            output::note("cancelled before a job was started");
+            return Ok(TaskResult::Canceled);
+        }
+    };
     let snapshot = snapshot.context("no snapshot of the repository could be taken")?;
     if online == 0 {
         bail!("no agent came online; `--log info` shows why");
@@ -117,10 +127,14 @@ async fn follow(
     let request = request(order, RunRepository::of_snapshot(&snapshot));
     let build = emulator.queue_run(request).await.context("the run could not be queued")?;
     let mut screen = Screen::new(order);
-    let result = show(order, emulator, set, build, &mut events, &mut screen).await?;
+    let result = show(order, emulator, set, build, &mut events, &mut screen, signals).await?;
     screen.close()?;
-    keep::keep(emulator, build, order.log_dir.as_deref(), order.artifacts_dir.as_deref()).await?;
-    Ok(result)
+    tokio::select! {
+        kept = keep::keep(emulator, build, order.log_dir.as_deref(), order.artifacts_dir.as_deref()) => {
+            kept.map(|()| result)
+        }
+        () = signals.next() => bail!("interrupted before all logs and artifacts were kept"),
+    }
 }
 
 fn request(order: &Order, repository: RunRepository) -> RunRequest {
@@ -146,12 +160,11 @@ async fn show(
     build: BuildId,
     events: &mut RunEvents,
     screen: &mut Screen,
+    signals: &mut Signals,
 ) -> anyhow::Result<TaskResult> {
     let begun = Instant::now();
     let mut model = Model::default();
     let mut ticks = tokio::time::interval(screen.tick());
-    let mut interrupts = signal(SignalKind::interrupt()).context("Ctrl-C cannot be listened for")?;
-    let mut terminations = signal(SignalKind::terminate()).context("SIGTERM cannot be listened for")?;
     let mut cancelled = false;
     let mut give_up_at = None;
     loop {
@@ -165,7 +178,7 @@ async fn show(
                 }
             }
             _ = ticks.tick() => screen.redraw()?,
-            _ = async { tokio::select! { _ = interrupts.recv() => {} _ = terminations.recv() => {} } } => {
+            () = signals.next() => {
                 if cancelled {
                     output::note("killing the run");
                     set.stop(Duration::ZERO);
