@@ -42,7 +42,8 @@ pub(crate) struct RunArgs {
     /// Run only this stage; what it depends on counts as succeeded
     #[arg(long = "stage", value_name = "NAME")]
     stages: Vec<String>,
-    /// Run only this job, as `JOB` or `STAGE.JOB`; what it depends on counts as succeeded
+    /// Run only this job, as `JOB` or `STAGE.JOB`, or this leg of its matrix, as `JOB.LEG` or `STAGE.JOB.LEG`; what it
+    /// depends on counts as succeeded
     #[arg(long = "job", value_name = "NAME")]
     jobs: Vec<String>,
     /// How many jobs run at a time [default: one for each processor]
@@ -85,17 +86,19 @@ pub(crate) fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let branch = runtime.block_on(pipeline::branch(&file));
     let compiled = pipeline::compile(&file, &branch, &args.parameters, &args.variables);
-    let Compiled { plan, warnings } = match compiled {
+    let Compiled { mut plan, warnings } = match compiled {
         Ok(compiled) => compiled,
         Err(diagnostics) => return reject(&diagnostics, args.json),
     };
     if !warnings.is_empty() && !args.json {
         output::note(warnings.render(style()).trim_end());
     }
+    let jobs = dayfly_pipelines::orchestration::select_legs(&mut plan, &args.jobs);
     let plan = Arc::new(plan);
-    if let Err(message) = pipeline::check_filters(&plan, &args.stages, &args.jobs) {
-        return Ok(output::usage_error(&message));
-    }
+    let wanted = match dayfly_pipelines::orchestration::select(&plan, &args.stages, &jobs) {
+        Ok(wanted) => wanted,
+        Err(unknown) => return Ok(output::usage_error(&unknown.to_string())),
+    };
     if args.list {
         return show_plan(&plan, &file, args.json);
     }
@@ -108,7 +111,8 @@ pub(crate) fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
         secrets,
         hidden_environment,
         stages: args.stages,
-        jobs: args.jobs,
+        jobs,
+        wanted,
         agents: args.agents.map_or_else(processors, usize::from),
         log_dir: args.log_dir,
         artifacts_dir: args.artifacts_dir,

@@ -23,7 +23,7 @@ const JOB_COLOURS: [AnsiColor; 6] = [
     AnsiColor::Yellow,
     AnsiColor::BrightBlack,
 ];
-/// The widest a job's name may make its column.
+/// The widest a job's name may make its column; longer ones lose their middle, since legs differ in their ends.
 const MAX_LABEL_WIDTH: usize = 28;
 /// How many lines of a step that is not shown are kept in case it fails.
 const HELD_BACK_LINES: usize = 500;
@@ -36,6 +36,8 @@ const ANNOUNCE_AFTER: Duration = Duration::from_millis(300);
 /// The line before a script's own output, as CmdLine, Bash and PowerShell print it, and what the next one begins with.
 const OUTPUT_BEGINS: &str = "= Starting Command Output =";
 const SHELL_COMMAND: &str = "[command]";
+/// The first line of a step that is skipped (`StepsRunner.cs`); what follows it says why.
+const SKIPPED: &str = "Skipping step due to condition evaluation.";
 
 /// How a run is shown.
 #[derive(Clone, Copy, Debug)]
@@ -174,6 +176,11 @@ impl Console {
         }
         if std::mem::take(&mut step.output_begins) && line.starts_with(SHELL_COMMAND) {
             return;
+        }
+        // A step that runs begins with the description of its task.
+        if !verbose && step.rules == 0 && line == SKIPPED {
+            step.unannounced = false;
+            step.held_back.get_or_insert_default();
         }
         match &mut step.held_back {
             Some(held) if step.kind == StepKind::Script && line.contains(OUTPUT_BEGINS) => {
@@ -373,7 +380,10 @@ fn shorten(label: &str, width: usize) -> String {
     if label.chars().count() <= width {
         return label.to_owned();
     }
-    label.chars().take(width.saturating_sub(1)).chain(['…']).collect()
+    let kept = width.saturating_sub(1);
+    let (head, tail) = (kept / 2, kept - kept / 2);
+    let length = label.chars().count();
+    label.chars().take(head).chain(['…']).chain(label.chars().skip(length - tail)).collect()
 }
 
 #[cfg(test)]
@@ -449,7 +459,26 @@ mod tests {
         }];
         changes.extend(step(StepKind::Task, &["hello"], TaskResult::Failed));
         let text = shown(Look { many_jobs: true, ..PLAIN }, &changes);
-        assert_eq!(text, "Greet e… │ ▸ Say hello\nGreet e… │   hello\nGreet e… │ ✗ Say hello 250ms\n");
+        assert_eq!(text, "Gre…lish │ ▸ Say hello\nGre…lish │   hello\nGre…lish │ ✗ Say hello 250ms\n");
+    }
+
+    #[test]
+    fn of_a_skipped_step_only_that_is_shown() {
+        for kind in [StepKind::Task, StepKind::Script, StepKind::Quiet] {
+            let lines = [SKIPPED, "Evaluating: succeeded()", "Result: False"];
+            let text = shown(PLAIN, &step(kind, &lines, TaskResult::Skipped));
+            assert_eq!(text, "- Say hello skipped\n", "{kind:?}");
+        }
+        let lines = [&SCRIPT[..4], &[SKIPPED]].concat();
+        let text = shown(PLAIN, &step(StepKind::Task, &lines, TaskResult::Succeeded));
+        assert_eq!(text, format!("▸ Say hello\n  {SKIPPED}\n✓ Say hello 250ms\n"), "its own output");
+    }
+
+    #[test]
+    fn names_of_legs_stay_apart_when_they_are_cut() {
+        assert_eq!(shorten("Run the checks Linux_1", 10), "Run …nux_1");
+        assert_eq!(shorten("Run the checks Linux_2", 10), "Run …nux_2");
+        assert_eq!(shorten("short", 10), "short");
     }
 
     #[test]

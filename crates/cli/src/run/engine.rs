@@ -41,6 +41,8 @@ pub(crate) struct Order {
     pub(crate) hidden_environment: Vec<String>,
     pub(crate) stages: Vec<String>,
     pub(crate) jobs: Vec<String>,
+    /// For each stage and each of its jobs whether these names want it.
+    pub(crate) wanted: Vec<Vec<bool>>,
     pub(crate) agents: usize,
     pub(crate) log_dir: Option<PathBuf>,
     pub(crate) artifacts_dir: Option<PathBuf>,

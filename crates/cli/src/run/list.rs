@@ -49,21 +49,28 @@ fn jobs(text: &mut String, prefix: &str, jobs: &[Job]) {
 
 fn steps(text: &mut String, prefix: &str, steps: &[Step]) {
     for (last, step) in with_last(steps) {
-        let name = step.display_name.clone().unwrap_or_else(|| first_line(step));
-        let task = &step.task.name;
+        let named = step.display_name.clone().or_else(|| first_line(step));
         let condition = step.condition.iter().map(|condition| format!("if {condition}")).collect::<Vec<_>>();
-        branch(text, prefix, last, task, &name, &name, &condition);
+        // Other tasks without a name are called as the file calls them.
+        let (kind, name) = match named {
+            Some(name) => (step.task.name.as_str(), name),
+            None => ("task", reference(step)),
+        };
+        branch(text, prefix, last, kind, &name, &name, &condition);
     }
 }
 
 /// What a step without a name is recognised by: the first line of its script, the repository it checks out.
-fn first_line(step: &Step) -> String {
+fn first_line(step: &Step) -> Option<String> {
     let input = step.inputs.get("script").or_else(|| step.inputs.get("repository"));
-    input
-        .and_then(|text| text.lines().find(|line| !line.trim().is_empty()))
-        .unwrap_or(&step.name)
-        .trim()
-        .to_owned()
+    let line = input.and_then(|text| text.lines().find(|line| !line.trim().is_empty()))?;
+    Some(line.trim().to_owned())
+}
+
+/// A task as files name it: `CMake@1`.
+fn reference(step: &Step) -> String {
+    let version = step.task.version.as_str();
+    format!("{}@{}", step.task.name, version.split_once('.').map_or(version, |(major, _)| major))
 }
 
 fn branch(
@@ -101,12 +108,12 @@ fn notes_of_job(job: &Job) -> Vec<String> {
         Strategy::Single => {}
         Strategy::Matrix { legs: Legs::List(legs), .. } => {
             notes.push(format!(
-                "matrix {}",
-                legs.iter().map(|leg| leg.name.as_str()).collect::<Vec<_>>().join(" ")
+                "matrix: {}",
+                legs.iter().map(|leg| leg.name.as_str()).collect::<Vec<_>>().join(", ")
             ));
         }
         Strategy::Matrix { legs: Legs::Expression(expression), .. } => {
-            notes.push(format!("matrix {expression}"))
+            notes.push(format!("matrix: {expression}"))
         }
         Strategy::Parallel { count: Setting::Value(count), .. } => notes.push(format!("{count} copies")),
         Strategy::Parallel { count: Setting::Expression(expression), .. } => {

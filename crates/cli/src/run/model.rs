@@ -109,6 +109,7 @@ impl Job {
     fn pump(&mut self, all: bool) -> Vec<Change> {
         let mut changes = Vec::new();
         while let Some(id) = self.current.or_else(|| self.next()) {
+            let later_lines = self.later_step_has_lines(&id);
             let Some(step) = self.steps.get_mut(&id) else { break };
             if self.current.is_none() {
                 self.current = Some(id);
@@ -120,7 +121,7 @@ impl Job {
             }
             let (job, number) = (&self.identifier, step.number);
             changes.extend(step.lines.drain(..).map(|line| Change::Line { job: job.clone(), number, line }));
-            if !step.is_complete(all) {
+            if !(all || step.is_complete(later_lines)) {
                 break;
             }
             step.done = true;
@@ -138,6 +139,13 @@ impl Job {
         let known = waiting.filter(|(_, step)| step.record.name.is_some());
         known.min_by_key(|(_, step)| step.record.order.unwrap_or(i32::MAX)).map(|(id, _)| *id)
     }
+
+    /// Whether a step after `id` has written. A job's lines come in the order in which they were written, so nothing of `id` is
+    /// on its way then.
+    fn later_step_has_lines(&self, id: &RecordId) -> bool {
+        let order = self.steps.get(id).and_then(|step| step.record.order);
+        self.steps.values().any(|step| step.has_lines && step.record.order > order)
+    }
 }
 
 impl Step {
@@ -149,9 +157,10 @@ impl Step {
         self.record.state == Some(TimelineRecordState::Completed)
     }
 
-    /// Whether nothing more can come. A step that was not skipped ends with a line of its own, however late.
-    fn is_complete(&self, all: bool) -> bool {
-        all || (self.is_ended() && (self.last_line_seen || self.is_skipped()))
+    /// Whether nothing more can come. A step that ran ends with a line of its own, however late; one that was skipped or
+    /// never began has none, but with `all_lines` all it had to say has come.
+    fn is_complete(&self, all_lines: bool) -> bool {
+        self.is_ended() && (all_lines || self.last_line_seen || self.is_skipped())
     }
 
     /// Whether it was skipped and has nothing to say of it so far.
@@ -272,6 +281,25 @@ mod tests {
                 "start 1", "1: one", &end_of_1, "end 1", "start 2", "2: two", &end_of_2, "end 2", "start 3",
                 "3: three", "job end",
             ]
+        );
+    }
+
+    #[test]
+    fn what_has_no_closing_line_ends_with_the_first_line_of_a_later_step() {
+        use TimelineRecordState::{Completed, InProgress};
+        let mut model = Model::default();
+        model.job_started(names(), "a".to_owned());
+        let skipped = TimelineRecord { result: Some(TaskResult::Skipped), ..record(1, Completed) };
+        assert_eq!(
+            shown(&model.lines(job(), skipped.id, vec!["why".to_owned()])),
+            Vec::<String>::new(),
+            "nothing is known about the step yet"
+        );
+        assert_eq!(shown(&model.record(job(), skipped)), ["start 1", "1: why"]);
+        assert_eq!(shown(&model.record(job(), record(2, InProgress))), Vec::<String>::new());
+        assert_eq!(
+            shown(&model.lines(job(), record(2, InProgress).id, vec!["two".to_owned()])),
+            ["end 1", "start 2", "2: two"]
         );
     }
 

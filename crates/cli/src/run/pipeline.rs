@@ -6,10 +6,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
 
-use dayfly_pipelines::{
-    Compiled, Diagnostics, FileError, Files, Inputs, Orchestration, Plan, RunInputs, Source,
-    compile as compile_source,
-};
+use dayfly_pipelines::{Compiled, Diagnostics, FileError, Files, Inputs, Source, compile as compile_source};
 
 use dayfly_emulator::snapshot;
 
@@ -150,10 +147,4 @@ impl PipelineFile {
         let folder = self.path.parent().and_then(Path::file_name);
         folder.map_or_else(|| "pipeline".to_owned(), |name| name.to_string_lossy().into_owned())
     }
-}
-
-/// Whether the stages and jobs that were asked for exist; the message says which do.
-pub(crate) fn check_filters(plan: &Arc<Plan>, stages: &[String], jobs: &[String]) -> Result<(), String> {
-    let inputs = RunInputs { stages: stages.to_vec(), jobs: jobs.to_vec(), ..RunInputs::default() };
-    Orchestration::new(Arc::clone(plan), inputs).map(drop).map_err(|unknown| unknown.to_string())
 }

@@ -13,6 +13,9 @@ use super::json;
 use super::summary::Summary;
 use crate::output;
 
+/// As wide as most names of legs that are known only when their job starts.
+const LATER_LEG: &str = "leg_of_job";
+
 /// The screen of one run.
 pub(crate) enum Screen {
     Json,
@@ -24,7 +27,7 @@ impl Screen {
         if order.json {
             return Self::Json;
         }
-        let labels = labels(&order.plan);
+        let labels = labels(&order.plan, &order.wanted);
         let look = Look {
             terminal: io::stdout().is_terminal() && io::stderr().is_terminal(),
             verbose: order.verbose,
@@ -67,22 +70,24 @@ impl Screen {
     }
 }
 
-/// The jobs' display names, as far as they are known before the run.
-fn labels(plan: &Plan) -> Vec<String> {
-    let jobs = plan.stages.iter().flat_map(|stage| &stage.jobs);
-    jobs.flat_map(|job| {
-        let name = &job.display_name;
-        match &job.strategy {
-            Strategy::Matrix { legs: Legs::List(legs), .. } => {
-                legs.iter().map(|leg| format!("{name} {}", leg.name)).collect()
+/// The display names of the wanted jobs, as far as they are known before the run.
+fn labels(plan: &Plan, wanted: &[Vec<bool>]) -> Vec<String> {
+    let stages = plan.stages.iter().zip(wanted);
+    let jobs = stages.flat_map(|(stage, wanted)| stage.jobs.iter().zip(wanted));
+    jobs.filter(|(_, wanted)| **wanted)
+        .flat_map(|(job, _)| {
+            let name = &job.display_name;
+            match &job.strategy {
+                Strategy::Matrix { legs: Legs::List(legs), .. } => {
+                    legs.iter().map(|leg| format!("{name} {}", leg.name)).collect()
+                }
+                Strategy::Parallel { count: Setting::Value(count), .. } => {
+                    (1..=*count).map(|number| format!("{name} {number}")).collect()
+                }
+                // Each of these may become several jobs.
+                Strategy::Matrix { .. } | Strategy::Parallel { .. } => vec![format!("{name} {LATER_LEG}"); 2],
+                Strategy::Single => vec![name.clone()],
             }
-            Strategy::Parallel { count: Setting::Value(count), .. } => {
-                (1..=*count).map(|number| format!("{name} {number}")).collect()
-            }
-            // Each of these may become several jobs.
-            Strategy::Matrix { .. } | Strategy::Parallel { .. } => vec![name.clone(); 2],
-            Strategy::Single => vec![name.clone()],
-        }
-    })
-    .collect()
+        })
+        .collect()
 }

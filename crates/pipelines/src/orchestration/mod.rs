@@ -21,7 +21,7 @@ use dayfly_protocol::{JobId, TaskResult, job::Variables};
 pub use action::{Action, JobReference, PhaseReference, StageReference};
 pub use inputs::{Counters, Outputs, RunInputs};
 pub use instance::{DeploymentInstance, JobInstance};
-pub use select::UnknownNames;
+pub use select::{UnknownNames, select, select_legs};
 
 use crate::{
     identifiers,

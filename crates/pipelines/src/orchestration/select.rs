@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::{
-    plan::Plan,
+    plan::{Job, Leg, Legs, Plan, Strategy},
     schema::{closest, listed},
 };
 
@@ -19,12 +19,11 @@ pub struct UnknownNames {
     pub hint: Option<String>,
 }
 
-/// For each stage and each of its jobs whether it is wanted.
-pub(super) fn select(
-    plan: &Plan,
-    stages: &[String],
-    jobs: &[String],
-) -> Result<Vec<Vec<bool>>, UnknownNames> {
+/// For each stage and each of its jobs whether it is wanted. Names match as they do in the service, whatever their case.
+///
+/// # Errors
+/// Names that the plan does not have.
+pub fn select(plan: &Plan, stages: &[String], jobs: &[String]) -> Result<Vec<Vec<bool>>, UnknownNames> {
     let stage_names: Vec<&str> = plan.stages.iter().map(|stage| stage.name.as_str()).collect();
     let unknown: Vec<&String> = stages
         .iter()
@@ -42,7 +41,18 @@ pub(super) fn select(
         jobs.iter().filter(|wanted| !every_job().any(|(stage, job)| matches(wanted, stage, job))).collect();
     if !unknown.is_empty() {
         let names: BTreeSet<&str> = every_job().map(|(_, job)| job.as_str()).collect();
-        let names: Vec<&str> = names.into_iter().collect();
+        let mut names: Vec<&str> = names.into_iter().collect();
+        let legs: Vec<String> =
+            plan.stages.iter().flat_map(|stage| &stage.jobs).flat_map(leg_names).collect();
+        // Whoever names a leg of a job wants to know the legs.
+        let about_legs = |name: &&str| unknown.iter().any(|wanted| strip_prefix(wanted, name).is_some());
+        if let Some(job) = names.iter().copied().find(about_legs) {
+            let of_job: Vec<&str> =
+                legs.iter().map(String::as_str).filter(|leg| strip_prefix(leg, job).is_some()).collect();
+            if !of_job.is_empty() {
+                names = of_job;
+            }
+        }
         return Err(unknown_names("job", &unknown, &names));
     }
     Ok(plan
@@ -56,6 +66,63 @@ pub(super) fn select(
             stage.jobs.iter().map(|job| stage_wanted && wanted(&job.name)).collect()
         })
         .collect())
+}
+
+/// Takes the names of matrix legs, `JOB.LEG` or `STAGE.JOB.LEG`, among the wanted jobs: the plan keeps only these legs of
+/// those jobs, and the answer names the jobs instead. Legs that are not written in the file cannot be named.
+pub fn select_legs(plan: &mut Plan, jobs: &[String]) -> Vec<String> {
+    let is_job = |plan: &Plan, wanted: &str| {
+        plan.stages.iter().any(|stage| {
+            stage.jobs.iter().any(|job| {
+                wanted.eq_ignore_ascii_case(&job.name)
+                    || strip_prefix(wanted, &stage.name)
+                        .is_some_and(|name| name.eq_ignore_ascii_case(&job.name))
+            })
+        })
+    };
+    let (mut selected, named): (Vec<String>, Vec<String>) =
+        jobs.iter().cloned().partition(|wanted| is_job(plan, wanted));
+    let whole = selected.clone();
+    let mut found = vec![false; named.len()];
+    for stage in &mut plan.stages {
+        for job in &mut stage.jobs {
+            let path = format!("{}.{}", stage.name, job.name);
+            let Strategy::Matrix { legs: Legs::List(legs), .. } = &mut job.strategy else { continue };
+            let wants = |wanted: &String, leg: &str| {
+                let leg_of =
+                    |job: &str| strip_prefix(wanted, job).is_some_and(|name| name.eq_ignore_ascii_case(leg));
+                leg_of(&job.name) || leg_of(&path)
+            };
+            for (found, wanted) in found.iter_mut().zip(&named) {
+                *found |= legs.iter().any(|leg| wants(wanted, &leg.name));
+            }
+            let is_whole =
+                |name: &String| name.eq_ignore_ascii_case(&job.name) || name.eq_ignore_ascii_case(&path);
+            let is_wanted = |leg: &Leg| named.iter().any(|wanted| wants(wanted, &leg.name));
+            if legs.iter().any(is_wanted) && !whole.iter().any(is_whole) {
+                legs.retain(is_wanted);
+                selected.push(path);
+            }
+        }
+    }
+    // What is neither a job nor a leg stays, to be reported.
+    selected.extend(named.into_iter().zip(found).filter(|(_, found)| !found).map(|(name, _)| name));
+    selected
+}
+
+fn leg_names(job: &Job) -> Vec<String> {
+    match &job.strategy {
+        Strategy::Matrix { legs: Legs::List(legs), .. } => {
+            legs.iter().map(|leg| format!("{}.{}", job.name, leg.name)).collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// What follows `prefix` and a dot.
+fn strip_prefix<'t>(text: &'t str, prefix: &str) -> Option<&'t str> {
+    let head = text.get(..prefix.len())?;
+    head.eq_ignore_ascii_case(prefix).then(|| text[prefix.len()..].strip_prefix('.')).flatten()
 }
 
 fn unknown_names(kind: &'static str, unknown: &[&String], known: &[&str]) -> UnknownNames {

@@ -15,16 +15,27 @@ pub(super) fn check(name: &str, what: &str, span: Span, reader: &mut Reader<'_>)
     }
 }
 
-/// Warns of a leg's name that the documentation forbids; the service takes it.
-pub(super) fn check_leg(name: &str, span: Span, reader: &mut Reader<'_>) {
+/// Reports a leg's name that the service would refuse. Whether the name is as the documentation wants it; the service takes
+/// others.
+pub(super) fn check_leg(name: &str, span: Span, reader: &mut Reader<'_>) -> bool {
     if name.trim().is_empty() || name.chars().count() > MAX_LENGTH {
         reader.collector.error(span, "the name of a matrix leg has 1 to 100 characters");
-    } else if !is_legal(name) {
-        reader
-            .collector
-            .warning(span, format!("`{}` is no proper name for a matrix leg", short(name)))
-            .help("use letters, digits and `_`, beginning with a letter");
+        return true;
     }
+    is_legal(name)
+}
+
+/// Warns once of a matrix whose legs have names that the documentation forbids.
+pub(super) fn warn_of_legs(improper: &[(&str, Span)], reader: &mut Reader<'_>) {
+    let Some((name, span)) = improper.first() else { return };
+    let others = match improper.len() - 1 {
+        0 => String::new(),
+        others => format!(" (nor are {others} others of this matrix)"),
+    };
+    reader
+        .collector
+        .warning(*span, format!("`{}` is no proper name for a matrix leg{others}", short(name)))
+        .help("use letters, digits and `_`, beginning with a letter");
 }
 
 fn is_legal(name: &str) -> bool {

@@ -65,9 +65,12 @@ fn legs(node: &Node, reader: &mut Reader<'_>) -> Option<Legs> {
         }
         Kind::Mapping(entries) => {
             let mut legs: Vec<Leg> = Vec::new();
+            let mut improper = Vec::new();
             for entry in entries {
                 let name = &entry.key.text;
-                names::check_leg(name, entry.key.span, reader);
+                if !names::check_leg(name, entry.key.span, reader) {
+                    improper.push((name.as_str(), entry.key.span));
+                }
                 if legs.iter().any(|leg| leg.name.eq_ignore_ascii_case(name)) {
                     reader
                         .collector
@@ -76,6 +79,7 @@ fn legs(node: &Node, reader: &mut Reader<'_>) -> Option<Legs> {
                 }
                 legs.push(Leg { name: name.clone(), variables: leg(&entry.value, reader) });
             }
+            names::warn_of_legs(&improper, reader);
             if legs.is_empty() {
                 reader.collector.error(node.span, "the matrix has no legs");
                 return None;

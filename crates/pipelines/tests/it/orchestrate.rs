@@ -571,6 +571,42 @@ stage M Skipped (the stage waits for a person; name it to run it)
 }
 
 #[test]
+fn legs_of_a_matrix_can_be_wanted() {
+    let text = r"
+jobs:
+- job: x
+  strategy: {matrix: {gcc4.8: {v: 1}, Debug x86: {v: 2}, clang: {v: 3}}}
+- job: y
+  strategy: {matrix: {clang: {v: 4}, gcc: {v: 5}}}
+- job: z
+";
+    let select = |wanted: &[&str]| {
+        let mut plan = compiled(text).plan;
+        let wanted: Vec<String> = wanted.iter().map(|name| (*name).to_owned()).collect();
+        let jobs = dayfly_pipelines::orchestration::select_legs(&mut plan, &wanted);
+        let inputs = RunInputs { jobs, ..RunInputs::default() };
+        let mut run = Orchestration::new(Arc::new(plan), inputs).map_err(|unknown| unknown.to_string())?;
+        let started = run.advance().into_iter().filter_map(|action| match action {
+            Action::StartJob(instance) => Some(instance.job.display_name),
+            _ => None,
+        });
+        Ok::<_, String>(started.collect::<Vec<_>>())
+    };
+    assert_eq!(
+        select(&["x.gcc4.8", "X.debug X86"]),
+        Ok(vec!["x gcc4.8".to_owned(), "x Debug x86".to_owned()])
+    );
+    assert_eq!(select(&["__default.y.gcc", "z"]), Ok(vec!["y gcc".to_owned(), "z".to_owned()]));
+    assert_eq!(select(&["y", "y.gcc"]), Ok(vec!["y clang".to_owned(), "y gcc".to_owned()]));
+    assert_eq!(
+        select(&["x.msvc"]),
+        Err("the pipeline has no job `x.msvc`; it has `x.gcc4.8`, `x.Debug x86`, `x.clang`".to_owned())
+    );
+    assert_eq!(select(&["y.gc"]), Err("the pipeline has no job `y.gc`; did you mean `y.gcc`?".to_owned()));
+    assert_eq!(select(&["z.gcc"]), Err("the pipeline has no job `z.gcc`; it has `x`, `y`, `z`".to_owned()));
+}
+
+#[test]
 fn deployments_run_their_hooks_one_after_the_other() {
     let text = r"
 jobs:

@@ -127,12 +127,14 @@ fn container_target(step: &Step) -> Option<&str> {
 }
 
 fn unknown_task(step: &Step) -> String {
-    let (name, version) = step
-        .reference
-        .as_ref()
-        .map_or(("?", "?"), |reference| (reference.name.as_str(), reference.version.as_str()));
-    let id = step.reference.as_ref().map(|reference| reference.id.to_string()).unwrap_or_default();
+    let task = step.reference.as_ref().map_or_else(
+        || "?".to_owned(),
+        |reference| {
+            let version = reference.version.as_str();
+            format!("{}@{}", reference.name, version.split_once('.').map_or(version, |(major, _)| major))
+        },
+    );
     format!(
-        "The task {name}@{version} ({id}) cannot be run by Dayfly's native worker, which knows checkout, script, bash, pwsh, publish and download steps. Use the worker `microsoft` for this job, or replace the step by a script."
+        "The task {task} cannot be run by Dayfly's native worker, which knows checkout, script, bash, pwsh, publish and download steps. Replace the step by a script, or leave it out by a condition."
     )
 }
