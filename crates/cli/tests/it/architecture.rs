@@ -1,0 +1,151 @@
+//! What `docs/architecture.md` promises of the parts: who may depend on whom, and what only `cli` may do.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::Value;
+
+/// Each part with the parts it knows. A new arrow is a decision: it belongs on the page as well.
+const ARROWS: &[(&str, &[&str])] = &[
+    ("dayfly-protocol", &[]),
+    ("dayfly-expressions", &[]),
+    ("dayfly-pipelines", &["dayfly-expressions", "dayfly-protocol"]),
+    ("dayfly-client", &["dayfly-protocol"]),
+    ("dayfly-worker", &["dayfly-client", "dayfly-expressions", "dayfly-protocol"]),
+    ("dayfly-listener", &["dayfly-client", "dayfly-protocol"]),
+    ("dayfly-emulator", &["dayfly-pipelines", "dayfly-protocol"]),
+    (
+        CLI,
+        &[
+            "dayfly-client",
+            "dayfly-emulator",
+            "dayfly-expressions",
+            "dayfly-listener",
+            "dayfly-pipelines",
+            "dayfly-protocol",
+            "dayfly-worker",
+        ],
+    ),
+];
+
+/// The one part that reads arguments and the environment, prints, and tells errors to people.
+const CLI: &str = "dayfly";
+
+/// Parts that do no I/O and look at no clock.
+const PURE: &[&str] = &["dayfly-protocol", "dayfly-expressions", "dayfly-pipelines"];
+
+/// A part of the workspace.
+struct Part {
+    name: String,
+    folder: PathBuf,
+    /// What its code, without its tests, is built from.
+    dependencies: BTreeSet<String>,
+}
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+fn parts() -> Vec<Part> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let output = Command::new(cargo)
+        .args(["metadata", "--no-deps", "--offline", "--format-version", "1"])
+        .current_dir(root())
+        .output()
+        .expect("cargo starts");
+    assert!(output.status.success(), "cargo metadata: {}", String::from_utf8_lossy(&output.stderr));
+    let workspace: Value = serde_json::from_slice(&output.stdout).expect("cargo answers JSON");
+    let text = |value: &Value| value.as_str().expect("it is text").to_owned();
+    let part = |package: &Value| {
+        let dependencies = package["dependencies"].as_array().expect("it is a list").iter();
+        let built = dependencies.filter(|dependency| dependency["kind"] != "dev");
+        let manifest = PathBuf::from(text(&package["manifest_path"]));
+        Part {
+            name: text(&package["name"]),
+            folder: manifest.parent().expect("it is in a folder").to_owned(),
+            dependencies: built.map(|dependency| text(&dependency["name"])).collect(),
+        }
+    };
+    workspace["packages"].as_array().expect("it is a list").iter().map(part).collect()
+}
+
+/// The places in a part's code, without its tests and comments, that have one of the words.
+fn places(part: &Part, words: &[&str]) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut folders = vec![part.folder.join("src")];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder).expect("sources can be read") {
+            let path = entry.expect("sources can be read").path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let text = std::fs::read_to_string(&path).expect("sources can be read");
+                // Unit tests stand at the foot of a file.
+                let code = text.split("\n#[cfg(test)]\nmod ").next().unwrap_or_default();
+                for (number, line) in code.lines().enumerate() {
+                    let line = line.split("//").next().unwrap_or_default();
+                    if let Some(word) = words.iter().find(|word| line.contains(**word)) {
+                        found.push(format!("{}:{}: {word}", path.display(), number + 1));
+                    }
+                }
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn the_parts_know_only_whom_they_may() {
+    let expected: BTreeMap<&str, BTreeSet<&str>> =
+        ARROWS.iter().map(|(name, known)| (*name, known.iter().copied().collect())).collect();
+    let parts = parts();
+    let found: BTreeMap<&str, BTreeSet<&str>> = parts
+        .iter()
+        .map(|part| {
+            let own = part.dependencies.iter().map(String::as_str);
+            (part.name.as_str(), own.filter(|name| expected.contains_key(name)).collect())
+        })
+        .collect();
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn only_the_binary_reads_arguments_and_forgets_the_kinds_of_errors() {
+    for part in parts().iter().filter(|part| part.name != CLI) {
+        for refused in ["anyhow", "clap", "clap_complete", "anstream", "indicatif", "tracing-subscriber"] {
+            assert!(!part.dependencies.contains(refused), "{} depends on {refused}", part.name);
+        }
+    }
+}
+
+#[test]
+fn only_the_binary_reads_the_environment_and_prints() {
+    let words = ["env::var", "println!", "print!", "dbg!", "process::exit"];
+    let found: Vec<_> =
+        parts().iter().filter(|part| part.name != CLI).flat_map(|part| places(part, &words)).collect();
+    assert!(found.is_empty(), "{found:#?}");
+}
+
+#[test]
+fn what_is_pure_does_nothing_but_compute() {
+    let parts = parts();
+    let pure: Vec<_> = parts.iter().filter(|part| PURE.contains(&part.name.as_str())).collect();
+    assert_eq!(pure.len(), PURE.len());
+    for part in pure {
+        for refused in ["tokio", "reqwest", "hyper", "axum", "nix", "tempfile"] {
+            assert!(!part.dependencies.contains(refused), "{} depends on {refused}", part.name);
+        }
+        let words = [
+            "std::fs",
+            "std::net",
+            "std::process",
+            "std::thread",
+            "Instant::now",
+            "SystemTime",
+            "Timestamp::now",
+        ];
+        let found = places(part, &words);
+        assert!(found.is_empty(), "{found:#?}");
+    }
+}
