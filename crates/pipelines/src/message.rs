@@ -15,6 +15,7 @@ use dayfly_protocol::{
     },
     message::PIPELINE_AGENT_JOB_REQUEST,
     plan::TaskOrchestrationPlanReference,
+    task::CHECKOUT,
     timeline::{TaskReference, TimelineReference, VariableValue},
 };
 use secrecy::{ExposeSecret, SecretString};
@@ -25,7 +26,6 @@ use crate::{
     identifiers,
     orchestration::JobInstance,
     plan::{self, WorkspaceClean},
-    tasks::CHECKOUT,
     variable_set::VariableSet,
 };
 
@@ -409,11 +409,12 @@ fn display_name(written: &plan::Step, run: &RunContext) -> String {
     }
 }
 
-/// A regular expression that matches the text and nothing else.
+/// A regular expression that matches the text and nothing else. Only what .NET's `Regex.Escape` escapes is escaped: it takes
+/// others, such as `\_`, for mistakes.
 fn escaped(text: &str) -> String {
     let mut result = String::with_capacity(text.len());
     for c in text.chars() {
-        if !c.is_alphanumeric() && c.is_ascii() && !c.is_ascii_control() {
+        if "\\*+?|{[()^$.# ".contains(c) {
             result.push('\\');
         }
         result.push(c);
@@ -427,6 +428,6 @@ mod tests {
 
     #[test]
     fn hints_match_only_the_token() {
-        assert_eq!(escaped("a.b+c_ü"), "a\\.b\\+c\\_ü");
+        assert_eq!(escaped("a.b+c_ü-<d>\\"), "a\\.b\\+c_ü-<d>\\\\");
     }
 }

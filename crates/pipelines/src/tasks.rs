@@ -2,21 +2,14 @@
 
 mod in_box;
 
-use uuid::{Uuid, uuid};
+use dayfly_protocol::task::CHECKOUT;
+use uuid::Uuid;
 
 use crate::plan::TaskReference;
 use in_box::IN_BOX;
 
-/// `Checkout`, which lives in the agent.
-pub const CHECKOUT: Uuid = uuid!("6d15af64-176c-496d-b583-fd2ae21d4df4");
 /// The version of `Checkout`.
 pub const CHECKOUT_VERSION: &str = "1.0.0";
-/// `CmdLine`: what `script:` stands for.
-pub const CMD_LINE: Uuid = uuid!("d9bafed4-0b18-4f58-968d-86655b4d2ce9");
-/// `Bash`: what `bash:` stands for.
-pub const BASH: Uuid = uuid!("6c731c3c-3c68-459a-a5c9-bde6e6595b5b");
-/// `PowerShell`: what `pwsh:` and `powershell:` stand for.
-pub const POWER_SHELL: Uuid = uuid!("e213ff0f-5d5c-4791-802d-52ea3e7be1f1");
 
 /// Knows which tasks exist.
 pub trait TaskCatalog {
@@ -66,6 +59,8 @@ fn major_of(version: &str) -> Option<u32> {
 
 #[cfg(test)]
 mod tests {
+    use dayfly_protocol::task::{BASH, CMD_LINE, POWERSHELL};
+
     use super::*;
 
     #[test]
@@ -73,7 +68,7 @@ mod tests {
         let shortcuts = [
             ("CmdLine", 2, CMD_LINE),
             ("Bash", 3, BASH),
-            ("PowerShell", 2, POWER_SHELL),
+            ("PowerShell", 2, POWERSHELL),
             ("Checkout", 1, CHECKOUT),
         ];
         for (name, major, id) in shortcuts {

@@ -96,7 +96,7 @@ pub(super) fn name(steps: &mut [Step]) {
 /// The checkout of the pipeline's own repository that jobs have when they say nothing about it.
 pub(super) fn automatic_checkout() -> Step {
     let task = TaskReference {
-        id: crate::tasks::CHECKOUT,
+        id: dayfly_protocol::task::CHECKOUT,
         name: "Checkout".to_owned(),
         version: crate::tasks::CHECKOUT_VERSION.to_owned(),
     };
