@@ -432,12 +432,12 @@ impl Sink for Kept {
     }
 }
 
-/// The folder in which `program` is found when `path` (as the variable `PATH`) is searched, with the program's name.
-pub fn find_in_path(program: &str, path: &std::ffi::OsStr) -> Option<PathBuf> {
-    if program.contains('/') {
-        return Some(PathBuf::from(program)).filter(|program| is_executable(program));
-    }
-    std::env::split_paths(path).map(|folder| folder.join(program)).find(|candidate| is_executable(candidate))
+/// The file of `program` when `path` (as the variable `PATH`) is searched. Empty entries, which shells take for the present folder, are not.
+pub(crate) fn find_in_path(program: &str, path: &std::ffi::OsStr) -> Option<PathBuf> {
+    std::env::split_paths(path)
+        .filter(|folder| !folder.as_os_str().is_empty())
+        .map(|folder| folder.join(program))
+        .find(|candidate| is_executable(candidate))
 }
 
 fn is_executable(path: &Path) -> bool {

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use dayfly_protocol::TaskResult;
@@ -174,16 +173,7 @@ pub(super) async fn print_one_liner(step: &StepContext, script: &str) {
 
 /// Finds a program on the path the process will have.
 pub(super) fn which(name: &str, environment: &BTreeMap<OsString, OsString>) -> Option<PathBuf> {
-    let path = environment.get(std::ffi::OsStr::new("PATH"))?;
-    std::env::split_paths(path)
-        .filter(|folder| !folder.as_os_str().as_bytes().is_empty())
-        .map(|folder| folder.join(name))
-        .find(|candidate| is_executable(candidate))
-}
-
-fn is_executable(path: &Path) -> bool {
-    use std::os::unix::fs::PermissionsExt;
-    path.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
+    process::find_in_path(name, environment.get(std::ffi::OsStr::new("PATH"))?)
 }
 
 /// What the task library says when a program is missing.
