@@ -55,11 +55,12 @@ impl Condition {
             .map_err(|error| format!("The condition '{}' cannot be evaluated: {error}", self.text()))?;
         let holds = explanation.value.to_boolean();
         let result = if holds { "True" } else { "False" };
-        let trace = if explanation.expanded == self.text() {
-            format!("Evaluating: {}\nResult: {result}", self.text())
-        } else {
-            format!("Evaluating: {}\nExpanded: {}\nResult: {result}", self.text(), explanation.expanded)
+        // What says no more than the result is left out (`ExpressionNode.cs`, `TraceTreeResult`).
+        let expanded = match explanation.expanded.as_str() {
+            expanded if expanded == result => String::new(),
+            expanded => format!("Expanded: {expanded}\n"),
         };
+        let trace = format!("Evaluating: {}\n{expanded}Result: {result}", self.text());
         Ok(Verdict { holds, trace })
     }
 }

@@ -144,6 +144,7 @@ async fn conditions_see_variables_of_the_job_and_of_earlier_steps() {
         .step(conditional("step variable", "eq(variables.later, 'yes')"))
         .step(conditional("missing", "eq(variables.nothing, '')"))
         .step(conditional("false", "ne(variables['flavour'], 'vanilla')"))
+        .step(conditional("never", "failed()"))
         .run()
         .await;
     assert_eq!(result, TaskResult::Succeeded);
@@ -151,6 +152,8 @@ async fn conditions_see_variables_of_the_job_and_of_earlier_steps() {
     assert_eq!(results, ["succeeded", "succeeded", "succeeded", "skipped"]);
     let log = service.log("false");
     assert!(log.contains("Expanded: ne('vanilla', 'vanilla')"), "{log}");
+    let log = service.log("never");
+    assert!(log.contains("Evaluating: failed()\nResult: False"), "{log}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
