@@ -1,15 +1,18 @@
 //! What the job loop itself asks of the service: the job's result, the build's number and tags, artifacts.
 
+use std::sync::Mutex;
 use std::time::Duration;
 
 use dayfly_client::{Connection, Credential, ErrorKind, HttpSettings, JobPlan};
 use dayfly_protocol::channel::WorkerSettings;
 use dayfly_protocol::job::AgentJobRequestMessage;
 use dayfly_protocol::{BuildId, ContainerId, JobId, ProjectId, TaskResult};
+use tokio::sync::oneshot;
 use tokio::time::sleep;
 
 use crate::Surroundings;
 use crate::artifacts::Artifacts;
+use crate::context::lock;
 
 /// How often the result is sent before it is given up (`JobRunner.cs`).
 const COMPLETION_ATTEMPTS: u32 = 5;
@@ -50,6 +53,15 @@ pub(crate) struct Service {
     job: JobId,
     build: Option<BuildId>,
     container: Option<ContainerId>,
+    /// Ends with the latest change of the build's number.
+    numbering: Mutex<Option<oneshot::Receiver<()>>>,
+}
+
+/// A place in the order of the changes of the build's number.
+pub(crate) struct Turn {
+    before: Option<oneshot::Receiver<()>>,
+    /// Its drop ends the turn.
+    _done: oneshot::Sender<()>,
 }
 
 impl Service {
@@ -79,6 +91,7 @@ impl Service {
             job: message.job_id,
             build: number("build.buildId").and_then(|id| i32::try_from(id).ok()).map(BuildId),
             container: number("build.containerId").map(ContainerId),
+            numbering: Mutex::default(),
         })
     }
 
@@ -119,8 +132,18 @@ impl Service {
         }
     }
 
-    /// Gives the build another number.
-    pub(crate) async fn update_build_number(&self, number: &str) -> Result<(), Error> {
+    /// Takes a turn in changing the build's number. Taken when the command is read, so that the last command wins.
+    pub(crate) fn take_turn(&self) -> Turn {
+        let (done, ended) = oneshot::channel();
+        Turn { before: lock(&self.numbering).replace(ended), _done: done }
+    }
+
+    /// Gives the build another number, after those whose turn is before.
+    pub(crate) async fn update_build_number(&self, mut turn: Turn, number: &str) -> Result<(), Error> {
+        if let Some(before) = turn.before.take() {
+            // Nothing is ever sent: it ends by being dropped.
+            let _ = before.await;
+        }
         let build = self.build()?;
         self.connection()
             .update_build_number(self.project, build, number)

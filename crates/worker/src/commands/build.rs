@@ -41,8 +41,9 @@ pub(super) async fn update_build_number(step: &StepContext, command: &Command) -
     let service = Arc::clone(&step.job.service);
     let build = service.build().map_err(|error| describe(&error))?;
     step.debug(&format!("Update build number for build: {build} to: {number} at backend.")).await;
+    let turn = service.take_turn();
     let work = tokio::spawn(async move {
-        service.update_build_number(&number).await.map_err(|error| describe(&error))?;
+        service.update_build_number(turn, &number).await.map_err(|error| describe(&error))?;
         Ok(vec![format!("Update build number to {number} for build {build}")])
     });
     step.push_pending(Pending { name: "Update Build Number", work: AbortOnDropHandle::new(work) });

@@ -228,6 +228,18 @@ async fn the_path_of_later_steps_is_extended_in_front() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_last_of_several_build_numbers_stays() {
+    let service = Service::start().await;
+    let (result, _folder) = Job::new(&service)
+        .script("tell", "for number in $(seq 1 30); do echo \"##vso[build.updatebuildnumber]$number\"; done")
+        .run()
+        .await;
+    assert_eq!(result, TaskResult::Succeeded, "{}", service.log("tell"));
+    let expected: Vec<String> = (1..=30).map(|number| number.to_string()).collect();
+    service.look(|told| assert_eq!(told.build_numbers, expected));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_build_gets_its_number_tags_summaries_and_logs() {
     let service = Service::start().await;
     let (result, _folder) = Job::new(&service)
