@@ -302,7 +302,7 @@ impl State {
         let record = TimelineRecord {
             id: job_record,
             state: IN_PROGRESS.filter(|_| is_pending),
-            start_time: Some(DateTime(now)).filter(|_| is_pending),
+            start_time: is_pending.then_some(DateTime(now)),
             worker_name: Some(agent.clone()),
             ..TimelineRecord::default()
         };
