@@ -124,8 +124,10 @@ fn variables(message: &AgentJobRequestMessage, masker: crate::mask::Masker) -> V
 async fn listen(job: &JobContext, mut control: mpsc::Receiver<ToWorker>) {
     while let Some(order) = control.recv().await {
         match order {
+            // Cancelled first: telling it may have to wait for the disk or, without one, for the service.
             ToWorker::Cancel { reason, timeout_seconds } => {
                 tracing::info!(?reason, timeout_seconds, "the job is being cancelled");
+                job.cancel(reason);
                 if reason == CancelReason::AgentShutdown {
                     add_job_error(
                         &job.record,
@@ -133,12 +135,11 @@ async fn listen(job: &JobContext, mut control: mpsc::Receiver<ToWorker>) {
                     )
                     .await;
                 }
-                job.cancel(reason);
             }
             ToWorker::FlushLogs => {
-                add_job_error(&job.record, "Job cancelled due to worker timeout.").await;
                 job.cancel(CancelReason::Requested);
                 job.flush.cancel();
+                add_job_error(&job.record, "Job cancelled due to worker timeout.").await;
             }
             ToWorker::Metadata { post_lines_frequency_millis } => {
                 job.reporter.set_feed_interval(Duration::from_millis(post_lines_frequency_millis));
@@ -147,12 +148,12 @@ async fn listen(job: &JobContext, mut control: mpsc::Receiver<ToWorker>) {
         }
     }
     if !job.cancel.is_cancelled() {
+        job.cancel(CancelReason::AgentShutdown);
         add_job_error(
             &job.record,
             "The agent that accepted this job is gone, so nobody renews the job's lock any more. The job is canceled.",
         )
         .await;
-        job.cancel(CancelReason::AgentShutdown);
     }
     tokio::time::sleep(ORPHANED_TIMEOUT).await;
     job.flush.cancel();
