@@ -4,12 +4,14 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 use std::sync::Arc;
 
 use dayfly_pipelines::{Compiled, FileError, Files, Inputs, Plan, Source, Style, TaskCatalog};
 use dayfly_protocol::timeline::VariableValue;
 use dayfly_protocol::{BuildId, ContainerId, ProjectId};
 use serde_json::Value;
+use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::process::Command;
 
 use crate::app::App;
@@ -303,6 +305,7 @@ impl Files for CommitFiles {
                 FileError::NotFound
             }
             Error::NotInRepository { message, .. } => FileError::Unreadable(message),
+            Error::Read { source, .. } => FileError::Unreadable(source.to_string()),
             other => FileError::Unreadable(other.to_string()),
         })
     }
@@ -324,15 +327,11 @@ impl State {
 }
 
 async fn read_file(path: &Path) -> Result<String> {
-    use tokio::io::AsyncReadExt as _;
     let failed = |source| Error::Read { path: path.to_path_buf(), source };
     let file = tokio::fs::File::open(path).await.map_err(failed)?;
     let mut text = String::new();
     file.take(MAX_YAML_BYTES + 1).read_to_string(&mut text).await.map_err(failed)?;
-    if text.len() as u64 > MAX_YAML_BYTES {
-        return Err(failed(std::io::Error::other("it is larger than 8 MiB")));
-    }
-    Ok(text)
+    if text.len() as u64 > MAX_YAML_BYTES { Err(too_large(path)) } else { Ok(text) }
 }
 
 /// A repository at a branch, tag or commit.
@@ -387,11 +386,16 @@ pub(crate) async fn head_branch(directory: &Path) -> String {
 async fn file_at(repository: &RunRepository, path: &str) -> Result<String> {
     let mut command = repository_git(&repository.directory);
     command.args(["cat-file", "blob", &format!("{}:{path}", repository.commit)]);
-    output(command).await.map_err(|message| Error::NotInRepository {
+    let text = output(command).await.map_err(|message| Error::NotInRepository {
         what: path.to_owned(),
         repository: repository.name.clone(),
         message,
-    })
+    })?;
+    if text.len() as u64 > MAX_YAML_BYTES { Err(too_large(Path::new(path))) } else { Ok(text) }
+}
+
+fn too_large(path: &Path) -> Error {
+    Error::Read { path: path.to_path_buf(), source: std::io::Error::other("it is larger than 8 MiB") }
 }
 
 /// The operator named the folder: whose it is does not matter, and nothing that is run here obeys its settings.
@@ -401,13 +405,28 @@ fn repository_git(directory: &Path) -> Command {
     command
 }
 
-/// What git wrote, or what it said when it failed.
+/// What git wrote, or what it said when it failed. Of more than [`MAX_YAML_BYTES`] the rest is not read.
 async fn output(mut command: Command) -> Result<String, String> {
-    command.stdin(std::process::Stdio::null());
-    let output = command.output().await.map_err(|error| format!("git could not be started: {error}"))?;
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    if output.status.success() {
-        return Ok(text(&output.stdout));
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().map_err(|error| format!("git could not be started: {error}"))?;
+    let (written, said) = tokio::join!(
+        read_some(child.stdout.take(), MAX_YAML_BYTES + 1),
+        read_some(child.stderr.take(), MAX_YAML_BYTES)
+    );
+    let status = child.wait().await.map_err(|error| format!("git was lost: {error}"))?;
+    // A git whose output is not taken is ended by that.
+    if status.success() || written.len() as u64 > MAX_YAML_BYTES {
+        return Ok(String::from_utf8_lossy(&written).into_owned());
     }
-    Err(text(&output.stderr).trim().chars().take(500).collect())
+    Err(String::from_utf8_lossy(&said).trim().chars().take(500).collect())
+}
+
+/// The first bytes of a pipe, which is closed then.
+async fn read_some(pipe: Option<impl AsyncRead + Unpin>, bytes: u64) -> Vec<u8> {
+    let mut read = Vec::new();
+    if let Some(pipe) = pipe {
+        // What cannot be read is missing; git's exit code says whether that matters.
+        let _ = pipe.take(bytes).read_to_end(&mut read).await;
+    }
+    read
 }

@@ -300,6 +300,10 @@ async fn templates_are_read_from_the_repository() {
     let refused = service.admin(Method::POST, "dayfly/_apis/build/builds").json(&body).send().await.unwrap();
     let message = assert_error(refused, StatusCode::BAD_REQUEST, "PipelineValidationException").await;
     assert!(message.contains("steps/missing.yml") && message.contains("no such file"), "{message}");
+    write(folder.path(), "steps/missing.yml", &"# x\n".repeat(3 << 20));
+    let refused = service.admin(Method::POST, "dayfly/_apis/build/builds").json(&body).send().await.unwrap();
+    let message = assert_error(refused, StatusCode::BAD_REQUEST, "PipelineValidationException").await;
+    assert!(message.contains("larger than 8 MiB"), "{message}");
     service.emulator.stop().await;
 }
 
