@@ -124,7 +124,7 @@ pub(crate) fn fingerprint() -> Vec<u8> {
 }
 
 /// Answers `OPTIONS _apis` and `OPTIONS _apis/<area>`.
-pub(crate) fn options(_: &App, path: &str) -> Result<Json<ListOf<ApiResourceLocation>>, ApiError> {
+pub(crate) fn options(path: &str) -> Result<Json<ListOf<ApiResourceLocation>>, ApiError> {
     let rest = path.strip_prefix("/_apis").ok_or_else(|| ApiError::no_route(path))?;
     let area = rest.trim_matches('/');
     let locations: Vec<_> = LOCATIONS

@@ -123,7 +123,7 @@ impl Service {
     /// Authenticates and routes.
     async fn handle(&self, mut request: Request<Body>) -> Response {
         if request.method() == Method::OPTIONS {
-            return locations::options(&self.app, request.uri().path()).into_response();
+            return locations::options(request.uri().path()).into_response();
         }
         if !oauth::is_token_request(request.uri().path()) {
             let Some(token) = presented_token(request.headers()) else {
