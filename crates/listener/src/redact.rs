@@ -8,20 +8,6 @@ use dayfly_protocol::job::AgentJobRequestMessage;
 /// What stands in a secret's place.
 const MASK: &str = "***";
 
-/// Authorization parameters that are no secrets (`MaskingUtil.cs`).
-const PUBLIC_PARAMETERS: &[&str] = &[
-    "accesstokentype",
-    "role",
-    "scope",
-    "tenantid",
-    "issuedat",
-    "expiresat",
-    "audience",
-    "authenticationtype",
-    "authorizationtype",
-    "serviceprincipalid",
-];
-
 /// The secrets of one job.
 pub(crate) struct Redactor {
     /// Longest first, so that a secret within a secret leaves nothing over.
@@ -45,11 +31,7 @@ impl Redactor {
         for authorization in
             message.resources.endpoints.iter().filter_map(|endpoint| endpoint.authorization.as_ref())
         {
-            for (name, value) in &authorization.parameters {
-                if !PUBLIC_PARAMETERS.iter().any(|public| public.eq_ignore_ascii_case(name)) {
-                    add(value);
-                }
-            }
+            authorization.secrets().for_each(&mut add);
         }
         for ticket in message.resources.secure_files.iter().filter_map(|file| file.ticket.as_deref()) {
             add(ticket);

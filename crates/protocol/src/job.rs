@@ -113,6 +113,26 @@ impl ServiceEndpoint {
     }
 }
 
+/// Parameters of an authorization which are no secrets (`MaskingUtil.cs`).
+const PUBLIC_PARAMETERS: &[&str] = &[
+    "role",
+    "scope",
+    "tenantid",
+    "issuedat",
+    "expiresat",
+    "audience",
+    "authenticationtype",
+    "authorizationtype",
+    "accesstokentype",
+    "accesstokenfetchingmethod",
+    "usewindowssecurity",
+    "unsecured",
+    "oauthaccesstokenissuppliedbyuser",
+    "oauthaccesstokenissupplied",
+    "completecallbackpayload",
+    "acceptuntrustedcertificates",
+];
+
 /// How to log in to an endpoint. Its parameters are secrets.
 #[derive(Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -129,6 +149,14 @@ impl EndpointAuthorization {
         self.parameters
             .iter()
             .find(|(key, _)| key.eq_ignore_ascii_case(name))
+            .map(|(_, value)| value.as_str())
+    }
+
+    /// The values of the parameters that must be masked: all but those known to be no secrets.
+    pub fn secrets(&self) -> impl Iterator<Item = &str> {
+        self.parameters
+            .iter()
+            .filter(|(name, _)| !PUBLIC_PARAMETERS.iter().any(|public| name.eq_ignore_ascii_case(public)))
             .map(|(_, value)| value.as_str())
     }
 }

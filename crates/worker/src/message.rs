@@ -1,8 +1,6 @@
 //! What is done to a job message before anything is run: addresses, tokens, secrets, and variables that could smuggle commands.
 
-use std::collections::BTreeMap;
-
-use dayfly_protocol::job::{AgentJobRequestMessage, Step};
+use dayfly_protocol::job::{AgentJobRequestMessage, EndpointAuthorization, Step};
 use dayfly_protocol::task;
 use dayfly_protocol::timeline::VariableValue;
 use url::Url;
@@ -144,7 +142,7 @@ pub(crate) fn masker(message: &AgentJobRequestMessage) -> Masker {
         .endpoints
         .iter()
         .filter_map(|endpoint| endpoint.authorization.as_ref())
-        .flat_map(|authorization| secret_parameters(&authorization.parameters));
+        .flat_map(EndpointAuthorization::secrets);
     let tickets = message.resources.secure_files.iter().filter_map(|file| file.ticket.as_deref());
     masker.add_values(variables.chain(parameters).chain(tickets).filter(|secret| !secret.trim().is_empty()));
     for hint in message.mask.iter().filter(|hint| hint.hint_type.eq_ignore_ascii_case("regex")) {
@@ -153,38 +151,11 @@ pub(crate) fn masker(message: &AgentJobRequestMessage) -> Masker {
     masker
 }
 
-/// Parameters of an endpoint which are secrets: all but those known to be none (`MaskingUtil.cs`).
-fn secret_parameters(parameters: &BTreeMap<String, String>) -> impl Iterator<Item = &str> {
-    const PUBLIC: &[&str] = &[
-        "role",
-        "scope",
-        "tenantid",
-        "issuedat",
-        "expiresat",
-        "audience",
-        "authenticationtype",
-        "authorizationtype",
-        "accesstokentype",
-        "accesstokenfetchingmethod",
-        "usewindowssecurity",
-        "unsecured",
-        "oauthaccesstokenissuppliedbyuser",
-        "oauthaccesstokenissupplied",
-        "completecallbackpayload",
-        "acceptuntrustedcertificates",
-    ];
-    parameters
-        .iter()
-        .filter(|(name, _)| !PUBLIC.iter().any(|public| name.eq_ignore_ascii_case(public)))
-        .map(|(_, value)| value.as_str())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use dayfly_protocol::job::{
-        EndpointAuthorization, JobResources, MaskHint, SYSTEM_CONNECTION, ServiceEndpoint,
-    };
+    use dayfly_protocol::job::{JobResources, MaskHint, SYSTEM_CONNECTION, ServiceEndpoint};
+    use std::collections::BTreeMap;
 
     fn message(url: &str, variables: &[(&str, &str)]) -> AgentJobRequestMessage {
         AgentJobRequestMessage {
