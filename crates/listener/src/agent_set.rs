@@ -117,7 +117,7 @@ pub enum Error {
     #[error("the service at {url} could not be connected to")]
     Connect {
         /// Its address.
-        url: Url,
+        url: Box<Url>,
         /// Why not.
         #[source]
         source: ClientError,
@@ -220,7 +220,7 @@ impl AgentSet {
                 let data = connection
                     .connection_data()
                     .await
-                    .map_err(|source| Error::Connect { url: server_url.clone(), source })?;
+                    .map_err(|source| Error::Connect { url: Box::new(server_url.clone()), source })?;
                 let is_on_premises = data.deployment_type.eq_ignore_ascii_case("onPremises");
                 let key = match key {
                     Some(key) => key,
