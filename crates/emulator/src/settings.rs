@@ -140,6 +140,10 @@ pub struct Limits {
     pub finished_requests: usize,
     /// Finished plans which keep their timelines and logs; the oldest are forgotten first.
     pub finished_plans: usize,
+    /// Timelines in one plan beyond which jobs get no more for details.
+    pub timelines_per_plan: usize,
+    /// The records of all timelines of one plan together, in bytes of memory.
+    pub record_bytes_per_plan: usize,
     /// Records in one timeline.
     pub records_per_timeline: usize,
     /// Logs in one plan.
@@ -172,6 +176,8 @@ impl Default for Limits {
             unfinished_requests: 20_000,
             finished_requests: 2_000,
             finished_plans: 500,
+            timelines_per_plan: 100,
+            record_bytes_per_plan: 64 * MIB,
             records_per_timeline: 5_000,
             logs_per_plan: 10_000,
             attachments_per_plan: 5_000,

@@ -123,10 +123,6 @@ impl Plan {
         self.timelines.get(&id).ok_or(Error::TimelineNotFound(id))
     }
 
-    pub(crate) fn timeline_mut(&mut self, id: TimelineId) -> Result<&mut TimelineData> {
-        self.timelines.get_mut(&id).ok_or(Error::TimelineNotFound(id))
-    }
-
     /// Output variables of a job's steps: those on records below the job's, as `step.variable`.
     fn outputs(&self, job: JobId) -> BTreeMap<String, VariableValue> {
         let timeline = self.jobs.get(&job).and_then(|job| self.timelines.get(&job.timeline));
@@ -280,9 +276,8 @@ impl State {
         if plan.jobs.contains_key(&job) {
             return Err(Error::JobExists { plan: plan_id, job });
         }
-        plan.jobs.insert(job, Job { request, timeline, result: None, refused_completions: 0 });
-        plan.unfinished_jobs += 1;
         let records = plan.timelines.entry(timeline).or_default();
+        // A job whose record is refused is none of the plan's.
         if records.get(job.into()).is_none() {
             let record = TimelineRecord {
                 id: job.into(),
@@ -295,6 +290,9 @@ impl State {
             };
             self.update_records(plan_id, timeline, vec![record], now, Default::default())?;
         }
+        let plan = self.plans.get_mut(plan_id)?;
+        plan.jobs.insert(job, Job { request, timeline, result: None, refused_completions: 0 });
+        plan.unfinished_jobs += 1;
         Ok(())
     }
 

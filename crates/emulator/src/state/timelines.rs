@@ -16,10 +16,29 @@ const ISSUES_PER_TYPE_MAX: usize = 10;
 /// Output variables of one record. They add up over the record's changes.
 const VARIABLES_PER_RECORD_MAX: usize = 5_000;
 
+/// How much a timeline may hold.
+#[derive(Clone, Copy, Debug)]
+struct Bounds {
+    records: usize,
+    /// What the plan's other timelines leave of what is allowed for all.
+    bytes: usize,
+    /// What is allowed for all, for the error.
+    plan_bytes: usize,
+}
+
+/// A record with its weight.
+#[derive(Debug)]
+struct Kept {
+    record: TimelineRecord,
+    bytes: usize,
+}
+
 /// The records of a timeline.
 #[derive(Debug, Default)]
 pub(crate) struct TimelineData {
-    records: HashMap<RecordId, TimelineRecord>,
+    records: HashMap<RecordId, Kept>,
+    /// The weight of all records.
+    bytes: usize,
     /// In the order in which they came.
     order: Vec<RecordId>,
     change_id: i32,
@@ -27,12 +46,12 @@ pub(crate) struct TimelineData {
 
 impl TimelineData {
     pub(crate) fn get(&self, id: RecordId) -> Option<&TimelineRecord> {
-        self.records.get(&id)
+        self.records.get(&id).map(|kept| &kept.record)
     }
 
     /// The records in the order in which they came.
     pub(crate) fn records(&self) -> impl Iterator<Item = &TimelineRecord> {
-        self.order.iter().filter_map(|id| self.records.get(id))
+        self.order.iter().filter_map(|id| self.get(*id))
     }
 
     /// The timeline as the wire shows it, with the records changed after `since`, if they are wanted.
@@ -49,7 +68,7 @@ impl TimelineData {
 
     /// Refuses what would make a record's variables too many.
     fn check_variables(&self, change: &TimelineRecord) -> Result<()> {
-        let known = self.records.get(&change.id).map(|record| &record.variables);
+        let known = self.get(change.id).map(|record| &record.variables);
         let is_new = |name: &&String| known.is_none_or(|known| !known.contains_key(*name));
         let all = known.map_or(0, |known| known.len()) + change.variables.keys().filter(is_new).count();
         if all <= VARIABLES_PER_RECORD_MAX {
@@ -59,21 +78,51 @@ impl TimelineData {
         Err(Error::LimitReached { what: "variables in this record", limit })
     }
 
-    fn merge(&mut self, change: TimelineRecord, limit: usize, now: Timestamp) -> Result<TimelineRecord> {
+    /// Merges one change, wholly or not at all.
+    fn merge(&mut self, change: TimelineRecord, bounds: Bounds, now: Timestamp) -> Result<TimelineRecord> {
         let id = change.id;
         self.check_variables(&change)?;
-        if !self.records.contains_key(&id) {
-            if self.records.len() >= limit {
-                return Err(Error::LimitReached { what: "records in this timeline", limit: limit as u64 });
-            }
-            self.order.push(id);
+        let former = self.records.get(&id);
+        if former.is_none() && self.records.len() >= bounds.records {
+            let limit = bounds.records as u64;
+            return Err(Error::LimitReached { what: "records in this timeline", limit });
         }
-        let record =
-            self.records.entry(id).or_insert_with(|| TimelineRecord { id, ..TimelineRecord::default() });
-        merge_record(record, change);
+        let mut record = former
+            .map_or_else(|| TimelineRecord { id, ..TimelineRecord::default() }, |kept| kept.record.clone());
+        merge_record(&mut record, change);
         record.change_id = Some(self.change_id);
         record.last_modified = Some(DateTime(now));
-        Ok(record.clone())
+        let bytes = weight(&record);
+        let all = self.bytes.saturating_sub(former.map_or(0, |kept| kept.bytes)).saturating_add(bytes);
+        if all > bounds.bytes {
+            let limit = bounds.plan_bytes as u64;
+            return Err(Error::LimitReached { what: "bytes of timeline records in this plan", limit });
+        }
+        self.bytes = all;
+        if self.records.insert(id, Kept { record: record.clone(), bytes }).is_none() {
+            self.order.push(id);
+        }
+        Ok(record)
+    }
+}
+
+/// About how many bytes of memory a record takes.
+fn weight(record: &TimelineRecord) -> usize {
+    struct Count(usize);
+    impl std::io::Write for Count {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0 += bytes.len();
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let mut count = Count(size_of::<TimelineRecord>());
+    match serde_json::to_writer(&mut count, record) {
+        Ok(()) => count.0,
+        // What has no weight could be any number.
+        Err(_) => usize::MAX,
     }
 }
 
@@ -124,7 +173,7 @@ fn push_issue(issues: &mut Vec<Issue>, issue: Issue) {
 impl State {
     /// Adds a timeline for details of a record.
     pub(crate) fn create_timeline(&mut self, plan: PlanId, id: TimelineId) -> Result<Timeline> {
-        let limit = self.rules.limits.records_per_timeline;
+        let limit = self.rules.limits.timelines_per_plan;
         let timelines = &mut self.plans.get_mut(plan)?.timelines;
         if timelines.contains_key(&id) {
             return Err(Error::TimelineExists(id));
@@ -144,11 +193,19 @@ impl State {
         now: Timestamp,
         place: Place,
     ) -> Result<Vec<TimelineRecord>> {
-        let limit = self.rules.limits.records_per_timeline;
-        let data = self.plans.get_mut(plan)?.timeline_mut(timeline)?;
+        let limits = &self.rules.limits;
+        let timelines = &mut self.plans.get_mut(plan)?.timelines;
+        let others: usize =
+            timelines.iter().filter(|(id, _)| **id != timeline).map(|(_, data)| data.bytes).sum();
+        let bounds = Bounds {
+            records: limits.records_per_timeline,
+            bytes: limits.record_bytes_per_plan.saturating_sub(others),
+            plan_bytes: limits.record_bytes_per_plan,
+        };
+        let data = timelines.get_mut(&timeline).ok_or(Error::TimelineNotFound(timeline))?;
         data.change_id += 1;
         let merged =
-            changes.into_iter().map(|change| data.merge(change, limit, now)).collect::<Result<Vec<_>>>()?;
+            changes.into_iter().map(|change| data.merge(change, bounds, now)).collect::<Result<Vec<_>>>()?;
         let records = merged.clone().into();
         self.hub.send(Event::RecordsChanged { plan, timeline, records }, place);
         Ok(merged)
@@ -201,6 +258,8 @@ mod tests {
 
     use super::*;
 
+    const BOUNDS: Bounds = Bounds { records: 10, bytes: 4 << 20, plan_bytes: 4 << 20 };
+
     fn error(message: &str) -> Issue {
         Issue {
             issue_type: IssueType::Error,
@@ -223,7 +282,7 @@ mod tests {
             variables: [("a".to_owned(), VariableValue::public("1"))].into(),
             ..TimelineRecord::default()
         };
-        data.merge(first, 10, now).unwrap();
+        data.merge(first, BOUNDS, now).unwrap();
         let second = TimelineRecord {
             id,
             result: Some(TaskResult::Failed),
@@ -231,14 +290,14 @@ mod tests {
             variables: [("b".to_owned(), VariableValue::secret("2"))].into(),
             ..TimelineRecord::default()
         };
-        let merged = data.merge(second, 10, now).unwrap();
+        let merged = data.merge(second, BOUNDS, now).unwrap();
         assert_eq!(merged.name.as_deref(), Some("Build"));
         assert_eq!(merged.state, Some(TimelineRecordState::InProgress));
         assert_eq!(merged.result, Some(TaskResult::Failed));
         assert_eq!(merged.issues, [error("three")]);
         assert_eq!(merged.variables.len(), 2);
         let log_only = TimelineRecord { id, ..TimelineRecord::default() };
-        assert_eq!(data.merge(log_only, 10, now).unwrap().issues.len(), 1);
+        assert_eq!(data.merge(log_only, BOUNDS, now).unwrap().issues.len(), 1);
     }
 
     #[test]
@@ -251,10 +310,10 @@ mod tests {
             ..TimelineRecord::default()
         };
         let now = Timestamp::UNIX_EPOCH;
-        data.merge(change(0, VARIABLES_PER_RECORD_MAX), 10, now).unwrap();
-        data.merge(change(0, 10), 10, now).unwrap();
+        data.merge(change(0, VARIABLES_PER_RECORD_MAX), BOUNDS, now).unwrap();
+        data.merge(change(0, 10), BOUNDS, now).unwrap();
         let more = change(VARIABLES_PER_RECORD_MAX, VARIABLES_PER_RECORD_MAX + 1);
-        assert!(matches!(data.merge(more, 10, now), Err(Error::LimitReached { .. })));
+        assert!(matches!(data.merge(more, BOUNDS, now), Err(Error::LimitReached { .. })));
     }
 
     #[test]
@@ -266,7 +325,28 @@ mod tests {
             issues: vec![error("x"); 20],
             ..TimelineRecord::default()
         };
-        assert_eq!(data.merge(record(1), 1, now).unwrap().issues.len(), ISSUES_PER_TYPE_MAX);
-        assert!(matches!(data.merge(record(2), 1, now), Err(Error::LimitReached { limit: 1, .. })));
+        let bounds = Bounds { records: 1, ..BOUNDS };
+        assert_eq!(data.merge(record(1), bounds, now).unwrap().issues.len(), ISSUES_PER_TYPE_MAX);
+        assert!(matches!(data.merge(record(2), bounds, now), Err(Error::LimitReached { limit: 1, .. })));
+    }
+
+    #[test]
+    fn bytes_of_records_are_bounded_and_come_back() {
+        let mut data = TimelineData::default();
+        let now = Timestamp::UNIX_EPOCH;
+        let record = |number: u128, length: usize| TimelineRecord {
+            id: RecordId(Uuid::from_u128(number)),
+            name: Some("x".repeat(length)),
+            ..TimelineRecord::default()
+        };
+        let bounds = Bounds { bytes: 10_000, ..BOUNDS };
+        data.merge(record(1, 6_000), bounds, now).unwrap();
+        let limit = BOUNDS.plan_bytes as u64;
+        let refused = data.merge(record(2, 6_000), bounds, now).unwrap_err();
+        assert!(matches!(refused, Error::LimitReached { limit: told, .. } if told == limit));
+        assert!(data.get(record(2, 0).id).is_none());
+        // Replacing a member gives its bytes back.
+        data.merge(record(1, 10), bounds, now).unwrap();
+        data.merge(record(2, 6_000), bounds, now).unwrap();
     }
 }

@@ -109,7 +109,7 @@ async fn logs_grow_block_by_block_and_are_read_by_lines() {
     assert_eq!(append("").await["lineCount"], 4);
     let text = call(&service, &job, Method::GET, "logs/1").send().await.unwrap();
     assert_eq!(text.headers()["content-type"], "text/plain; charset=utf-8");
-    assert_eq!(text.text().await.unwrap(), "\u{feff}one\ntwo\nthree\nfour");
+    assert_eq!(text.text().await.unwrap(), "one\ntwo\nthree\nfour\n");
     let part = call(&service, &job, Method::GET, "logs/1?startLine=1&endLine=2").send().await.unwrap();
     assert_eq!(part.text().await.unwrap(), "two\nthree\n");
     let list = call(&service, &job, Method::GET, "logs/1").header("accept", "application/json");
@@ -270,6 +270,8 @@ async fn plan_of_another_project_or_hub_is_not_at_this_address() {
 async fn reports_are_bounded() {
     let service = Service::start_with(|settings| {
         settings.limits.records_per_timeline = 2;
+        settings.limits.timelines_per_plan = 2;
+        settings.limits.record_bytes_per_plan = 10_000;
         settings.limits.logs_per_plan = 1;
         settings.limits.data_bytes = 100;
         settings.limits.upload_bytes = 80;
@@ -286,6 +288,27 @@ async fn reports_are_bounded() {
     let huge = json!({ "value": [{ "id": Uuid::new_v4(), "name": "x".repeat(3_000) }] });
     let response = call(&service, &job, Method::PATCH, &path).json(&huge).send().await.unwrap();
     assert_error(response, StatusCode::PAYLOAD_TOO_LARGE, "RequestContentTooLargeException").await;
+
+    let detail = Uuid::new_v4();
+    let create = |id: Uuid| call(&service, &job, Method::POST, "timelines").json(&json!({ "id": id }));
+    success(create(detail)).await;
+    let third = create(Uuid::new_v4()).send().await.unwrap();
+    assert_error(third, StatusCode::INSUFFICIENT_STORAGE, "LimitReachedException").await;
+    // The details count with the plan's other records: variables add up over small changes.
+    let id = Uuid::new_v4();
+    let grow = |number: usize| {
+        let variables = json!({ format!("v{number}"): { "value": "x".repeat(1_500) } });
+        call(&service, &job, Method::PATCH, &format!("timelines/{detail}/records"))
+            .json(&json!({ "value": [{ "id": id, "variables": variables }] }))
+    };
+    for number in 0..4 {
+        success(grow(number)).await;
+    }
+    let mut last = grow(4).send().await.unwrap();
+    for number in 5..8 {
+        last = grow(number).send().await.unwrap();
+    }
+    assert_error(last, StatusCode::INSUFFICIENT_STORAGE, "LimitReachedException").await;
 
     let create = || call(&service, &job, Method::POST, "logs").json(&json!({ "path": "logs\\x" }));
     success(create()).await;
