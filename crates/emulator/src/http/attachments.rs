@@ -1,9 +1,7 @@
 //! Attachments of timeline records.
 
-use std::path::PathBuf;
-
 use axum::Router;
-use axum::body::{Body, Bytes};
+use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, put};
@@ -35,6 +33,7 @@ pub(crate) fn routes() -> Router<App> {
 
 type AttachmentPath = Path<(String, String, PlanId, TimelineId, RecordId, String, String)>;
 
+/// Keeps an attachment. Once it is begun, it is written and counted even when the connection is cut.
 async fn upload(
     State(app): State<App>,
     caller: Caller,
@@ -42,33 +41,44 @@ async fn upload(
     Upload(content): Upload,
 ) -> Result<Json<TaskAttachment>, ApiError> {
     caller.require_plan(plan, Scope::Full)?;
+    app.state().plan_at(&project, &hub, plan)?;
     let key = AttachmentKey { timeline, record, kind, name };
+    let kept = tokio::task::spawn_blocking(move || keep(&app, plan, key, &content));
+    let broken = |error| ApiError::internal("could not write an attachment", &error);
+    Ok(Json(kept.await.map_err(broken)??))
+}
+
+fn keep(app: &App, plan: PlanId, key: AttachmentKey, content: &[u8]) -> Result<TaskAttachment, ApiError> {
     let bytes = content.len() as u64;
-    let file = {
-        let mut state = app.state();
-        state.plan_at(&project, &hub, plan)?;
-        state.begin_attachment(plan, &key, bytes)?
-    };
-    if let Err(error) = write_file(file.clone(), content).await {
+    let file = app.state().begin_attachment(plan, &key, bytes)?;
+    if let Err(error) = write_file(&file, content) {
         app.state().plans.release(plan, bytes);
+        delete(&file);
         return Err(ApiError::internal("could not write an attachment", &error));
     }
     let attachment = Attachment { created_on: app.now(), file, bytes };
     let wire = key.to_wire(&attachment);
     let former = app.state().end_attachment(plan, key, attachment)?;
-    if let Some(former) = former
-        && let Err(error) = tokio::fs::remove_file(&former).await
-    {
-        tracing::warn!(file = %former.display(), %error, "could not delete a replaced attachment");
+    if let Some(former) = former {
+        delete(&former);
     }
-    Ok(Json(wire))
+    Ok(wire)
 }
 
-async fn write_file(file: PathBuf, content: Bytes) -> std::io::Result<()> {
+fn write_file(file: &std::path::Path, content: &[u8]) -> std::io::Result<()> {
     if let Some(folder) = file.parent() {
-        tokio::fs::create_dir_all(folder).await?;
+        std::fs::create_dir_all(folder)?;
     }
-    tokio::fs::write(file, content).await
+    std::fs::write(file, content)
+}
+
+/// Deletes a file that no attachment has any more.
+fn delete(file: &std::path::Path) {
+    if let Err(error) = std::fs::remove_file(file)
+        && error.kind() != std::io::ErrorKind::NotFound
+    {
+        tracing::warn!(file = %file.display(), %error, "could not delete a file of an attachment");
+    }
 }
 
 async fn download(

@@ -16,7 +16,7 @@ use super::build_wire::Wire;
 use super::caller::Caller;
 use super::error::ApiError;
 use super::extract::{Json, Path};
-use super::log_text;
+use super::log_text::{self, FirstLine};
 use super::query::Query;
 use crate::app::App;
 use crate::queue::QueueRequest;
@@ -304,7 +304,7 @@ async fn log(
         let run = state.run_for(&caller, &project, build)?;
         state.plans.get(run.plan_id)?.log(log)?.file.clone()
     };
-    log_text::respond(file, &query, &headers).await
+    log_text::respond(file, FirstLine::One, &query, &headers).await
 }
 
 async fn tags(

@@ -16,12 +16,31 @@ const BLOCK_BYTES: usize = 64 << 10;
 /// A longer line counts as several, so that memory is bounded.
 const MAX_LINE_BYTES: u64 = 1 << 20;
 
-/// Sends a log's lines from `startLine` to `endLine` (from 1, both included; an absent bound is the log's own).
-pub(crate) async fn respond(file: PathBuf, query: &Query, headers: &HeaderMap) -> Result<Response, ApiError> {
-    let first = query.value::<u64>("startLine")?.unwrap_or(0).max(1);
-    let last = query.value::<u64>("endLine")?.filter(|last| *last > 0).unwrap_or(u64::MAX);
+/// What `startLine` and `endLine` call the first line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum FirstLine {
+    /// As plans count.
+    Zero,
+    /// As builds count; an end of 0 is none.
+    One,
+}
+
+/// Sends a log's lines from `startLine` to `endLine`, both included; an absent bound is the log's own.
+pub(crate) async fn respond(
+    file: PathBuf,
+    count_from: FirstLine,
+    query: &Query,
+    headers: &HeaderMap,
+) -> Result<Response, ApiError> {
+    let first = query.value::<u64>("startLine")?.unwrap_or(0);
+    let last = query.value::<u64>("endLine")?;
+    let (first, last) = match count_from {
+        FirstLine::Zero => (first.saturating_add(1), last.map(|last| last.saturating_add(1))),
+        FirstLine::One => (first.max(1), last.filter(|last| *last > 0)),
+    };
+    let last = last.unwrap_or(u64::MAX);
     let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let form = if accept.contains("application/json") { Form::List } else { Form::Text };
+    let form = if accept.to_ascii_lowercase().contains("json") { Form::List } else { Form::Text };
     let source = match tokio::fs::File::open(&file).await {
         Ok(file) => Some(BufReader::with_capacity(BLOCK_BYTES, file)),
         // A log which was made and not written to yet.

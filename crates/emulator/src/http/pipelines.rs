@@ -12,12 +12,13 @@ use http::HeaderMap;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::artifacts;
 use super::build_wire::Wire;
 use super::caller::Caller;
 use super::error::ApiError;
 use super::extract::{Json, Path};
+use super::log_text::{self, FirstLine};
 use super::query::Query;
-use super::{artifacts, log_text};
 use crate::app::App;
 use crate::queue::QueueRequest;
 use crate::settings::Scope;
@@ -241,7 +242,7 @@ async fn log_content(
         let run = of_pipeline(state.run_for(&caller, &project, run)?, pipeline)?;
         state.plans.get(run.plan_id)?.log(log)?.file.clone()
     };
-    log_text::respond(file, &query, &HeaderMap::new()).await
+    log_text::respond(file, FirstLine::One, &query, &HeaderMap::new()).await
 }
 
 async fn artifact(

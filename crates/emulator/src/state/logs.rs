@@ -28,14 +28,12 @@ pub(crate) struct Log {
     writer: Arc<tokio::sync::Mutex<()>>,
 }
 
-/// A block on its way into a log's file.
-#[derive(Clone, Debug)]
-pub(crate) struct Append {
-    pub(crate) file: PathBuf,
-    pub(crate) writer: Arc<tokio::sync::Mutex<()>>,
-}
-
 impl Log {
+    /// What whoever appends holds.
+    pub(crate) fn writer(&self) -> Arc<tokio::sync::Mutex<()>> {
+        Arc::clone(&self.writer)
+    }
+
     pub(crate) fn line_count(&self) -> i64 {
         self.line_ends + i64::from(self.has_open_line)
     }
@@ -76,12 +74,11 @@ impl State {
         Ok(wire)
     }
 
-    /// Begins to append a block of so many bytes.
-    pub(crate) fn begin_append(&mut self, plan: PlanId, log: LogId, bytes: u64) -> Result<Append> {
-        let entry = self.plans.get(plan)?.logs.get(&log).ok_or(Error::LogNotFound(log))?;
-        let append = Append { file: entry.file.clone(), writer: Arc::clone(&entry.writer) };
+    /// Begins to append a block of so many bytes; returns the file to write.
+    pub(crate) fn begin_append(&mut self, plan: PlanId, log: LogId, bytes: u64) -> Result<PathBuf> {
+        let file = self.plans.get(plan)?.log(log)?.file.clone();
         self.plans.reserve(plan, bytes, self.rules.limits.data_bytes)?;
-        Ok(append)
+        Ok(file)
     }
 
     /// The block is in the file. `has_open_line` is none for an empty one.
