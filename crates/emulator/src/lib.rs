@@ -26,6 +26,7 @@ mod app;
 mod control;
 mod emulator;
 mod http;
+mod predefined;
 mod queue;
 mod state;
 
@@ -33,6 +34,7 @@ pub use clock::Clock;
 pub use emulator::{Emulator, Error, Statistics};
 pub use events::{CompletionReason, JobChange, JobSignal};
 pub use faults::{Fault, FaultRule};
+pub use predefined::Predefined;
 pub use queue::Error as QueueError;
 pub use settings::{AccessToken, Limits, Scope, Settings};
 pub use state::Error as StateError;

@@ -16,6 +16,7 @@ use tokio::process::Command;
 
 use crate::app::App;
 use crate::git::plain_git;
+use crate::predefined::Predefined;
 use crate::runs::{Placement, RunReason, RunRepository, RunRequest};
 use crate::snapshot;
 use crate::state::definitions::PipelineFile;
@@ -93,6 +94,7 @@ pub(crate) struct QueueRequest {
 /// A pipeline's file with the repository it is from.
 struct Loaded {
     project: ProjectId,
+    project_name: String,
     pipeline: String,
     source: Source,
     repository: RunRepository,
@@ -225,7 +227,7 @@ impl App {
     }
 
     async fn load(&self, request: &QueueRequest) -> Result<Loaded> {
-        let (project, pipeline, file, served) =
+        let ((project, project_name), pipeline, file, served) =
             self.state().pipeline_file(&request.project, request.definition)?;
         let (repository, source) = match file {
             PipelineFile::None => return Err(Error::NoFile(pipeline)),
@@ -254,27 +256,26 @@ impl App {
             Some(text) => Source { text: text.clone(), ..source },
             None => source,
         };
-        Ok(Loaded { project, pipeline, source, repository })
+        Ok(Loaded { project, project_name, pipeline, source, repository })
     }
 
     async fn compile(&self, loaded: &Loaded, request: &QueueRequest) -> Result<Compiled> {
         let public = request.variables.iter().filter(|(_, variable)| !variable.is_secret);
-        let system = [
-            ("Build.SourceBranch", loaded.repository.reference.as_str()),
-            ("Build.SourceBranchName", loaded.repository.reference.rsplit('/').next().unwrap_or_default()),
-            ("Build.SourceVersion", loaded.repository.commit.as_str()),
-            ("Build.Reason", RunReason::Manual.name()),
-            ("Build.Repository.Name", loaded.repository.name.as_str()),
-            ("Build.DefinitionName", loaded.pipeline.as_str()),
-            ("System.CollectionUri", self.base().as_str()),
-            ("System.TeamFoundationCollectionUri", self.base().as_str()),
-        ];
+        let predefined = Predefined {
+            project: &loaded.project_name,
+            pipeline: &loaded.pipeline,
+            reason: RunReason::Manual,
+            repository: &loaded.repository.name,
+            reference: &loaded.repository.reference,
+            commit: Some(&loaded.repository.commit),
+            collection: Some(self.base().as_str()),
+        };
         let inputs = Inputs {
             parameters: request.parameters.clone(),
             variables: public
                 .map(|(name, variable)| (name.clone(), variable.value.clone().unwrap_or_default()))
                 .collect(),
-            system: system.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
+            system: predefined.variables(),
             tasks: Arc::clone(self.tasks()) as Arc<dyn TaskCatalog + Send + Sync>,
             files: Arc::new(CommitFiles {
                 repository: loaded.repository.clone(),
@@ -317,12 +318,14 @@ impl State {
         &self,
         project: &str,
         definition: i32,
-    ) -> state::Result<(ProjectId, String, PipelineFile, Option<state::repositories::Repository>)> {
-        let project = self.projects.find(project)?.id;
+    ) -> state::Result<((ProjectId, String), String, PipelineFile, Option<state::repositories::Repository>)>
+    {
+        let found = self.projects.find(project)?;
+        let (project, project_name) = (found.id, found.name.clone());
         let definition = self.definitions.get(project, definition)?;
         let served =
             definition.repository().and_then(|name| self.repositories.find(project, name).ok()).cloned();
-        Ok((project, definition.name.clone(), definition.file.clone(), served))
+        Ok(((project, project_name), definition.name.clone(), definition.file.clone(), served))
     }
 }
 

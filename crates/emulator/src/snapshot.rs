@@ -18,13 +18,14 @@ use std::{
 use tokio::{io::AsyncWriteExt as _, process::Command};
 
 use crate::git::plain_git;
+use crate::state::repositories::repository_name;
 
 /// Author and committer of the commit that holds the uncommitted changes.
 const IDENTITY: (&str, &str) = ("Dayfly", "dayfly@localhost");
 /// How much of git's error text goes into an error.
 const MAX_MESSAGE: usize = 2_000;
 /// Branch of a folder which is no repository, and of a repository without a name for its branch.
-pub const DEFAULT_BRANCH: &str = "main";
+const DEFAULT_BRANCH: &str = "main";
 /// Branch of a repository whose HEAD is a commit and no branch.
 const DETACHED: &str = "refs/heads/detached";
 
@@ -149,6 +150,15 @@ impl Source {
 }
 
 impl Source {
+    fn head(&self) -> Head {
+        let folder = self.work_tree.file_name().unwrap_or_default();
+        Head {
+            repository: repository_name(&folder.to_string_lossy()),
+            branch: self.branch(),
+            commit: self.repository.as_ref().and_then(|repository| repository.head.clone()),
+        }
+    }
+
     fn branch(&self) -> String {
         match &self.repository {
             Some(Repository { branch: Some(branch), .. }) => branch.clone(),
@@ -158,12 +168,31 @@ impl Source {
     }
 }
 
-/// The branch that a snapshot taken of `folder` now would have, in full.
+/// What is known of a snapshot before it is taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Head {
+    /// The repository's name, as a run's has it.
+    pub repository: String,
+    /// The branch that the snapshot will have, in full.
+    pub branch: String,
+    /// The commit of the user's HEAD: the snapshot's own if nothing differs from it.
+    pub commit: Option<String>,
+}
+
+impl Head {
+    /// Of a folder without a repository.
+    #[must_use]
+    pub fn of_folder(folder: &Path) -> Self {
+        Source { work_tree: folder.to_path_buf(), repository: None }.head()
+    }
+}
+
+/// What a snapshot taken of `folder` now would be called.
 ///
 /// # Errors
 /// As those of [`take`].
-pub async fn branch(folder: &Path) -> Result<String> {
-    Ok(Source::find(folder).await?.branch())
+pub async fn head(folder: &Path) -> Result<Head> {
+    Ok(Source::find(folder).await?.head())
 }
 
 /// One snapshot in the making.

@@ -84,8 +84,8 @@ pub(crate) fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
         }
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let branch = runtime.block_on(pipeline::branch(&file));
-    let compiled = pipeline::compile(&file, &branch, &args.parameters, &args.variables);
+    let head = runtime.block_on(pipeline::head(&file));
+    let compiled = pipeline::compile(&file, &head, &args.parameters, &args.variables);
     let Compiled { mut plan, warnings } = match compiled {
         Ok(compiled) => compiled,
         Err(diagnostics) => return reject(&diagnostics, args.json),

@@ -1,6 +1,5 @@
 //! The pipeline's file: finding it, compiling it, checking what was asked of it.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -8,7 +7,9 @@ use anyhow::{Context as _, bail};
 
 use dayfly_pipelines::{Compiled, Diagnostics, FileError, Files, Inputs, Source, compile as compile_source};
 
-use dayfly_emulator::snapshot;
+use dayfly_emulator::Predefined;
+use dayfly_emulator::runs::RunReason;
+use dayfly_emulator::snapshot::{self, Head};
 
 use super::engine::PROJECT;
 use super::inputs::Pair;
@@ -48,8 +49,12 @@ pub(crate) fn find(given: Option<&Path>) -> anyhow::Result<PipelineFile> {
         None => search(&here)?,
     };
     let name = path.strip_prefix(&here).unwrap_or(&path).display().to_string();
-    let size = std::fs::metadata(&path).with_context(|| format!("pipeline `{name}` cannot be read"))?.len();
-    if size > MAX_FILE_BYTES {
+    let name = if name.is_empty() { ".".to_owned() } else { name };
+    let metadata = std::fs::metadata(&path).with_context(|| format!("pipeline `{name}` cannot be read"))?;
+    if metadata.is_dir() {
+        bail!("`{name}` is a folder; name the pipeline's file in it, or run `dayfly run` there without one");
+    }
+    if metadata.len() > MAX_FILE_BYTES {
         bail!("pipeline `{name}` is larger than 20 MiB");
     }
     let text = std::fs::read_to_string(&path)
@@ -79,17 +84,28 @@ fn repository_root(folder: &Path) -> Option<&Path> {
 /// Compiles the file with what was given on the command line.
 pub(crate) fn compile(
     file: &PipelineFile,
-    branch: &str,
+    head: &Head,
     parameters: &[Pair],
     variables: &[Pair],
 ) -> Result<Compiled, Diagnostics> {
     let source = Source { name: file.name.clone(), text: file.text.clone() };
     let parameters = parameters.iter().map(|pair| (pair.name.clone(), pair.value.clone().into())).collect();
     let variables = variables.iter().map(|pair| (pair.name.clone(), pair.value.clone())).collect();
+    let definition = file.definition();
+    let predefined = Predefined {
+        project: PROJECT,
+        pipeline: &definition,
+        reason: RunReason::Manual,
+        repository: &head.repository,
+        reference: &head.branch,
+        commit: head.commit.as_deref(),
+        // There is no server yet.
+        collection: None,
+    };
     let inputs = Inputs {
         parameters,
         variables,
-        system: system(file, branch),
+        system: predefined.variables(),
         files: Arc::new(WorkTree { root: file.root.clone() }),
         path: file.place(),
         ..Inputs::default()
@@ -117,26 +133,14 @@ impl Files for WorkTree {
     }
 }
 
-/// The predefined variables that template expressions may ask for.
-fn system(file: &PipelineFile, branch: &str) -> BTreeMap<String, String> {
-    let values = [
-        ("Build.Reason", "Manual"),
-        ("Build.DefinitionName", &file.definition()),
-        ("Build.SourceBranchName", branch.rsplit('/').next().unwrap_or_default()),
-        ("Build.SourceBranch", branch),
-        ("System.TeamProject", PROJECT),
-    ];
-    values.map(|(name, value)| (name.to_owned(), value.to_owned())).into()
-}
-
-/// The branch that the run's snapshot will have.
-pub(crate) async fn branch(file: &PipelineFile) -> String {
-    match snapshot::branch(&file.root).await {
-        Ok(branch) => branch,
+/// What the run's snapshot will be called.
+pub(crate) async fn head(file: &PipelineFile) -> Head {
+    match snapshot::head(&file.root).await {
+        Ok(head) => head,
         Err(error) => {
             // A plan can be listed without git; a run fails when it takes the snapshot, and says why.
             tracing::debug!(%error, "the branch is not known");
-            format!("refs/heads/{}", snapshot::DEFAULT_BRANCH)
+            Head::of_folder(&file.root)
         }
     }
 }

@@ -367,15 +367,26 @@ fn template_expressions_know_the_branch() {
 }
 
 #[test]
-fn template_expressions_and_steps_agree_on_the_branch() {
-    let project = Project::with_pipeline(
-        "steps:\n- checkout: none\n- script: echo ${{ variables['Build.SourceBranch'] }} $(Build.SourceBranch)\n",
-    );
+fn template_expressions_and_steps_agree_on_the_predefined_variables() {
+    let names = [
+        "Build.SourceBranch",
+        "Build.SourceBranchName",
+        "Build.SourceVersion",
+        "Build.Reason",
+        "Build.Repository.Name",
+        "Build.DefinitionName",
+        "System.TeamProject",
+    ];
+    let steps = names.map(|name| {
+        let early = format!("early='${{{{ variables['{name}'] }}}}'");
+        format!("- script: |\n    {early}; [ -n \"$early\" ] && echo \"{name}: $early\" && [ \"$early\" = '$({name})' ]\n")
+    });
+    let project = Project::with_pipeline(&format!("steps:\n- checkout: none\n{}", steps.concat()));
     project.git(&["init", "-q"]);
     project.git(&["add", "."]);
     project.git(&["commit", "-qm", "first"]);
     project.git(&["checkout", "-q", "--detach"]);
-    assert_has(&project.run(&[], 0), "refs/heads/detached refs/heads/detached");
+    assert_has(&project.run(&[], 0), "Build.SourceBranch: refs/heads/detached");
 }
 
 #[test]
