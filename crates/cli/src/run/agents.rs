@@ -34,7 +34,8 @@ pub(super) async fn start(
     let machine_name = crate::host::name()?;
     let program = std::env::current_exe().context("the program's own file cannot be found")?;
     let work_directory = folder.join("work");
-    std::fs::create_dir_all(&work_directory)?;
+    std::fs::create_dir_all(&work_directory)
+        .with_context(|| format!("the work folder {} could not be made", work_directory.display()))?;
     let config = Config {
         server_url: server_url.clone(),
         agents: Agents::Managed {

@@ -98,10 +98,16 @@ impl ApiError {
         error
     }
 
-    /// Something in the emulator or its machine failed.
+    /// Something in the emulator or its machine failed. A full disk is told apart, since clients try again after a 500, for minutes, and
+    /// in vain.
     pub(crate) fn internal(what: &str, error: &(dyn std::error::Error + 'static)) -> Self {
         tracing::error!(error, "{what}");
-        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "VssServiceException", format!("{what}: {error}"))
+        let status = if is_disk_full(error) {
+            StatusCode::INSUFFICIENT_STORAGE
+        } else {
+            StatusCode::INTERNAL_SERVER_ERROR
+        };
+        Self::new(status, "VssServiceException", format!("{what}: {error}"))
     }
 
     /// The emulator is stopping, or too slow.
@@ -109,6 +115,15 @@ impl ApiError {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "VssServiceUnavailableException", message)
             .header(RETRY_AFTER, HeaderValue::from_static("1"))
     }
+}
+
+/// Whether an error, or what caused it, is that the disk or a quota is full.
+fn is_disk_full(error: &(dyn std::error::Error + 'static)) -> bool {
+    use std::io::ErrorKind::{QuotaExceeded, StorageFull};
+
+    std::iter::successors(Some(error), |error| error.source())
+        .filter_map(|error| error.downcast_ref::<std::io::Error>())
+        .any(|error| matches!(error.kind(), StorageFull | QuotaExceeded))
 }
 
 impl From<Error> for ApiError {
@@ -192,5 +207,22 @@ impl IntoResponse for ApiError {
             .headers_mut()
             .insert(CONTENT_TYPE, HeaderValue::from_static("application/json; charset=utf-8"));
         response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+
+    #[test]
+    fn a_full_disk_is_told_apart_from_what_may_pass() {
+        let status = |error: &(dyn std::error::Error + 'static)| ApiError::internal("no log", error).status;
+        let full = || io::Error::from(io::ErrorKind::StorageFull);
+        assert_eq!(status(&full()), StatusCode::INSUFFICIENT_STORAGE);
+        let nested = crate::containers::Error::Disk { path: "a".into(), source: full() };
+        assert_eq!(status(&nested), StatusCode::INSUFFICIENT_STORAGE);
+        assert_eq!(status(&io::Error::from(io::ErrorKind::TimedOut)), StatusCode::INTERNAL_SERVER_ERROR);
     }
 }
