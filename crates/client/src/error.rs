@@ -82,7 +82,7 @@ pub enum Error {
         given_up: bool,
     },
     /// The service answered with a sign-in page.
-    #[error("cannot {call}: the service answered {} with a sign-in page; the credential is not valid for this address", .status.as_u16())]
+    #[error("cannot {call}: the service answered {} with a sign-in page; check the address and the credential", .status.as_u16())]
     SignIn {
         /// The call.
         call: Box<Call>,
