@@ -4,6 +4,7 @@
 
 mod agent;
 mod architecture;
+mod bad_input;
 mod chaos;
 mod emulator;
 mod eval;
