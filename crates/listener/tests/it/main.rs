@@ -3,5 +3,6 @@
 
 mod agents;
 mod jobs;
+mod messages;
 mod process;
 mod world;

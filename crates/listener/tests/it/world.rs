@@ -20,7 +20,7 @@ use dayfly_listener::{
     ProcessExecutor, Timings,
 };
 use dayfly_protocol::{
-    JobId, PlanId, PoolId, ProjectId, TaskResult, TimelineId,
+    JobId, PlanId, PoolId, ProjectId, RequestId, TaskResult, TimelineId,
     channel::WorkerSettings,
     job::{AgentJobRequestMessage, EndpointAuthorization, JobResources, ServiceEndpoint},
     plan::TaskOrchestrationPlanReference,
@@ -75,6 +75,7 @@ pub(crate) struct World {
     seen: HashMap<JobId, Vec<JobChange>>,
     plans: HashMap<JobId, TaskOrchestrationPlanReference>,
     timelines: HashMap<JobId, TimelineId>,
+    requests: HashMap<JobId, RequestId>,
 }
 
 impl World {
@@ -108,6 +109,7 @@ impl World {
             seen: HashMap::new(),
             plans: HashMap::new(),
             timelines: HashMap::new(),
+            requests: HashMap::new(),
         }
     }
 
@@ -207,15 +209,7 @@ impl World {
             })
             .expect("a plan");
         let token = self.emulator.issue_job_token(plan, job).expect("a token");
-        let connection = ServiceEndpoint {
-            name: Some("SystemVssConnection".to_owned()),
-            url: Some(self.emulator.url().clone()),
-            authorization: Some(EndpointAuthorization {
-                scheme: "OAuth".to_owned(),
-                parameters: BTreeMap::from([("AccessToken".to_owned(), token.expose_secret().to_owned())]),
-            }),
-            ..ServiceEndpoint::default()
-        };
+        let connection = self.system_connection(&token);
         let reference = TaskOrchestrationPlanReference {
             scope_identifier: self.project,
             plan_type: "Build".to_owned(),
@@ -237,7 +231,8 @@ impl World {
         tune(&mut message);
         self.plans.insert(job, reference);
         self.timelines.insert(job, timeline);
-        self.emulator
+        let request = self
+            .emulator
             .queue_job(NewJob {
                 pool: self.pool,
                 demands: Vec::new(),
@@ -248,7 +243,36 @@ impl World {
                 cancel_timeout: Duration::ZERO,
             })
             .expect("the job is queued");
+        self.requests.insert(job, request);
         job
+    }
+
+    /// What a job's message holds at the least, to make other messages of.
+    pub(crate) fn remains(&self, job: JobId) -> AgentJobRequestMessage {
+        let plan = self.plans[&job].clone();
+        let token = self.emulator.issue_job_token(plan.plan_id, job).expect("a token");
+        let connection = self.system_connection(&token);
+        AgentJobRequestMessage {
+            message_type: "PipelineAgentJobRequest".to_owned(),
+            plan,
+            timeline: TimelineReference { id: self.timelines[&job], ..TimelineReference::default() },
+            job_id: job,
+            request_id: self.requests[&job],
+            resources: JobResources { endpoints: vec![connection], ..JobResources::default() },
+            ..AgentJobRequestMessage::default()
+        }
+    }
+
+    fn system_connection(&self, token: &SecretString) -> ServiceEndpoint {
+        ServiceEndpoint {
+            name: Some("SystemVssConnection".to_owned()),
+            url: Some(self.emulator.url().clone()),
+            authorization: Some(EndpointAuthorization {
+                scheme: "OAuth".to_owned(),
+                parameters: BTreeMap::from([("AccessToken".to_owned(), token.expose_secret().to_owned())]),
+            }),
+            ..ServiceEndpoint::default()
+        }
     }
 
     pub(crate) fn cancel(&self, job: JobId) {
