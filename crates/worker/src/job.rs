@@ -25,6 +25,8 @@ use crate::{Surroundings, environment, run_step};
 
 /// How long the queues may take at the end to send what is left. The service may be away for a while.
 const FLUSH_DEADLINE: Duration = Duration::from_secs(5 * 60);
+// The console, which has the half of it, outlives a service that is away for a minute when the job ends.
+const _: () = assert!(FLUSH_DEADLINE.as_secs() / 2 > 60);
 /// The same once the time of a cancelled job is up: the listener kills the worker a minute after it asked for the flush.
 const HURRIED_FLUSH_DEADLINE: Duration = Duration::from_secs(45);
 /// How long whoever follows the job may take to hear that it is being reported.

@@ -88,3 +88,76 @@ fn random_fraction() -> f64 {
     let (high, _) = uuid::Uuid::new_v4().as_u64_pair();
     f64::from((high >> 32) as u32) / f64::from(u32::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+
+    use dayfly_client::{Call, Operation};
+    use tokio::time::Instant;
+
+    use super::*;
+
+    fn passing() -> Error {
+        let call = Call { operation: Operation::PostLines, object: String::new() };
+        Error::Service(dayfly_client::Error::Deadline { call: Box::new(call), after: Duration::ZERO })
+    }
+
+    /// When the attempts are made of a call which fails until so much time has passed.
+    async fn attempts(patience: &Patience, away: Duration) -> (Result<(), Error>, Vec<Duration>) {
+        let begin = Instant::now();
+        let attempts = RefCell::new(Vec::new());
+        let result = patience
+            .retry(|| {
+                attempts.borrow_mut().push(begin.elapsed());
+                let is_back = begin.elapsed() >= away;
+                async move { if is_back { Ok(()) } else { Err(passing()) } }
+            })
+            .await;
+        (result, attempts.into_inner())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_service_that_is_away_for_ten_minutes_is_waited_for() {
+        let away = Duration::from_secs(600);
+        let (result, attempts) = attempts(&Patience::new(CancellationToken::new()), away).await;
+        assert!(result.is_ok(), "{result:?}");
+        let pauses: Vec<Duration> = attempts.windows(2).map(|pair| pair[1] - pair[0]).collect();
+        // Timers are good to a millisecond.
+        let longest = LONGEST_PAUSE + Duration::from_millis(2);
+        assert!(pauses.iter().all(|pause| *pause <= longest), "{pauses:?}");
+        assert!(pauses[0] <= FIRST_PAUSE + Duration::from_millis(2), "{pauses:?}");
+        assert!(
+            attempts.last().is_some_and(|last| *last < away + longest),
+            "it is seen at once: {attempts:?}"
+        );
+        assert!((120..400).contains(&attempts.len()), "neither idle nor a storm: {}", attempts.len());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_deadline_ends_the_waiting_and_a_final_error_ends_it_at_once() {
+        let over = CancellationToken::new();
+        let patience = Patience::new(over.clone());
+        let deadline = async {
+            tokio::time::sleep(Duration::from_secs(90)).await;
+            over.cancel();
+        };
+        let begin = Instant::now();
+        let ((result, attempts), ()) = tokio::join!(attempts(&patience, Duration::MAX), deadline);
+        assert!(matches!(result, Err(Error::Deadline | Error::Service(_))), "{result:?}");
+        assert!(begin.elapsed() < Duration::from_secs(91), "{:?}", begin.elapsed());
+        assert!(attempts.len() > 15, "{}", attempts.len());
+
+        let missing = || Error::Read { path: "gone".into(), source: std::io::ErrorKind::NotFound.into() };
+        let calls = RefCell::new(0);
+        let patience = Patience::new(CancellationToken::new());
+        let result: Result<(), Error> = patience
+            .retry(|| {
+                *calls.borrow_mut() += 1;
+                async { Err(missing()) }
+            })
+            .await;
+        assert!(matches!(result, Err(Error::Read { .. })), "{result:?}");
+        assert_eq!(calls.into_inner(), 1);
+    }
+}

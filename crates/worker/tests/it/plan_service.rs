@@ -1,6 +1,7 @@
 //! A small service for one plan, with faults, over real HTTP.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -16,7 +17,9 @@ use dayfly_protocol::timeline::TimelineRecord;
 use dayfly_protocol::{ListOf, RecordId, json};
 use dayfly_worker::report::Settings;
 use serde_json::json;
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 /// What the service does to calls.
@@ -152,29 +155,70 @@ async fn handle(State(seen): State<Arc<Mutex<Seen>>>, method: Method, uri: Uri, 
     }
 }
 
+fn serve(listener: TcpListener, seen: Arc<Mutex<Seen>>) -> Presence {
+    let router = Router::new()
+        .fallback(handle)
+        .layer(axum::extract::DefaultBodyLimit::max(64 * 1024 * 1024))
+        .with_state(seen);
+    let stop = CancellationToken::new();
+    let stopped = stop.clone().cancelled_owned();
+    let server = tokio::spawn(async move {
+        axum::serve(listener, router).with_graceful_shutdown(stopped).await.expect("it serves");
+    });
+    Presence::Here { server, stop }
+}
+
 pub(crate) struct PlanService {
     seen: Arc<Mutex<Seen>>,
-    url: String,
-    server: JoinHandle<()>,
+    address: SocketAddr,
+    presence: Presence,
+}
+
+/// Whether somebody listens at the service's address.
+enum Presence {
+    Here {
+        server: JoinHandle<()>,
+        stop: CancellationToken,
+    },
+    /// The port is kept, so that nobody else gets it, but whoever connects is refused.
+    Away(Option<TcpSocket>),
 }
 
 impl Drop for PlanService {
     fn drop(&mut self) {
-        self.server.abort();
+        if let Presence::Here { server, .. } = &self.presence {
+            server.abort();
+        }
     }
 }
 
 impl PlanService {
     pub(crate) async fn start() -> PlanService {
         let seen = Arc::<Mutex<Seen>>::default();
-        let router = Router::new()
-            .fallback(handle)
-            .layer(axum::extract::DefaultBodyLimit::max(64 * 1024 * 1024))
-            .with_state(Arc::clone(&seen));
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let url = format!("http://{}/dayfly", listener.local_addr().expect("an address"));
-        let server = tokio::spawn(async move { axum::serve(listener, router).await.expect("it serves") });
-        PlanService { seen, url, server }
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let presence = serve(listener, Arc::clone(&seen));
+        PlanService { seen, address, presence }
+    }
+
+    /// Closes the listener and all connections, once the requests under way are answered.
+    pub(crate) async fn leave(&mut self) {
+        let Presence::Here { server, stop } = &mut self.presence else { panic!("it is here") };
+        stop.cancel();
+        server.await.expect("it ends");
+        let socket = TcpSocket::new_v4().expect("a socket");
+        socket.set_reuseaddr(true).expect("an option");
+        socket.bind(self.address).expect("the port is free");
+        self.presence = Presence::Away(Some(socket));
+        let refused = TcpStream::connect(self.address).await.expect_err("nobody listens");
+        assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
+    }
+
+    /// Listens again on the same port, and knows what it knew.
+    pub(crate) fn come_back(&mut self) {
+        let Presence::Away(socket) = &mut self.presence else { panic!("it is away") };
+        let socket = socket.take().expect("it comes back once");
+        self.presence = serve(socket.listen(1024).expect("the port is ours"), Arc::clone(&self.seen));
     }
 
     pub(crate) fn seen(&self) -> MutexGuard<'_, Seen> {
@@ -196,8 +240,9 @@ impl PlanService {
             ..HttpSettings::default()
         };
         let token = Credential::Bearer("job-token".to_owned().into());
+        let url = format!("http://{}/dayfly", self.address);
         let connection =
-            Connection::new(&self.url.parse().expect("a URL"), token, settings).expect("a connection");
+            Connection::new(&url.parse().expect("a URL"), token, settings).expect("a connection");
         connection.plan(&TaskOrchestrationPlanReference {
             plan_type: "Build".to_owned(),
             plan_id: Uuid::new_v4().into(),

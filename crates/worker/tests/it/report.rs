@@ -279,6 +279,64 @@ async fn nothing_is_lost_when_the_service_is_away_for_a_while() {
 }
 
 #[tokio::test]
+async fn nothing_is_lost_and_nothing_comes_twice_when_nobody_listens_for_a_while() {
+    let mut service = PlanService::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let reporter = Reporter::start(service.settings(folder.path()));
+    let first = step(&reporter, "First");
+    first.start();
+    let mut lines = write_lines(&first, 0, 10).await;
+    service.wait_for("the first lines", |seen| !seen.console(first.id()).is_empty()).await;
+    service.leave().await;
+    lines.extend(write_lines(&first, 10, 60_000).await);
+    first.variable("out", "value", false);
+    first.finish(TaskResult::SucceededWithIssues, None).await;
+    let later: Vec<Record> = ["Second", "Third"].map(|name| step(&reporter, name)).into();
+    for step in &later {
+        step.start();
+        step.line("a line of its own").await;
+        step.finish(TaskResult::Succeeded, None).await;
+    }
+    // Pages of the log lie on the disk: the uploader was refused, or it would have taken them.
+    let pages = folder.path().join("pages");
+    assert!(std::fs::read_dir(&pages).unwrap().count() > 0, "nothing waits");
+    service.come_back();
+    assert_eq!(reporter.finish(DEADLINE).await, Flushed::default());
+
+    let seen = service.seen();
+    assert!(seen.log(first.id()) == lines, "the log differs");
+    let console = |record: &Record| {
+        let feeds = seen.feed.iter().filter(|feed| feed.step_id == record.id());
+        feeds.flat_map(|feed| feed.value.clone()).collect::<Vec<String>>()
+    };
+    assert!(console(&first) == lines, "the console differs");
+    let mut whole = lines;
+    for step in &later {
+        assert_eq!(seen.log(step.id()), ["a line of its own"]);
+        assert_eq!(console(step), ["a line of its own"]);
+        whole.push("a line of its own".to_owned());
+    }
+    assert!(seen.log(reporter.job().id()) == whole, "the job's log differs");
+    assert_eq!(seen.logs.len(), 4, "one for each record");
+    assert_eq!(seen.records[&first.id()].variables["out"].value.as_deref(), Some("value"));
+    for (record, result) in [
+        (&first, TaskResult::SucceededWithIssues),
+        (&later[0], TaskResult::Succeeded),
+        (&later[1], TaskResult::Succeeded),
+    ] {
+        let changes: Vec<&TimelineRecord> =
+            seen.updates.iter().flatten().filter(|change| change.id == record.id()).collect();
+        let ends = changes.iter().filter(|change| change.result.is_some()).map(|change| change.result);
+        assert_eq!(ends.collect::<Vec<_>>(), [Some(result)], "the end is told once");
+        let states: Vec<_> = changes.iter().filter_map(|change| change.state).collect();
+        assert_eq!(states.last(), Some(&TimelineRecordState::Completed), "{states:?}");
+    }
+    let order = |record: &Record| seen.updates.iter().flatten().position(|change| change.id == record.id());
+    assert!(order(&first) < order(&later[0]) && order(&later[0]) < order(&later[1]));
+    assert_eq!(std::fs::read_dir(pages).unwrap().count(), 0, "pages are left behind");
+}
+
+#[tokio::test]
 async fn lost_answers_double_no_line() {
     let service = PlanService::start().await;
     let folder = tempfile::tempdir().unwrap();
