@@ -429,3 +429,34 @@ async fn sources_can_be_skipped() {
     assert_eq!(result, TaskResult::Succeeded);
     assert!(service.log("get").contains("Skip sync source for repository."));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn large_files_are_asked_for_in_vain_without_their_program() {
+    let service = Service::start().await;
+    repository(&service, "garden");
+    let mut job = Job::new(&service)
+        .step(checkout_step("get", &[("repository", "self"), ("lfs", "true")]))
+        .script("never", "true");
+    // A path with git and nothing else, whatever this machine has.
+    let folder = job.folder.path().join("bin");
+    std::fs::create_dir_all(&folder).expect("made");
+    let path = std::env::var_os("PATH").expect("tests have a path");
+    let git = std::env::split_paths(&path).map(|folder| folder.join("git")).find(|git| git.is_file());
+    std::os::unix::fs::symlink(git.expect("git is installed"), folder.join("git")).expect("linked");
+    for (name, value) in &mut job.surroundings.environment {
+        if name == "PATH" {
+            *value = folder.clone().into();
+        }
+    }
+    let (result, folder) = job.run().await;
+    let log = service.log("get");
+    assert_eq!(result, TaskResult::Failed, "{log}");
+    assert_eq!((service.result("get"), service.result("never")), ("failed".to_owned(), "skipped".to_owned()));
+    let told =
+        "##[error]The checkout asks for large files (lfs: true), but git-lfs is not installed on this agent.";
+    assert!(log.contains(told), "{log}");
+    assert!(
+        !log.contains("git init") && !folder.path().join("work/1/s/.git").exists(),
+        "nothing is begun: {log}"
+    );
+}
