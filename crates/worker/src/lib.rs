@@ -9,7 +9,7 @@
 //! `job` sends the result once everything else has been sent.
 
 pub mod artifacts;
-mod commands;
+pub mod commands;
 mod conditions;
 mod context;
 mod directories;

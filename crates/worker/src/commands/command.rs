@@ -8,17 +8,17 @@ const PREFIX: &str = "##vso[";
 
 /// A logging command.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Command {
+pub struct Command {
     /// What the command is about, such as `task`; compared without regard to case.
-    pub(crate) area: String,
+    pub area: String,
     /// What to do, such as `setvariable`; compared without regard to case.
-    pub(crate) event: String,
+    pub event: String,
     /// Properties by lower-case name.
     properties: BTreeMap<String, Property>,
     /// The text after the bracket.
-    pub(crate) data: String,
+    pub data: String,
     /// The same as it was written, with its escapes.
-    pub(crate) written: String,
+    pub written: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,7 +29,7 @@ struct Property {
 
 impl Command {
     /// The first command in the line, or none if the line holds none that is well formed.
-    pub(crate) fn parse(line: &str, decode_percents: bool) -> Option<Command> {
+    pub fn parse(line: &str, decode_percents: bool) -> Option<Command> {
         let start = line.find(PREFIX)? + PREFIX.len();
         let end = start + line[start..].find(']')?;
         let information = &line[start..end];
@@ -56,22 +56,22 @@ impl Command {
     }
 
     /// A property's value, if the command has it.
-    pub(crate) fn property(&self, name: &str) -> Option<&str> {
+    pub fn property(&self, name: &str) -> Option<&str> {
         self.properties.get(&name.to_ascii_lowercase()).map(|property| property.value.as_str())
     }
 
     /// A property's value unless it is missing or empty.
-    pub(crate) fn non_empty(&self, name: &str) -> Option<&str> {
+    pub fn non_empty(&self, name: &str) -> Option<&str> {
         self.property(name).filter(|value| !value.is_empty())
     }
 
     /// A flag: only `true` in any case turns it on.
-    pub(crate) fn flag(&self, name: &str) -> bool {
+    pub fn flag(&self, name: &str) -> bool {
         self.property(name).and_then(crate::variables::parse_boolean).unwrap_or(false)
     }
 
     /// All properties with their names as written.
-    pub(crate) fn properties(&self) -> impl Iterator<Item = (&str, &str)> {
+    pub fn properties(&self) -> impl Iterator<Item = (&str, &str)> {
         self.properties.values().map(|property| (property.name.as_str(), property.value.as_str()))
     }
 }
@@ -96,8 +96,8 @@ pub(crate) fn unescape(text: &str, decode_percents: bool) -> String {
     if decode_percents { text.replace("%AZP25", "%") } else { text }
 }
 
-/// The reverse of [`unescape`].
-pub(crate) fn escape(text: &str, encode_percents: bool) -> String {
+/// Writes `;`, line ends and `]` (and `%`, if `encode_percents`) so that the text may be a property or the data of a command.
+pub fn escape(text: &str, encode_percents: bool) -> String {
     let text = if encode_percents { text.replace('%', "%AZP25") } else { text.to_owned() };
     text.replace(';', "%3B").replace('\r', "%0D").replace('\n', "%0A").replace(']', "%5D")
 }

@@ -17,7 +17,8 @@ use std::path::{Path, PathBuf};
 use dayfly_protocol::TaskResult;
 
 use crate::context::StepContext;
-pub(crate) use command::{Command, unescape};
+pub(crate) use command::unescape;
+pub use command::{Command, escape};
 
 const DOCUMENTATION: &str = "http://go.microsoft.com/fwlink/?LinkId=817296";
 

@@ -1,9 +1,12 @@
 //! Tests of the worker through its public API.
 
 mod checkout;
+#[path = "../../../../fuzz/checks/worker_lines.rs"]
+mod checks;
 mod commands;
 mod emulator;
 mod job;
+mod lines;
 mod plan_service;
 mod process;
 mod report;
