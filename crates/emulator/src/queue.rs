@@ -227,7 +227,7 @@ impl App {
     }
 
     async fn load(&self, request: &QueueRequest) -> Result<Loaded> {
-        let ((project, project_name), pipeline, file, served) =
+        let (project, pipeline, file, served) =
             self.state().pipeline_file(&request.project, request.definition)?;
         let (repository, source) = match file {
             PipelineFile::None => return Err(Error::NoFile(pipeline)),
@@ -252,6 +252,7 @@ impl App {
                 (at, Source { name: path, text })
             }
         };
+        let project_name = self.state().projects.find(&request.project)?.name.clone();
         let source = match &request.yaml {
             Some(text) => Source { text: text.clone(), ..source },
             None => source,
@@ -318,14 +319,12 @@ impl State {
         &self,
         project: &str,
         definition: i32,
-    ) -> state::Result<((ProjectId, String), String, PipelineFile, Option<state::repositories::Repository>)>
-    {
-        let found = self.projects.find(project)?;
-        let (project, project_name) = (found.id, found.name.clone());
+    ) -> state::Result<(ProjectId, String, PipelineFile, Option<state::repositories::Repository>)> {
+        let project = self.projects.find(project)?.id;
         let definition = self.definitions.get(project, definition)?;
         let served =
             definition.repository().and_then(|name| self.repositories.find(project, name).ok()).cloned();
-        Ok(((project, project_name), definition.name.clone(), definition.file.clone(), served))
+        Ok((project, definition.name.clone(), definition.file.clone(), served))
     }
 }
 
