@@ -20,7 +20,7 @@ use dayfly_protocol::{
 use futures::future::BoxFuture;
 use tokio::{
     sync::{mpsc, watch},
-    task::JoinError,
+    task::{JoinError, JoinSet},
     time::{Instant, sleep_until, timeout},
 };
 use tokio_util::task::AbortOnDropHandle;
@@ -41,6 +41,9 @@ use crate::{
 /// How many orders may wait for a lease; it takes them at once, so more would mean that it is stuck.
 const WAITING_ORDERS: usize = 16;
 
+/// How many results of jobs that have no lease may be on their way to the service at a time.
+const UNDELIVERED_RESULTS: usize = 16;
+
 /// How many messages in a row may be undecipherable until the agent gives up: each time it makes a new session, with a new key.
 const UNREADABLE_MESSAGES: u32 = 3;
 
@@ -55,6 +58,8 @@ enum Event {
     LeaseEnded(Result<LeaseEnd, JoinError>),
     /// Whether the job that keeps a second one waiting is over for the service.
     Checked(bool),
+    /// The result of a job without a lease is with the service, or was given up.
+    Delivered(Result<(), JoinError>),
     PhaseChanged,
 }
 
@@ -94,6 +99,8 @@ pub(crate) struct VirtualAgent {
     current: Option<Current>,
     waiting: Option<Waiting>,
     check: Option<BoxFuture<'static, Event>>,
+    /// Results of jobs that have no lease, on their way to the service. That may take minutes, in which the polls must go on.
+    deliveries: JoinSet<()>,
     has_had_its_job: bool,
     end: Option<AgentEnd>,
 }
@@ -122,6 +129,7 @@ impl VirtualAgent {
             current: None,
             waiting: None,
             check: None,
+            deliveries: JoinSet::new(),
             has_had_its_job: false,
             end: None,
         }
@@ -133,7 +141,7 @@ impl VirtualAgent {
         let mut network = self.network();
         self.phase_changed();
         loop {
-            if self.end.is_some() && self.current.is_none() {
+            if self.end.is_some() && self.current.is_none() && self.deliveries.is_empty() {
                 break;
             }
             let event = tokio::select! {
@@ -146,6 +154,7 @@ impl VirtualAgent {
                     Err(_) => { self.end_with(AgentEnd::Stopped); continue }
                 },
                 event = checked(&mut self.check) => event,
+                Some(delivered) = self.deliveries.join_next() => Event::Delivered(delivered),
                 event = &mut network, if !self.is_ending() => event,
             };
             let is_network =
@@ -218,6 +227,10 @@ impl VirtualAgent {
             Event::Recovered(answer) => self.recovered(answer),
             Event::LeaseEnded(ended) => self.lease_ended(ended).await,
             Event::Checked(is_over) => self.checked(is_over),
+            Event::Delivered(Ok(())) => {}
+            Event::Delivered(Err(error)) => {
+                self.context.warn(format!("a task that reported a job's result failed: {error}"));
+            }
             Event::PhaseChanged => self.phase_changed(),
         }
     }
@@ -506,15 +519,25 @@ impl VirtualAgent {
         if !self.context.set.accepted.take(remains.request_id) {
             return;
         }
-        let request = remains.request_id;
-        let message = Arc::<AgentJobRequestMessage>::from(remains);
         let text = format!("This job could not be run, since {reason}.");
-        let delivery = self
-            .report(message)
-            .deliver(Verdict { result: TaskResult::Failed, reported: Reported::No, reason: Some(text) })
-            .await;
-        tracing::info!(agent = %self.context.name, %request, ?delivery, "a job with a broken message was ended");
-        self.context.set.accepted.finish(request);
+        self.deliver(Arc::from(remains), Reported::No, text).await;
+    }
+
+    /// Has a job that has no lease ended as failed, by a task of its own.
+    async fn deliver(&mut self, message: Arc<AgentJobRequestMessage>, reported: Reported, reason: String) {
+        while self.deliveries.len() >= UNDELIVERED_RESULTS {
+            if let Some(delivered) = self.deliveries.join_next().await {
+                tracing::debug!(agent = %self.context.name, ?delivered, "a result made room for another");
+            }
+        }
+        let (context, request) = (self.context.clone(), message.request_id);
+        let report = self.report(message);
+        self.deliveries.spawn(async move {
+            let verdict = Verdict { result: TaskResult::Failed, reported, reason: Some(reason) };
+            let delivery = report.deliver(verdict).await;
+            tracing::info!(agent = %context.name, %request, ?delivery, "a job without a lease was ended");
+            context.set.accepted.finish(request);
+        });
     }
 
     fn report(&self, message: Arc<AgentJobRequestMessage>) -> Report {
@@ -551,14 +574,7 @@ impl VirtualAgent {
                 ));
                 let text =
                     "The agent had an internal error while it minded this job; its log says more.".to_owned();
-                self.report(current.message)
-                    .deliver(Verdict {
-                        result: TaskResult::Failed,
-                        reported: Reported::Perhaps,
-                        reason: Some(text),
-                    })
-                    .await;
-                self.context.set.accepted.finish(current.request);
+                self.deliver(current.message, Reported::Perhaps, text).await;
             }
         }
         if self.has_had_its_job {
