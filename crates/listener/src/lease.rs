@@ -10,7 +10,7 @@
 
 use std::{pin::pin, sync::Arc, time::Duration};
 
-use dayfly_client::Error as ClientError;
+use dayfly_client::{Error as ClientError, ErrorKind};
 use dayfly_protocol::{MessageId, TaskResult, channel::CancelReason, job::AgentJobRequestMessage};
 use futures::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use jiff::Timestamp;
@@ -73,6 +73,8 @@ enum Event {
 /// A failed call, as far as renewals care.
 struct Failure {
     is_final: bool,
+    /// We may not renew it, or it is not there: nothing that trying again would change as long as the job is not in our hands.
+    is_refusal: bool,
     retry_after: Option<Duration>,
     text: String,
 }
@@ -80,7 +82,8 @@ struct Failure {
 impl From<ClientError> for Failure {
     fn from(error: ClientError) -> Self {
         let is_final = matches!(meaning(&error), Meaning::JobGone);
-        Self { is_final, retry_after: error.retry_after(), text: chain(&error) }
+        let is_refusal = matches!(error.kind(), ErrorKind::Forbidden | ErrorKind::NotFound);
+        Self { is_final, is_refusal, retry_after: error.retry_after(), text: chain(&error) }
     }
 }
 
@@ -205,6 +208,7 @@ impl Lease {
                 Ok(Err(error)) => Err(Failure::from(error)),
                 Err(_) => Err(Failure {
                     is_final: false,
+                    is_refusal: false,
                     retry_after: None,
                     text: "the service did not answer in time".to_owned(),
                 }),
@@ -219,7 +223,7 @@ impl Lease {
             Ok(until) => {
                 Attempt::Renewed { valid_for: until.map(|until| valid_for(until, Timestamp::now())) }
             }
-            Err(failure) if failure.is_final => Attempt::Refused,
+            Err(failure) if failure.is_final || (failure.is_refusal && !was_held) => Attempt::Refused,
             Err(failure) => Attempt::Failed { retry_after: failure.retry_after },
         };
         if let Err(failure) = &answer {

@@ -223,6 +223,22 @@ async fn a_lock_that_cannot_be_had_leaves_the_job_to_the_queue() {
 }
 
 #[tokio::test]
+async fn a_job_that_may_not_be_taken_is_not_asked_for_again() {
+    let mut world = World::with(|settings| settings.lock_duration = Duration::from_millis(500)).await;
+    let fault = Fault::Status { status: 403, type_key: None, message: None, headers: Default::default() };
+    // Once: if the job came again, it would run.
+    world.emulator.add_fault(FaultRule::new(REQUESTS, fault).method("PATCH").times(1)).expect("a fault");
+    let set = world.agents(&["a"], world.script(&finish("succeeded"))).await;
+    let job = world.queue("forbidden");
+    assert_eq!(world.completed(job).await, (TaskResult::Abandoned, CompletionReason::LockLost));
+    let second = world.queue("after");
+    assert_eq!(world.completed(second).await.0, TaskResult::Succeeded);
+    assert_eq!(world.runs().len(), 1, "only the second has run");
+    set.drain();
+    set.wait().await;
+}
+
+#[tokio::test]
 async fn a_lost_lock_kills_the_worker_and_reports_nothing() {
     let mut world = World::with(|settings| settings.lock_duration = Duration::from_millis(300)).await;
     let body = format!("echo up > '{}/up'; trap '' TERM; sleep 600", world.folder.path().display());
