@@ -129,14 +129,22 @@ impl AgentContext {
     }
 }
 
-/// An agent's name as the name of a folder: whatever could leave the folder above it is replaced.
+/// An agent's name as the name of a folder: whatever could leave the folder above it, or trouble a shell, is written as its number.
+/// Different names are different folders.
 fn folder_name(agent: &str) -> PathBuf {
-    let is_plain = |character: char| character.is_ascii_alphanumeric() || matches!(character, '-' | '_');
-    agent
-        .chars()
-        .map(|character| if is_plain(character) { character } else { '_' })
-        .collect::<String>()
-        .into()
+    let mut folder = String::with_capacity(agent.len());
+    for character in agent.chars() {
+        // A dot at the beginning would be `.`, `..` or a hidden folder.
+        let is_plain = character.is_alphanumeric()
+            || matches!(character, '-' | '_')
+            || (character == '.' && !folder.is_empty());
+        if is_plain {
+            folder.push(character);
+        } else {
+            folder.push_str(&format!("~{:x}~", u32::from(character)));
+        }
+    }
+    folder.into()
 }
 
 /// The requests of jobs that this set has taken, running or done: none is taken twice, whichever agent its message comes to.
@@ -199,8 +207,15 @@ mod tests {
     }
 
     #[test]
+    fn different_agents_have_different_folders() {
+        let names = ["a.b", "a_b", "a b", "a/b", ".a", "..a", "~2e~a", "a~2f~b"];
+        let folders: HashSet<_> = names.into_iter().map(folder_name).collect();
+        assert_eq!(folders.len(), names.len(), "{folders:?}");
+    }
+
+    #[test]
     fn no_agent_name_leaves_the_work_folder() {
         assert_eq!(folder_name("runner-1"), PathBuf::from("runner-1"));
-        assert_eq!(folder_name("../../etc"), PathBuf::from("______etc"));
+        assert_eq!(folder_name("../../etc"), PathBuf::from("~2e~.~2f~..~2f~etc"));
     }
 }
