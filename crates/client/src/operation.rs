@@ -21,13 +21,11 @@ pub enum Repeat {
 pub enum Operation {
     GetToken,
     GetConnectionData,
-    GetFeatureFlag,
     FindPool,
     FindAgent,
     GetAgent,
     CreateAgent,
     ReplaceAgent,
-    UpdateAgent,
     DeleteAgent,
     CreateSession,
     DeleteSession,
@@ -61,13 +59,11 @@ impl Operation {
         match self {
             Operation::GetToken => "get_token",
             Operation::GetConnectionData => "get_connection_data",
-            Operation::GetFeatureFlag => "get_feature_flag",
             Operation::FindPool => "find_pool",
             Operation::FindAgent => "find_agent",
             Operation::GetAgent => "get_agent",
             Operation::CreateAgent => "create_agent",
             Operation::ReplaceAgent => "replace_agent",
-            Operation::UpdateAgent => "update_agent",
             Operation::DeleteAgent => "delete_agent",
             Operation::CreateSession => "create_session",
             Operation::DeleteSession => "delete_session",
@@ -101,13 +97,11 @@ impl Operation {
         match self {
             Operation::GetToken => "get a token",
             Operation::GetConnectionData => "get the connection data",
-            Operation::GetFeatureFlag => "get the feature flag",
             Operation::FindPool => "find the agent pool",
             Operation::FindAgent => "find the agent",
             Operation::GetAgent => "get the agent",
             Operation::CreateAgent => "create the agent",
             Operation::ReplaceAgent => "replace the agent",
-            Operation::UpdateAgent => "update the agent",
             Operation::DeleteAgent => "delete the agent",
             Operation::CreateSession => "create a session",
             Operation::DeleteSession => "delete the session",
@@ -142,7 +136,6 @@ impl Operation {
             // Reading changes nothing.
             Operation::GetToken
             | Operation::GetConnectionData
-            | Operation::GetFeatureFlag
             | Operation::FindPool
             | Operation::FindAgent
             | Operation::GetAgent
@@ -155,7 +148,6 @@ impl Operation {
             | Operation::ListArtifacts => Repeat::Always,
             // The second one sets what the first one set: records merge by id, files and attachments by name, tags are a set.
             Operation::ReplaceAgent
-            | Operation::UpdateAgent
             | Operation::UpdateRecords
             | Operation::Attach
             | Operation::UploadItem

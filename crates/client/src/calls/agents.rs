@@ -3,19 +3,11 @@
 use dayfly_protocol::agent::TaskAgent;
 use dayfly_protocol::{AgentId, ListOf, PoolId};
 use http::Method;
-use serde::Serialize;
 
 use crate::connection::Connection;
 use crate::error::{ErrorKind, Result};
 use crate::operation::Operation;
 use crate::request::{Request, segments};
-
-/// Whether jobs may be assigned to an agent; a PATCH with nothing else.
-#[derive(Serialize)]
-struct Enabled {
-    id: AgentId,
-    enabled: bool,
-}
 
 impl Connection {
     fn agent_request(&self, operation: Operation, method: Method, pool: PoolId, agent: AgentId) -> Request {
@@ -57,21 +49,6 @@ impl Connection {
     /// Registers an agent anew in the place of one that exists: keeps its number and the capabilities which users gave it, takes the new key.
     pub async fn replace_agent(&self, pool: PoolId, agent: &TaskAgent) -> Result<TaskAgent> {
         let request = self.agent_request(Operation::ReplaceAgent, Method::PUT, pool, agent.id).json(agent)?;
-        self.call(request).await
-    }
-
-    /// Changes an agent; members that are `None` stay as they are.
-    pub async fn update_agent(&self, pool: PoolId, agent: &TaskAgent) -> Result<TaskAgent> {
-        let request =
-            self.agent_request(Operation::UpdateAgent, Method::PATCH, pool, agent.id).json(agent)?;
-        self.call(request).await
-    }
-
-    /// Says whether jobs may be assigned to an agent; running ones are not touched.
-    pub async fn set_agent_enabled(&self, pool: PoolId, agent: AgentId, enabled: bool) -> Result<TaskAgent> {
-        let request = self
-            .agent_request(Operation::UpdateAgent, Method::PATCH, pool, agent)
-            .json(&Enabled { id: agent, enabled })?;
         self.call(request).await
     }
 
