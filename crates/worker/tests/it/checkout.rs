@@ -81,7 +81,7 @@ async fn self_is_checked_out_at_its_commit_in_the_official_sequence() {
         "##[command]git config gc.auto 0\n",
         "##[command]git config --local --get-all http.extraheader\n",
         "##[command]git config http.version HTTP/1.1\n",
-        "##[command]git --config-env=http.extraheader=env_var_http_extraheader fetch --force --tags --prune --prune-tags --progress --no-recurse-submodules origin\n",
+        "##[command]git -c core.hooksPath=/dev/null --config-env=http.extraheader=env_var_http_extraheader fetch --force --tags --prune --prune-tags --progress --no-recurse-submodules origin\n",
         &format!("no-recurse-submodules origin +{commit}\n"),
         &format!("##[command]git checkout --progress --force {commit}\n"),
         "##[section]Finishing: Checkout garden@main to s\n",
@@ -290,7 +290,10 @@ async fn submodules_come_with_the_same_login() {
         assert!(sources.join("middle/file").exists());
         assert_eq!(sources.join("middle/inner/file").exists(), has_inner, "{submodules}");
         assert!(log.contains("##[command]git submodule sync"), "{log}");
-        assert!(log.contains("##[command]git --config-env=http.http://127.0.0.1:"), "{log}");
+        assert!(
+            log.contains("##[command]git -c core.hooksPath=/dev/null --config-env=http.http://127.0.0.1:"),
+            "{log}"
+        );
     }
     assert!(!service.everything().contains(TOKEN));
 }
@@ -334,6 +337,26 @@ async fn credentials_of_an_earlier_job_are_taken_out() {
     assert_eq!(result, TaskResult::Succeeded, "{}", service.log("again"));
     let configuration = std::fs::read_to_string(folder.path().join("work/1/s/.git/config")).expect("there");
     assert!(!configuration.contains("old") && !configuration.contains("proxy"), "{configuration}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hooks_of_an_earlier_job_are_not_run_with_the_token() {
+    let service = Service::start().await;
+    repository(&service, "garden");
+    let (result, folder) = Job::new(&service)
+        .step(checkout_step("get", &[("repository", "self")]))
+        .script(
+            "plant",
+            "printf '#!/bin/sh\\nenv >> \"$AGENT_WORKFOLDER/seen\"\\n' > .git/hooks/reference-transaction && chmod +x .git/hooks/reference-transaction && git update-ref -d refs/remotes/origin/main && mv \"$AGENT_WORKFOLDER/seen\" \"$AGENT_WORKFOLDER/planted\"",
+        )
+        .run()
+        .await;
+    assert_eq!(result, TaskResult::Succeeded, "the hook works: {}", service.log("plant"));
+    let (result, folder) =
+        Job::new(&service).step(checkout_step("again", &[("repository", "self")])).after(folder).run().await;
+    assert_eq!(result, TaskResult::Succeeded, "{}", service.log("again"));
+    let seen = std::fs::read_to_string(folder.path().join("work/seen")).unwrap_or_default();
+    assert!(!seen.contains("extraheader") && !seen.contains(TOKEN), "{seen}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -20,6 +20,9 @@ const FETCH_ATTEMPTS: u32 = 3;
 /// How much of a small command's output is read.
 const MAX_CAPTURED_BYTES: usize = 64 * 1024;
 
+/// Turns hooks off: those of a reused repository are the work of earlier jobs and would inherit the header.
+const NO_HOOKS: &str = "core.hooksPath=/dev/null";
+
 /// A version of git: major, minor, patch.
 pub(super) type Version = (u32, u32, u32);
 
@@ -212,25 +215,25 @@ impl<'a> Git<'a> {
         command.environment = self.environment.clone();
         command.cancel = ladder(self.step);
         let mut text = String::from("git");
+        let mut set = |options: &[&str]| {
+            for option in options {
+                text.push(' ');
+                text.push_str(option);
+                command.arguments.push(OsStr::new(option).to_owned());
+            }
+        };
+        if !configuration.secret.is_empty() {
+            set(&["-c", NO_HOOKS]);
+        }
         for (key, value) in &configuration.secret {
             let name = variable_of(key);
-            let argument = format!("--config-env={key}={name}");
-            text.push(' ');
-            text.push_str(&argument);
-            command.arguments.push(argument.into());
+            set(&[&format!("--config-env={key}={name}")]);
             command.environment.insert(name.into(), value.into());
         }
-        let settings = configuration.plain.iter().map(|(key, value)| format!("{key}={value}"));
-        for setting in settings {
-            text.push_str(" -c ");
-            text.push_str(&setting);
-            command.arguments.extend([OsString::from("-c"), setting.into()]);
+        for (key, value) in &configuration.plain {
+            set(&["-c", &format!("{key}={value}")]);
         }
-        for argument in arguments {
-            text.push(' ');
-            text.push_str(argument);
-            command.arguments.push(OsStr::new(argument).to_owned());
-        }
+        set(arguments);
         (command, text)
     }
 }

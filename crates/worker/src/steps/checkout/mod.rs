@@ -63,6 +63,7 @@ pub(super) async fn run(step: &StepContext, prepared: &Prepared) -> Result<TaskR
         ))
     })?;
     let wishes = wishes(job, &repository, &prepared.inputs)?;
+    lock(&step.task_variables).set(REPOSITORY, repository.alias(), Flags::default());
     let folder = place(step, &repository, &prepared.inputs).await?;
     get_sources(step, &repository, &folder, &wishes).await?;
     Ok(TaskResult::Succeeded)
@@ -173,10 +174,10 @@ async fn get_sources(
     if wishes.persist_credentials
         && let Some(header) = &header
     {
-        persist(&git, folder, wishes, header).await?;
+        // Before it is done: half of it, when the step is cancelled, must be taken out as well.
         lock(&step.task_variables).set(CLEANUP, "true", Flags::default());
+        persist(&git, folder, wishes, header).await?;
     }
-    lock(&step.task_variables).set(REPOSITORY, repository.alias(), Flags::default());
     Ok(())
 }
 
