@@ -17,7 +17,7 @@ use crate::directories::{self, WorkFolder};
 use crate::initialize::{self, Entry, Initialized};
 use crate::message;
 use crate::platform;
-use crate::report::{self, NewRecord, Reporter};
+use crate::report::{self, Deadline, NewRecord, Reporter};
 use crate::service::Service;
 use crate::steps::describe;
 use crate::variables::{Flags, Variables};
@@ -282,7 +282,8 @@ impl Run<'_> {
         let job = self.job;
         job.record.line(&format!("##[section]Finishing: {}", self.message.job_display_name)).await;
         job.record.finish(result, None).await;
-        let deadline = if job.flush.is_cancelled() { HURRIED_FLUSH_DEADLINE } else { FLUSH_DEADLINE };
+        // The time of a cancelled job may also run out while its reports are being sent.
+        let deadline = Deadline::hurried_by(job.flush.clone(), FLUSH_DEADLINE, HURRIED_FLUSH_DEADLINE);
         let flushed = job.reporter.finish(deadline).await;
         let mut result = result;
         if flushed.variables_lost {

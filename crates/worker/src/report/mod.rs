@@ -11,6 +11,7 @@
 //! Senders go on trying for as long as the job runs, and at its end until a deadline ([`Reporter::finish`]).
 
 mod chunk;
+mod deadline;
 mod feed;
 mod losses;
 mod pages;
@@ -21,6 +22,7 @@ mod stamp;
 mod timeline;
 mod upload;
 
+pub use deadline::Deadline;
 pub use record::{NewRecord, Record};
 pub use service::Error;
 
@@ -35,7 +37,6 @@ use dayfly_protocol::timeline::{Issue, IssueType, TimelineRecord, TimelineRecord
 use dayfly_protocol::{RecordId, TimelineId};
 use tokio::sync::{Notify, mpsc};
 use tokio::task::{JoinError, JoinHandle};
-use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use crate::mask::Masker;
@@ -171,10 +172,15 @@ impl<T> Task<T> {
     }
 
     /// The same until `end`; then tells the task that time is over by `over` and waits for it to see that.
-    async fn join_until(&mut self, end: Instant, over: &CancellationToken) -> Option<Result<T, JoinError>> {
-        match timeout_at(end, self.join()).await {
-            Ok(result) => result,
-            Err(_) => {
+    async fn join_until(
+        &mut self,
+        end: impl Future<Output = ()>,
+        over: &CancellationToken,
+    ) -> Option<Result<T, JoinError>> {
+        tokio::select! {
+            biased;
+            result = self.join() => result,
+            () = end => {
                 over.cancel();
                 self.join().await
             }
@@ -299,15 +305,15 @@ impl Reporter {
     }
 
     /// Closes all logs, sends everything and waits for it, at most for `deadline`. Further reports are dropped.
-    pub async fn finish(&self, deadline: Duration) -> Flushed {
+    pub async fn finish(&self, deadline: impl Into<Deadline>) -> Flushed {
         let (running, records) = {
             let mut state = self.state();
             (state.running.take(), std::mem::take(&mut state.records))
         };
         let Some(mut running) = running else { return Flushed::default() };
-        let begin = Instant::now();
-        let end_of_console = begin + deadline / 2;
-        let end_of_uploads = begin + deadline - LAST_UPDATE.min(deadline / 4);
+        let countdown = deadline.into().begin();
+        let end_of_console = || countdown.reached(|all| all / 2);
+        let end_of_uploads = || countdown.reached(|all| all - LAST_UPDATE.min(all / 4));
         running.stop.cancel();
         let held = running.held.join().await;
         running.note_panic("what masks held back", held);
@@ -319,26 +325,30 @@ impl Reporter {
             self.job.close_log().await;
         };
         // Waits for the page writer, and that for the uploader if there is no disk.
-        if timeout_at(end_of_console, logs).await.is_err() {
-            running.uploads_over.cancel();
+        tokio::select! {
+            biased;
+            () = logs => {}
+            () = end_of_console() => running.uploads_over.cancel(),
         }
         self.shared.feed.close();
-        let console = running.console.join_until(end_of_console, &running.console_over).await;
+        let console = running.console.join_until(end_of_console(), &running.console_over).await;
         if let Some(lost @ 1..) = running.note_panic("the console", console) {
             let message = format!("{lost} lines did not reach the console in time; the log has them all");
             running.losses.describe(Loss::Console, message.clone());
             self.job.write(&format!("##[warning]{message}"));
-            if timeout_at(end_of_uploads, self.job.close_log()).await.is_err() {
-                running.uploads_over.cancel();
+            tokio::select! {
+                biased;
+                () = self.job.close_log() => {}
+                () = end_of_uploads() => running.uploads_over.cancel(),
             }
         }
         self.shared.close();
-        let uploader = running.uploader.join_until(end_of_uploads, &running.uploads_over).await;
+        let uploader = running.uploader.join_until(end_of_uploads(), &running.uploads_over).await;
         running.note_panic("the upload of logs", uploader);
         let pages = running.pages.join().await;
         running.note_panic("the writing of logs", pages);
         self.shared.timeline.close();
-        let timeline = running.timeline.join_until(begin + deadline, &running.over).await;
+        let timeline = running.timeline.join_until(countdown.reached(|all| all), &running.over).await;
         running.note_panic("the timeline", timeline);
         let losses = running.losses.snapshot();
         Flushed { variables_lost: losses.outputs_lost, lost: losses.descriptions }
