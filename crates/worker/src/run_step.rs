@@ -5,6 +5,9 @@ use std::time::Duration;
 use dayfly_protocol::TaskResult;
 use dayfly_protocol::channel::CancelReason;
 use dayfly_protocol::timeline::{TimelineRecord, TimelineRecordState};
+use futures::StreamExt;
+use futures::future::BoxFuture;
+use futures::stream::FuturesOrdered;
 
 use crate::context::{JobContext, Pending, StepContext, lock};
 use crate::initialize::{Entry, set_step_variables, unset_step_variables};
@@ -108,13 +111,12 @@ async fn supervise(entry: &Entry, was_cancelled: bool) -> Result<(), Stopped> {
     let mut cancel_seen = was_cancelled;
     let mut flush_seen = false;
     let mut timed_out = false;
-    loop {
+    // What there is to say is written beside the attempts: a full disk or a slow service must not keep a step from being ended.
+    let mut lines = FuturesOrdered::<BoxFuture<'_, ()>>::new();
+    let outcome = loop {
         tokio::select! {
-            outcome = &mut attempts => return match outcome {
-                Ok(()) => Ok(()),
-                Err(()) if timed_out => Err(Stopped::TimedOut),
-                Err(()) => Err(Stopped::Canceled),
-            },
+            outcome = &mut attempts => break outcome,
+            Some(()) = lines.next() => {}
             () = &mut timer, if !timed_out && entry.timeout().is_some() => {
                 timed_out = !context.cancel.is_cancelled();
                 context.cancel.cancel();
@@ -122,33 +124,46 @@ async fn supervise(entry: &Entry, was_cancelled: bool) -> Result<(), Stopped> {
             () = job.cancel.cancelled(), if !cancel_seen => {
                 cancel_seen = true;
                 job.set_result(TaskResult::Canceled);
-                context.debug(&format!("Re-evaluate condition on job cancellation for step: '{}'.", entry.display_name)).await;
-                if !holds_after_cancel(entry).await {
-                    context.error("The Operation will be canceled. The next steps may not contain expected logs.").await;
+                let holds = holds_after_cancel(entry);
+                if !matches!(holds, Ok(true)) {
                     context.cancel.cancel();
                 }
+                lines.push_back(Box::pin(tell_of_cancellation(entry, holds)));
             }
             () = job.flush.cancelled(), if !flush_seen => {
                 flush_seen = true;
-                context.error("Step cancelled due to worker timeout").await;
                 context.cancel.cancel();
+                lines.push_back(Box::pin(context.error("Step cancelled due to worker timeout")));
             }
         }
+    };
+    while lines.next().await.is_some() {}
+    match outcome {
+        Ok(()) => Ok(()),
+        Err(()) if timed_out => Err(Stopped::TimedOut),
+        Err(()) => Err(Stopped::Canceled),
     }
 }
 
-/// Whether the running part may go on now that the job is cancelled.
-async fn holds_after_cancel(entry: &Entry) -> bool {
+/// Whether the running part may go on now that the job is cancelled; the error is the condition's.
+fn holds_after_cancel(entry: &Entry) -> Result<bool, String> {
     let job = &entry.context.job;
     if job.cancel_reason() == Some(CancelReason::LockLost) {
-        return false;
+        return Ok(false);
     }
-    match entry.condition.evaluate(job) {
-        Ok(verdict) => verdict.holds,
-        Err(message) => {
-            entry.context.error(&message).await;
-            false
-        }
+    entry.condition.evaluate(job).map(|verdict| verdict.holds)
+}
+
+async fn tell_of_cancellation(entry: &Entry, holds: Result<bool, String>) {
+    let context = &entry.context;
+    context
+        .debug(&format!("Re-evaluate condition on job cancellation for step: '{}'.", entry.display_name))
+        .await;
+    if let Err(message) = &holds {
+        context.error(message).await;
+    }
+    if !matches!(holds, Ok(true)) {
+        context.error("The Operation will be canceled. The next steps may not contain expected logs.").await;
     }
 }
 
