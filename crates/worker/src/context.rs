@@ -12,6 +12,7 @@ use dayfly_protocol::TaskResult;
 use dayfly_protocol::channel::{CancelReason, WorkerSettings};
 use dayfly_protocol::job::{RepositoryResource, ServiceEndpoint};
 use dayfly_protocol::timeline::{Issue, IssueType};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -21,6 +22,9 @@ use crate::process::Background;
 use crate::report::{Record, Reporter};
 use crate::service::Service;
 use crate::variables::{Flags, Variables};
+
+/// How much logging commands of one job may have under way at a time: each is a call to the service or an upload.
+const COMMANDS_UNDER_WAY: usize = 32;
 
 /// Locks a mutex whose data stays whole even if a holder panicked: every change under these locks is a single assignment.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -64,6 +68,8 @@ pub(crate) struct JobContext {
     pub(crate) cancel: CancellationToken,
     /// The time is up: nothing goes on, only what is queued is sent.
     pub(crate) flush: CancellationToken,
+    /// Bounds what logging commands have under way.
+    commands: Arc<Semaphore>,
     state: Mutex<JobState>,
 }
 
@@ -107,6 +113,7 @@ impl JobContext {
             debug: parts.variables.get_boolean("system.debug").unwrap_or(false),
             cancel: parts.cancel,
             flush: parts.flush,
+            commands: Arc::new(Semaphore::new(COMMANDS_UNDER_WAY)),
             state: Mutex::new(JobState {
                 variables: parts.variables,
                 repositories: parts
@@ -377,9 +384,31 @@ impl StepContext {
         state.command_result = Some(TaskResult::merge(state.command_result, result));
     }
 
-    /// Keeps work which the step waits for at its end.
-    pub(crate) fn push_pending(&self, pending: Pending) {
-        lock(&self.state).pending.push(pending);
+    /// Starts work which the step waits for at its end. While as much is under way as may be, this waits and with it the step's output.
+    ///
+    /// # Errors
+    ///
+    /// The step was cancelled meanwhile.
+    pub(crate) async fn start_pending<W>(
+        &self,
+        name: &'static str,
+        work: impl FnOnce() -> W,
+    ) -> Result<(), String>
+    where
+        W: Future<Output = Result<Vec<String>, String>> + Send + 'static,
+    {
+        let permit = tokio::select! {
+            permit = Arc::clone(&self.job.commands).acquire_owned() => permit.map_err(|error| error.to_string())?,
+            () = self.cancel.cancelled() => return Err(format!("{name} was not started: the step was canceled.")),
+        };
+        let work = work();
+        let work = tokio::spawn(async move {
+            let outcome = work.await;
+            drop(permit);
+            outcome
+        });
+        lock(&self.state).pending.push(Pending { name, work: AbortOnDropHandle::new(work) });
+        Ok(())
     }
 
     /// Takes the work to wait for.

@@ -3,11 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use tokio_util::task::AbortOnDropHandle;
-
 use super::command::Command;
 use super::{CommandResult, local_path};
-use crate::context::{Pending, StepContext};
+use crate::context::StepContext;
 use crate::steps::describe;
 
 /// Tells the service of an artifact that is elsewhere.
@@ -29,13 +27,12 @@ pub(super) async fn associate(step: &StepContext, command: &Command) -> CommandR
     let artifacts = step.job.service.artifacts().map_err(|error| describe(&error))?;
     let build = artifacts.build;
     step.debug(&format!("Associate artifact: {name} with build: {build} at backend.")).await;
-    let work = tokio::spawn(async move {
+    step.start_pending("Associate Artifact", || async move {
         let associated = artifacts.associate(&name, &kind, &data, properties).await;
         let artifact = associated.map_err(|error| describe(&error))?;
         Ok(vec![format!("Associated artifact {} with build {build}", artifact.id)])
-    });
-    step.push_pending(Pending { name: "Associate Artifact", work: AbortOnDropHandle::new(work) });
-    Ok(())
+    })
+    .await
 }
 
 /// Uploads a file or folder to the build's container and makes an artifact of it.
@@ -63,7 +60,7 @@ pub(super) async fn upload(step: &StepContext, command: &Command) -> CommandResu
     step.debug(&format!("Upload artifact: {} to server for build: {build} at backend.", path.display()))
         .await;
     let cancel = step.cancel.clone();
-    let work = tokio::spawn(async move {
+    step.start_pending("Upload Artifact", || async move {
         let mut lines = Vec::new();
         match artifacts.upload(&name, &folder, &path, properties, &cancel, &mut lines).await {
             Ok(_) => Ok(lines),
@@ -72,9 +69,8 @@ pub(super) async fn upload(step: &StepContext, command: &Command) -> CommandResu
                 Err(lines.join("\n"))
             }
         }
-    });
-    step.push_pending(Pending { name: "Upload Artifact", work: AbortOnDropHandle::new(work) });
-    Ok(())
+    })
+    .await
 }
 
 /// What kind of place a location is: a server path of TFVC or a path in a file container.

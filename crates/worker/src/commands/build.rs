@@ -3,12 +3,11 @@
 use std::sync::Arc;
 
 use dayfly_protocol::logs::ATTACHMENT_SUMMARY;
-use tokio_util::task::AbortOnDropHandle;
 
 use super::command::Command;
 use super::task::{attach, file_name};
 use super::{CommandResult, local_path};
-use crate::context::{Pending, StepContext};
+use crate::context::StepContext;
 use crate::steps::describe;
 use crate::variables::Flags;
 
@@ -41,13 +40,15 @@ pub(super) async fn update_build_number(step: &StepContext, command: &Command) -
     let service = Arc::clone(&step.job.service);
     let build = service.build().map_err(|error| describe(&error))?;
     step.debug(&format!("Update build number for build: {build} to: {number} at backend.")).await;
-    let turn = service.take_turn();
-    let work = tokio::spawn(async move {
-        service.update_build_number(turn, &number).await.map_err(|error| describe(&error))?;
-        Ok(vec![format!("Update build number to {number} for build {build}")])
-    });
-    step.push_pending(Pending { name: "Update Build Number", work: AbortOnDropHandle::new(work) });
-    Ok(())
+    step.start_pending("Update Build Number", || {
+        // Only what is under way has a turn, so whoever is waited for can go on.
+        let turn = service.take_turn();
+        async move {
+            service.update_build_number(turn, &number).await.map_err(|error| describe(&error))?;
+            Ok(vec![format!("Update build number to {number} for build {build}")])
+        }
+    })
+    .await
 }
 
 pub(super) async fn add_build_tag(step: &StepContext, command: &Command) -> CommandResult {
@@ -58,13 +59,12 @@ pub(super) async fn add_build_tag(step: &StepContext, command: &Command) -> Comm
     let service = Arc::clone(&step.job.service);
     let build = service.build().map_err(|error| describe(&error))?;
     step.debug(&format!("Add build tag: {tag} to build: {build} at backend.")).await;
-    let work = tokio::spawn(async move {
+    step.start_pending("Add Build Tag", || async move {
         let tags = service.add_build_tag(&tag).await.map_err(|error| describe(&error))?;
         if !tags.iter().any(|present| present.eq_ignore_ascii_case(&tag)) {
             return Err(format!("Build tag '{tag}' was not added successfully."));
         }
         Ok(vec![format!("Build '{build}' has following tags now: {}", tags.join(", "))])
-    });
-    step.push_pending(Pending { name: "Add Build Tag", work: AbortOnDropHandle::new(work) });
-    Ok(())
+    })
+    .await
 }
