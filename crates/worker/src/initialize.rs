@@ -116,7 +116,7 @@ pub(crate) async fn initialize(
     record.output(&format!("Agent running as: '{}'", user_name())).await;
     if let Some(container) = message.job_container.as_deref().filter(|container| !container.is_empty()) {
         return Err(format!(
-            "The job wants to run in the container '{container}'. Dayfly's native worker cannot start containers yet; use the worker `microsoft`."
+            "The job wants to run in the container '{container}'. Dayfly's native worker cannot start containers yet; run this job on Microsoft's agent."
         ));
     }
     let mut steps = message.steps.clone();

@@ -84,7 +84,7 @@ pub enum Error {
     },
     /// The artifact is kept where this worker cannot fetch it from.
     #[error(
-        "the artifact '{name}' is of type '{kind}', which the native worker cannot download; use `worker: microsoft` for this job"
+        "the artifact '{name}' is of type '{kind}', which the native worker cannot download; run this job on Microsoft's agent"
     )]
     Unsupported {
         /// The artifact.

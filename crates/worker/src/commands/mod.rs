@@ -173,7 +173,7 @@ async fn dispatch(step: &StepContext, area: &str, command: &Command) -> CommandR
         // Usage data for Microsoft, which this worker does not send.
         ("telemetry", "publish") => Ok(()),
         _ => Err(format!(
-            "##vso[{area}.{event}] is not implemented by Dayfly's native worker; use the worker `microsoft` for steps that need it"
+            "##vso[{area}.{event}] is not implemented by Dayfly's native worker; run jobs that need it on Microsoft's agent"
         )),
     }
 }

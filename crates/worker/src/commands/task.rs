@@ -186,7 +186,7 @@ pub(super) fn set_endpoint(step: &StepContext, command: &Command) -> CommandResu
     if command.property("field").is_some_and(|field| field.eq_ignore_ascii_case("authParameter")) {
         hide(step, command);
     }
-    Err("##vso[task.setendpoint] is not implemented by Dayfly's native worker; use the worker `microsoft` for steps that need it"
+    Err("##vso[task.setendpoint] is not implemented by Dayfly's native worker; run jobs that need it on Microsoft's agent"
         .to_owned())
 }
 

@@ -24,7 +24,7 @@ pub(super) async fn publish_pipeline(
     let kind = first(inputs, &["artifactType", "publishLocation"]).unwrap_or("pipeline");
     if !kind.eq_ignore_ascii_case("pipeline") {
         return Err(StepError::Failed(format!(
-            "Artifacts of type '{kind}' cannot be published by Dayfly's native worker. Publish to 'pipeline', or use the worker `microsoft`."
+            "Artifacts of type '{kind}' cannot be published by Dayfly's native worker. Publish to 'pipeline', or run this job on Microsoft's agent."
         )));
     }
     let name = match first(inputs, &["artifactName", "artifact"]) {
@@ -47,7 +47,7 @@ pub(super) async fn publish_build(step: &StepContext, prepared: &Prepared) -> Re
     }
     if inputs.flag("StoreAsTar") {
         return Err(StepError::failed(
-            "The input StoreAsTar is not known to Dayfly's native worker. Make the archive by a script and publish that, or use the worker `microsoft`.",
+            "The input StoreAsTar is not known to Dayfly's native worker. Make the archive by a script and publish that, or run this job on Microsoft's agent.",
         ));
     }
     let name = first(inputs, &["ArtifactName"]).unwrap_or("drop").to_owned();
@@ -190,7 +190,7 @@ fn of_other_build(step: &StepContext, inputs: &Inputs) -> Result<Artifacts, Step
             Ok(Artifacts { build: BuildId(build), ..artifacts })
         }
         _ => Err(StepError::failed(
-            "Dayfly's native worker downloads artifacts of the current run and of runs of the same project given by their number (runVersion: specific, runId). Use one of these, or the worker `microsoft`.",
+            "Dayfly's native worker downloads artifacts of the current run and of runs of the same project given by their number (runVersion: specific, runId). Use one of these, or run this job on Microsoft's agent.",
         )),
     }
 }

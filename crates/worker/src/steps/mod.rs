@@ -98,7 +98,7 @@ pub(crate) async fn run(context: &StepContext, step: &Step, part: Part) -> Resul
     definition.print(context, &reference.version).await;
     if let Some(target) = container_target(step) {
         return Err(StepError::Failed(format!(
-            "This step targets the container '{target}'. Dayfly's native worker cannot run steps in containers yet; use the worker `microsoft`."
+            "This step targets the container '{target}'. Dayfly's native worker cannot run steps in containers yet; run this job on Microsoft's agent."
         )));
     }
     let prepared = inputs::prepare(context, step, definition);

@@ -50,7 +50,7 @@ pub(super) fn wishes(
     let known = ["Git", "GitHub", "GitHubEnterprise", "Bitbucket", "ExternalGit"];
     if !known.iter().any(|known| known.eq_ignore_ascii_case(kind)) {
         return Err(StepError::Failed(format!(
-            "Repositories of type '{kind}' cannot be checked out by Dayfly's native worker; use the worker `microsoft`."
+            "Repositories of type '{kind}' cannot be checked out by Dayfly's native worker; run this job on Microsoft's agent."
         )));
     }
     let url = properties.url.as_ref().ok_or_else(|| {
