@@ -30,6 +30,7 @@ mod variables;
 
 pub use job::{Outcome, run};
 pub use serve::{ServeError, serve};
+pub use steps::can_run;
 pub use surroundings::Surroundings;
 
 /// The version of the official agent whose behaviour this worker follows. Tasks and demands compare it (`Agent.Version`).

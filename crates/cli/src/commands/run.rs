@@ -12,7 +12,8 @@ use dayfly_protocol::TaskResult;
 
 use crate::host;
 use crate::output;
-use crate::run::engine::{self, Order};
+use crate::run::caveats::caveats;
+use crate::run::engine::{self, Ended, Order};
 use crate::run::inputs::{Pair, SecretSource};
 use crate::run::list;
 use crate::run::pipeline::{self, PipelineFile};
@@ -94,19 +95,24 @@ pub(crate) fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
         output::note(warnings.render(style()).trim_end());
     }
     let jobs = dayfly_pipelines::orchestration::select_legs(&mut plan, &args.jobs);
-    let plan = Arc::new(plan);
     let wanted = match dayfly_pipelines::orchestration::select(&plan, &args.stages, &jobs) {
         Ok(wanted) => wanted,
         Err(unknown) => return Ok(output::usage_error(&unknown.to_string())),
     };
     if args.list {
+        list::keep(&mut plan, &wanted);
         return show_plan(&plan, &file, args.json);
+    }
+    if !args.json {
+        for caveat in caveats(&plan, &wanted) {
+            output::note(&format!("warning: {caveat}"));
+        }
     }
     let hidden_environment =
         args.secrets.iter().filter_map(SecretSource::environment_variable).map(str::to_owned).collect();
-    let result = runtime.block_on(engine::run(Order {
+    let ended = runtime.block_on(engine::run(Order {
         file,
-        plan,
+        plan: Arc::new(plan),
         variables: args.variables,
         secrets,
         hidden_environment,
@@ -120,14 +126,17 @@ pub(crate) fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
         keep_work: args.keep_work,
         verbose: args.verbose,
     }))?;
-    Ok(exit_code(result))
+    Ok(ExitCode::from(exit_code(ended)))
 }
 
-fn exit_code(result: TaskResult) -> ExitCode {
-    match result {
-        TaskResult::Succeeded | TaskResult::SucceededWithIssues | TaskResult::Skipped => ExitCode::SUCCESS,
-        TaskResult::Canceled => ExitCode::from(EXIT_CANCELLED),
-        TaskResult::Failed | TaskResult::Abandoned => ExitCode::from(output::EXIT_FAILED),
+fn exit_code(ended: Ended) -> u8 {
+    match ended {
+        Ended::Interrupted => EXIT_CANCELLED,
+        Ended::Completed(TaskResult::Succeeded | TaskResult::SucceededWithIssues | TaskResult::Skipped) => 0,
+        // Nobody cancelled a run that is cancelled by itself: a job ran longer than it may.
+        Ended::Completed(TaskResult::Failed | TaskResult::Abandoned | TaskResult::Canceled) => {
+            output::EXIT_FAILED
+        }
     }
 }
 
@@ -155,4 +164,16 @@ fn show_plan(plan: &Plan, file: &PipelineFile, json: bool) -> anyhow::Result<Exi
 
 fn style() -> Style {
     if std::io::stderr().is_terminal() { Style::Colored } else { Style::Plain }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_whoever_interrupts_a_run_is_told_so() {
+        assert_eq!(exit_code(Ended::Interrupted), EXIT_CANCELLED);
+        assert_eq!(exit_code(Ended::Completed(TaskResult::Canceled)), output::EXIT_FAILED);
+        assert_eq!(exit_code(Ended::Completed(TaskResult::SucceededWithIssues)), 0);
+    }
 }

@@ -51,8 +51,17 @@ pub(crate) struct Order {
     pub(crate) verbose: bool,
 }
 
+/// How a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ended {
+    /// The user cancelled it.
+    Interrupted,
+    /// By itself, with this result.
+    Completed(TaskResult),
+}
+
 /// Runs it and returns how it ended.
-pub(crate) async fn run(order: Order) -> anyhow::Result<TaskResult> {
+pub(crate) async fn run(order: Order) -> anyhow::Result<Ended> {
     // From before there is anything to clean up.
     let mut signals = Signals::new()?;
     let work = tempfile::Builder::new()
@@ -107,7 +116,7 @@ async fn follow(
     set: &AgentSet,
     folder: &Path,
     signals: &mut Signals,
-) -> anyhow::Result<TaskResult> {
+) -> anyhow::Result<Ended> {
     let mut events = emulator.run_events();
     let repository = folder.join("repository.git");
     // A job that is queued before any agent is there fails at once, as with the service.
@@ -116,7 +125,7 @@ async fn follow(
         ready = ready => ready,
         () = signals.next() => {
             output::note("cancelled before a job was started");
-            return Ok(TaskResult::Canceled);
+            return Ok(Ended::Interrupted);
         }
     };
     let snapshot = snapshot.context("no snapshot of the repository could be taken")?;
@@ -129,11 +138,11 @@ async fn follow(
     let request = request(order, RunRepository::of_snapshot(&snapshot));
     let build = emulator.queue_run(request).await.context("the run could not be queued")?;
     let mut screen = Screen::new(order);
-    let result = show(order, emulator, set, build, &mut events, &mut screen, signals).await?;
+    let ended = show(order, emulator, set, build, &mut events, &mut screen, signals).await?;
     screen.close()?;
     tokio::select! {
         kept = keep::keep(emulator, build, order.log_dir.as_deref(), order.artifacts_dir.as_deref()) => {
-            kept.map(|()| result)
+            kept.map(|()| ended)
         }
         () = signals.next() => bail!("interrupted before all logs and artifacts were kept"),
     }
@@ -163,7 +172,7 @@ async fn show(
     events: &mut RunEvents,
     screen: &mut Screen,
     signals: &mut Signals,
-) -> anyhow::Result<TaskResult> {
+) -> anyhow::Result<Ended> {
     let begun = Instant::now();
     let mut model = Model::default();
     let mut ticks = tokio::time::interval(screen.tick());
@@ -176,7 +185,7 @@ async fn show(
                 let completed = completed(&event, build);
                 screen.show(translate(event, order, &mut model, begun))?;
                 if let Some(result) = completed {
-                    return Ok(if cancelled { TaskResult::Canceled } else { result });
+                    return Ok(if cancelled { Ended::Interrupted } else { Ended::Completed(result) });
                 }
             }
             _ = ticks.tick() => screen.redraw()?,
@@ -192,7 +201,7 @@ async fn show(
                 }
             }
             // What was killed has a moment to be reported; then the run is given up.
-            () = sleep_until(give_up_at), if give_up_at.is_some() => return Ok(TaskResult::Canceled),
+            () = sleep_until(give_up_at), if give_up_at.is_some() => return Ok(Ended::Interrupted),
         }
     }
 }

@@ -3,31 +3,48 @@
 use dayfly_pipelines::Plan;
 use dayfly_pipelines::plan::{Job, Legs, Setting, Stage, Step, Strategy};
 
+use super::caveats::{self, reference};
 use super::lines::{FAINT, STRONG, sanitize};
 
 /// The implicit stage and job of files without them have this name.
 const IMPLICIT: &str = "__default";
+
+/// Leaves only the wanted jobs, and the stages that have some.
+pub(crate) fn keep(plan: &mut Plan, wanted: &[Vec<bool>]) {
+    let mut stages = wanted.iter();
+    plan.stages.retain_mut(|stage| {
+        let mut jobs = stages.next().into_iter().flatten();
+        stage.jobs.retain(|_| jobs.next().is_some_and(|wanted| *wanted));
+        !stage.jobs.is_empty()
+    });
+}
 
 /// The plan as text, with colours.
 pub(crate) fn tree(plan: &Plan, file: &str) -> String {
     let mut text = format!("{STRONG}{}{STRONG:#}\n", sanitize(file));
     let implicit = plan.stages.len() == 1 && plan.stages[0].name == IMPLICIT;
     if implicit {
-        jobs(&mut text, "", &plan.stages[0].jobs);
+        jobs(&mut text, "", plan, &plan.stages[0]);
         return text;
     }
     for (last, stage) in with_last(&plan.stages) {
         let notes = notes_of_stage(stage);
         branch(&mut text, "", last, "stage", &stage.name, &stage.display_name, &notes);
-        jobs(&mut text, indent(last), &stage.jobs);
+        jobs(&mut text, indent(last), plan, stage);
     }
     text
 }
 
-fn jobs(text: &mut String, prefix: &str, jobs: &[Job]) {
-    for (last, job) in with_last(jobs) {
+fn jobs(text: &mut String, prefix: &str, plan: &Plan, stage: &Stage) {
+    for (last, job) in with_last(&stage.jobs) {
         let kind = if job.deployment.is_some() { "deployment" } else { "job" };
-        branch(text, prefix, last, kind, &job.name, &job.display_name, &notes_of_job(job));
+        let mut notes = notes_of_job(job);
+        notes.extend(
+            caveats::foreign_images(plan, stage, job)
+                .iter()
+                .map(|image| format!("for {image}, but runs here")),
+        );
+        branch(text, prefix, last, kind, &job.name, &job.display_name, &notes);
         let prefix = format!("{prefix}{}", indent(last));
         match &job.deployment {
             None => steps(text, &prefix, &job.steps),
@@ -50,13 +67,16 @@ fn jobs(text: &mut String, prefix: &str, jobs: &[Job]) {
 fn steps(text: &mut String, prefix: &str, steps: &[Step]) {
     for (last, step) in with_last(steps) {
         let named = step.display_name.clone().or_else(|| first_line(step));
-        let condition = step.condition.iter().map(|condition| format!("if {condition}")).collect::<Vec<_>>();
+        let mut notes = step.condition.iter().map(|condition| format!("if {condition}")).collect::<Vec<_>>();
+        if !caveats::is_known(step) {
+            notes.push("cannot run here".to_owned());
+        }
         // Other tasks without a name are called as the file calls them.
         let (kind, name) = match named {
             Some(name) => (step.task.name.as_str(), name),
             None => ("task", reference(step)),
         };
-        branch(text, prefix, last, kind, &name, &name, &condition);
+        branch(text, prefix, last, kind, &name, &name, &notes);
     }
 }
 
@@ -65,12 +85,6 @@ fn first_line(step: &Step) -> Option<String> {
     let input = step.inputs.get("script").or_else(|| step.inputs.get("repository"));
     let line = input.and_then(|text| text.lines().find(|line| !line.trim().is_empty()))?;
     Some(line.trim().to_owned())
-}
-
-/// A task as files name it: `CMake@1`.
-fn reference(step: &Step) -> String {
-    let version = step.task.version.as_str();
-    format!("{}@{}", step.task.name, version.split_once('.').map_or(version, |(major, _)| major))
 }
 
 fn branch(

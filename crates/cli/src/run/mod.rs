@@ -1,6 +1,7 @@
 //! `dayfly run` beside its arguments: the run itself, what happens in it, and how it is shown.
 
 mod agents;
+pub(crate) mod caveats;
 mod change;
 mod console;
 pub(crate) mod engine;

@@ -351,6 +351,60 @@ fn a_second_interrupt_kills() {
 }
 
 #[test]
+fn what_this_machine_does_not_do_is_said_before_the_run() {
+    let project = Project::with_pipeline(
+        "variables:
+  image: ubuntu-latest
+stages:
+- stage: Build
+  jobs:
+  - job: Compile
+    pool: { vmImage: $(image) }
+    strategy:
+      matrix:
+        linux: {}
+        apple: { image: macOS-99 }
+        windows: { image: windows-latest }
+    steps:
+    - checkout: none
+    - task: NuGetCommand@2
+      condition: false
+- stage: Ship
+  jobs:
+  - job: Upload
+    steps:
+    - checkout: none
+    - script: echo shipped
+",
+    );
+    let list = project.run(&["--list"], 0).stdout;
+    assert!(list.contains("NuGetCommand@2  if false, cannot run here"), "{list}");
+    assert!(list.contains("for windows-latest, but runs here"), "{list}");
+    let ended = project.run(&[], 0);
+    assert_eq!(ended.stderr.matches("warning:").count(), 2, "{}", ended.stderr);
+    assert!(ended.stderr.contains("`windows-latest` run on this machine"), "{}", ended.stderr);
+    assert!(ended.stderr.contains("cannot run `NuGetCommand@2`"), "{}", ended.stderr);
+    assert!(!ended.stderr.contains("ubuntu"), "{}", ended.stderr);
+    // What is not chosen is neither listed nor warned of.
+    let chosen = project.run(&["--list", "--stage", "ship"], 0).stdout;
+    assert!(chosen.contains("Upload") && !chosen.contains("Compile"), "{chosen}");
+    let leg = project.run(&["--list", "--json", "--job", "Compile.linux"], 0).stdout;
+    let json: serde_json::Value = serde_json::from_str(&leg).unwrap();
+    assert_eq!(json["stages"].as_array().unwrap().len(), 1);
+    let ended = project.run(&["--stage", "Ship"], 0);
+    assert!(!ended.stderr.contains("warning:"), "{}", ended.stderr);
+}
+
+#[test]
+fn files_without_stages_and_folders_are_called_what_they_are() {
+    let project = Project::with_pipeline("steps:\n- script: echo x\n");
+    let ended = project.run(&["--stage", "Build"], 2);
+    assert!(ended.stderr.contains("no stage `Build`; it has no stages"), "{}", ended.stderr);
+    let ended = project.run(&["."], 2);
+    assert!(ended.stderr.contains("`.` is a folder"), "{}", ended.stderr);
+}
+
+#[test]
 fn template_expressions_know_the_branch() {
     let project = Project::with_pipeline(
         "steps:

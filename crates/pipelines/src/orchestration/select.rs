@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::{
+    identifiers::DEFAULT_NAME,
     plan::{Job, Leg, Legs, Plan, Strategy},
     schema::{closest, listed},
 };
@@ -30,7 +31,11 @@ pub fn select(plan: &Plan, stages: &[String], jobs: &[String]) -> Result<Vec<Vec
         .filter(|wanted| !stage_names.iter().any(|name| name.eq_ignore_ascii_case(wanted)))
         .collect();
     if !unknown.is_empty() {
-        return Err(unknown_names("stage", &unknown, &stage_names));
+        let mut error = unknown_names("stage", &unknown, &stage_names);
+        if stage_names.as_slice() == [DEFAULT_NAME] {
+            error.hint = Some("it has no stages; choose among its jobs".to_owned());
+        }
+        return Err(error);
     }
     let matches = |wanted: &str, stage: &str, job: &str| {
         wanted.eq_ignore_ascii_case(job) || wanted.eq_ignore_ascii_case(&format!("{stage}.{job}"))

@@ -82,6 +82,12 @@ pub(crate) enum Part {
     PostJob,
 }
 
+/// Whether this worker can run the task with this id by itself.
+#[must_use]
+pub fn can_run(task: uuid::Uuid) -> bool {
+    Definition::of(task).is_some()
+}
+
 /// Whether the step has something to do after all steps.
 pub(crate) fn has_post_job(step: &Step) -> bool {
     step.reference.as_ref().is_some_and(|reference| reference.id.0 == task::CHECKOUT)
