@@ -1,6 +1,7 @@
 //! Where a run is shown: a console or JSON lines.
 
 use std::io::{self, IsTerminal as _};
+use std::sync::Arc;
 use std::time::Duration;
 
 use dayfly_pipelines::Plan;
@@ -34,7 +35,10 @@ impl Screen {
             many_jobs: labels.len() > 1,
             label_width: labels.iter().map(|label| label.chars().count()).max().unwrap_or_default(),
         };
-        Self::Console { console: Box::new(Console::new(look)), summary: Box::default() }
+        Self::Console {
+            console: Box::new(Console::new(look)),
+            summary: Box::new(Summary::new(Arc::clone(&order.plan))),
+        }
     }
 
     pub(crate) fn show(&mut self, changes: Vec<Change>) -> io::Result<()> {

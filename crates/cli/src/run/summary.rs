@@ -2,9 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::sync::Arc;
 
 use anstyle::Style;
 
+use dayfly_pipelines::Plan;
+use dayfly_pipelines::plan::{Legs, Strategy};
 use dayfly_protocol::TaskResult;
 
 use super::change::Change;
@@ -15,8 +18,9 @@ use super::lines::{ERROR, FAINT, STRONG, WARNING, sanitize};
 const MAX_REPEATED_ISSUES: usize = 20;
 
 /// Gathers what the table shows.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Summary {
+    plan: Arc<Plan>,
     stages: Vec<(String, String)>,
     /// Display names of jobs by their identifiers.
     jobs: BTreeMap<String, String>,
@@ -29,12 +33,27 @@ pub(crate) struct Summary {
 #[derive(Debug)]
 struct Row {
     stage: String,
+    /// The job's identifier; none for a stage without jobs.
+    identifier: String,
     job: String,
     result: TaskResult,
     seconds: f64,
 }
 
 impl Summary {
+    /// Of a run of this plan.
+    pub(crate) fn new(plan: Arc<Plan>) -> Self {
+        Self {
+            plan,
+            stages: Vec::new(),
+            jobs: BTreeMap::new(),
+            rows: Vec::new(),
+            issues: Vec::new(),
+            hidden_issues: 0,
+            end: None,
+        }
+    }
+
     /// Takes note of what happened.
     pub(crate) fn note(&mut self, change: &Change) {
         match change {
@@ -47,9 +66,14 @@ impl Summary {
                     self.skipped_stage(stage);
                 }
             }
-            Change::JobCompleted { display_name, stage, result, seconds, errors, .. } => {
-                let job = display_name.clone();
-                self.rows.push(Row { stage: stage.clone(), job, result: *result, seconds: *seconds });
+            Change::JobCompleted { job, display_name, stage, result, seconds, errors } => {
+                self.rows.push(Row {
+                    stage: stage.clone(),
+                    identifier: job.clone(),
+                    job: display_name.clone(),
+                    result: *result,
+                    seconds: *seconds,
+                });
                 self.issues(display_name, "", errors, &[]);
             }
             Change::JobStarted { job, display_name, .. } => {
@@ -68,8 +92,8 @@ impl Summary {
 
     fn skipped_stage(&mut self, stage: &str) {
         if !self.rows.iter().any(|row| row.stage == stage) {
-            let (stage, job) = (stage.to_owned(), String::new());
-            self.rows.push(Row { stage, job, result: TaskResult::Skipped, seconds: 0.0 });
+            let (stage, identifier, job) = (stage.to_owned(), String::new(), String::new());
+            self.rows.push(Row { stage, identifier, job, result: TaskResult::Skipped, seconds: 0.0 });
         }
     }
 
@@ -108,11 +132,13 @@ impl Summary {
     /// Columns for stage (when there are several), job, result and time.
     fn table(&self) -> String {
         let many_stages = self.stages.len() > 1;
-        let stage_names: Vec<String> = self.rows.iter().map(|row| self.stage_name(&row.stage)).collect();
+        let mut rows: Vec<&Row> = self.rows.iter().collect();
+        rows.sort_by_cached_key(|row| self.place(row));
+        let stage_names: Vec<String> = rows.iter().map(|row| self.stage_name(&row.stage)).collect();
         let stage_width = if many_stages { width("Stage", stage_names.iter()) } else { 0 };
-        let job_width = width("Job", self.rows.iter().map(|row| &row.job));
+        let job_width = width("Job", rows.iter().map(|row| &row.job));
         let words: Vec<String> =
-            self.rows.iter().map(|row| format!("{} {}", mark(row.result).1, word(row.result))).collect();
+            rows.iter().map(|row| format!("{} {}", mark(row.result).1, word(row.result))).collect();
         let result_width = width("Result", words.iter());
 
         let mut text = String::new();
@@ -126,12 +152,38 @@ impl Summary {
             );
         };
         line("Stage", "Job", Style::new(), "Result", "Time");
-        for ((row, stage), result) in self.rows.iter().zip(&stage_names).zip(&words) {
+        for ((row, stage), result) in rows.iter().zip(&stage_names).zip(&words) {
             let skipped = row.result == TaskResult::Skipped;
             let took = if skipped { String::new() } else { duration(row.seconds) };
             line(stage, &row.job, mark(row.result).0, result, &took);
         }
         text
+    }
+
+    /// Where the plan has a row: its stage, its job, its leg. Parts which the file does not name stay as they came.
+    fn place(&self, row: &Row) -> [Option<usize>; 3] {
+        let mut stages = self.plan.stages.iter().enumerate();
+        let Some((at, stage)) = stages.find(|(_, stage)| stage.name.eq_ignore_ascii_case(&row.stage)) else {
+            return [None; 3];
+        };
+        // The implicit stage is in no identifier.
+        let inside = after(&row.identifier, &stage.name).unwrap_or(&row.identifier);
+        let (job, leg) = inside.split_once('.').unwrap_or((inside, ""));
+        let mut jobs = stage.jobs.iter().enumerate();
+        let Some((job_at, job)) = jobs.find(|(_, known)| known.name.eq_ignore_ascii_case(job)) else {
+            return [Some(at), None, None];
+        };
+        let leg_at = match &job.strategy {
+            Strategy::Matrix { legs: Legs::List(legs), .. } => {
+                legs.iter().position(|known| known.name.eq_ignore_ascii_case(leg))
+            }
+            // `Job1`, `Job2`, ...
+            Strategy::Parallel { .. } => {
+                leg.trim_start_matches(|letter: char| !letter.is_ascii_digit()).parse().ok()
+            }
+            _ => None,
+        };
+        [Some(at), Some(job_at), leg_at]
     }
 
     fn stage_name(&self, stage: &str) -> String {
@@ -142,6 +194,12 @@ impl Summary {
     }
 }
 
+/// What follows a stage's name and a dot.
+fn after<'t>(identifier: &'t str, stage: &str) -> Option<&'t str> {
+    let (head, rest) = identifier.split_at_checked(stage.len())?;
+    head.eq_ignore_ascii_case(stage).then(|| rest.strip_prefix('.'))?
+}
+
 /// How wide a column is, in characters.
 fn width<'a>(title: &str, cells: impl Iterator<Item = &'a String>) -> usize {
     cells.map(|cell| cell.chars().count()).chain([title.len()]).max().unwrap_or_default()
@@ -149,11 +207,72 @@ fn width<'a>(title: &str, cells: impl Iterator<Item = &'a String>) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use dayfly_pipelines::{Inputs, Source, compile};
+
     use super::*;
+
+    fn summary(text: &str) -> Summary {
+        let source = Source { name: "pipeline.yml".to_owned(), text: text.to_owned() };
+        Summary::new(Arc::new(compile(&source, &Inputs::default()).unwrap().plan))
+    }
+
+    fn completed(stage: &str, job: &str) -> Change {
+        Change::JobCompleted {
+            job: job.to_owned(),
+            display_name: job.to_owned(),
+            stage: stage.to_owned(),
+            result: TaskResult::Succeeded,
+            seconds: 1.0,
+            errors: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn rows_are_in_the_order_of_the_plan() {
+        let mut summary = summary(
+            "stages:
+- stage: build
+  jobs:
+  - job: slow
+    strategy:
+      matrix: { z: {}, a: {} }
+    steps: []
+  - job: build
+    steps: []
+- stage: copies
+  dependsOn: []
+  jobs:
+  - job: many
+    strategy: { parallel: 10 }
+    steps: []
+",
+        );
+        let copies = ["copies.many.Job10", "copies.many.Job2"].map(|job| completed("copies", job));
+        let builds =
+            ["build.build.__default", "build.slow.a", "build.slow.z"].map(|job| completed("build", job));
+        for change in copies.into_iter().chain(builds) {
+            summary.note(&change);
+        }
+        let text = anstream::adapter::strip_str(&summary.render()).to_string();
+        let order: Vec<_> =
+            text.split_whitespace().filter(|word| word.contains('.') && !word.ends_with('s')).collect();
+        assert_eq!(
+            order,
+            [
+                "build.slow.z",
+                "build.slow.a",
+                "build.build.__default",
+                "copies.many.Job2",
+                "copies.many.Job10"
+            ]
+        );
+    }
 
     #[test]
     fn jobs_results_times_and_issues_are_listed() {
-        let mut summary = Summary::default();
+        let mut summary = summary(
+            "stages:\n- stage: build\n  jobs:\n  - job: greet\n    steps: []\n- stage: report\n  jobs:\n  - job: tell\n    steps: []\n",
+        );
         let stage = |stage: &str| Change::StageStarted {
             stage: stage.to_owned(),
             display_name: stage.to_uppercase(),
