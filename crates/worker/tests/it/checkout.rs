@@ -374,9 +374,7 @@ async fn the_token_is_never_an_argument_of_git() {
     let path = std::env::var("PATH").expect("tests have a path");
     let program = folder.join("git");
     let script = format!("#!/bin/sh\necho \"$@\" >> '{}'\nPATH='{path}' exec git \"$@\"\n", record.display());
-    std::fs::write(&program, script).expect("written");
-    std::fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755))
-        .expect("made executable");
+    crate::programs::write(&program, &script);
     for (name, value) in &mut job.surroundings.environment {
         if name == "PATH" {
             *value = format!("{}:{path}", folder.display()).into();

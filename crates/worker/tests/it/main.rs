@@ -9,6 +9,7 @@ mod job;
 mod lines;
 mod plan_service;
 mod process;
+mod programs;
 mod report;
 mod serve;
 mod service;

@@ -47,7 +47,7 @@ impl Worker {
         let Job { message, settings, folder, .. } = job;
         let own = std::env::current_exe().expect("a path");
         let program = folder.path().join("worker");
-        std::fs::copy(&own, &program).expect("copied");
+        crate::programs::copy(&own, &program);
         let mut command = std::process::Command::new(&program);
         command
             .args(["--exact", "serve::worker_process", "--nocapture", "--test-threads=1"])

@@ -489,13 +489,10 @@ async fn powershell_gets_its_preamble_and_its_exit_code() {
     ));
     // A stand-in that shows the script it is given and fails.
     let program = job.folder.path().join("pwsh");
-    std::fs::write(
+    crate::programs::write(
         &program,
         "#!/bin/sh\necho \"$1 $2 $3 $4\"; cat \"$(echo \"$5\" | cut -d\"'\" -f2)\"; exit 4\n",
-    )
-    .expect("written");
-    std::fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755))
-        .expect("made executable");
+    );
     for (name, value) in &mut job.surroundings.environment {
         if name == "PATH" {
             let mut path = std::ffi::OsString::from(job.folder.path());
