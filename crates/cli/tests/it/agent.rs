@@ -1,7 +1,5 @@
 //! `dayfly agent` from the outside, with the real worker.
 
-use std::time::Duration;
-
 use dayfly_protocol::{TaskResult, crypto::AgentKey};
 use nix::sys::signal::Signal;
 
@@ -93,14 +91,14 @@ async fn a_signal_cancels_the_job_and_a_second_one_kills_it() {
     assert_eq!(code, Some(0), "{output}{error}");
     assert!(output.contains("Job Long completed with result: Canceled"), "{output}");
 
-    let agent = Process::spawn(&mut service.agent("second", &[]));
+    let mut agent = Process::spawn(&mut service.agent("second", &[]));
     service.online("second").await;
     let stubborn =
         format!("trap '' INT TERM; echo up > {}; sleep 600; sleep 600", service.path("up2").display());
     let job = service.queue("Stubborn", &[&stubborn]);
     service.file("up2").await;
     agent.signal(Signal::SIGINT);
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    agent.said("another signal kills it").await;
     agent.signal(Signal::SIGINT);
     assert_eq!(service.result(job).await, TaskResult::Canceled);
     assert_eq!(agent.ended().await.0, Some(0));

@@ -321,7 +321,21 @@ impl Process {
         kill(pid(self.0.id()), signal).unwrap();
     }
 
-    /// Waits for the end, and returns exit code, standard output and standard error.
+    /// Waits until it has said this on standard error.
+    pub(crate) async fn said(&mut self, text: &'static str) {
+        let mut error = self.0.stderr.take().unwrap();
+        let read = tokio::task::spawn_blocking(move || {
+            let (mut said, mut byte) = (Vec::new(), [0]);
+            while !said.ends_with(text.as_bytes()) {
+                error.read_exact(&mut byte).unwrap();
+                said.extend(byte);
+            }
+            error
+        });
+        self.0.stderr = Some(tokio::time::timeout(Duration::from_secs(60), read).await.expect(text).unwrap());
+    }
+
+    /// Waits for the end, and returns exit code, standard output and what is left of standard error.
     pub(crate) async fn ended(mut self) -> (Option<i32>, String, String) {
         let status = eventually("the agent has ended", || self.0.try_wait().unwrap()).await;
         let (mut output, mut error) = (String::new(), String::new());
