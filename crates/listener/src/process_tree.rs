@@ -4,8 +4,6 @@
 //! agent does (`VSTS_PROCESS_LOOKUP_ID`), each worker gets an environment variable with a random value, which its descendants inherit however
 //! they daemonise. Found are: the worker's group, all descendants of those found, and everything with the marker.
 
-use std::time::Duration;
-
 use nix::{
     sys::signal::{Signal, killpg},
     unistd::Pid,
@@ -13,12 +11,6 @@ use nix::{
 
 /// The environment variable by which a job's processes are known. Its value is random for each worker and no secret.
 pub(crate) const MARKER_VARIABLE: &str = "DAYFLY_JOB_MARKER";
-
-/// How often the processes are looked for: one that forks while it is being killed is found in the next round.
-const ROUNDS: u32 = 20;
-
-/// Pause between two rounds, for the kernel to take the killed ones away.
-const ROUND_PAUSE: Duration = Duration::from_millis(5);
 
 /// Kills the worker's process group, and whatever else carries its marker. Returns how many processes outside the group were killed.
 ///
@@ -52,23 +44,7 @@ fn pid(id: u32) -> Option<Pid> {
 }
 
 #[cfg(target_os = "linux")]
-fn kill_marked(worker: u32, marker: &str) -> usize {
-    let mut killed = std::collections::BTreeSet::new();
-    for _ in 0..ROUNDS {
-        let found = linux::find(worker, marker);
-        if found.is_empty() {
-            break;
-        }
-        for id in found {
-            if let Some(target) = pid(id) {
-                let _ = nix::sys::signal::kill(target, Signal::SIGKILL);
-                killed.insert(id);
-            }
-        }
-        std::thread::sleep(ROUND_PAUSE);
-    }
-    killed.len()
-}
+use linux::kill_marked;
 
 /// Elsewhere only the group is killed; the worker itself cleans up after its steps as long as it lives.
 #[cfg(not(target_os = "linux"))]
@@ -80,13 +56,41 @@ fn kill_marked(_worker: u32, _marker: &str) -> usize {
 mod linux {
     use std::{
         collections::{BTreeMap, BTreeSet},
-        fs,
+        fs, thread,
+        time::Duration,
     };
 
-    use super::MARKER_VARIABLE;
+    use nix::sys::signal::{Signal, kill};
+
+    use super::{MARKER_VARIABLE, pid};
+
+    /// How often the processes are looked for: one that forks while it is being killed is found in the next round.
+    const ROUNDS: u32 = 20;
+
+    /// Pause between two rounds, for the kernel to take the killed ones away.
+    const ROUND_PAUSE: Duration = Duration::from_millis(5);
+
+    /// Kills whatever carries the marker, round by round, and returns how many processes that were.
+    pub(super) fn kill_marked(worker: u32, marker: &str) -> usize {
+        let mut killed = BTreeSet::new();
+        for _ in 0..ROUNDS {
+            let found = find(worker, marker);
+            if found.is_empty() {
+                break;
+            }
+            for id in found {
+                if let Some(target) = pid(id) {
+                    let _ = kill(target, Signal::SIGKILL);
+                    killed.insert(id);
+                }
+            }
+            thread::sleep(ROUND_PAUSE);
+        }
+        killed.len()
+    }
 
     /// The living processes of a worker: those with its marker, and all their descendants.
-    pub(super) fn find(worker: u32, marker: &str) -> BTreeSet<u32> {
+    fn find(worker: u32, marker: &str) -> BTreeSet<u32> {
         let entry = format!("{MARKER_VARIABLE}={marker}");
         let own = std::process::id();
         let mut parents = BTreeMap::new();
@@ -156,6 +160,7 @@ mod tests {
         io::{BufRead, BufReader},
         os::unix::process::CommandExt,
         process::{Command, Stdio},
+        time::Duration,
     };
 
     use super::*;
