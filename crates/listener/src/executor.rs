@@ -86,6 +86,11 @@ pub enum Progress {
         /// How many there are.
         total: u32,
     },
+    /// Something went wrong beside the steps.
+    Warning {
+        /// What, masked by the worker.
+        message: String,
+    },
 }
 
 /// Whether the service has the job's result from the worker.

@@ -444,13 +444,15 @@ impl Lease {
         LeaseEnd::Finished
     }
 
-    fn tell_progress(&self, Progress::StepStarted { name, number, total }: Progress) {
-        self.agent.set.events.send(SetEvent::StepStarted {
-            agent: self.agent.name.clone(),
-            job: self.label.clone(),
-            step: name,
-            number,
-            total,
+    fn tell_progress(&self, progress: Progress) {
+        let agent = self.agent.name.clone();
+        self.agent.set.events.send(match progress {
+            Progress::StepStarted { name, number, total } => {
+                SetEvent::StepStarted { agent, job: self.label.clone(), step: name, number, total }
+            }
+            Progress::Warning { message } => {
+                SetEvent::Warning { agent, message: format!("job `{}`: {message}", self.label.name) }
+            }
         });
     }
 

@@ -287,6 +287,9 @@ impl Worker {
                 // Dropped when nobody takes it: it is for people only.
                 let _ = progress.try_send(Progress::StepStarted { name, number, total });
             }
+            FromWorker::Warning { message } => {
+                let _ = progress.try_send(Progress::Warning { message });
+            }
             FromWorker::Reporting => self.is_reporting = true,
             FromWorker::Finished { result, reported } => self.finished = Some((result, reported)),
         }

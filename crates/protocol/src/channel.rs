@@ -112,6 +112,12 @@ pub enum FromWorker {
         /// How many there are.
         total: u32,
     },
+    /// Something went wrong beside the job's steps, which who runs the agent should hear of.
+    #[serde(rename_all = "camelCase")]
+    Warning {
+        /// What, masked.
+        message: String,
+    },
     /// From here on the worker may have told the service the result.
     Reporting,
     /// The job ended; the last frame.

@@ -292,6 +292,10 @@ impl Run<'_> {
         } else if !flushed.lost.is_empty() {
             tracing::error!(lost = ?flushed.lost, "parts of the job's log could not be sent");
         }
+        if let Some(issue) = flushed.issue {
+            // Who runs the agent hears it too: the service may be what is wrong.
+            let _ = self.progress.try_send(FromWorker::Warning { message: issue.message });
+        }
         if self.message.plan.version < WORKER_REPORTS_FROM_VERSION {
             return Outcome { result, reported: false };
         }

@@ -56,6 +56,8 @@ pub(crate) enum Change {
         seconds: f64,
         /// Errors of the job itself, such as a lost worker.
         errors: Vec<String>,
+        /// Warnings of the job itself, such as parts of its log that are lost.
+        warnings: Vec<String>,
     },
     /// A step began.
     StepStarted {

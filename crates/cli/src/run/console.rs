@@ -115,8 +115,9 @@ impl Console {
                 }
             }
             Change::JobStarted { job, display_name, agent, .. } => self.job_started(job, display_name, agent),
-            Change::JobCompleted { job, display_name, result, seconds, errors, .. } => {
-                self.job_completed(job, display_name, *result, *seconds, errors, text);
+            Change::JobCompleted { job, display_name, result, seconds, errors, warnings, .. } => {
+                let issues = Issues { errors, warnings };
+                self.job_completed(job, display_name, *result, *seconds, issues, text);
             }
             Change::StepStarted { job, number, step, kind } => self.step_started(job, *number, step, *kind),
             Change::Line { job, number, line } => self.line(job, *number, line, text),
@@ -237,7 +238,7 @@ impl Console {
         display_name: &str,
         result: TaskResult,
         seconds: f64,
-        errors: &[String],
+        issues: Issues<'_>,
         text: &mut String,
     ) {
         self.job(id, display_name);
@@ -247,8 +248,11 @@ impl Console {
             bar.finish_and_clear();
         }
         job.steps.clear();
-        for error in errors {
+        for error in issues.errors {
             push_line(text, &prefix, &format!("##[error]{error}"));
+        }
+        for warning in issues.warnings {
+            push_line(text, &prefix, &format!("##[warning]{warning}"));
         }
         if result == TaskResult::Skipped {
             text.push_str(&format!("{FAINT}- {display_name} skipped{FAINT:#}\n"));
@@ -338,6 +342,12 @@ fn push_line(text: &mut String, prefix: &str, line: &str) {
         text.push_str(&shown);
         text.push('\n');
     }
+}
+
+/// What went wrong with a job itself.
+struct Issues<'a> {
+    errors: &'a [String],
+    warnings: &'a [String],
 }
 
 /// Colour and mark of a result.

@@ -36,6 +36,8 @@ struct Job {
     shown: usize,
     /// Errors of the job itself.
     errors: Vec<String>,
+    /// Warnings of the job itself.
+    warnings: Vec<String>,
 }
 
 #[derive(Debug, Default)]
@@ -61,6 +63,7 @@ impl Model {
         let Some(job) = self.jobs.get_mut(&job) else { return Vec::new() };
         if is_job {
             job.errors = messages(&record.issues, IssueType::Error);
+            job.warnings = messages(&record.issues, IssueType::Warning);
             return Vec::new();
         }
         let id = record.id;
@@ -99,6 +102,7 @@ impl Model {
             result,
             seconds,
             errors: state.errors,
+            warnings: state.warnings,
         });
         changes
     }

@@ -66,7 +66,7 @@ impl Summary {
                     self.skipped_stage(stage);
                 }
             }
-            Change::JobCompleted { job, display_name, stage, result, seconds, errors } => {
+            Change::JobCompleted { job, display_name, stage, result, seconds, errors, warnings } => {
                 self.rows.push(Row {
                     stage: stage.clone(),
                     identifier: job.clone(),
@@ -74,7 +74,7 @@ impl Summary {
                     result: *result,
                     seconds: *seconds,
                 });
-                self.issues(display_name, "", errors, &[]);
+                self.issues(display_name, "", errors, warnings);
             }
             Change::JobStarted { job, display_name, .. } => {
                 self.jobs.insert(job.clone(), display_name.clone());
@@ -224,6 +224,7 @@ mod tests {
             result: TaskResult::Succeeded,
             seconds: 1.0,
             errors: Vec::new(),
+            warnings: Vec::new(),
         }
     }
 
@@ -296,6 +297,7 @@ mod tests {
                 result: TaskResult::Failed,
                 seconds: 1.5,
                 errors: Vec::new(),
+                warnings: Vec::new(),
             },
             Change::StageCompleted {
                 stage: "report".to_owned(),

@@ -232,6 +232,35 @@ async fn an_agent_that_can_decrypt_nothing_gives_up_and_says_why() {
     assert_eq!(service.emulator.statistics().sessions, 0, "no session is left behind");
 }
 
+#[tokio::test]
+async fn a_log_the_service_does_not_take_is_told_on_the_job_and_by_the_agent() {
+    let full = Fault::Status {
+        status: 507,
+        type_key: Some("VssServiceException".to_owned()),
+        message: Some("The disk is full.".to_owned()),
+        headers: Default::default(),
+    };
+    let mut service = Service::new(|settings| {
+        settings.faults = vec![FaultRule::new("**/logs/*", full).method("POST")];
+    })
+    .await;
+    let agent = Process::spawn(&mut service.agent("writer", &["--once"]));
+    service.online("writer").await;
+    let job = service.queue("Lost log", &["echo hello"]);
+    assert_eq!(service.result(job).await, TaskResult::Succeeded);
+    let records = service.records(job).await;
+    let record = records.iter().find(|record| record.id == job.into()).unwrap();
+    assert_eq!((record.error_count, record.warning_count), (Some(0), Some(1)), "{record:?}");
+    let told = "Not all reports of this job reached the service. ";
+    let because = ["lines of the log of ", " could not be sent: ", "The disk is full."];
+    assert!(record.issues[0].message.starts_with(told), "{record:?}");
+    assert_says(&record.issues[0].message, &because);
+    let (code, output, error) = agent.ended().await;
+    assert_eq!(code, Some(0), "{output}{error}");
+    assert_says(&error, &[&format!("job `Lost log`: {told}")]);
+    assert_says(&error, &because);
+}
+
 /// `dayfly run` with a small disk of its own for temporary files, if this machine lets us make one: root may, others in a user namespace perhaps.
 fn on_a_disk(project: &Project, options: &str) -> Option<Command> {
     let privileges = if nix::unistd::geteuid().is_root() { "--mount" } else { "-rm" };
@@ -303,5 +332,8 @@ fn a_full_disk_fails_the_run_wherever_it_gets_full() {
 
     let ended = Ended::from(on_a_disk(&project, "size=4m").unwrap().output().unwrap());
     assert_fails_clearly(&ended, &["before", FULL, "failed in"]);
+    // The service has no room for the log either, which the job's record says.
+    let told = "Not all reports of this job reached the service. ";
+    assert_fails_clearly(&ended, &[told, "lines of the log of 'Fill the disk' could not be sent: "]);
     assert!(!ended.stdout.contains("not reached"), "{ended:?}");
 }

@@ -58,6 +58,9 @@ const LONGEST_HOLD: Duration = Duration::from_secs(1);
 /// Of the time at the end, this much is kept for what must follow the logs: the last update of the timeline.
 const LAST_UPDATE: Duration = Duration::from_secs(1);
 
+/// How long it may take after the end to say on the job's record what was lost.
+const LAST_WORD: Duration = Duration::from_secs(3);
+
 /// What a reporter needs.
 pub struct Settings {
     /// The plan, with the job's token.
@@ -77,12 +80,14 @@ pub struct Settings {
 }
 
 /// What became of the reports.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Flushed {
     /// Output variables did not reach the service: the job must fail, since later jobs depend on them (`JobServerQueue.cs`).
     pub variables_lost: bool,
-    /// What did not reach the service, in words.
+    /// What did not reach the service, in masked words.
     pub lost: Vec<String>,
+    /// What was put on the job's record about it.
+    pub issue: Option<Issue>,
 }
 
 /// Reports one job. Cheap to clone.
@@ -115,6 +120,7 @@ struct Shared {
     worker_name: String,
     timeline: Arc<timeline::Queue>,
     feed: Arc<feed::Queue>,
+    losses: Arc<Losses>,
     /// Taken at the end, which closes the queues.
     ends: Mutex<Option<Ends>>,
     /// Records whose masks hold something back.
@@ -131,7 +137,7 @@ struct Ends {
 /// The tasks of a reporter. Dropped before the end, they are stopped and what is not sent yet is lost.
 struct Running {
     shared: Arc<Shared>,
-    losses: Arc<Losses>,
+    service: Arc<Service>,
     pages: Task<()>,
     uploader: Task<()>,
     /// Tells how many lines it could not send.
@@ -202,18 +208,20 @@ impl Reporter {
         let service = Arc::new(Service::new(&settings.plan, settings.timeline, settings.job));
         let (pages, page_messages) = mpsc::channel(PAGE_QUEUE);
         let (items, uploads) = mpsc::channel(UPLOAD_QUEUE);
+        let losses = Arc::new(Losses::new(settings.masker.clone()));
+        losses.name(settings.job, "the job".to_owned());
         let shared = Arc::new(Shared {
             masker: settings.masker,
             timeline_id: settings.timeline,
             worker_name: settings.worker_name,
             timeline: Arc::default(),
             feed: Arc::new(feed::Queue::new(settings.feed_interval)),
+            losses: Arc::clone(&losses),
             ends: Mutex::new(Some(Ends { pages, items: items.clone() })),
             held: Mutex::default(),
             holding: Notify::new(),
         });
         let job = Record::new(settings.job, Arc::clone(&shared), None);
-        let losses = Arc::new(Losses::default());
         let [stop, console_over, uploads_over, over] = std::array::from_fn(|_| CancellationToken::new());
 
         let disk_failed = {
@@ -242,13 +250,13 @@ impl Reporter {
         };
         let timeline = timeline::send(
             Arc::clone(&shared.timeline),
-            service,
-            Arc::clone(&losses),
+            Arc::clone(&service),
+            losses,
             Patience::new(over.clone()),
         );
         let running = Running {
             shared: Arc::clone(&shared),
-            losses,
+            service,
             pages: Task::new(pages),
             uploader: Task::new(uploader),
             console: Task::new(tokio::spawn(console.run())),
@@ -275,6 +283,7 @@ impl Reporter {
     pub fn record(&self, new: NewRecord) -> Record {
         let record = Record::new(new.id, Arc::clone(&self.shared), Some(Arc::clone(&self.job.inner)));
         self.state().records.insert(new.id, record.clone());
+        self.shared.losses.name(new.id, format!("'{}'", new.name));
         record.update(TimelineRecord {
             parent_id: Some(new.parent.unwrap_or(self.job.id())),
             record_type: Some(new.kind),
@@ -334,7 +343,7 @@ impl Reporter {
         let console = running.console.join_until(end_of_console(), &running.console_over).await;
         if let Some(lost @ 1..) = running.note_panic("the console", console) {
             let message = format!("{lost} lines did not reach the console in time; the log has them all");
-            running.losses.describe(Loss::Console, message.clone());
+            self.shared.losses.describe(Loss::Console, message.clone());
             self.job.write(&format!("##[warning]{message}"));
             tokio::select! {
                 biased;
@@ -350,8 +359,23 @@ impl Reporter {
         self.shared.timeline.close();
         let timeline = running.timeline.join_until(countdown.reached(|all| all), &running.over).await;
         running.note_panic("the timeline", timeline);
-        let losses = running.losses.snapshot();
-        Flushed { variables_lost: losses.outputs_lost, lost: losses.descriptions }
+        let losses = self.shared.losses.snapshot();
+        let issue = losses.issue();
+        if let Some(issue) = issue.clone() {
+            self.tell(issue, &running.service).await;
+        }
+        Flushed { variables_lost: losses.outputs_lost, lost: losses.descriptions, issue }
+    }
+
+    /// Says on the job's record what was lost. The last of it may have been lost with the timeline's last update, so this is one more.
+    async fn tell(&self, issue: Issue, service: &Arc<Service>) {
+        self.job.issue(issue);
+        let (timeline, losses) = (Arc::clone(&self.shared.timeline), Arc::clone(&self.shared.losses));
+        let patience = Patience::new(CancellationToken::new());
+        let telling = timeline::send(timeline, Arc::clone(service), losses, patience);
+        if tokio::time::timeout(LAST_WORD, telling).await.is_err() {
+            tracing::warn!("the job's record does not say that reports were lost");
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -365,7 +389,7 @@ impl Running {
         match joined? {
             Ok(result) => Some(result),
             Err(error) => {
-                self.losses.describe(Loss::Timeline, format!("{what} ended early: {error}"));
+                self.shared.losses.describe(Loss::Timeline, format!("{what} ended early: {error}"));
                 None
             }
         }

@@ -116,8 +116,7 @@ impl Uploader {
         match item {
             Item::Block(block) => {
                 if let Err(error) = self.append(&block, log).await {
-                    let object = format!("{} lines of the log of record {}", block.lines, block.record);
-                    self.losses.add(Loss::Log, &object, &error);
+                    self.losses.add_log(block.record, block.lines, &error);
                 }
             }
             Item::Attachment(attachment) => {

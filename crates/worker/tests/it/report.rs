@@ -363,7 +363,11 @@ async fn a_service_that_stays_away_ends_the_job_at_the_deadline_and_says_what_is
     step.finish(TaskResult::Succeeded, None).await;
     let flushed = reporter.finish(Duration::from_millis(500)).await;
     assert!(flushed.variables_lost);
-    assert!(flushed.lost.iter().any(|lost| lost.contains("of the log of record")), "{:?}", flushed.lost);
+    assert!(
+        flushed.lost.iter().any(|lost| lost.contains("1000 lines of the log of 'Build' could not be sent")),
+        "{:?}",
+        flushed.lost
+    );
 }
 
 #[tokio::test]
@@ -377,8 +381,12 @@ async fn a_console_that_is_too_slow_is_told_in_the_log() {
     step.finish(TaskResult::Succeeded, None).await;
     let flushed = reporter.finish(Duration::from_secs(8)).await;
     let message = "60000 lines did not reach the console in time; the log has them all";
-    assert_eq!(flushed, Flushed { variables_lost: false, lost: vec![message.to_owned()] });
+    assert!(!flushed.variables_lost);
+    assert_eq!(flushed.lost, [message]);
     let seen = service.seen();
+    let job = &seen.records[&reporter.job().id()];
+    assert_eq!((job.warning_count, job.issues.len()), (Some(1), 1));
+    assert!(job.issues[0].message.ends_with(message), "{:?}", job.issues);
     assert!(seen.log(step.id()) == lines, "the log differs");
     assert_eq!(seen.log(reporter.job().id()).last(), Some(&format!("##[warning]{message}")));
     assert_eq!(std::fs::read_dir(folder.path().join("pages")).unwrap().count(), 0, "pages are left behind");
@@ -396,6 +404,62 @@ async fn a_plan_that_is_gone_does_not_hold_the_job() {
     let flushed = reporter.finish(DEADLINE).await;
     assert!(!flushed.variables_lost);
     assert!(flushed.lost.iter().any(|lost| lost.contains("There is no such plan.")), "{:?}", flushed.lost);
+}
+
+/// Refused for good, as a service with a full disk does.
+#[tokio::test]
+async fn a_log_the_service_refuses_is_told_on_the_job_before_its_end() {
+    let service = PlanService::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let settings = service.settings(folder.path());
+    settings.masker.add_value("sesame-open");
+    let reporter = Reporter::start(settings);
+    let job = reporter.job();
+    job.start();
+    job.issue(issue(IssueType::Warning, "of before"));
+    service.fault(Fault::Gone, "/logs/", usize::MAX);
+    let step = step(&reporter, "Build sesame-open");
+    write_lines(&step, 0, 10).await;
+    step.finish(TaskResult::Succeeded, None).await;
+    job.finish(TaskResult::Succeeded, None).await;
+    let flushed = reporter.finish(DEADLINE).await;
+    assert!(!flushed.variables_lost);
+    let seen = service.seen();
+    let record = &seen.records[&job.id()];
+    assert_eq!((record.error_count, record.warning_count), (Some(0), Some(2)));
+    assert_eq!(record.issues.len(), 2);
+    assert_eq!(record.issues[1].message, flushed.issue.expect("an issue").message);
+    let told = &record.issues[1].message;
+    for part in [
+        "10 lines of the log of 'Build ***' could not be sent: ",
+        "10 lines of the log of the job",
+        "There is no such plan.",
+    ] {
+        assert!(told.contains(part), "no {part} in {told}");
+    }
+    assert_eq!(record.result, Some(TaskResult::Succeeded));
+}
+
+#[tokio::test]
+async fn output_variables_the_service_refuses_are_an_error_of_the_job() {
+    let service = PlanService::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let reporter = Reporter::start(service.settings(folder.path()));
+    let step = step(&reporter, "Build");
+    service.wait_for("the record", |seen| seen.records.contains_key(&step.id())).await;
+    service.fault(Fault::Gone, "/records", 1);
+    step.variable("version", "1.2", false);
+    let flushed = reporter.finish(DEADLINE).await;
+    assert!(flushed.variables_lost);
+    let seen = service.seen();
+    let job = &seen.records[&reporter.job().id()];
+    assert_eq!((job.error_count, job.warning_count), (Some(1), Some(0)));
+    assert_eq!(job.issues[0].issue_type, IssueType::Error);
+    assert!(
+        job.issues[0].message.contains("the output variables version of 'Build' could not be sent: "),
+        "{:?}",
+        job.issues
+    );
 }
 
 #[tokio::test]

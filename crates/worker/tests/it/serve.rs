@@ -131,7 +131,7 @@ async fn a_worker_process_tells_its_course_and_ends_with_the_result() {
         match worker.next().await.expect("a frame") {
             FromWorker::StepStarted { name, number, total } => steps.push((name, number, total)),
             FromWorker::Finished { result, reported } => break (result, reported),
-            FromWorker::Reporting | FromWorker::Ready { .. } => {}
+            FromWorker::Reporting | FromWorker::Warning { .. } | FromWorker::Ready { .. } => {}
         }
     };
     assert_eq!(steps, [("one".to_owned(), 1, 2), ("two".to_owned(), 2, 2)]);
