@@ -50,6 +50,17 @@ fn repository(service: &Service, name: &str) -> PathBuf {
     folder
 }
 
+/// Makes a repository of the service a submodule of another.
+fn submodule(service: &Service, folder: &Path, name: &str) {
+    let url = service.url.join(&format!("_git/{name}")).expect("an address");
+    let text = format!("[submodule \"{name}\"]\n\tpath = {name}\n\turl = {url}\n");
+    std::fs::write(folder.join(".gitmodules"), text).expect("written");
+    let commit = head(&service.repositories.path().join(name));
+    git(folder, &["update-index", "--add", "--cacheinfo", &format!("160000,{commit},{name}")]);
+    git(folder, &["add", ".gitmodules"]);
+    git(folder, &["commit", "-q", "-m", "submodule"]);
+}
+
 fn head(folder: &Path) -> String {
     git(folder, &["rev-parse", "HEAD"])
 }
@@ -79,7 +90,6 @@ async fn self_is_checked_out_at_its_commit_in_the_official_sequence() {
         "##[command]git init ",
         "##[command]git remote add origin http://",
         "##[command]git config gc.auto 0\n",
-        "##[command]git config --local --get-all http.extraheader\n",
         "##[command]git config http.version HTTP/1.1\n",
         "##[command]git -c core.hooksPath=/dev/null --config-env=http.extraheader=env_var_http_extraheader fetch --force --tags --prune --prune-tags --progress --no-recurse-submodules origin\n",
         &format!("no-recurse-submodules origin +{commit}\n"),
@@ -152,7 +162,8 @@ async fn untracked_files_stay_unless_the_checkout_is_clean() {
         .await;
     assert_eq!(result, TaskResult::Succeeded, "{}", service.log("again"));
     assert!(sources.join("untracked").exists());
-    assert!(!service.log("again").contains("git init"), "the repository is used again");
+    let log = service.log("again");
+    assert!(log.contains("Reinitialized existing Git repository"), "the repository is used again: {log}");
     let (result, folder) = Job::new(&service)
         .step(checkout_step("clean", &[("repository", "self"), ("clean", "true")]))
         .after(folder)
@@ -264,21 +275,9 @@ async fn submodules_come_with_the_same_login() {
     let service = Service::start().await;
     repository(&service, "inner");
     let middle = repository(&service, "middle");
-    let url = |name: &str| service.url.join(&format!("_git/{name}")).expect("an address").to_string();
-    let add = |folder: &Path, name: &str| {
-        std::fs::write(
-            folder.join(".gitmodules"),
-            format!("[submodule \"{name}\"]\n\tpath = {name}\n\turl = {}\n", url(name)),
-        )
-        .expect("written");
-        let commit = head(&service.repositories.path().join(name));
-        git(folder, &["update-index", "--add", "--cacheinfo", &format!("160000,{commit},{name}")]);
-        git(folder, &["add", ".gitmodules"]);
-        git(folder, &["commit", "-q", "-m", "submodule"]);
-    };
-    add(&middle, "inner");
+    submodule(&service, &middle, "inner");
     let garden = repository(&service, "garden");
-    add(&garden, "middle");
+    submodule(&service, &garden, "middle");
     for (submodules, has_inner) in [("true", false), ("recursive", true)] {
         let (result, folder) = Job::new(&service)
             .step(checkout_step(submodules, &[("repository", "self"), ("submodules", submodules)]))
@@ -339,24 +338,185 @@ async fn credentials_of_an_earlier_job_are_taken_out() {
     assert!(!configuration.contains("old") && !configuration.contains("proxy"), "{configuration}");
 }
 
+/// A step that makes a program which writes down that it was run, and with what.
+const SPY: &str = "printf '#!/bin/sh\nenv >> \"%s/seen\"\n' \"$AGENT_WORKFOLDER\" > ../spy && chmod +x ../spy && spy=$PWD/../spy";
+
 #[tokio::test(flavor = "multi_thread")]
-async fn hooks_of_an_earlier_job_are_not_run_with_the_token() {
+async fn nothing_an_earlier_job_configured_is_run_or_gets_the_token() {
+    let elsewhere = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    elsewhere.set_nonblocking(true).expect("an option");
+    let other = format!("http://{}/", elsewhere.local_addr().expect("an address"));
+    for (plant, clean) in [
+        // Each is what git would run, or where it would go.
+        ("git config core.fsmonitor $spy && git status && grep -q . \"$AGENT_WORKFOLDER/seen\"", true),
+        ("git config credential.helper $spy && git config http.extraheader x", true),
+        (
+            "git config filter.spy.smudge $spy && git config filter.spy.process $spy && echo '* filter=spy' > .git/info/attributes && rm file",
+            false,
+        ),
+        (
+            "git config core.alternateRefsCommand $spy && git config core.gitProxy $spy && git config core.sshCommand $spy",
+            true,
+        ),
+        ("git config remote.origin.uploadpack $spy && git config remote.origin.vcs spy", true),
+        ("git config url.OTHER.insteadOf $(git config remote.origin.url)", true),
+        ("git config http.proxy OTHER && git config http.$(git config remote.origin.url).proxy OTHER", true),
+        ("git config -f ../included core.fsmonitor $spy && git config include.path $PWD/../included", true),
+        ("git config extensions.worktreeConfig true && git config --worktree core.fsmonitor $spy", true),
+        (
+            "cp $spy .git/hooks/reference-transaction && cp $spy .git/hooks/post-checkout && cp $spy .git/hooks/post-index-change && git config core.hooksPath .git/hooks",
+            true,
+        ),
+        (
+            "cp -r .git ../common && git -C ../common config core.fsmonitor $spy && echo $PWD/../common > .git/commondir",
+            true,
+        ),
+        (
+            "cp -r .git ../elsewhere && git -C ../elsewhere config core.fsmonitor $spy && rm -r .git && ln -s $PWD/../elsewhere .git",
+            true,
+        ),
+        ("cp -r .git ../.git && git -C ../.git config core.fsmonitor $spy && rm .git/HEAD", true),
+        (
+            "cp -r .git ../.git && git -C ../.git config url.OTHER.insteadOf $(git config remote.origin.url) && echo nonsense > .git/HEAD",
+            true,
+        ),
+    ] {
+        let service = Service::start().await;
+        repository(&service, "garden");
+        let plant = plant.replace("OTHER", &other);
+        let (result, folder) = Job::new(&service)
+            .step(checkout_step("get", &[("repository", "self")]))
+            .script("plant", &format!("{SPY} && {plant} && rm -f \"$AGENT_WORKFOLDER/seen\""))
+            .run()
+            .await;
+        assert_eq!(result, TaskResult::Succeeded, "{plant}: {}", service.log("plant"));
+        let (result, folder) = Job::new(&service)
+            .step(checkout_step(
+                "again",
+                &[("repository", "self"), ("clean", if clean { "true" } else { "false" })],
+            ))
+            .after(folder)
+            .run()
+            .await;
+        let log = service.log("again");
+        assert_eq!(result, TaskResult::Succeeded, "{plant}: {log}");
+        let seen = std::fs::read_to_string(folder.path().join("work/seen"));
+        assert!(seen.is_err(), "{plant} was run: {seen:?} {log}");
+        let gone = elsewhere.accept();
+        assert!(gone.is_err(), "{plant} led git elsewhere: {log}");
+        let sources = folder.path().join("work/1/s");
+        assert_eq!(std::fs::read_to_string(sources.join("file")).expect("there"), "three");
+        let configuration = std::fs::read_to_string(sources.join(".git/config")).expect("there");
+        assert!(!configuration.contains("spy") && !configuration.contains(&other), "{configuration}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_user_configures_holds_for_reused_repositories_too() {
     let service = Service::start().await;
     repository(&service, "garden");
-    let (result, folder) = Job::new(&service)
-        .step(checkout_step("get", &[("repository", "self")]))
-        .script(
-            "plant",
-            "printf '#!/bin/sh\\nenv >> \"$AGENT_WORKFOLDER/seen\"\\n' > .git/hooks/reference-transaction && chmod +x .git/hooks/reference-transaction && git update-ref -d refs/remotes/origin/main && mv \"$AGENT_WORKFOLDER/seen\" \"$AGENT_WORKFOLDER/planted\"",
-        )
-        .run()
-        .await;
-    assert_eq!(result, TaskResult::Succeeded, "the hook works: {}", service.log("plant"));
+    let job = Job::new(&service).step(checkout_step("get", &[("repository", "self")]));
+    let there = service.url.join("_git/").expect("an address");
+    let mirror = "http://mirror.invalid/";
+    let wanted = |folder: &Path| {
+        let file = folder.join(".gitconfig");
+        git(
+            folder,
+            &["config", "--file", &file.to_string_lossy(), &format!("url.{there}.insteadOf"), mirror],
+        );
+    };
+    wanted(job.folder.path());
+    let mirrored = |mut job: Job| {
+        let url = format!("{mirror}garden").parse().expect("an address");
+        job.message.resources.repositories[0].properties.url = Some(url);
+        job
+    };
+    let (result, folder) = mirrored(job).run().await;
+    assert_eq!(result, TaskResult::Succeeded, "{}", service.log("get"));
+    let job = Job::new(&service).step(checkout_step("again", &[("repository", "self")]));
+    let mut job = mirrored(job.after(folder));
+    for (name, value) in &mut job.surroundings.environment {
+        if name == "HOME" {
+            *value = job.folder.path().into();
+        }
+    }
+    let (result, _folder) = job.run().await;
+    let log = service.log("again");
+    assert_eq!(result, TaskResult::Succeeded, "{log}");
+    assert!(log.contains("Reinitialized existing Git repository"), "{log}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn submodules_of_an_earlier_job_are_cloned_anew() {
+    for plant in [
+        "git -C inner config core.fsmonitor $spy && cp $spy .git/modules/inner/hooks/post-checkout",
+        "rm inner/.git && cp -r .git/modules/inner inner/.git && git config -f inner/.git/config --unset core.worktree && git -C inner config core.fsmonitor $spy",
+        "mv .git/modules/inner ../inner.git && git config -f ../inner.git/config core.worktree $PWD/inner && git config -f ../inner.git/config core.fsmonitor $spy && echo gitdir: $PWD/../inner.git > inner/.git",
+    ] {
+        let service = Service::start().await;
+        repository(&service, "inner");
+        let garden = repository(&service, "garden");
+        submodule(&service, &garden, "inner");
+        let get = |name: &str| {
+            let job = Job::new(&service);
+            job.step(checkout_step(
+                name,
+                &[("repository", "self"), ("submodules", "true"), ("clean", "true")],
+            ))
+        };
+        let (result, folder) = get("get")
+            .script(
+                "plant",
+                &format!("{SPY} && {plant} && git -C inner status && rm -f \"$AGENT_WORKFOLDER/seen\""),
+            )
+            .run()
+            .await;
+        assert_eq!(result, TaskResult::Succeeded, "{plant}: {}{}", service.log("get"), service.log("plant"));
+        let (result, folder) = get("again").after(folder).run().await;
+        let log = service.log("again");
+        assert_eq!(result, TaskResult::Succeeded, "{plant}: {log}");
+        let seen = std::fs::read_to_string(folder.path().join("work/seen"));
+        assert!(
+            !seen.as_ref().is_ok_and(|seen| seen.contains("extraheader") || seen.contains(TOKEN)),
+            "{plant} was run: {seen:?} {log}"
+        );
+        let sources = folder.path().join("work/1/s");
+        assert!(log.contains("Reinitialized existing Git repository"), "{log}");
+        assert_eq!(std::fs::read_to_string(sources.join("inner/file")).expect("there"), "three");
+        let configuration =
+            std::fs::read_to_string(sources.join(".git/modules/inner/config")).expect("there");
+        assert!(!configuration.contains("spy"), "{configuration}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_partial_clone_is_used_again_only_as_one() {
+    let service = Service::start().await;
+    let origin = repository(&service, "garden");
+    git(&origin, &["config", "uploadpack.allowFilter", "true"]);
+    git(&origin, &["config", "uploadpack.allowAnySHA1InWant", "true"]);
+    std::fs::create_dir(origin.join("deep")).expect("made");
+    std::fs::write(origin.join("deep/large"), "large").expect("written");
+    git(&origin, &["add", "."]);
+    git(&origin, &["commit", "-q", "-m", "more"]);
+    let blobless = [("repository", "self"), ("clean", "true"), ("fetchFilter", "blob:none")];
+    let sparse = [&blobless[..], &[("sparseCheckoutPatterns", "/file")]].concat();
+    let (result, folder) = Job::new(&service).step(checkout_step("first", &sparse)).run().await;
+    assert_eq!(result, TaskResult::Succeeded, "{}", service.log("first"));
+    let deep = folder.path().join("work/1/s/deep");
+    assert!(!deep.exists());
     let (result, folder) =
-        Job::new(&service).step(checkout_step("again", &[("repository", "self")])).after(folder).run().await;
-    assert_eq!(result, TaskResult::Succeeded, "{}", service.log("again"));
-    let seen = std::fs::read_to_string(folder.path().join("work/seen")).unwrap_or_default();
-    assert!(!seen.contains("extraheader") && !seen.contains(TOKEN), "{seen}");
+        Job::new(&service).step(checkout_step("second", &sparse)).after(folder).run().await;
+    let log = service.log("second");
+    assert_eq!(result, TaskResult::Succeeded, "{log}");
+    assert!(log.contains("Reinitialized existing Git repository") && !log.contains("delete source"), "{log}");
+    assert!(!deep.exists());
+    let whole = checkout_step("third", &[("repository", "self"), ("clean", "true")]);
+    let (result, folder) = Job::new(&service).step(whole).after(folder).run().await;
+    let log = service.log("third");
+    assert_eq!(result, TaskResult::Succeeded, "{log}");
+    assert!(log.contains("Initialized empty Git repository"), "{log}");
+    assert!(folder.path().join("work/1/s/deep/large").exists());
 }
 
 #[tokio::test(flavor = "multi_thread")]

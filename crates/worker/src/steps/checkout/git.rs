@@ -20,7 +20,7 @@ const FETCH_ATTEMPTS: u32 = 3;
 /// How much of a small command's output is read.
 const MAX_CAPTURED_BYTES: usize = 64 * 1024;
 
-/// Turns hooks off: those of a reused repository are the work of earlier jobs and would inherit the header.
+/// Turns hooks off: they would inherit the header.
 const NO_HOOKS: &str = "core.hooksPath=/dev/null";
 
 /// A version of git: major, minor, patch.
@@ -213,6 +213,10 @@ impl<'a> Git<'a> {
     fn command(&self, folder: &Path, arguments: &[&str], configuration: &Configuration) -> (Command, String) {
         let mut command = Command::new(self.program.clone(), folder.to_owned());
         command.environment = self.environment.clone();
+        if let Some(above) = folder.parent() {
+            // A repository that is not whole must not make git look for another one above, which an earlier job may have put there.
+            command.environment.insert("GIT_CEILING_DIRECTORIES".into(), above.into());
+        }
         command.cancel = ladder(self.step);
         let mut text = String::from("git");
         let mut set = |options: &[&str]| {

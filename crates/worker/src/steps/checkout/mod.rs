@@ -3,6 +3,7 @@
 pub(super) mod cleanup;
 mod credentials;
 mod git;
+mod reuse;
 mod wishes;
 
 use std::path::{Path, PathBuf};
@@ -161,7 +162,7 @@ async fn get_sources(
     };
     let git = Git::find(step, wishes.lfs).await?;
     git.require_secret_passing(header.as_ref())?;
-    prepare_folder(step, &git, folder, wishes).await?;
+    let is_reused = reuse::prepare_folder(step, &git, folder, wishes).await?;
     configure(step, &git, folder, wishes).await?;
     step.record.progress(Some(0), Some("Starting fetch...".to_owned()));
     let target = fetch(&git, folder, wishes, header.as_ref()).await?;
@@ -169,6 +170,9 @@ async fn get_sources(
     check_out(step, &git, folder, wishes, &target, header.as_ref()).await?;
     if wishes.submodules != Submodules::None {
         step.record.progress(Some(90), Some("Updating submodules...".to_owned()));
+        if is_reused {
+            reuse::forget_submodules(&git, folder).await?;
+        }
         update_submodules(&git, folder, wishes, header.as_ref()).await?;
     }
     if wishes.persist_credentials
@@ -181,66 +185,7 @@ async fn get_sources(
     Ok(())
 }
 
-/// Keeps a repository that came from the same place, cleaned if asked; anything else is deleted. Then there is an initialised one.
-async fn prepare_folder(
-    step: &StepContext,
-    git: &Git<'_>,
-    folder: &Path,
-    wishes: &Wishes,
-) -> Result<(), StepError> {
-    if is_same_repository(git, folder, wishes).await? {
-        for left_over in ["index.lock", "shallow.lock"] {
-            let path = folder.join(".git").join(left_over);
-            if path.exists() {
-                // Left by a git that was killed.
-                tokio::fs::remove_file(&path)
-                    .await
-                    .unwrap_or_else(|error| tracing::debug!(%error, "lock file stays"));
-            }
-        }
-        if wishes.clean && !clean(git, folder, wishes).await? {
-            step.warning("Unable to run \"git clean -ffdx\" and \"git reset --hard HEAD\" successfully, delete source folder instead.").await;
-            remove_folder(folder).await?;
-        }
-    } else {
-        remove_folder(folder).await?;
-    }
-    tokio::fs::create_dir_all(folder).await.map_err(|error| {
-        StepError::Failed(format!("The folder '{}' could not be made: {error}", folder.display()))
-    })?;
-    if !folder.join(".git").is_dir() {
-        let none = Configuration::default();
-        let path = folder.to_string_lossy();
-        git.must("'git init'", folder, &["init", &path], &none).await?;
-        git.must("'git remote add'", folder, &["remote", "add", "origin", &wishes.url], &none).await?;
-    }
-    Ok(())
-}
-
-async fn is_same_repository(git: &Git<'_>, folder: &Path, wishes: &Wishes) -> Result<bool, StepError> {
-    if !folder.join(".git").is_dir() {
-        return Ok(false);
-    }
-    let (code, url) = git.quiet(folder, &["config", "--get", "remote.origin.url"]).await?;
-    Ok(code == 0 && url.trim() == wishes.url)
-}
-
-async fn clean(git: &Git<'_>, folder: &Path, wishes: &Wishes) -> Result<bool, StepError> {
-    let none = Configuration::default();
-    let mut commands: Vec<&[&str]> = vec![&["clean", "-ffdx"], &["reset", "--hard", "HEAD"]];
-    if wishes.submodules != Submodules::None {
-        commands.push(&["submodule", "foreach", "--recursive", "git clean -ffdx"]);
-        commands.push(&["submodule", "foreach", "--recursive", "git reset --hard HEAD"]);
-    }
-    for command in commands {
-        if git.run(folder, command, &none).await? != 0 {
-            return Ok(false);
-        }
-    }
-    Ok(true)
-}
-
-/// Settings before the fetch; credentials which an earlier job left are taken out.
+/// Settings before the fetch.
 async fn configure(
     step: &StepContext,
     git: &Git<'_>,
@@ -259,15 +204,6 @@ async fn configure(
     }
     if git.run(folder, &["config", "gc.auto", "0"], &none).await? != 0 {
         step.warning("Unable turn off git auto garbage collection, git fetch operation may trigger auto garbage collection which will affect the performance of fetching.").await;
-    }
-    let of_repository = format!("http.{}.extraheader", wishes.url);
-    for key in [of_repository.as_str(), "http.extraheader", "http.proxy"] {
-        if git.quiet(folder, &["config", "--local", "--get-all", key]).await?.0 == 0 {
-            remove_setting(step, git, folder, key).await?;
-        }
-    }
-    if git.quiet(folder, &["config", "--local", "--get-regexp", ".*extraheader"]).await?.0 == 0 {
-        step.warning("Git config still contains extraheader keys. It may cause errors.  To remove the credential, execute \"git config --unset-all key-name\" from the repository root").await;
     }
     let code = git.run(folder, &["config", "http.version", "HTTP/1.1"], &none).await?;
     if code != 0 {

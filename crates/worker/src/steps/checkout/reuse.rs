@@ -1,0 +1,132 @@
+//! What a checkout takes over from an earlier job: objects, references and files, never configuration.
+//!
+//! The configuration of a repository names programs that git runs (`core.fsmonitor`, `credential.helper`, `filter.*`, hooks), and
+//! where git goes with the login (`url.*.insteadOf`, `http.proxy`, `include.path`). Steps of an earlier job may have written it, so it is
+//! made anew before git does anything. What the user or the machine configures stays in force. (The official agent takes headers and
+//! proxies out and keeps the rest: `GitSourceProvider.cs`.)
+
+use std::path::Path;
+
+use super::git::{Configuration, Git};
+use super::wishes::Wishes;
+use super::{StepError, remove_folder};
+use crate::context::StepContext;
+
+/// Files below `.git` that are not taken over: configuration, and locks of a git that was killed.
+const FORGOTTEN_FILES: &[&str] =
+    &["config", "config.lock", "config.worktree", "info/attributes", "index.lock", "shallow.lock"];
+
+/// Folders below `.git` that are not taken over: programs, and addresses of remotes.
+const FORGOTTEN_FOLDERS: &[&str] = &["hooks", "remotes", "branches"];
+
+/// Keeps a repository that came from the same place, cleaned if asked; anything else is deleted. Then there is an initialised one.
+/// Answers whether there is something left in it.
+pub(super) async fn prepare_folder(
+    step: &StepContext,
+    git: &Git<'_>,
+    folder: &Path,
+    wishes: &Wishes,
+) -> Result<bool, StepError> {
+    if is_same_repository(git, folder, wishes).await? {
+        forget_configuration(folder).await?;
+        initialize(git, folder, wishes).await?;
+        keep_extent(git, folder).await?;
+        if !wishes.clean || clean(git, folder).await? {
+            return Ok(true);
+        }
+        step.warning("Unable to run \"git clean -ffdx\" and \"git reset --hard HEAD\" successfully, delete source folder instead.").await;
+    }
+    remove_folder(folder).await?;
+    tokio::fs::create_dir_all(folder).await.map_err(|error| {
+        StepError::Failed(format!("The folder '{}' could not be made: {error}", folder.display()))
+    })?;
+    initialize(git, folder, wishes).await?;
+    Ok(false)
+}
+
+async fn initialize(git: &Git<'_>, folder: &Path, wishes: &Wishes) -> Result<(), StepError> {
+    let none = Configuration::default();
+    git.must("'git init'", folder, &["init", &folder.to_string_lossy()], &none).await?;
+    git.must("'git remote add'", folder, &["remote", "add", "origin", &wishes.url], &none).await
+}
+
+async fn is_same_repository(git: &Git<'_>, folder: &Path, wishes: &Wishes) -> Result<bool, StepError> {
+    let repository = folder.join(".git");
+    // A link, or this file, would lead to configuration that lies elsewhere.
+    let is_folder = tokio::fs::symlink_metadata(&repository).await.is_ok_and(|metadata| metadata.is_dir());
+    if !is_folder || exists(&repository.join("commondir")).await {
+        return Ok(false);
+    }
+    if wishes.filters.is_empty() && is_partial(&repository).await {
+        // What it lacks would be fetched in the midst of the checkout, which does not log in.
+        return Ok(false);
+    }
+    let (code, url) = git.quiet(folder, &["config", "--local", "--get", "remote.origin.url"]).await?;
+    Ok(code == 0 && url.trim() == wishes.url)
+}
+
+async fn forget_configuration(folder: &Path) -> Result<(), StepError> {
+    let repository = folder.join(".git");
+    for file in FORGOTTEN_FILES {
+        let file = repository.join(file);
+        match tokio::fs::remove_file(&file).await {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                let text = format!("The file '{}' could not be deleted: {error}", file.display());
+                return Err(StepError::Failed(text));
+            }
+            _ => {}
+        }
+    }
+    for folder in FORGOTTEN_FOLDERS {
+        remove_folder(&repository.join(folder)).await?;
+    }
+    Ok(())
+}
+
+/// Says again which objects and files the repository does not have on purpose.
+async fn keep_extent(git: &Git<'_>, folder: &Path) -> Result<(), StepError> {
+    let repository = folder.join(".git");
+    let none = Configuration::default();
+    if is_partial(&repository).await {
+        git.must("Git config", folder, &["config", "remote.origin.promisor", "true"], &none).await?;
+    }
+    if exists(&repository.join("info/sparse-checkout")).await {
+        git.must("Git config", folder, &["config", "core.sparseCheckout", "true"], &none).await?;
+    }
+    Ok(())
+}
+
+/// Whether objects were left out when they were fetched.
+async fn is_partial(repository: &Path) -> bool {
+    let Ok(mut packs) = tokio::fs::read_dir(repository.join("objects/pack")).await else { return false };
+    while let Ok(Some(pack)) = packs.next_entry().await {
+        if Path::new(&pack.file_name()).extension().is_some_and(|extension| extension == "promisor") {
+            return true;
+        }
+    }
+    false
+}
+
+async fn exists(path: &Path) -> bool {
+    tokio::fs::symlink_metadata(path).await.is_ok()
+}
+
+async fn clean(git: &Git<'_>, folder: &Path) -> Result<bool, StepError> {
+    let none = Configuration::default();
+    for command in [&["clean", "-ffdx"][..], &["reset", "--hard", "HEAD"]] {
+        if git.run(folder, command, &none).await? != 0 {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// Forgets the submodules, each of which has a configuration of its own: they are cloned anew.
+pub(super) async fn forget_submodules(git: &Git<'_>, folder: &Path) -> Result<(), StepError> {
+    let modules = folder.join(".git/modules");
+    remove_folder(&modules).await?;
+    let deinit = ["submodule", "deinit", "--all", "--force"];
+    git.must("Git submodule deinit", folder, &deinit, &Configuration::default()).await?;
+    // Git moves repositories there that lay within the work tree.
+    remove_folder(&modules).await
+}
