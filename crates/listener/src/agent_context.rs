@@ -122,9 +122,9 @@ impl AgentContext {
         settings
     }
 
-    /// Tells people, and the log, that something went wrong.
+    /// Tells people that something went wrong. The log has it at a lower level, so that who shows events and logs warnings says nothing twice.
     pub(crate) fn warn(&self, message: String) {
-        tracing::warn!(agent = %self.name, "{message}");
+        tracing::info!(agent = %self.name, "{message}");
         self.set.events.send(Event::Warning { agent: self.name.clone(), message });
     }
 }

@@ -1,6 +1,6 @@
 //! What a set of virtual agents tells its user interface. Bounded: who reads too slowly is told how much was missed, and nobody waits for them.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use dayfly_protocol::{AgentId, JobId, RequestId, TaskResult};
 use tokio::sync::broadcast;
@@ -26,6 +26,20 @@ pub enum Event {
     /// An agent has a session and waits for jobs.
     Online {
         /// Its name.
+        agent: Arc<str>,
+    },
+    /// The service does not answer as it should; the agent goes on trying. Said when it begins, and ever more seldom while it lasts.
+    Disconnected {
+        /// The agent's name.
+        agent: Arc<str>,
+        /// For how long already; zero when it begins.
+        away: Duration,
+        /// Why the last call failed, with the causes.
+        error: String,
+    },
+    /// The service answers again.
+    Reconnected {
+        /// The agent's name.
         agent: Arc<str>,
     },
     /// A job was accepted: its lock is held and its message gone from the queue.

@@ -227,7 +227,12 @@ impl Lease {
             Err(failure) => Attempt::Failed { retry_after: failure.retry_after },
         };
         if let Err(failure) = &answer {
-            tracing::warn!(request = %self.label.request, error = failure.text, "a job's lock could not be renewed");
+            let error = &failure.text;
+            if self.renewal.has_failed() {
+                tracing::debug!(request = %self.label.request, error, "a job's lock could not be renewed again");
+            } else {
+                tracing::warn!(request = %self.label.request, error, "a job's lock could not be renewed");
+            }
         }
         match self.renewal.after(attempt, Instant::now(), &self.agent.set.timings) {
             Next::At(at) => self.renew_at(at),
@@ -278,7 +283,7 @@ impl Lease {
                 if Instant::now() >= limit {
                     return Event::Claimed(Err(failure));
                 }
-                tracing::warn!(message = %message, failure, "a job's message could not be deleted, trying again");
+                tracing::info!(message = %message, failure, "a job's message could not be deleted, trying again");
                 sleep(backoff::around(timings.retry_first)).await;
             }
         }));

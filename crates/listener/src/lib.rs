@@ -16,6 +16,7 @@ mod executor;
 mod job_message;
 mod lease;
 mod lines;
+mod outage;
 mod process;
 mod process_tree;
 mod redact;

@@ -45,6 +45,11 @@ impl Renewal {
         self.locked_until.is_some()
     }
 
+    /// True when the last try failed.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.failures > 0
+    }
+
     /// Takes in what a try came to and says what is next.
     pub(crate) fn after(&mut self, attempt: Attempt, now: Instant, timings: &Timings) -> Next {
         match attempt {

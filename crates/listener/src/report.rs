@@ -91,7 +91,7 @@ impl Report {
             if Instant::now() >= limit {
                 return Delivery::Failed(failure);
             }
-            tracing::warn!(request = %self.message.request_id, failure, "a job's result could not be reported, trying again");
+            tracing::info!(request = %self.message.request_id, failure, "a job's result could not be reported, trying again");
             sleep(backoff::around(self.timings.report_pause)).await;
         }
     }

@@ -11,7 +11,8 @@ pub struct Timings {
     pub conflict_limit: Duration,
     /// First pause after a failed call of the message loop; doubles with each further failure.
     pub retry_first: Duration,
-    /// Longest pause between two tries of the message loop.
+    /// Mean of the longest pauses between two tries of the message loop; each is between half of it and one and a half times as long (the official agent
+    /// pauses for 15 to 30 s at first and for 30 to 60 s later).
     pub retry_limit: Duration,
     /// A poll that came back empty sooner than this did not wait at all: the next one is held back by `empty_poll_pause`.
     pub empty_poll_floor: Duration,
@@ -53,7 +54,7 @@ impl Default for Timings {
             conflict_retry: Duration::from_secs(30),
             conflict_limit: Duration::from_secs(240),
             retry_first: Duration::from_secs(1),
-            retry_limit: Duration::from_secs(60),
+            retry_limit: Duration::from_secs(30),
             empty_poll_floor: Duration::from_secs(1),
             empty_poll_pause: Duration::from_secs(5),
             call: Duration::from_secs(30),

@@ -154,14 +154,21 @@ async fn listen(
     let mut events = set.events();
     let stopper = set.stopper();
     let mut ending = std::pin::pin!(set.wait());
-    let mut signals_seen = 0;
+    let (mut signals_seen, mut has_job) = (0, false);
     let summary = loop {
         tokio::select! {
             biased;
-            event = events.next() => show(event)?,
+            event = events.next() => {
+                match &event {
+                    NextEvent::Event(Event::JobAccepted { .. }) => has_job = true,
+                    NextEvent::Event(Event::JobFinished { .. }) => has_job = false,
+                    _ => {}
+                }
+                show(event)?;
+            }
             () = signals.next() => {
                 signals_seen += 1;
-                stop(&stopper, &settings, signals_seen);
+                stop(&stopper, &settings, signals_seen, has_job);
             }
             summary = &mut ending => break summary,
         }
@@ -175,17 +182,25 @@ async fn listen(
     Ok(exit_code(&summary))
 }
 
-fn stop(stopper: &Stopper, settings: &Settings, signals_seen: u32) {
-    match (signals_seen, settings.finish_on_signal) {
+fn stop(stopper: &Stopper, settings: &Settings, signals_seen: u32, has_job: bool) {
+    let note = match (signals_seen, settings.finish_on_signal) {
         (1, true) => {
-            output::note("Exiting: the running job may finish; a second signal cancels it.");
             stopper.drain();
+            "the running job may finish; a second signal cancels it."
         }
         (1, false) | (2, true) => {
-            output::note("Exiting: a running job is cancelled; another signal kills it.");
             stopper.stop(settings.stop_within);
+            "the running job is cancelled; another signal kills it."
         }
-        _ => stopper.stop(std::time::Duration::ZERO),
+        _ => {
+            stopper.stop(std::time::Duration::ZERO);
+            "the running job is killed."
+        }
+    };
+    if has_job {
+        output::note(&format!("Exiting: {note}"));
+    } else if signals_seen == 1 {
+        output::note("Exiting...");
     }
 }
 
@@ -342,6 +357,14 @@ fn show(event: NextEvent) -> anyhow::Result<()> {
                 output::note(&reason);
             }
         }
+        Event::Disconnected { away, error, .. } if away.is_zero() => {
+            output::note(&format!("{}: Agent connect error: {error}. Retrying until reconnected.", now()));
+        }
+        Event::Disconnected { away, error, .. } => {
+            let minutes = away.as_secs() / 60;
+            output::note(&format!("{}: Agent still not connected after {minutes} min: {error}", now()));
+        }
+        Event::Reconnected { .. } => output::write(&format!("{}: Agent reconnected.\n", now()))?,
         Event::Warning { message, .. } => output::note(&format!("{}: {message}", now())),
         Event::Ended { end, .. } => {
             let text = match end {

@@ -11,7 +11,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 
 use dayfly_emulator::runs::{Placement, RunEvent, RunEvents, RunRepository, RunRequest};
 use dayfly_emulator::{Emulator, Settings, snapshot};
-use dayfly_listener::{AgentSet, Summary};
+use dayfly_listener::{AgentSet, Event, EventStream, NextEvent, Summary};
 use dayfly_pipelines::Plan;
 use dayfly_protocol::timeline::VariableValue;
 use dayfly_protocol::{BuildId, TaskResult};
@@ -175,6 +175,7 @@ async fn show(
 ) -> anyhow::Result<Ended> {
     let begun = Instant::now();
     let mut model = Model::default();
+    let mut agents = set.events();
     let mut ticks = tokio::time::interval(screen.tick());
     let mut cancelled = false;
     let mut give_up_at = None;
@@ -188,6 +189,7 @@ async fn show(
                     return Ok(if cancelled { Ended::Interrupted } else { Ended::Completed(result) });
                 }
             }
+            warning = warning(&mut agents) => output::note(&format!("warning: {warning}")),
             _ = ticks.tick() => screen.redraw()?,
             () = signals.next() => {
                 if cancelled {
@@ -202,6 +204,17 @@ async fn show(
             }
             // What was killed has a moment to be reported; then the run is given up.
             () = sleep_until(give_up_at), if give_up_at.is_some() => return Ok(Ended::Interrupted),
+        }
+    }
+}
+
+/// The next thing that goes wrong with an agent.
+async fn warning(agents: &mut EventStream) -> String {
+    loop {
+        match agents.next().await {
+            NextEvent::Event(Event::Warning { agent, message }) => return format!("{agent}: {message}"),
+            NextEvent::Closed => return std::future::pending().await,
+            NextEvent::Event(_) | NextEvent::Missed(_) => {}
         }
     }
 }

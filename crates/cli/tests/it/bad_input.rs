@@ -107,7 +107,7 @@ async fn a_registered_agent_with_a_wrong_key_ends_with_the_reason() {
         (
             std::fs::read_to_string(other.join(KEY)).unwrap(),
             &[
-                "making a session failed: cannot get a token",
+                "its login is refused; register it again: cannot get a token",
                 "400 (invalid_client)",
                 "the client assertion is not valid",
             ][..],

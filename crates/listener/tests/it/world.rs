@@ -247,6 +247,19 @@ impl World {
         job
     }
 
+    /// Where the results of a job are reported.
+    pub(crate) fn events_of(&self, job: JobId) -> String {
+        format!("*/_apis/distributedtask/hubs/*/plans/{}/events", self.plans[&job].plan_id)
+    }
+
+    /// The service takes a job for finished though nobody has reported it.
+    pub(crate) async fn finish_at_the_service(&self, job: JobId, result: TaskResult) {
+        let now = jiff::Timestamp::now().into();
+        let connection = self.connection();
+        let finished = connection.finish_job_request(self.pool, self.requests[&job], result, now).await;
+        finished.expect("the request is finished");
+    }
+
     /// What a job's message holds at the least, to make other messages of.
     pub(crate) fn remains(&self, job: JobId) -> AgentJobRequestMessage {
         let plan = self.plans[&job].clone();

@@ -1,0 +1,221 @@
+//! How an agent stays online: sessions and polls, what their failures mean, and how it comes back after being deleted.
+
+use std::{sync::Arc, time::Duration};
+
+use dayfly_client::{Error as ClientError, ErrorKind};
+use dayfly_protocol::{crypto::AgentKey, session::TaskAgentSession};
+use futures::future::BoxFuture;
+use tokio::time::{Instant, sleep_until, timeout};
+
+use super::{Event, VirtualAgent};
+use crate::{
+    agent_context::{AgentContext, SetContext},
+    backoff,
+    events::{AgentEnd, Event as SetEvent},
+    outage::Outage,
+    registration::RegisteredAgent,
+    service::{AgentService, Meaning, chain, meaning},
+};
+
+/// How often it is tried to register a deleted agent again.
+const RECOVERY_TRIES: u32 = 5;
+
+impl VirtualAgent {
+    /// The next call to make.
+    pub(super) fn network(&self) -> BoxFuture<'static, Event> {
+        let (context, not_before) = (self.context.clone(), self.not_before);
+        if self.refused_login.is_some() {
+            return Box::pin(async move {
+                wait_until(not_before).await;
+                Event::Recovered(recover(&context).await)
+            });
+        }
+        match context.session() {
+            None => Box::pin(async move {
+                wait_until(not_before).await;
+                // Closed never: the semaphore lives as long as the set.
+                let _permit = context.set.connecting.acquire().await;
+                Event::Connected(context.connect().await)
+            }),
+            Some(session) => {
+                let last = self.last_message_id;
+                Box::pin(async move {
+                    wait_until(not_before).await;
+                    let begun = Instant::now();
+                    let answer = context.service.next_message(session, last).await;
+                    Event::Polled { answer, took: begun.elapsed() }
+                })
+            }
+        }
+    }
+
+    pub(super) fn connected(&mut self, answer: Result<TaskAgentSession, ClientError>) {
+        match answer {
+            Ok(session) => {
+                self.reached();
+                self.conflict_since = None;
+                self.not_before = None;
+                self.session_key = session.encryption_key;
+                self.context.set_session(Some(session.session_id));
+                // Also what was deleted in vain comes again; jobs we have acted on are known by their requests.
+                self.poll_from_the_beginning();
+                if let Some(online) = self.online.take() {
+                    online.send_modify(|count| *count += 1);
+                }
+                self.context.set.events.send(SetEvent::Online { agent: self.context.name.clone() });
+            }
+            Err(error) if meaning(&error) == Meaning::SessionHeld => self.conflict(&error),
+            Err(error) => self.failed(&error),
+        }
+    }
+
+    /// The service took a call.
+    pub(super) fn reached(&mut self) {
+        self.backoff.succeeded();
+        if self.outage.take().is_some() {
+            self.context.set.events.send(SetEvent::Reconnected { agent: self.context.name.clone() });
+        }
+    }
+
+    /// The service did not take a call, and trying again may help.
+    fn not_reached(&mut self, error: String, retry_after: Option<Duration>) {
+        let timings = &self.context.set.timings;
+        let pause = self.backoff.after_failure(timings.retry_first, timings.retry_limit);
+        let pause = pause.max(retry_after.unwrap_or_default());
+        let now = Instant::now();
+        self.not_before = Some(now + pause);
+        tracing::debug!(agent = %self.context.name, error, ?pause, "a call of the message loop failed");
+        let away = match &mut self.outage {
+            Some(outage) => outage.reminder(now),
+            None => {
+                self.outage = Some(Outage::begin(now));
+                Some(Duration::ZERO)
+            }
+        };
+        if let Some(away) = away {
+            let agent = self.context.name.clone();
+            self.context.set.events.send(SetEvent::Disconnected { agent, away, error });
+        }
+    }
+
+    fn conflict(&mut self, error: &ClientError) {
+        let timings = &self.context.set.timings;
+        let name = &self.context.name;
+        let is_first = self.conflict_since.is_none();
+        let since = *self.conflict_since.get_or_insert_with(Instant::now);
+        if since.elapsed() >= timings.conflict_limit {
+            let text = format!(
+                "another process holds the session of agent `{name}`; stop it, or give this agent another name ({})",
+                chain(error)
+            );
+            self.end_with(AgentEnd::Failed(text));
+            return;
+        }
+        self.not_before = Some(Instant::now() + backoff::around(timings.conflict_retry));
+        if is_first {
+            self.context.warn(format!(
+                "agent `{name}` still has a session, of another process or of one that has died; trying for {} s to get one",
+                timings.conflict_limit.as_secs()
+            ));
+        }
+    }
+
+    /// A call of the loop failed: recover, wait, or end.
+    pub(super) fn failed(&mut self, error: &ClientError) {
+        let can_recover = self.context.set.registrar.is_some();
+        match meaning(error) {
+            Meaning::SessionGone if self.context.session().is_some() => {
+                tracing::info!(agent = %self.context.name, "the session has expired, making a new one");
+                self.context.set_session(None);
+                self.not_before = None;
+            }
+            // An agent that was deleted is often known only by its login being refused.
+            Meaning::AgentGone | Meaning::Never if can_recover && !self.is_stopping() => {
+                let text = chain(error);
+                tracing::info!(agent = %self.context.name, error = text, "looking whether the agent was deleted");
+                self.context.set_session(None);
+                self.refused_login = Some(text);
+                self.not_before = None;
+            }
+            Meaning::AgentGone => self.end_with(AgentEnd::Deleted),
+            Meaning::Revoked => self.end_with(AgentEnd::Revoked),
+            Meaning::Never => {
+                let advice = match error.kind() {
+                    ErrorKind::Unauthorized => "its login is refused; register it again",
+                    _ => "it cannot go on",
+                };
+                self.end_with(AgentEnd::Failed(format!(
+                    "agent `{}` ends, since {advice}: {}",
+                    self.context.name,
+                    chain(error)
+                )));
+            }
+            Meaning::SessionGone
+            | Meaning::SessionHeld
+            | Meaning::JobGone
+            | Meaning::Missing
+            | Meaning::Again => self.not_reached(chain(error), error.retry_after()),
+        }
+    }
+
+    pub(super) fn recovered(&mut self, answer: Result<Option<RegisteredAgent>, String>) {
+        match answer {
+            Ok(Some(agent)) => {
+                self.refused_login = None;
+                self.context.warn(format!(
+                    "agent `{}` was deleted from its pool and is registered again, with number {}",
+                    agent.name, agent.id
+                ));
+                // A job in hand keeps the context it began with.
+                (self.context, self.key) = open(agent, self.context.set.clone());
+                self.not_before = None;
+            }
+            Ok(None) => {
+                let error = self.refused_login.take().unwrap_or_default();
+                self.end_with(AgentEnd::Failed(format!(
+                    "the agent is registered, but the service refuses it; replace the agent: {error}"
+                )));
+            }
+            Err(text) if self.backoff.failures() >= RECOVERY_TRIES => {
+                self.end_with(AgentEnd::Failed(format!("the agent could not be registered again: {text}")));
+            }
+            Err(text) => self.not_reached(text, None),
+        }
+    }
+
+    pub(super) async fn delete_session(&mut self) {
+        let Some(session) = self.context.session() else { return };
+        self.context.set_session(None);
+        // When a whole set ends, not all of its agents say so at once.
+        let _permit = self.context.set.connecting.acquire().await;
+        match timeout(self.context.set.timings.call, self.context.service.delete_session(session)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                tracing::info!(agent = %self.context.name, error = chain(&error), "a session could not be deleted; it will expire")
+            }
+            Err(_) => {
+                tracing::info!(agent = %self.context.name, "a session could not be deleted in time; it will expire")
+            }
+        }
+    }
+}
+
+/// Makes an agent's context out of its registration.
+pub(super) fn open(agent: RegisteredAgent, set: Arc<SetContext>) -> (Arc<AgentContext>, Arc<AgentKey>) {
+    let key = agent.key.clone();
+    let service = AgentService::new(agent.connection, set.pool);
+    (Arc::new(AgentContext::new(agent.id, agent.name, service, set)), key)
+}
+
+/// Looks whether the agent is still registered, and registers it again if not.
+async fn recover(context: &AgentContext) -> Result<Option<RegisteredAgent>, String> {
+    let Some(registrar) = &context.set.registrar else { return Ok(None) };
+    let _permit = context.set.connecting.acquire().await;
+    registrar.recover(context.id, context.name.clone()).await.map_err(|error| chain(&error))
+}
+
+async fn wait_until(at: Option<Instant>) {
+    if let Some(at) = at {
+        sleep_until(at).await;
+    }
+}
