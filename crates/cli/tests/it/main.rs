@@ -8,6 +8,7 @@ mod bad_input;
 mod chaos;
 mod emulator;
 mod eval;
+mod outage;
 mod project;
 mod reference;
 mod run;

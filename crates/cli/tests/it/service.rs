@@ -14,7 +14,7 @@ use dayfly_emulator::{
     events::{CompletionReason, Event, JobChange, JobSignal},
 };
 use dayfly_protocol::{
-    JobId, PlanId, RecordId, TaskId, TaskResult, TimelineId,
+    JobId, LogId, PlanId, RecordId, TaskId, TaskResult, TimelineId,
     agent::{TaskAgent, TaskAgentAuthorization},
     agent_files::{AgentCredentials, AgentSettings, agent_key_to_json},
     crypto::AgentKey,
@@ -269,6 +269,21 @@ impl Service {
     pub(crate) async fn records(&self, job: JobId) -> Vec<TimelineRecord> {
         let (plan, timeline) = &self.plans[&job];
         self.connection().plan(plan).timeline(*timeline).await.unwrap().records
+    }
+
+    /// The text of a log.
+    pub(crate) async fn log(&self, job: JobId, log: LogId) -> String {
+        let (plan, _) = &self.plans[&job];
+        let address = format!(
+            "{}/{}/_apis/distributedtask/hubs/{}/plans/{}/logs/{log}",
+            self.emulator.url(),
+            plan.scope_identifier,
+            plan.plan_type,
+            plan.plan_id
+        );
+        let client = reqwest::Client::builder().no_proxy().build().unwrap();
+        let answer = client.get(address).basic_auth("", Some(PAT)).send().await.unwrap();
+        answer.error_for_status().unwrap().text().await.unwrap()
     }
 
     /// Waits until a file has a whole line, and returns its text.
