@@ -16,8 +16,8 @@ use std::{
 use bytes::Bytes;
 use futures::{Stream, StreamExt as _, future::BoxFuture};
 use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
-    process::{Child, ChildStderr, ChildStdin, ChildStdout, Command},
+    io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _},
+    process::{Child, ChildStdin, ChildStdout, Command},
     sync::{OwnedSemaphorePermit, Semaphore},
 };
 use tokio_util::{io::ReaderStream, task::AbortOnDropHandle};
@@ -31,7 +31,7 @@ const INFLATE_SLICE_BYTES: usize = 4 << 10;
 /// A client which sends nothing for this long has gone.
 const REQUEST_IDLE: Duration = Duration::from_secs(60);
 /// How much of git's own error text is kept for the log.
-const MAX_STDERR_BYTES: u64 = 8 << 10;
+const MAX_STDERR_BYTES: usize = 8 << 10;
 /// The longest `Git-Protocol` header that git's own server understands fits easily.
 const MAX_PROTOCOL_HEADER: usize = 256;
 
@@ -134,7 +134,7 @@ impl GitServer {
         E: Send + 'static,
     {
         let permit = Arc::clone(&self.permits).acquire_owned().await.expect("the semaphore is never closed");
-        let mut command = upload_pack(path)?;
+        let mut command = upload_pack(path).await?;
         command.arg(match service {
             Service::Advertise => "--http-backend-info-refs",
             Service::UploadPack => "--stateless-rpc",
@@ -153,8 +153,10 @@ impl GitServer {
             .map(|stdin| AbortOnDropHandle::new(tokio::spawn(copy_request(body, encoding, stdin))));
         let stdout = child.stdout.take().expect("stdout is piped");
         let stderr = child.stderr.take().expect("stderr is piped");
+        // Read all the while: git stops when a pipe is full.
+        let said = AbortOnDropHandle::new(tokio::spawn(read_end(stderr)));
         let mut stdout = ReaderStream::with_capacity(stdout, 64 << 10);
-        let end = finish(child, stderr, input, path.to_path_buf(), permit);
+        let end = finish(child, said, input, path.to_path_buf(), permit);
         // The first bytes are waited for, so that a repository that cannot be served is an error and not half an answer.
         let Some(first) = stdout.next().await else {
             end.await?;
@@ -215,16 +217,13 @@ impl Stream for Output {
 /// After the output has ended: the exit code decides whether the answer was whole.
 async fn finish(
     mut child: Child,
-    stderr: ChildStderr,
+    said: AbortOnDropHandle<Vec<u8>>,
     input: Option<AbortOnDropHandle<Result<(), Error>>>,
     path: PathBuf,
     permit: OwnedSemaphorePermit,
 ) -> Result<(), Error> {
-    let mut text = Vec::new();
-    let mut stderr = stderr.take(MAX_STDERR_BYTES);
     // Only a hint for the log: what cannot be read is left out.
-    let _ = stderr.read_to_end(&mut text).await;
-    drop(stderr);
+    let said = said.await.unwrap_or_default();
     let status = child.wait().await.map_err(Error::Output)?;
     drop(permit);
     if let Some(input) = input
@@ -235,14 +234,28 @@ async fn finish(
     if status.success() {
         return Ok(());
     }
-    let message = String::from_utf8_lossy(&text).trim().to_owned();
+    let message = String::from_utf8_lossy(&said).trim().to_owned();
     tracing::warn!(repository = %path.display(), %status, %message, "git upload-pack failed");
     Err(Error::Failed { path, message })
 }
 
+/// Reads a pipe to its end and keeps the last [`MAX_STDERR_BYTES`].
+async fn read_end(mut pipe: impl AsyncRead + Unpin) -> Vec<u8> {
+    let (mut end, mut block) = (Vec::new(), vec![0; MAX_STDERR_BYTES]);
+    // A pipe that breaks has ended.
+    while let Ok(read) = pipe.read(&mut block).await
+        && read > 0
+    {
+        end.extend_from_slice(&block[..read]);
+        end.drain(..end.len().saturating_sub(MAX_STDERR_BYTES));
+    }
+    end
+}
+
 /// The command `git upload-pack` for the repository, without the user's git settings.
-fn upload_pack(path: &Path) -> Result<Command, Error> {
-    if !path.join("HEAD").is_file() && !path.join(".git").exists() {
+async fn upload_pack(path: &Path) -> Result<Command, Error> {
+    let exists = async |name| tokio::fs::try_exists(path.join(name)).await.unwrap_or(false);
+    if !exists("HEAD").await && !exists(".git").await {
         return Err(Error::NoRepository { path: path.to_path_buf() });
     }
     let mut command = plain_git();
@@ -356,6 +369,8 @@ where
 
 #[cfg(test)]
 mod tests {
+    use futures::TryStreamExt as _;
+
     use super::*;
 
     #[test]
@@ -382,6 +397,31 @@ mod tests {
         assert_eq!(server.permits.available_permits(), MAX_PROCESSES - 1);
         drop(serve);
         assert_eq!(server.permits.available_permits(), MAX_PROCESSES);
+    }
+
+    #[tokio::test]
+    async fn git_may_say_more_than_a_pipe_holds() {
+        let folder = tempfile::tempdir().unwrap();
+        let made = plain_git().args(["init", "--quiet", "--bare"]).arg(folder.path()).status().await.unwrap();
+        assert!(made.success());
+        // Git looks for the branch's commit, and complains of each place where it cannot look, before it answers.
+        std::fs::write(folder.path().join("packed-refs"), format!("{:040x} refs/heads/main\n", 1)).unwrap();
+        let nowhere: String = (0..3_000).map(|number| format!("/nowhere/at/all/{number}\n")).collect();
+        std::fs::write(folder.path().join("objects/info/alternates"), nowhere).unwrap();
+        let empty = futures::stream::empty::<Result<Bytes, std::io::Error>>();
+        let server = GitServer::new();
+        let serve = server.serve(folder.path(), Service::Advertise, None, Encoding::Identity, empty);
+        let answer = async { serve.await.unwrap().try_collect::<Vec<_>>().await.unwrap().concat() };
+        let answer = tokio::time::timeout(Duration::from_secs(30), answer).await.unwrap();
+        assert!(answer.ends_with(b"0000"), "the list of branches has an end");
+        assert_eq!(server.permits.available_permits(), MAX_PROCESSES);
+
+        let mut command = upload_pack(folder.path()).await.unwrap();
+        command.arg("--http-backend-info-refs").arg(folder.path()).stdin(Stdio::null());
+        let said = command.output().await.unwrap().stderr;
+        assert!(said.len() > 2 * (64 << 10), "git said only {} bytes", said.len());
+        let end = read_end(said.as_slice()).await;
+        assert_eq!(end, said[said.len() - MAX_STDERR_BYTES..]);
     }
 
     #[tokio::test]
