@@ -123,6 +123,69 @@ pub struct TimelineRecord {
     pub task: Option<TaskReference>,
 }
 
+impl TimelineRecord {
+    /// Takes over what `change` says of the same record (`JobServerQueue.cs`, `MergeTimelineRecords`): members that it has
+    /// replace, a list of issues replaces when it is not empty, variables are added or replaced one by one. Change number and time of change stay.
+    pub fn merge(&mut self, change: Self) {
+        let Self {
+            id: _,
+            parent_id,
+            record_type,
+            name,
+            ref_name,
+            identifier,
+            start_time,
+            finish_time,
+            current_operation,
+            percent_complete,
+            state,
+            result,
+            result_code,
+            change_id: _,
+            last_modified: _,
+            worker_name,
+            order,
+            log,
+            details,
+            error_count,
+            warning_count,
+            issues,
+            variables,
+            attempt,
+            task,
+        } = change;
+        fn set<T>(old: &mut Option<T>, new: Option<T>) {
+            if new.is_some() {
+                *old = new;
+            }
+        }
+        set(&mut self.parent_id, parent_id);
+        set(&mut self.record_type, record_type);
+        set(&mut self.name, name);
+        set(&mut self.ref_name, ref_name);
+        set(&mut self.identifier, identifier);
+        set(&mut self.start_time, start_time);
+        set(&mut self.finish_time, finish_time);
+        set(&mut self.current_operation, current_operation);
+        set(&mut self.percent_complete, percent_complete);
+        set(&mut self.state, state);
+        set(&mut self.result, result);
+        set(&mut self.result_code, result_code);
+        set(&mut self.worker_name, worker_name);
+        set(&mut self.order, order);
+        set(&mut self.log, log);
+        set(&mut self.details, details);
+        set(&mut self.error_count, error_count);
+        set(&mut self.warning_count, warning_count);
+        set(&mut self.attempt, attempt);
+        set(&mut self.task, task);
+        if !issues.is_empty() {
+            self.issues = issues;
+        }
+        self.variables.extend(variables);
+    }
+}
+
 /// A timeline by id only.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -209,5 +272,50 @@ impl std::fmt::Debug for VariableValue {
             .field("value", value)
             .field("is_read_only", &self.is_read_only)
             .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_change_replaces_what_it_names_and_nothing_else() {
+        let issue = |message: &str| Issue {
+            issue_type: IssueType::Error,
+            category: None,
+            message: message.to_owned(),
+            data: BTreeMap::new(),
+        };
+        let variables = |name: &str, value: &str| [(name.to_owned(), VariableValue::public(value))].into();
+        let mut record = TimelineRecord {
+            name: Some("Build".to_owned()),
+            state: Some(TimelineRecordState::InProgress),
+            change_id: Some(3),
+            issues: vec![issue("one"), issue("two")],
+            variables: variables("a", "1"),
+            ..TimelineRecord::default()
+        };
+        let before = record.clone();
+        record.merge(TimelineRecord { change_id: Some(9), ..TimelineRecord::default() });
+        assert_eq!(record, before);
+        record.merge(TimelineRecord {
+            state: Some(TimelineRecordState::Completed),
+            result: Some(TaskResult::Failed),
+            issues: vec![issue("three")],
+            variables: variables("b", "2"),
+            ..TimelineRecord::default()
+        });
+        record.merge(TimelineRecord { variables: variables("a", "3"), ..TimelineRecord::default() });
+        let mut all: BTreeMap<_, _> = variables("a", "3");
+        all.extend::<BTreeMap<_, _>>(variables("b", "2"));
+        let expected = TimelineRecord {
+            state: Some(TimelineRecordState::Completed),
+            result: Some(TaskResult::Failed),
+            issues: vec![issue("three")],
+            variables: all,
+            ..before
+        };
+        assert_eq!(record, expected);
     }
 }

@@ -1,5 +1,4 @@
-//! Timelines and their records. Merging follows `JobServerQueue.cs` (`MergeTimelineRecords`): members that are given
-//! replace, a list of issues replaces when it is not empty, variables are added or replaced one by one.
+//! Timelines and their records, into which changes are merged.
 
 use std::collections::HashMap;
 
@@ -66,44 +65,63 @@ impl TimelineData {
         Timeline { id, change_id: self.change_id, records }
     }
 
-    /// Refuses what would make a record's variables too many.
-    fn check_variables(&self, change: &TimelineRecord) -> Result<()> {
-        let known = self.get(change.id).map(|record| &record.variables);
-        let is_new = |name: &&String| known.is_none_or(|known| !known.contains_key(*name));
-        let all = known.map_or(0, |known| known.len()) + change.variables.keys().filter(is_new).count();
-        if all <= VARIABLES_PER_RECORD_MAX {
-            return Ok(());
+    /// Merges changes, all of them or none. Gives the records as they are after each.
+    fn merge(
+        &mut self,
+        changes: Vec<TimelineRecord>,
+        bounds: Bounds,
+        now: Timestamp,
+    ) -> Result<Vec<TimelineRecord>> {
+        let change_id = self.change_id + 1;
+        let mut changed: HashMap<RecordId, Kept> = HashMap::new();
+        let mut added = Vec::new();
+        let mut all = self.bytes;
+        let mut merged = Vec::with_capacity(changes.len());
+        for change in changes {
+            let id = change.id;
+            let former = changed.get(&id).or_else(|| self.records.get(&id));
+            check_variables(former.map(|kept| &kept.record), &change)?;
+            if former.is_none() {
+                if self.records.len() + added.len() >= bounds.records {
+                    let limit = bounds.records as u64;
+                    return Err(Error::LimitReached { what: "records in this timeline", limit });
+                }
+                added.push(id);
+            }
+            let (mut record, former_bytes) = match former {
+                Some(kept) => (kept.record.clone(), kept.bytes),
+                None => (TimelineRecord { id, ..TimelineRecord::default() }, 0),
+            };
+            record.merge(TimelineRecord { issues: first_issues(change.issues), ..change });
+            record.change_id = Some(change_id);
+            record.last_modified = Some(DateTime(now));
+            let bytes = weight(&record);
+            all = all.saturating_sub(former_bytes).saturating_add(bytes);
+            if all > bounds.bytes {
+                let limit = bounds.plan_bytes as u64;
+                return Err(Error::LimitReached { what: "bytes of timeline records in this plan", limit });
+            }
+            changed.insert(id, Kept { record: record.clone(), bytes });
+            merged.push(record);
         }
-        let limit = VARIABLES_PER_RECORD_MAX as u64;
-        Err(Error::LimitReached { what: "variables in this record", limit })
-    }
-
-    /// Merges one change, wholly or not at all.
-    fn merge(&mut self, change: TimelineRecord, bounds: Bounds, now: Timestamp) -> Result<TimelineRecord> {
-        let id = change.id;
-        self.check_variables(&change)?;
-        let former = self.records.get(&id);
-        if former.is_none() && self.records.len() >= bounds.records {
-            let limit = bounds.records as u64;
-            return Err(Error::LimitReached { what: "records in this timeline", limit });
-        }
-        let mut record = former
-            .map_or_else(|| TimelineRecord { id, ..TimelineRecord::default() }, |kept| kept.record.clone());
-        merge_record(&mut record, change);
-        record.change_id = Some(self.change_id);
-        record.last_modified = Some(DateTime(now));
-        let bytes = weight(&record);
-        let all = self.bytes.saturating_sub(former.map_or(0, |kept| kept.bytes)).saturating_add(bytes);
-        if all > bounds.bytes {
-            let limit = bounds.plan_bytes as u64;
-            return Err(Error::LimitReached { what: "bytes of timeline records in this plan", limit });
-        }
+        self.change_id = change_id;
         self.bytes = all;
-        if self.records.insert(id, Kept { record: record.clone(), bytes }).is_none() {
-            self.order.push(id);
-        }
-        Ok(record)
+        self.order.extend(added);
+        self.records.extend(changed);
+        Ok(merged)
     }
+}
+
+/// Refuses what would make a record's variables too many.
+fn check_variables(record: Option<&TimelineRecord>, change: &TimelineRecord) -> Result<()> {
+    let known = record.map(|record| &record.variables);
+    let is_new = |name: &&String| known.is_none_or(|known| !known.contains_key(*name));
+    let all = known.map_or(0, |known| known.len()) + change.variables.keys().filter(is_new).count();
+    if all <= VARIABLES_PER_RECORD_MAX {
+        return Ok(());
+    }
+    let limit = VARIABLES_PER_RECORD_MAX as u64;
+    Err(Error::LimitReached { what: "variables in this record", limit })
 }
 
 /// About how many bytes of memory a record takes.
@@ -126,40 +144,13 @@ fn weight(record: &TimelineRecord) -> usize {
     }
 }
 
-/// Takes over what `change` says.
-fn merge_record(record: &mut TimelineRecord, change: TimelineRecord) {
-    macro_rules! take {
-        ($($member:ident),+) => { $(if change.$member.is_some() { record.$member = change.$member; })+ };
+/// The issues that are kept.
+fn first_issues(all: Vec<Issue>) -> Vec<Issue> {
+    let mut kept = Vec::new();
+    for issue in all {
+        push_issue(&mut kept, issue);
     }
-    take!(
-        parent_id,
-        record_type,
-        name,
-        ref_name,
-        identifier,
-        start_time,
-        finish_time,
-        current_operation,
-        percent_complete,
-        state,
-        result,
-        result_code,
-        worker_name,
-        order,
-        log,
-        details,
-        error_count,
-        warning_count,
-        attempt,
-        task
-    );
-    if !change.issues.is_empty() {
-        record.issues = Vec::new();
-        for issue in change.issues {
-            push_issue(&mut record.issues, issue);
-        }
-    }
-    record.variables.extend(change.variables);
+    kept
 }
 
 /// Adds an issue where there is room for one of its type.
@@ -184,7 +175,7 @@ impl State {
         Ok(timelines.entry(id).or_default().to_wire(id, None))
     }
 
-    /// Merges records into a timeline; returns them as they are now, and tells the subscribers.
+    /// Merges records into a timeline, all of them or none; returns them as they are now, and tells the subscribers.
     pub(crate) fn update_records(
         &mut self,
         plan: PlanId,
@@ -203,9 +194,7 @@ impl State {
             plan_bytes: limits.record_bytes_per_plan,
         };
         let data = timelines.get_mut(&timeline).ok_or(Error::TimelineNotFound(timeline))?;
-        data.change_id += 1;
-        let merged =
-            changes.into_iter().map(|change| data.merge(change, bounds, now)).collect::<Result<Vec<_>>>()?;
+        let merged = data.merge(changes, bounds, now)?;
         let records = merged.clone().into();
         self.hub.send(Event::RecordsChanged { plan, timeline, records }, place);
         Ok(merged)
@@ -253,7 +242,7 @@ impl State {
 #[cfg(test)]
 mod tests {
     use dayfly_protocol::TaskResult;
-    use dayfly_protocol::timeline::{TimelineRecordState, VariableValue};
+    use dayfly_protocol::timeline::VariableValue;
     use uuid::Uuid;
 
     use super::*;
@@ -269,35 +258,9 @@ mod tests {
         }
     }
 
-    #[test]
-    fn changes_merge_member_by_member() {
-        let id = RecordId(Uuid::new_v4());
-        let mut data = TimelineData::default();
-        let now = Timestamp::UNIX_EPOCH;
-        let first = TimelineRecord {
-            id,
-            name: Some("Build".to_owned()),
-            state: Some(TimelineRecordState::InProgress),
-            issues: vec![error("one"), error("two")],
-            variables: [("a".to_owned(), VariableValue::public("1"))].into(),
-            ..TimelineRecord::default()
-        };
-        data.merge(first, BOUNDS, now).unwrap();
-        let second = TimelineRecord {
-            id,
-            result: Some(TaskResult::Failed),
-            issues: vec![error("three")],
-            variables: [("b".to_owned(), VariableValue::secret("2"))].into(),
-            ..TimelineRecord::default()
-        };
-        let merged = data.merge(second, BOUNDS, now).unwrap();
-        assert_eq!(merged.name.as_deref(), Some("Build"));
-        assert_eq!(merged.state, Some(TimelineRecordState::InProgress));
-        assert_eq!(merged.result, Some(TaskResult::Failed));
-        assert_eq!(merged.issues, [error("three")]);
-        assert_eq!(merged.variables.len(), 2);
-        let log_only = TimelineRecord { id, ..TimelineRecord::default() };
-        assert_eq!(data.merge(log_only, BOUNDS, now).unwrap().issues.len(), 1);
+    /// Merges one change.
+    fn one(data: &mut TimelineData, change: TimelineRecord, bounds: Bounds) -> Result<TimelineRecord> {
+        Ok(data.merge(vec![change], bounds, Timestamp::UNIX_EPOCH)?.remove(0))
     }
 
     #[test]
@@ -309,44 +272,73 @@ mod tests {
             variables: (from..to).map(|n| (format!("v{n}"), VariableValue::public("x"))).collect(),
             ..TimelineRecord::default()
         };
-        let now = Timestamp::UNIX_EPOCH;
-        data.merge(change(0, VARIABLES_PER_RECORD_MAX), BOUNDS, now).unwrap();
-        data.merge(change(0, 10), BOUNDS, now).unwrap();
+        one(&mut data, change(0, VARIABLES_PER_RECORD_MAX), BOUNDS).unwrap();
+        one(&mut data, change(0, 10), BOUNDS).unwrap();
         let more = change(VARIABLES_PER_RECORD_MAX, VARIABLES_PER_RECORD_MAX + 1);
-        assert!(matches!(data.merge(more, BOUNDS, now), Err(Error::LimitReached { .. })));
+        assert!(matches!(one(&mut data, more, BOUNDS), Err(Error::LimitReached { .. })));
     }
 
     #[test]
     fn number_of_records_and_issues_is_bounded() {
         let mut data = TimelineData::default();
-        let now = Timestamp::UNIX_EPOCH;
         let record = |number: u128| TimelineRecord {
             id: RecordId(Uuid::from_u128(number)),
             issues: vec![error("x"); 20],
             ..TimelineRecord::default()
         };
         let bounds = Bounds { records: 1, ..BOUNDS };
-        assert_eq!(data.merge(record(1), bounds, now).unwrap().issues.len(), ISSUES_PER_TYPE_MAX);
-        assert!(matches!(data.merge(record(2), bounds, now), Err(Error::LimitReached { limit: 1, .. })));
+        assert_eq!(one(&mut data, record(1), bounds).unwrap().issues.len(), ISSUES_PER_TYPE_MAX);
+        assert!(matches!(one(&mut data, record(2), bounds), Err(Error::LimitReached { limit: 1, .. })));
     }
 
     #[test]
     fn bytes_of_records_are_bounded_and_come_back() {
         let mut data = TimelineData::default();
-        let now = Timestamp::UNIX_EPOCH;
         let record = |number: u128, length: usize| TimelineRecord {
             id: RecordId(Uuid::from_u128(number)),
             name: Some("x".repeat(length)),
             ..TimelineRecord::default()
         };
         let bounds = Bounds { bytes: 10_000, ..BOUNDS };
-        data.merge(record(1, 6_000), bounds, now).unwrap();
+        one(&mut data, record(1, 6_000), bounds).unwrap();
         let limit = BOUNDS.plan_bytes as u64;
-        let refused = data.merge(record(2, 6_000), bounds, now).unwrap_err();
+        let refused = one(&mut data, record(2, 6_000), bounds).unwrap_err();
         assert!(matches!(refused, Error::LimitReached { limit: told, .. } if told == limit));
         assert!(data.get(record(2, 0).id).is_none());
         // Replacing a member gives its bytes back.
-        data.merge(record(1, 10), bounds, now).unwrap();
-        data.merge(record(2, 6_000), bounds, now).unwrap();
+        one(&mut data, record(1, 10), bounds).unwrap();
+        one(&mut data, record(2, 6_000), bounds).unwrap();
+    }
+
+    #[test]
+    fn a_batch_is_merged_wholly_or_not_at_all() {
+        let mut data = TimelineData::default();
+        let record = |number: u128, name: &str| TimelineRecord {
+            id: RecordId(Uuid::from_u128(number)),
+            name: Some(name.to_owned()),
+            ..TimelineRecord::default()
+        };
+        one(&mut data, record(1, "as it was"), BOUNDS).unwrap();
+        let (before, change_id) = (format!("{data:?}"), data.change_id);
+        let bounds = Bounds { records: 2, ..BOUNDS };
+        let batch = vec![record(1, "changed"), record(2, "new"), record(3, "one too many")];
+        assert!(matches!(
+            data.merge(batch, bounds, Timestamp::UNIX_EPOCH),
+            Err(Error::LimitReached { limit: 2, .. })
+        ));
+        assert_eq!(format!("{data:?}"), before);
+        // A record may come several times in a batch: each change builds on the one before.
+        let end = TimelineRecord { result: Some(TaskResult::Failed), ..record(2, "newer") };
+        let batch = vec![record(2, "new"), record(1, "changed"), end];
+        let merged = data.merge(batch, bounds, Timestamp::UNIX_EPOCH).unwrap();
+        assert_eq!(
+            merged.iter().map(|record| record.name.as_deref().unwrap()).collect::<Vec<_>>(),
+            ["new", "changed", "newer"]
+        );
+        assert!(merged.iter().all(|record| record.change_id == Some(change_id + 1)));
+        let kept: Vec<_> =
+            data.records().map(|record| (record.name.as_deref().unwrap(), record.result)).collect();
+        assert_eq!(kept, [("changed", None), ("newer", Some(TaskResult::Failed))]);
+        assert_eq!(data.bytes, data.records.values().map(|kept| weight(&kept.record)).sum::<usize>());
     }
 }

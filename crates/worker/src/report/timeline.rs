@@ -43,7 +43,7 @@ impl State {
     fn add(&mut self, timeline: TimelineId, change: TimelineRecord) {
         let key = (timeline, change.id);
         match self.changes.get_mut(&key) {
-            Some(earlier) => merge(earlier, change),
+            Some(earlier) => earlier.merge(change),
             None => {
                 self.order.push(key);
                 self.changes.insert(key, change);
@@ -77,7 +77,7 @@ impl State {
         for mut change in batch {
             let key = (timeline, change.id);
             if let Some(newer) = self.changes.remove(&key) {
-                merge(&mut change, newer);
+                change.merge(newer);
             }
             self.order.push(key);
             self.changes.insert(key, change);
@@ -185,66 +185,6 @@ async fn send_batch(queue: &Queue, service: &Service, losses: &Losses, patience:
         }
     }
     true
-}
-
-/// Changes `record` by what `change` says. The identity of a record (parent, order) is given once.
-fn merge(record: &mut TimelineRecord, change: TimelineRecord) {
-    let TimelineRecord {
-        id: _,
-        parent_id,
-        record_type,
-        name,
-        ref_name,
-        identifier,
-        start_time,
-        finish_time,
-        current_operation,
-        percent_complete,
-        state,
-        result,
-        result_code,
-        change_id: _,
-        last_modified: _,
-        worker_name,
-        order,
-        log,
-        details,
-        error_count,
-        warning_count,
-        issues,
-        variables,
-        attempt,
-        task,
-    } = change;
-    fn set<T>(old: &mut Option<T>, new: Option<T>) {
-        if new.is_some() {
-            *old = new;
-        }
-    }
-    set(&mut record.parent_id, parent_id);
-    set(&mut record.record_type, record_type);
-    set(&mut record.name, name);
-    set(&mut record.ref_name, ref_name);
-    set(&mut record.identifier, identifier);
-    set(&mut record.start_time, start_time);
-    set(&mut record.finish_time, finish_time);
-    set(&mut record.current_operation, current_operation);
-    set(&mut record.percent_complete, percent_complete);
-    set(&mut record.state, state);
-    set(&mut record.result, result);
-    set(&mut record.result_code, result_code);
-    set(&mut record.worker_name, worker_name);
-    set(&mut record.order, order);
-    set(&mut record.log, log);
-    set(&mut record.details, details);
-    set(&mut record.error_count, error_count);
-    set(&mut record.warning_count, warning_count);
-    set(&mut record.attempt, attempt);
-    set(&mut record.task, task);
-    if !issues.is_empty() {
-        record.issues = issues;
-    }
-    record.variables.extend(variables);
 }
 
 #[cfg(test)]
