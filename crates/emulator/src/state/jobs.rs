@@ -248,7 +248,8 @@ impl State {
         self.finish(id, TaskResult::Abandoned, CompletionReason::LockLost, now);
     }
 
-    /// The job has run for as long as it may.
+    /// The job has run for as long as it may: it is cancelled, and ends `canceled`, not failed. So the service has it: the
+    /// timeline's record of such a job has `result: canceled` and the issue below (microsoft/winappCli, pull request 775).
     pub(crate) fn time_out(&mut self, id: RequestId, now: Timestamp) {
         let Some(request) = self.requests.unfinished_mut(id) else { return };
         if request.cancelled.is_some() {
@@ -260,7 +261,8 @@ impl State {
         self.add_issue(
             id,
             format!(
-                "The job running on agent {agent} ran longer than the maximum time of {minutes} minutes."
+                "The job running on agent {agent} ran longer than the maximum time of {minutes} minutes. \
+                 For more information, see https://go.microsoft.com/fwlink/?linkid=2077134"
             ),
             now,
         );
