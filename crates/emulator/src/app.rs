@@ -1,6 +1,6 @@
 //! What the request handlers share.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
@@ -9,6 +9,7 @@ use url::Url;
 
 use crate::clock::Clock;
 use crate::containers::FileContainers;
+use crate::disk::Disk;
 use crate::events::Hub;
 use crate::faults::Faults;
 use crate::git::GitServer;
@@ -39,6 +40,7 @@ pub(crate) struct Stores {
     pub(crate) git: GitServer,
     pub(crate) tasks: Arc<TaskFolder>,
     pub(crate) containers: FileContainers,
+    pub(crate) disk: Disk,
     /// Where snapshots are made.
     pub(crate) snapshots: PathBuf,
 }
@@ -75,6 +77,11 @@ impl App {
     /// The file containers of artifacts.
     pub(crate) fn containers(&self) -> &FileContainers {
         &self.0.stores.containers
+    }
+
+    /// Where work on the disk is done.
+    pub(crate) fn disk(&self) -> &Disk {
+        &self.0.stores.disk
     }
 
     /// A folder, not made yet, for the snapshot of a work tree.
@@ -136,14 +143,12 @@ impl App {
     }
 }
 
-/// Deletes the folders of forgotten plans.
-pub(crate) async fn delete_folders(folders: Vec<PathBuf>) {
-    for folder in folders {
-        match tokio::fs::remove_dir_all(&folder).await {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                tracing::warn!(folder = %folder.display(), %error, "could not delete the files of a plan");
-            }
-            _ => {}
+/// Deletes the folder of a forgotten plan or snapshot.
+pub(crate) async fn delete_folder(folder: &Path) {
+    match tokio::fs::remove_dir_all(folder).await {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            tracing::warn!(folder = %folder.display(), %error, "could not delete what a plan has left");
         }
+        _ => {}
     }
 }

@@ -1,4 +1,5 @@
-//! Runs from within the process: queue, follow, cancel, and keep what they leave. And the task that drives them.
+//! Runs from within the process: queue, follow, cancel, and keep what they leave. And the tasks that drive them and
+//! tidy up behind them.
 
 use std::path::{Path, PathBuf};
 
@@ -6,15 +7,16 @@ use dayfly_protocol::{BuildId, JobId, TaskResult};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio_util::sync::CancellationToken;
 
-use crate::app::{App, delete_folders};
+use crate::app::{App, delete_folder};
 use crate::containers;
 use crate::emulator::Emulator;
 use crate::events::JobSignal;
 use crate::queue;
 use crate::runs::{RunArtifact, RunEvents, RunLog, RunRequest};
+use crate::state::Result;
 use crate::state::definitions::PipelineFile;
+use crate::state::garbage::Left;
 use crate::state::runs::container_of;
-use crate::state::{self, Result};
 
 impl Emulator {
     /// Queues a run. Its first jobs are in the queues of their pools when this returns.
@@ -118,7 +120,10 @@ impl Emulator {
     /// # Errors
     /// If the project does not exist or has a pipeline of that name.
     pub fn add_pipeline(&self, project: &str, name: &str, file: PathBuf) -> Result<i32> {
-        self.insert_pipeline(project, name, PipelineFile::WorkTree(file))
+        let mut state = self.app().state();
+        let project = state.projects.find(project)?.id;
+        let file = PipelineFile::WorkTree(file);
+        Ok(state.definitions.insert(project, name, file, self.app().now())?.id)
     }
 
     /// Registers a pipeline whose file is in a repository that is served here.
@@ -132,50 +137,32 @@ impl Emulator {
         repository: &str,
         path: &str,
     ) -> Result<i32> {
-        let id = self.app().state().projects.find(project)?.id;
-        let repository = self.app().state().repositories.find(id, repository)?.name.clone();
-        self.insert_pipeline(project, name, PipelineFile::Repository { repository, path: path.to_owned() })
-    }
-
-    fn insert_pipeline(&self, project: &str, name: &str, file: PipelineFile) -> Result<i32> {
-        let mut state = self.app().state();
-        let project = state.projects.find(project)?.id;
-        Ok(state.definitions.insert(project, name, file, self.app().now())?.id)
+        let now = self.app().now();
+        let (_, id) = self.app().state().add_definition(project, name, repository, path, now)?;
+        Ok(id)
     }
 }
 
-/// Carries the ends of jobs to their runs until `stop`, and deletes what forgotten runs leave.
+/// Carries the ends of jobs to their runs until `stop`.
 pub(crate) async fn drive(app: App, mut signals: UnboundedReceiver<JobSignal>, stop: CancellationToken) {
-    loop {
-        let signal = tokio::select! {
-            () = stop.cancelled() => return,
-            signal = signals.recv() => signal,
-        };
-        let Some(signal) = signal else { return };
-        let garbage = {
-            let mut state = app.state();
-            state.apply_signal(signal, app.now());
-            state.runs.take_garbage()
-        };
-        delete(&app, garbage).await;
+    while let Some(Some(signal)) = stop.run_until_cancelled(signals.recv()).await {
+        app.state().apply_signal(signal, app.now());
     }
 }
 
-async fn delete(app: &App, garbage: Vec<state::runs::Garbage>) {
-    if garbage.is_empty() {
-        return;
+/// Deletes what forgotten plans and runs leave, until `stop`; then all goes with the emulator's folder.
+pub(crate) async fn sweep(app: App, stop: CancellationToken) {
+    let more = app.state().garbage.more();
+    while stop.run_until_cancelled(more.notified()).await.is_some() {
+        let garbage = app.state().garbage.take();
+        for left in garbage {
+            if stop.is_cancelled() {
+                return;
+            }
+            match left {
+                Left::Folder(folder) => delete_folder(&folder).await,
+                Left::Container(container) => app.containers().remove(container.0).await,
+            }
+        }
     }
-    let (mut containers, mut folders) = (Vec::new(), Vec::new());
-    for left in garbage {
-        containers.push(left.container.0);
-        folders.extend(left.repository);
-    }
-    let owner = app.clone();
-    let deleted = tokio::task::spawn_blocking(move || {
-        containers.into_iter().for_each(|container| owner.containers().remove(container));
-    });
-    if let Err(error) = deleted.await {
-        tracing::warn!(%error, "the artifacts of a forgotten build could not be deleted");
-    }
-    delete_folders(folders).await;
 }

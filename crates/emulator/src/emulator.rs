@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,9 +14,10 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
-use crate::app::{App, Stores, delete_folders};
-use crate::containers::{self, FileContainers};
+use crate::app::{App, Stores};
+use crate::containers::FileContainers;
 use crate::control;
+use crate::disk::Disk;
 use crate::events::{Event, Hub};
 use crate::faults::{self, FaultRule, Faults};
 use crate::git::GitServer;
@@ -90,13 +91,19 @@ impl Emulator {
     pub async fn start(settings: Settings) -> Result<Self, Error> {
         check(&settings)?;
         let faults = Faults::new(&settings.faults, settings.fault_seed)?;
-        let mut folder = tempfile::Builder::new();
-        folder.prefix("dayfly-emulator-");
-        let folder = match &settings.data_folder {
-            Some(parent) => folder.tempdir_in(parent),
-            None => folder.tempdir(),
-        }
-        .map_err(Error::Folder)?;
+        let (parent, tasks) = (settings.data_folder.clone(), settings.tasks_folder.clone());
+        // A folder with all of Microsoft's tasks takes a while to read.
+        let prepared = tokio::task::spawn_blocking(move || Folders::prepare(parent, tasks.as_deref())).await;
+        let Folders { folder, containers, snapshots, tasks } =
+            prepared.map_err(|error| Error::Folder(io::Error::other(error)))??;
+        let disk = Disk::new(settings.limits.data_bytes);
+        let stores = Stores {
+            git: GitServer::new(),
+            tasks: Arc::new(tasks),
+            containers: FileContainers::new(containers, disk.clone()),
+            snapshots,
+            disk: disk.clone(),
+        };
         let address = settings.listen;
         let listener =
             TcpListener::bind(address).await.map_err(|source| Error::Listen { address, source })?;
@@ -107,10 +114,10 @@ impl Emulator {
         let hub = Arc::new(Hub::new(settings.limits.events));
         let (signals, receiver) = mpsc::unbounded_channel();
         let now = settings.clock.now();
-        let state = State::new(&settings, folder.path().to_owned(), Arc::clone(&hub), signals, now);
+        let data = folder.path().to_owned();
+        let state = State::new(&settings, data, disk, Arc::clone(&hub), signals, now);
         let stop = CancellationToken::new();
         let limits = settings.limits.clone();
-        let stores = open_stores(&settings, folder.path()).await?;
         let app = App::new(settings, base, state, faults, stores, stop.clone());
 
         let mut tasks = JoinSet::new();
@@ -118,6 +125,7 @@ impl Emulator {
         tasks.spawn(http::serve::serve(listener, service, connections, stop.clone(), limits));
         tasks.spawn(expire(app.clone(), stop.clone()));
         tasks.spawn(control::drive(app.clone(), receiver, stop.clone()));
+        tasks.spawn(control::sweep(app.clone(), stop.clone()));
         tasks.spawn(async move { hub.run(stop).await });
         tracing::info!(%url, "emulator listens");
         Ok(Self { app, url, tasks, folder })
@@ -211,6 +219,7 @@ impl Emulator {
     pub async fn stop(mut self) {
         self.app.stop().cancel();
         while self.tasks.join_next().await.is_some() {}
+        self.app.disk().idle().await;
         let folder = self.folder.path().to_owned();
         // Deleting can take a while; the runtime's threads are for others.
         let deleted = tokio::task::spawn_blocking(move || self.folder.close()).await;
@@ -237,23 +246,35 @@ impl State {
     }
 }
 
-/// Makes the folders of what is kept on disk, and reads the tasks.
-async fn open_stores(settings: &Settings, folder: &Path) -> Result<Stores, Error> {
-    let (containers, snapshots) = (folder.join("containers"), folder.join("snapshots"));
-    for folder in [&containers, &snapshots] {
-        std::fs::create_dir(folder).map_err(Error::Folder)?;
+/// What is made on disk for an emulator.
+struct Folders {
+    /// All others are in it.
+    folder: tempfile::TempDir,
+    containers: PathBuf,
+    snapshots: PathBuf,
+    tasks: TaskFolder,
+}
+
+impl Folders {
+    /// Makes the folders of what is kept on disk, and reads the tasks.
+    fn prepare(parent: Option<PathBuf>, tasks: Option<&Path>) -> Result<Self, Error> {
+        let mut builder = tempfile::Builder::new();
+        builder.prefix("dayfly-emulator-");
+        let folder = match parent {
+            Some(parent) => builder.tempdir_in(parent),
+            None => builder.tempdir(),
+        }
+        .map_err(Error::Folder)?;
+        let inner = |name: &str| {
+            let inner = folder.path().join(name);
+            std::fs::create_dir(&inner).map(|()| inner)
+        };
+        let containers = inner("containers").map_err(Error::Folder)?;
+        let snapshots = inner("snapshots").map_err(Error::Folder)?;
+        let packages = inner("packages").map_err(Error::Folder)?;
+        let tasks = TaskFolder::load(tasks, packages)?;
+        Ok(Self { folder, containers, snapshots, tasks })
     }
-    let tasks = settings.tasks_folder.clone();
-    // A folder with all of Microsoft's tasks takes a while to read.
-    let tasks = tokio::task::spawn_blocking(move || TaskFolder::load(tasks.as_deref())).await;
-    let tasks = tasks.map_err(|error| Error::Folder(io::Error::other(error)))??;
-    let limits = containers::Limits { bytes: settings.limits.data_bytes, ..containers::Limits::default() };
-    Ok(Stores {
-        git: GitServer::new(),
-        tasks: Arc::new(tasks),
-        containers: FileContainers::new(containers, limits),
-        snapshots,
-    })
 }
 
 fn check(settings: &Settings) -> Result<(), Error> {
@@ -289,7 +310,7 @@ fn without_slash(base: &Url) -> Url {
     url
 }
 
-/// Ends what has expired, and deletes what was forgotten.
+/// Ends what has expired.
 async fn expire(app: App, stop: CancellationToken) {
     let earlier = app.state().deadlines.earlier();
     loop {
@@ -305,11 +326,6 @@ async fn expire(app: App, stop: CancellationToken) {
             () = earlier.notified() => {}
             () = due => {}
         }
-        let garbage = {
-            let mut state = app.state();
-            state.expire(app.now());
-            state.plans.take_garbage()
-        };
-        delete_folders(garbage).await;
+        app.state().expire(app.now());
     }
 }

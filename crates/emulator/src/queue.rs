@@ -68,6 +68,9 @@ pub enum Error {
     /// No snapshot of the work tree could be taken.
     #[error("no snapshot could be taken of the work tree")]
     Snapshot(#[from] snapshot::Error),
+    /// No place could be made for the run's artifacts.
+    #[error("no place could be made for the artifacts of the run")]
+    Container(#[source] crate::containers::Error),
     /// Something in the emulator broke.
     #[error("the pipeline could not be compiled: the compiler broke off")]
     Broken(#[source] tokio::task::JoinError),
@@ -153,17 +156,17 @@ impl App {
     /// Deletes a snapshot that no run has come to use.
     async fn drop_snapshot(&self, directory: PathBuf) {
         self.state().repositories.forget(&directory);
-        crate::app::delete_folders(vec![directory]).await;
+        crate::app::delete_folder(&directory).await;
     }
 
     /// Queues a run of a compiled pipeline. Its repository is served from now on.
     pub(crate) async fn queue_run(&self, request: RunRequest) -> Result<BuildId> {
         let project = self.state().projects.find(&request.project)?.id;
         let resources = self.resources(project, &request.plan).await?;
-        let container = ContainerId(self.containers().create());
+        let container = ContainerId(self.containers().create().await.map_err(Error::Container)?);
         let started = self.start(project, request, resources, container);
         if started.is_err() {
-            self.containers().remove(container.0);
+            self.containers().remove(container.0).await;
         }
         Ok(started?)
     }
@@ -238,7 +241,7 @@ impl App {
                 let taken = snapshot::take(folder, &into).await?;
                 let mut repository = RunRepository::of_snapshot(&taken);
                 repository.is_temporary = true;
-                let relative = path.canonicalize().ok();
+                let relative = tokio::fs::canonicalize(&path).await.ok();
                 let relative = relative.as_deref().and_then(|path| path.strip_prefix(&taken.work_tree).ok());
                 let name = relative.unwrap_or(&path).to_string_lossy().into_owned();
                 (repository, Source { name, text })

@@ -45,7 +45,8 @@ pub struct Settings {
     pub agent_token_lifetime: Duration,
     /// A folder with one folder per task, each with a `task.json`; none means that no task can be downloaded.
     pub tasks_folder: Option<PathBuf>,
-    /// Where the temporary folder with logs and artifacts is made; none means the system's place for such.
+    /// Where the temporary folder with logs, artifacts, snapshots and task packages is made; none means the system's place
+    /// for such.
     pub data_folder: Option<PathBuf>,
     /// Feature flags which are not off, by name.
     pub feature_flags: BTreeMap<String, bool>,

@@ -96,7 +96,8 @@ pub struct Snapshot {
 /// # Errors
 /// If the folder cannot be read, git is missing, or git refuses the tree (its own words are in the error).
 pub async fn take(folder: &Path, into: &Path) -> Result<Snapshot> {
-    let folder = std::fs::canonicalize(folder)
+    let folder = tokio::fs::canonicalize(folder)
+        .await
         .map_err(|source| Error::Folder { path: folder.to_path_buf(), source })?;
     let source = Source::find(&folder).await?;
     Taking { into, source: &source }.run().await
@@ -130,7 +131,8 @@ impl Source {
             let text = String::from_utf8_lossy(&output.stderr);
             // Git says "not a git repository (or any of the parent directories)". Anything else, such as dubious
             // ownership, is the user's to solve: a snapshot without history would be a surprise.
-            if text.contains("not a git repository") && !folder.join(".git").exists() {
+            let has_git = tokio::fs::try_exists(folder.join(".git")).await.unwrap_or(false);
+            if text.contains("not a git repository") && !has_git {
                 return Ok(Self { work_tree: folder.to_path_buf(), repository: None });
             }
             return Err(failure("rev-parse", folder, &output.stderr));
@@ -204,7 +206,7 @@ struct Taking<'a> {
 impl Taking<'_> {
     async fn run(&self) -> Result<Snapshot> {
         self.create_repository().await?;
-        self.copy_index()?;
+        self.copy_index().await?;
         let warnings = self.add_everything().await?;
         let tree = self.text(self.git(&["write-tree"]), None).await?;
         let repository = self.source.repository.as_ref();
@@ -222,7 +224,7 @@ impl Taking<'_> {
         self.write_refs(&branch, &commit).await?;
         let described = head.unwrap_or(&commit);
         // It may weigh megabytes and nobody reads it again; what stays is overwritten by nobody either.
-        let _ = std::fs::remove_file(self.index());
+        let _ = tokio::fs::remove_file(self.index()).await;
         let about = self
             .text(self.git(&["log", "-1", "--no-show-signature", "--format=%s%n%an", described]), None)
             .await?;
@@ -248,31 +250,34 @@ impl Taking<'_> {
         command.arg(self.into);
         self.text(command, None).await?;
         let Some(repository) = &self.source.repository else { return Ok(()) };
-        let alternates = self.into.join("objects/info/alternates");
-        std::fs::create_dir_all(self.into.join("objects/info"))
-            .and_then(|()| std::fs::write(&alternates, alternates_line(&repository.objects)))
-            .map_err(|source| Error::Write { path: alternates, source })?;
-        if repository.shallow.is_file() {
-            let path = self.into.join("shallow");
-            std::fs::copy(&repository.shallow, &path).map_err(|source| Error::Write { path, source })?;
+        let info = self.into.join("objects/info");
+        let made = tokio::fs::create_dir_all(&info).await;
+        made.map_err(|source| Error::Write { path: info.clone(), source })?;
+        write(info.join("alternates"), alternates_line(&repository.objects)).await?;
+        let path = self.into.join("shallow");
+        match tokio::fs::copy(&repository.shallow, &path).await {
+            // Most repositories are not shallow.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+            copied => copied.map(drop).map_err(|source| Error::Write { path, source }),
         }
-        Ok(())
     }
 
     /// The copy brings the cached file times along: git then reads only files which have changed. The copy needs the
     /// original's own time too, by which git knows which of those times may not be trusted.
-    fn copy_index(&self) -> Result<()> {
+    async fn copy_index(&self) -> Result<()> {
         let Some(repository) = &self.source.repository else { return Ok(()) };
-        if !repository.index.is_file() {
-            return Ok(());
-        }
-        let path = self.index();
-        let copy = || {
-            let modified = std::fs::metadata(&repository.index)?.modified()?;
-            std::fs::copy(&repository.index, &path)?;
-            std::fs::File::options().write(true).open(&path)?.set_modified(modified)
-        };
-        copy().map_err(|source| Error::Write { path: path.clone(), source })
+        let (from, to) = (repository.index.clone(), self.index());
+        let copied = tokio::task::spawn_blocking(move || {
+            let modified = match std::fs::metadata(&from) {
+                // A repository without a commit has none.
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+                metadata => metadata?.modified()?,
+            };
+            std::fs::copy(&from, &to)?;
+            std::fs::File::options().write(true).open(&to)?.set_modified(modified)
+        });
+        let copied = copied.await.map_err(std::io::Error::other).and_then(|copied| copied);
+        copied.map_err(|source| Error::Write { path: self.index(), source })
     }
 
     /// Brings the copied index up to the work tree. Gives warnings for what cannot be taken.
@@ -345,8 +350,7 @@ impl Taking<'_> {
             text.push_str(&format!("{object} {name}\n"));
         }
         for (file, content) in [("packed-refs", text), ("HEAD", format!("ref: {branch}\n"))] {
-            let path = self.into.join(file);
-            std::fs::write(&path, content).map_err(|source| Error::Write { path, source })?;
+            write(self.into.join(file), content).await?;
         }
         Ok(())
     }
@@ -383,6 +387,10 @@ impl Taking<'_> {
     async fn output(&self, command: Command, input: Option<Vec<u8>>) -> Result<Vec<u8>> {
         run(&self.source.work_tree, command, input).await
     }
+}
+
+async fn write(path: PathBuf, content: impl AsRef<[u8]>) -> Result<()> {
+    tokio::fs::write(&path, content).await.map_err(|source| Error::Write { path, source })
 }
 
 /// Runs git to its end, feeding `input`; a failure carries git's own words.

@@ -16,6 +16,8 @@ use dayfly_pipelines::{BuiltinTasks, TaskCatalog};
 use serde_json::Value;
 use uuid::Uuid;
 
+use crate::disk::Disk;
+
 /// A larger `task.json` is no task.
 const MAX_MANIFEST_BYTES: u64 = 4 << 20;
 /// More tasks than the service itself has, many times over.
@@ -74,13 +76,13 @@ type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// A task's exact version. Azure numbers them by three integers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct TaskVersion {
+pub(crate) struct TaskVersion {
     /// What a pipeline names after `@`.
-    pub major: u32,
+    pub(crate) major: u32,
     /// The service's sprint for Microsoft's own tasks.
-    pub minor: u32,
+    pub(crate) minor: u32,
     /// Counts within the sprint.
-    pub patch: u32,
+    pub(crate) patch: u32,
 }
 
 impl std::fmt::Display for TaskVersion {
@@ -110,7 +112,7 @@ struct Installed {
 
 /// The tasks of a folder, by name and by id.
 #[derive(Debug)]
-pub struct TaskFolder {
+pub(crate) struct TaskFolder {
     installed: BTreeMap<(Uuid, TaskVersion), Installed>,
     /// Versions by lower-case name, full name with the extension's, or id.
     names: HashMap<String, BTreeSet<(TaskVersion, Uuid)>>,
@@ -119,7 +121,7 @@ pub struct TaskFolder {
 
 #[derive(Debug)]
 struct Cache {
-    folder: tempfile::TempDir,
+    folder: PathBuf,
     packages: HashMap<(Uuid, TaskVersion), Arc<tokio::sync::OnceCell<Arc<Package>>>>,
     order: VecDeque<(Uuid, TaskVersion)>,
     bytes: u64,
@@ -127,34 +129,30 @@ struct Cache {
 
 /// A task's package on disk; the file lives as long as somebody holds this.
 #[derive(Debug)]
-pub struct Package {
+pub(crate) struct Package {
     path: tempfile::TempPath,
     length: u64,
 }
 
 impl Package {
     /// The zip file.
-    #[must_use]
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
     /// Its length in bytes.
-    #[must_use]
-    pub fn length(&self) -> u64 {
+    pub(crate) fn length(&self) -> u64 {
         self.length
     }
 }
 
 impl TaskFolder {
-    /// Reads the manifests of a folder of tasks; without a folder there are none.
+    /// Reads the manifests of a folder of tasks; without a folder there are none. Packages are made in the folder `packages`.
     ///
     /// # Errors
     /// If the folder cannot be read, a manifest is damaged, or there are absurdly many.
-    pub fn load(folder: Option<&Path>) -> Result<Self> {
-        let scratch =
-            tempfile::tempdir().map_err(|source| Error::Read { path: std::env::temp_dir(), source })?;
-        let cache = Cache { folder: scratch, packages: HashMap::new(), order: VecDeque::new(), bytes: 0 };
+    pub(crate) fn load(folder: Option<&Path>, packages: PathBuf) -> Result<Self> {
+        let cache = Cache { folder: packages, packages: HashMap::new(), order: VecDeque::new(), bytes: 0 };
         let mut catalog =
             Self { installed: BTreeMap::new(), names: HashMap::new(), cache: Mutex::new(cache) };
         if let Some(folder) = folder {
@@ -164,7 +162,11 @@ impl TaskFolder {
     }
 
     /// The manifests for `GET tasks`, for one id and one version if asked for, in the order of ids.
-    pub fn manifests(&self, id: Option<Uuid>, version: Option<TaskVersion>) -> impl Iterator<Item = &Value> {
+    pub(crate) fn manifests(
+        &self,
+        id: Option<Uuid>,
+        version: Option<TaskVersion>,
+    ) -> impl Iterator<Item = &Value> {
         self.installed
             .iter()
             .filter(move |((of, _), _)| id.is_none_or(|id| id == *of))
@@ -178,20 +180,23 @@ impl TaskFolder {
     ///
     /// # Errors
     /// If a file of the task cannot be read or the package cannot be written.
-    pub async fn package(&self, id: Uuid, version: TaskVersion) -> Result<Option<Arc<Package>>> {
+    pub(crate) async fn package(
+        &self,
+        disk: &Disk,
+        id: Uuid,
+        version: TaskVersion,
+    ) -> Result<Option<Arc<Package>>> {
         let Some(task) = self.installed.get(&(id, version)) else { return Ok(None) };
         let (cell, folder) = {
             let mut cache = self.cache.lock().expect("no one panics while holding the cache");
             let cell = Arc::clone(cache.packages.entry((id, version)).or_default());
-            (cell, cache.folder.path().to_path_buf())
+            (cell, cache.folder.clone())
         };
         let make = || async {
             let (from, name) = (task.folder.clone(), format!("{}@{version}", task.name));
-            let package =
-                tokio::task::spawn_blocking(move || zip_folder(&from, &folder, &name)).await.map_err(
-                    |error| Error::Package { task: task.name.clone(), source: std::io::Error::other(error) },
-                )??;
-            let package = Arc::new(package);
+            let package = disk.run(move || zip_folder(&from, &folder, &name)).await;
+            let package = package.map_err(|source| Error::Package { task: task.name.clone(), source })?;
+            let package = Arc::new(package?);
             self.keep((id, version), package.length);
             Ok::<_, Error>(package)
         };
@@ -397,7 +402,7 @@ mod tests {
         let bash = r#"{"id":"6C731C3C-3C68-459A-A5C9-BDE6E6595B5B","name":"Bash",
             "version":{"Major":"3","Minor":1,"Patch":0}}"#;
         write_task(&folder.path().join("BashV3"), bash);
-        let tasks = TaskFolder::load(Some(folder.path())).unwrap();
+        let tasks = TaskFolder::load(Some(folder.path()), PathBuf::new()).unwrap();
         let resolve = |name: &str, major| tasks.resolve(name, major).map(|task| task.version);
         for (name, major, expected) in [
             ("Hello", 1, Some("1.10.0")),
@@ -418,11 +423,13 @@ mod tests {
     async fn packages_hold_the_files_and_are_made_once() {
         let folder = tempfile::tempdir().unwrap();
         write_task(&folder.path().join("Hello"), &task("Hello", "1.2.3"));
-        let tasks = TaskFolder::load(Some(folder.path())).unwrap();
+        let packages = tempfile::tempdir().unwrap();
+        let tasks = TaskFolder::load(Some(folder.path()), packages.path().to_path_buf()).unwrap();
+        let disk = Disk::new(0);
         let id = tasks.resolve("Hello", 1).unwrap().id;
         let version = "1.2.3".parse().unwrap();
-        let first = tasks.package(id, version).await.unwrap().unwrap();
-        let second = tasks.package(id, version).await.unwrap().unwrap();
+        let first = tasks.package(&disk, id, version).await.unwrap().unwrap();
+        let second = tasks.package(&disk, id, version).await.unwrap().unwrap();
         assert!(Arc::ptr_eq(&first, &second));
         let file = std::fs::File::open(first.path()).unwrap();
         assert_eq!(file.metadata().unwrap().len(), first.length());
@@ -431,7 +438,8 @@ mod tests {
         archive.by_name("lib/index.js").unwrap().read_to_string(&mut text).unwrap();
         assert_eq!(text, "console.log('hello')");
         assert_eq!(archive.len(), 2);
-        assert!(tasks.package(id, "9.0.0".parse().unwrap()).await.unwrap().is_none());
+        assert!(first.path().starts_with(packages.path()), "{}", first.path().display());
+        assert!(tasks.package(&disk, id, "9.0.0".parse().unwrap()).await.unwrap().is_none());
     }
 
     #[test]
@@ -443,7 +451,7 @@ mod tests {
             (r#"{"id":"11111111-AAAA-4AAA-8AAA-000000000001","name":"A"}"#, "`version.Major` is no number"),
         ] {
             write_task(&folder.path().join("Bad"), manifest);
-            let error = TaskFolder::load(Some(folder.path())).unwrap_err().to_string();
+            let error = TaskFolder::load(Some(folder.path()), PathBuf::new()).unwrap_err().to_string();
             assert!(error.contains(expected) && error.contains("task.json"), "{error}");
         }
     }

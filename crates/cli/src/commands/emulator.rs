@@ -59,7 +59,7 @@ pub(crate) struct EmulatorArgs {
     /// Folder with one folder for each task that agents may download
     #[arg(long, value_name = "FOLDER")]
     tasks_dir: Option<PathBuf>,
-    /// Folder in which logs and artifacts are kept while the emulator runs [default: the system's for such]
+    /// Folder in which logs, artifacts and task packages are kept while the emulator runs [default: the system's for such]
     #[arg(long, value_name = "FOLDER")]
     data_dir: Option<PathBuf>,
     /// How many jobs may run at the same time

@@ -1,32 +1,46 @@
 //! Whole folders of a container, as a zip file or copied to a folder of the user's.
 
 use std::{
-    io::Write as _,
+    fs::File,
+    io::{Seek as _, Write as _},
     path::{Path, PathBuf},
-    sync::Arc,
 };
 
 use tokio_util::sync::CancellationToken;
 
 use super::{Error, FileContainers, Result, clean_top, disk};
+use crate::disk::Reserved;
 
 /// A file of a container: its path and where its bytes are.
 struct Source {
     path: String,
     content: PathBuf,
+    length: u64,
+}
+
+/// A zip file without a name, which is gone when it is closed.
+#[derive(Debug)]
+pub(crate) struct Zip {
+    /// At its begin.
+    pub(crate) file: File,
+    pub(crate) length: u64,
+    /// To be held as long as the file.
+    pub(crate) on_disk: Reserved,
 }
 
 impl FileContainers {
     /// Packs what is at and below `path`. Names in the zip begin with the last part of `path`, as the service has it.
     ///
     /// # Errors
-    /// If there is nothing at `path` or the disk fails.
-    pub async fn zip(&self, container: i64, path: &str) -> Result<(tempfile::TempPath, u64)> {
+    /// If there is nothing at `path`, there is no room for it once more, or the disk fails.
+    pub(crate) async fn zip(&self, container: i64, path: &str) -> Result<Zip> {
         let top = clean_top(path)?;
-        let sources = self.sources(container, &top).await?;
+        let sources = self.sources(container, &top)?;
+        let on_disk = self.disk.reserve(sources.iter().map(|source| source.length).sum())?;
         let parent = top.rsplit_once('/').map_or(0, |(parent, _)| parent.len() + 1);
         let folder = self.folder.clone();
-        blocking(&self.folder, move |stop| zip_files(&sources, parent, &folder, stop)).await
+        let (file, length) = self.run(move |stop| zip_files(&sources, parent, &folder, stop)).await?;
+        Ok(Zip { file, length, on_disk })
     }
 
     /// Copies what is at and below `path` into the folder `into`, without `path` itself in the names. Gives the number
@@ -34,20 +48,23 @@ impl FileContainers {
     ///
     /// # Errors
     /// If there is nothing at `path` or the disk fails.
-    pub async fn copy_to(&self, container: i64, path: &str, into: &Path) -> Result<usize> {
+    pub(crate) async fn copy_to(&self, container: i64, path: &str, into: &Path) -> Result<usize> {
         let top = clean_top(path)?;
-        let sources = self.sources(container, &top).await?;
+        let sources = self.sources(container, &top)?;
         let into = into.to_path_buf();
-        blocking(&self.folder, move |stop| copy_files(&sources, top.len(), &into, stop)).await
+        self.run(move |stop| copy_files(&sources, top.len(), &into, stop)).await
     }
 
     /// The complete files at and below a cleaned path.
-    async fn sources(&self, container: i64, top: &str) -> Result<Vec<Source>> {
+    fn sources(&self, container: i64, top: &str) -> Result<Vec<Source>> {
         let mut sources = Vec::new();
-        for (name, file) in self.below(container, top)? {
-            let file = file.lock().await;
-            if file.facts.is_complete {
-                sources.push(Source { path: name, content: file.content.clone() });
+        for (path, file) in self.below(container, top)? {
+            let (is_complete, length) = {
+                let facts = file.facts();
+                (facts.is_complete, facts.length)
+            };
+            if is_complete {
+                sources.push(Source { path, content: file.content.clone(), length });
             }
         }
         if sources.is_empty() {
@@ -55,17 +72,16 @@ impl FileContainers {
         }
         Ok(sources)
     }
-}
 
-/// Runs disk work beside the runtime; when the caller goes away, the work is told to stop.
-async fn blocking<T: Send + 'static>(
-    folder: &Path,
-    work: impl FnOnce(&CancellationToken) -> Result<T> + Send + 'static,
-) -> Result<T> {
-    let stop = CancellationToken::new();
-    let _guard = stop.clone().drop_guard();
-    let done = tokio::task::spawn_blocking(move || work(&stop)).await;
-    done.map_err(|error| disk(folder, std::io::Error::other(error)))?
+    /// Works on the disk; when the caller goes away, the work is told to stop.
+    async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&CancellationToken) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let stop = CancellationToken::new();
+        let _guard = stop.clone().drop_guard();
+        self.disk.run(move || work(&stop)).await.map_err(|error| disk(&self.folder, error))?
+    }
 }
 
 fn zip_files(
@@ -73,22 +89,23 @@ fn zip_files(
     skip: usize,
     folder: &Path,
     stop: &CancellationToken,
-) -> Result<(tempfile::TempPath, u64)> {
+) -> Result<(File, u64)> {
     let failed = |source| disk(folder, source);
-    let (file, path) = tempfile::NamedTempFile::new_in(folder).map_err(failed)?.into_parts();
+    let file = tempfile::tempfile_in(folder).map_err(failed)?;
     let mut archive = zip::ZipWriter::new(std::io::BufWriter::new(file));
     let options = zip::write::SimpleFileOptions::default().large_file(true);
     for source in sources {
         check(stop, folder)?;
-        let mut content =
-            std::fs::File::open(&source.content).map_err(|error| disk(&source.content, error))?;
+        let mut content = File::open(&source.content).map_err(|error| disk(&source.content, error))?;
         archive.start_file(&source.path[skip..], options).map_err(|error| failed(error.into()))?;
         std::io::copy(&mut content, &mut archive).map_err(failed)?;
     }
     let mut writer = archive.finish().map_err(|error| failed(error.into()))?;
     writer.flush().map_err(failed)?;
-    let length = writer.get_ref().metadata().map_err(failed)?.len();
-    Ok((path, length))
+    let mut file = writer.into_inner().map_err(|error| failed(error.into_error()))?;
+    let length = file.metadata().map_err(failed)?.len();
+    file.rewind().map_err(failed)?;
+    Ok((file, length))
 }
 
 fn copy_files(sources: &[Source], top: usize, into: &Path, stop: &CancellationToken) -> Result<usize> {
@@ -109,38 +126,19 @@ fn check(stop: &CancellationToken, folder: &Path) -> Result<()> {
     if stop.is_cancelled() { Err(disk(folder, std::io::ErrorKind::Interrupted.into())) } else { Ok(()) }
 }
 
-impl FileContainers {
-    /// The files at and below a cleaned path.
-    pub(super) fn below(
-        &self,
-        container: i64,
-        top: &str,
-    ) -> Result<Vec<(String, Arc<tokio::sync::Mutex<super::StoredFile>>)>> {
-        let state = self.lock();
-        let container = state.containers.get(&container).ok_or(Error::NoContainer(container))?;
-        let folder = format!("{top}/");
-        let inside = |name: &str| top.is_empty() || name == top || name.starts_with(&folder);
-        // Between `a` and `a/b` other names sort, such as `a-b`; they all start with `a`.
-        let files = container.files.range(top.to_owned()..).take_while(|(name, _)| name.starts_with(top));
-        Ok(files
-            .filter(|(name, _)| inside(name))
-            .map(|(name, file)| (name.clone(), Arc::clone(file)))
-            .collect())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::io::Read as _;
 
     use jiff::Timestamp;
 
-    use super::super::{Chunk, Limits};
+    use super::super::Chunk;
     use super::*;
+    use crate::disk::Disk;
 
     async fn filled(folder: &Path) -> (FileContainers, i64) {
-        let containers = FileContainers::new(folder.to_path_buf(), Limits::default());
-        let id = containers.create();
+        let containers = FileContainers::new(folder.to_path_buf(), Disk::new(1_000));
+        let id = containers.create().await.unwrap();
         for (path, text) in
             [("drop/a.txt", "a"), ("drop/in/b.txt", "bb"), ("drop-not", "c"), ("other/x", "d")]
         {
@@ -157,10 +155,9 @@ mod tests {
     async fn a_zip_holds_the_folder_under_its_name() {
         let folder = tempfile::tempdir().unwrap();
         let (containers, id) = filled(folder.path()).await;
-        let (path, length) = containers.zip(id, "/drop").await.unwrap();
-        let file = std::fs::File::open(&path).unwrap();
-        assert_eq!(file.metadata().unwrap().len(), length);
-        let mut archive = zip::ZipArchive::new(file).unwrap();
+        let packed = containers.zip(id, "/drop").await.unwrap();
+        assert_eq!(packed.file.metadata().unwrap().len(), packed.length);
+        let mut archive = zip::ZipArchive::new(packed.file).unwrap();
         assert_eq!(
             archive.file_names().map(Result::unwrap).collect::<Vec<_>>(),
             ["drop/a.txt", "drop/in/b.txt"]
@@ -177,8 +174,8 @@ mod tests {
         let (containers, id) = filled(folder.path()).await;
         let into = tempfile::tempdir().unwrap();
         for path in ["drop//in", "drop\\in/", "//drop////////////////in//", "drop/in"] {
-            let (packed, _) = containers.zip(id, path).await.unwrap();
-            let archive = zip::ZipArchive::new(std::fs::File::open(&packed).unwrap()).unwrap();
+            let packed = containers.zip(id, path).await.unwrap();
+            let archive = zip::ZipArchive::new(packed.file).unwrap();
             assert_eq!(archive.file_names().map(Result::unwrap).collect::<Vec<_>>(), ["in/b.txt"], "{path}");
             assert_eq!(containers.copy_to(id, path, into.path()).await.unwrap(), 1, "{path}");
             assert!(into.path().join("b.txt").is_file(), "{path}");

@@ -95,7 +95,7 @@ async fn associate(
         (run.project, place)
     };
     if let Some((container, path)) = &place
-        && app.containers().list(*container, path).await.map_err(to_api)?.is_empty()
+        && app.containers().list(*container, path).map_err(to_api)?.is_empty()
     {
         return Err(ApiError::bad_request(format!(
             "nothing was uploaded to `{path}` of container {container}"

@@ -43,26 +43,28 @@ async fn upload(
     caller.require_plan(plan, Scope::Full)?;
     app.state().plan_at(&project, &hub, plan)?;
     let key = AttachmentKey { timeline, record, kind, name };
-    let kept = tokio::task::spawn_blocking(move || keep(&app, plan, key, &content));
-    let broken = |error| ApiError::internal("could not write an attachment", &error);
+    let disk = app.disk().clone();
+    let kept = disk.run(move || keep(&app, plan, key, &content));
     Ok(Json(kept.await.map_err(broken)??))
 }
 
 fn keep(app: &App, plan: PlanId, key: AttachmentKey, content: &[u8]) -> Result<TaskAttachment, ApiError> {
-    let bytes = content.len() as u64;
-    let file = app.state().begin_attachment(plan, &key, bytes)?;
+    let (file, on_disk) = app.state().begin_attachment(plan, &key, content.len() as u64)?;
     if let Err(error) = write_file(&file, content) {
-        app.state().plans.release(plan, bytes);
         delete(&file);
-        return Err(ApiError::internal("could not write an attachment", &error));
+        return Err(broken(error));
     }
-    let attachment = Attachment { created_on: app.now(), file, bytes };
+    let attachment = Attachment { created_on: app.now(), file, _on_disk: on_disk };
     let wire = key.to_wire(&attachment);
     let former = app.state().end_attachment(plan, key, attachment)?;
     if let Some(former) = former {
-        delete(&former);
+        delete(&former.file);
     }
     Ok(wire)
+}
+
+fn broken(error: std::io::Error) -> ApiError {
+    ApiError::internal("could not write an attachment", &error)
 }
 
 fn write_file(file: &std::path::Path, content: &[u8]) -> std::io::Result<()> {

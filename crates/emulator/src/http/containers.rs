@@ -62,7 +62,7 @@ async fn read_item(
     if accept.contains("application/octet-stream") || format.eq_ignore_ascii_case("octetstream") {
         return stream_file(app, container, path).await;
     }
-    let items = app.containers().list(container, path).await.map_err(to_api)?;
+    let items = app.containers().list(container, path).map_err(to_api)?;
     let items: Vec<_> = items.into_iter().map(|item| wire_item(container, item)).collect();
     Ok(Json(ListOf::from(items)).into_response())
 }
@@ -70,7 +70,7 @@ async fn read_item(
 /// Sends one file.
 pub(crate) async fn stream_file(app: &App, container: i64, path: &str) -> Result<Response, ApiError> {
     let (file, length) = app.containers().read(container, path).await.map_err(to_api)?;
-    let bytes = tokio_util::io::ReaderStream::with_capacity(tokio::fs::File::from_std(file), 64 << 10);
+    let bytes = tokio_util::io::ReaderStream::with_capacity(file, 64 << 10);
     let fields = [
         (header::CONTENT_TYPE, "application/octet-stream".to_owned()),
         (header::CONTENT_LENGTH, length.to_string()),
@@ -164,9 +164,8 @@ fn wire_item(container: i64, item: Item) -> FileContainerItem {
 pub(crate) fn to_api(error: Error) -> ApiError {
     match error {
         Error::NoContainer(_) | Error::NoItem { .. } => ApiError::not_found(error.to_string()),
-        Error::Path(_) | Error::Chunk { .. } | Error::Broken(_) | Error::Full { .. } => {
-            ApiError::bad_request(error.to_string())
-        }
+        Error::Path(_) | Error::Chunk { .. } | Error::Broken(_) => ApiError::bad_request(error.to_string()),
+        Error::TooManyItems { .. } | Error::Full(_) => ApiError::limit_reached(error.to_string()),
         Error::Disk { .. } => ApiError::internal("the file container failed", &error),
     }
 }

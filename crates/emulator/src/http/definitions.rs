@@ -14,7 +14,7 @@ use super::extract::{Json, Path};
 use super::query::Query;
 use crate::app::App;
 use crate::settings::Scope;
-use crate::state::definitions::{Definition, PipelineFile};
+use crate::state::definitions::Definition;
 
 pub(crate) fn routes() -> Router<App> {
     Router::new()
@@ -60,7 +60,7 @@ fn is_named(name: &str, pattern: &str) -> bool {
 struct NewDefinition {
     name: String,
     process: Process,
-    repository: Option<NamedRepository>,
+    repository: NamedRepository,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -69,11 +69,19 @@ struct Process {
     yaml_filename: String,
 }
 
+/// The repository of a new definition.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-struct NamedRepository {
+pub(crate) struct NamedRepository {
     id: Option<String>,
     name: Option<String>,
+}
+
+impl NamedRepository {
+    /// What it is called: clients send its name, its id, or both.
+    pub(crate) fn into_name(self) -> String {
+        self.name.or(self.id).unwrap_or_default()
+    }
 }
 
 async fn create(
@@ -83,31 +91,11 @@ async fn create(
     Json(new): Json<NewDefinition>,
 ) -> Result<Json<Value>, ApiError> {
     caller.require(Scope::BuildExecute)?;
-    let repository =
-        new.repository.and_then(|repository| repository.name.or(repository.id)).unwrap_or_default();
-    let id = insert(&app, &project, &new.name, &repository, &new.process.yaml_filename)?;
-    let state = app.state();
-    let project = state.projects.find(&project)?.id;
-    Ok(Json(Wire::new(&app, &state, project).definition(state.definitions.get(project, id)?)))
-}
-
-/// Registers a file of a repository that is served here.
-pub(crate) fn insert(
-    app: &App,
-    project: &str,
-    name: &str,
-    repository: &str,
-    path: &str,
-) -> Result<i32, ApiError> {
     let mut state = app.state();
-    let project = state.projects.find(project)?.id;
-    let repository = state.repositories.find(project, repository)?.name.clone();
-    let path = path.trim_start_matches('/').to_owned();
-    if path.is_empty() {
-        return Err(ApiError::bad_request("the path of the pipeline's file is missing"));
-    }
-    let file = PipelineFile::Repository { repository, path };
-    Ok(state.definitions.insert(project, name, file, app.now())?.id)
+    let repository = new.repository.into_name();
+    let (project, id) =
+        state.add_definition(&project, &new.name, &repository, &new.process.yaml_filename, app.now())?;
+    Ok(Json(Wire::new(&app, &state, project).definition(state.definitions.get(project, id)?)))
 }
 
 async fn one(

@@ -67,6 +67,11 @@ impl ApiError {
         Self::new(StatusCode::BAD_REQUEST, "InvalidArgumentValueException", message)
     }
 
+    /// A bound of the emulator's own is reached. Clients do not try that again.
+    pub(crate) fn limit_reached(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::INSUFFICIENT_STORAGE, "LimitReachedException", message)
+    }
+
     /// What the request names is not there.
     pub(crate) fn not_found(message: impl Into<String>) -> Self {
         Self::new(StatusCode::NOT_FOUND, type_key::RESOURCE_NOT_FOUND, message)
@@ -160,7 +165,7 @@ impl From<Error> for ApiError {
             Error::ArtifactExists { .. } => (StatusCode::CONFLICT, "ArtifactExistsException"),
             Error::ArtifactNotFound { .. } => (StatusCode::NOT_FOUND, "ArtifactNotFoundException"),
             Error::QueueNotFound(_) => (StatusCode::NOT_FOUND, "TaskAgentQueueNotFoundException"),
-            Error::LimitReached { .. } => (StatusCode::INSUFFICIENT_STORAGE, "LimitReachedException"),
+            Error::LimitReached { .. } | Error::DiskFull(_) => return Self::limit_reached(error.to_string()),
             Error::Invalid { .. } => (StatusCode::BAD_REQUEST, "InvalidArgumentValueException"),
         };
         Self::new(status, type_key, error.to_string())
@@ -172,6 +177,7 @@ impl From<crate::queue::Error> for ApiError {
         use crate::queue::Error as Queue;
         match error {
             Queue::State(error) => error.into(),
+            Queue::Container(error) => super::containers::to_api(error),
             Queue::Compile { .. } => {
                 Self::new(StatusCode::BAD_REQUEST, "PipelineValidationException", error.to_string())
             }

@@ -18,6 +18,7 @@ use super::query::Query;
 use crate::app::App;
 use crate::events::Place;
 use crate::settings::Scope;
+use crate::state::logs::Appended;
 
 pub(crate) fn routes() -> Router<App> {
     Router::new()
@@ -59,12 +60,12 @@ async fn append(
     let writer = app.state().plan_at(&project, &hub, plan)?.log(log)?.writer();
     let place = app.hub().place().await;
     let writer = writer.lock_owned().await;
-    let appended = tokio::task::spawn_blocking(move || {
+    let disk = app.disk().clone();
+    let appended = disk.run(move || {
         let appended = append_block(&app, plan, log, &block, place);
         drop(writer);
         appended
     });
-    let broken = |error| ApiError::internal("could not write a log", &error);
     Ok(Json(appended.await.map_err(broken)??))
 }
 
@@ -75,15 +76,18 @@ fn append_block(
     block: &[u8],
     place: Place,
 ) -> Result<TaskLog, ApiError> {
-    let bytes = block.len() as u64;
-    let file = app.state().begin_append(plan, log, bytes)?;
-    if let Err(error) = write_block(&file, block) {
-        app.state().plans.release(plan, bytes);
-        return Err(ApiError::internal("could not write a log", &error));
-    }
-    let line_ends = memchr::memchr_iter(b'\n', block).count();
-    let has_open_line = block.last().map(|last| *last != b'\n');
-    Ok(app.state().end_append(plan, log, line_ends, has_open_line, app.now(), place)?)
+    let (file, on_disk) = app.state().begin_append(plan, log, block.len() as u64)?;
+    write_block(&file, block).map_err(broken)?;
+    let block = Appended {
+        line_ends: memchr::memchr_iter(b'\n', block).count(),
+        has_open_line: block.last().map(|last| *last != b'\n'),
+        on_disk,
+    };
+    Ok(app.state().end_append(plan, log, block, app.now(), place)?)
+}
+
+fn broken(error: std::io::Error) -> ApiError {
+    ApiError::internal("could not write a log", &error)
 }
 
 fn write_block(file: &std::path::Path, block: &[u8]) -> std::io::Result<()> {

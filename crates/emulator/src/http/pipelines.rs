@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use super::artifacts;
 use super::build_wire::Wire;
 use super::caller::Caller;
+use super::definitions::NamedRepository;
 use super::error::ApiError;
 use super::extract::{Json, Path};
 use super::log_text::{self, FirstLine};
@@ -78,14 +79,7 @@ struct NewPipeline {
 #[serde(rename_all = "camelCase", default)]
 struct Configuration {
     path: String,
-    repository: RepositoryOf,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-struct RepositoryOf {
-    id: Option<String>,
-    name: Option<String>,
+    repository: NamedRepository,
 }
 
 async fn create(
@@ -95,11 +89,10 @@ async fn create(
     Json(new): Json<NewPipeline>,
 ) -> Result<Json<Value>, ApiError> {
     caller.require(Scope::BuildExecute)?;
-    let repository = new.configuration.repository;
-    let repository = repository.name.or(repository.id).unwrap_or_default();
-    let id = super::definitions::insert(&app, &project, &new.name, &repository, &new.configuration.path)?;
-    let state = app.state();
-    let project = state.projects.find(&project)?.id;
+    let Configuration { path, repository } = new.configuration;
+    let mut state = app.state();
+    let (project, id) =
+        state.add_definition(&project, &new.name, &repository.into_name(), &path, app.now())?;
     Ok(Json(Wire::new(&app, &state, project).pipeline(state.definitions.get(project, id)?)))
 }
 

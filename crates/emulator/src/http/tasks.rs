@@ -62,7 +62,7 @@ async fn one(
     }
     let package = app
         .tasks()
-        .package(id, parsed)
+        .package(app.disk(), id, parsed)
         .await
         .map_err(|error| ApiError::internal("the task package could not be sent", &error))?;
     let package = package.ok_or_else(missing)?;

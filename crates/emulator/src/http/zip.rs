@@ -2,11 +2,13 @@
 
 use axum::body::Body;
 use axum::response::{IntoResponse as _, Response};
+use futures::StreamExt as _;
 use http::{StatusCode, header};
+use tokio_util::io::ReaderStream;
 
 use super::containers::to_api;
 use super::error::ApiError;
-use crate::containers::FileContainers;
+use crate::containers::{FileContainers, Zip};
 
 /// Sends a folder of a container. The file is gone when it has been sent.
 pub(crate) async fn download(
@@ -14,10 +16,7 @@ pub(crate) async fn download(
     container: i64,
     path: &str,
 ) -> Result<Response, ApiError> {
-    let (file, length) = containers.zip(container, path).await.map_err(to_api)?;
-    let opened = tokio::fs::File::open(&file)
-        .await
-        .map_err(|error| ApiError::internal("the zip file could not be read", &error))?;
+    let Zip { file, length, on_disk } = containers.zip(container, path).await.map_err(to_api)?;
     let name = path.trim_matches('/').rsplit('/').next().unwrap_or_default();
     let name: String = name
         .chars()
@@ -28,6 +27,10 @@ pub(crate) async fn download(
         (header::CONTENT_LENGTH, length.to_string()),
         (header::CONTENT_DISPOSITION, format!("attachment; filename=\"{name}.zip\"")),
     ];
-    let bytes = tokio_util::io::ReaderStream::with_capacity(opened, 64 << 10);
+    let bytes = ReaderStream::with_capacity(tokio::fs::File::from_std(file), 64 << 10);
+    // Its place on disk is free when the body has been sent.
+    let bytes = bytes.inspect(move |_| {
+        let _held = &on_disk;
+    });
     Ok((StatusCode::OK, fields, Body::from_stream(bytes)).into_response())
 }

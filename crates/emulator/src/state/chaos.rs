@@ -50,7 +50,14 @@ impl Chaos {
         let now = Timestamp::from_second(1_800_000_000).unwrap();
         let (sender, signals) = mpsc::unbounded_channel();
         Self {
-            state: State::new(&settings, PathBuf::new(), Arc::new(Hub::new(1)), sender, now),
+            state: State::new(
+                &settings,
+                PathBuf::new(),
+                crate::disk::Disk::new(0),
+                Arc::new(Hub::new(1)),
+                sender,
+                now,
+            ),
             signals,
             now,
             random: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1,

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use dayfly_protocol::ProjectId;
 use jiff::Timestamp;
 
-use super::{Error, Result};
+use super::{Error, Result, State};
 
 /// More pipelines than an organization has.
 const MAX_DEFINITIONS: usize = 10_000;
@@ -93,6 +93,28 @@ impl Definition {
         let revision = self.revisions.entry(prefix.to_owned()).or_default();
         *revision += 1;
         *revision
+    }
+}
+
+impl State {
+    /// Registers a file of a repository that is served here. Gives the project and the pipeline's number.
+    pub(crate) fn add_definition(
+        &mut self,
+        project: &str,
+        name: &str,
+        repository: &str,
+        path: &str,
+        now: Timestamp,
+    ) -> Result<(ProjectId, i32)> {
+        let project = self.projects.find(project)?.id;
+        let repository = self.repositories.find(project, repository)?.name.clone();
+        let path = path.trim_start_matches('/').to_owned();
+        if path.is_empty() {
+            let reason = "it is missing".to_owned();
+            return Err(Error::Invalid { what: "the path of the pipeline's file", reason });
+        }
+        let file = PipelineFile::Repository { repository, path };
+        Ok((project, self.definitions.insert(project, name, file, now)?.id))
     }
 }
 

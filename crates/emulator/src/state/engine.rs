@@ -23,6 +23,7 @@ use jiff::Timestamp;
 use url::Url;
 
 use super::definitions::PipelineCounters;
+use super::garbage::Left;
 use super::jobs::NewJob;
 use super::plans::NewPlan;
 use super::runs::{Run, RunJob, RunStatus, new_ids, person_id};
@@ -476,8 +477,10 @@ impl State {
         self.tell(id, RunChange::Completed { number, result });
         self.finish_plan(plan);
         for forgotten in self.runs.complete(id, self.rules.limits.finished_plans) {
+            self.garbage.push(Left::Container(forgotten.container));
             if forgotten.repository.is_temporary {
                 self.repositories.forget(&forgotten.repository.directory);
+                self.garbage.push(Left::Folder(forgotten.repository.directory));
             }
             self.remove_plan(forgotten.plan_id);
         }

@@ -156,6 +156,9 @@ pub enum Error {
         /// The bound.
         limit: u64,
     },
+    /// There is no room for more bytes on disk.
+    #[error(transparent)]
+    DiskFull(#[from] crate::disk::Full),
     /// A value that cannot be.
     #[error("{what} is not valid: {reason}")]
     Invalid {

@@ -9,6 +9,7 @@ use jiff::Timestamp;
 
 use super::plans::{Attachment, AttachmentKey};
 use super::{Error, Result, State};
+use crate::disk::Reserved;
 use crate::events::{Event, Place};
 
 /// A log.
@@ -50,6 +51,15 @@ impl Log {
     }
 }
 
+/// A block that was written to a log's file.
+#[derive(Debug)]
+pub(crate) struct Appended {
+    pub(crate) line_ends: usize,
+    /// Whether text follows its last line end; none for an empty block.
+    pub(crate) has_open_line: Option<bool>,
+    pub(crate) on_disk: Reserved,
+}
+
 impl State {
     /// Makes an empty log.
     pub(crate) fn create_log(&mut self, plan: PlanId, path: String, now: Timestamp) -> Result<TaskLog> {
@@ -75,26 +85,26 @@ impl State {
     }
 
     /// Begins to append a block of so many bytes; returns the file to write.
-    pub(crate) fn begin_append(&mut self, plan: PlanId, log: LogId, bytes: u64) -> Result<PathBuf> {
+    pub(crate) fn begin_append(&self, plan: PlanId, log: LogId, bytes: u64) -> Result<(PathBuf, Reserved)> {
         let file = self.plans.get(plan)?.log(log)?.file.clone();
-        self.plans.reserve(plan, bytes, self.rules.limits.data_bytes)?;
-        Ok(file)
+        Ok((file, self.disk.reserve(bytes)?))
     }
 
-    /// The block is in the file. `has_open_line` is none for an empty one.
+    /// The block is in the file.
     pub(crate) fn end_append(
         &mut self,
         plan: PlanId,
         log: LogId,
-        line_ends: usize,
-        has_open_line: Option<bool>,
+        block: Appended,
         now: Timestamp,
         place: Place,
     ) -> Result<TaskLog> {
-        let entry = self.plans.get_mut(plan)?.logs.get_mut(&log).ok_or(Error::LogNotFound(log))?;
-        entry.line_ends += i64::try_from(line_ends).unwrap_or(i64::MAX);
-        entry.has_open_line = has_open_line.unwrap_or(entry.has_open_line);
+        let of = self.plan_written(plan)?;
+        let entry = of.logs.get_mut(&log).ok_or(Error::LogNotFound(log))?;
+        entry.line_ends += i64::try_from(block.line_ends).unwrap_or(i64::MAX);
+        entry.has_open_line = block.has_open_line.unwrap_or(entry.has_open_line);
         entry.changed_on = now;
+        of.log_bytes.absorb(block.on_disk);
         let wire = entry.to_wire();
         self.hub.send(Event::LogAppended { plan, log, lines: wire.line_count }, place);
         Ok(wire)
@@ -102,11 +112,11 @@ impl State {
 
     /// Reserves a place for an attachment of so many bytes; returns the file to write.
     pub(crate) fn begin_attachment(
-        &mut self,
+        &self,
         plan: PlanId,
         key: &AttachmentKey,
         bytes: u64,
-    ) -> Result<PathBuf> {
+    ) -> Result<(PathBuf, Reserved)> {
         let limit = self.rules.limits.attachments_per_plan;
         let entry = self.plans.get(plan)?;
         entry.timeline(key.timeline)?;
@@ -114,21 +124,16 @@ impl State {
             return Err(Error::LimitReached { what: "attachments in this plan", limit: limit as u64 });
         }
         let file = entry.folder.join(format!("attachment-{}", uuid::Uuid::new_v4()));
-        self.plans.reserve(plan, bytes, self.rules.limits.data_bytes)?;
-        Ok(file)
+        Ok((file, self.disk.reserve(bytes)?))
     }
 
-    /// The attachment is in its file. Returns the file of the one it replaces.
+    /// The attachment is in its file. Returns the one it replaces.
     pub(crate) fn end_attachment(
         &mut self,
         plan: PlanId,
         key: AttachmentKey,
         attachment: Attachment,
-    ) -> Result<Option<PathBuf>> {
-        let former = self.plans.get_mut(plan)?.attachments.insert(key, attachment);
-        if let Some(former) = &former {
-            self.plans.release(plan, former.bytes);
-        }
-        Ok(former.map(|former| former.file))
+    ) -> Result<Option<Attachment>> {
+        Ok(self.plan_written(plan)?.attachments.insert(key, attachment))
     }
 }

@@ -24,6 +24,7 @@ pub(crate) mod definitions;
 pub(crate) mod demands;
 pub(crate) mod engine;
 pub(crate) mod error;
+pub(crate) mod garbage;
 pub(crate) mod jobs;
 pub(crate) mod logs;
 pub(crate) mod plans;
@@ -38,6 +39,7 @@ pub(crate) mod tokens;
 
 pub use error::Error;
 
+use crate::disk::Disk;
 use crate::events::{Hub, JobSignal};
 use crate::settings::{Limits, Settings};
 
@@ -66,6 +68,9 @@ pub(crate) struct State {
     pub(crate) repositories: repositories::Repositories,
     pub(crate) definitions: definitions::Definitions,
     pub(crate) runs: runs::Runs,
+    pub(crate) garbage: garbage::Garbage,
+    /// Where logs and attachments count.
+    pub(crate) disk: Disk,
     /// Where events for subscribers go.
     pub(crate) hub: Arc<Hub>,
     /// Where the steps of each job's life go, for whoever drives the runs. Each request sends few, so the channel
@@ -91,6 +96,7 @@ impl State {
     pub(crate) fn new(
         settings: &Settings,
         data: PathBuf,
+        disk: Disk,
         hub: Arc<Hub>,
         signals: UnboundedSender<JobSignal>,
         now: Timestamp,
@@ -122,6 +128,8 @@ impl State {
             repositories: repositories::Repositories::default(),
             definitions: definitions::Definitions::default(),
             runs: runs::Runs::default(),
+            garbage: garbage::Garbage::default(),
+            disk,
             hub,
             signals,
         }
@@ -146,7 +154,8 @@ mod tests {
         let settings = Settings::new("pat".into());
         let now = Timestamp::UNIX_EPOCH;
         let (signals, _) = tokio::sync::mpsc::unbounded_channel();
-        (State::new(&settings, PathBuf::new(), Arc::new(Hub::new(1)), signals, now), now)
+        let hub = Arc::new(Hub::new(1));
+        (State::new(&settings, PathBuf::new(), Disk::new(0), hub, signals, now), now)
     }
 
     fn agent(state: &mut State, now: Timestamp) -> AgentId {

@@ -9,9 +9,11 @@ use dayfly_protocol::timeline::{TimelineRecord, TimelineRecordState, VariableVal
 use dayfly_protocol::{JobId, LogId, PlanId, ProjectId, RecordId, RequestId, TaskResult, TimelineId};
 use jiff::Timestamp;
 
+use super::garbage::Left;
 use super::logs::Log;
 use super::timelines::TimelineData;
 use super::{Error, Result, State};
+use crate::disk::Reserved;
 
 /// A plan to be made.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,8 +52,8 @@ pub(crate) struct Plan {
     is_done: bool,
     /// The folder of its files.
     pub(crate) folder: PathBuf,
-    /// How many bytes its files have.
-    pub(crate) bytes: u64,
+    /// The bytes of its logs.
+    pub(crate) log_bytes: Reserved,
 }
 
 /// A job of a plan.
@@ -74,11 +76,12 @@ pub(crate) struct AttachmentKey {
 }
 
 /// An attachment.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct Attachment {
     pub(crate) created_on: Timestamp,
     pub(crate) file: PathBuf,
-    pub(crate) bytes: u64,
+    /// Its bytes, as long as it is there.
+    pub(crate) _on_disk: Reserved,
 }
 
 impl AttachmentKey {
@@ -144,10 +147,6 @@ pub(crate) struct Plans {
     plans: HashMap<PlanId, Plan>,
     /// Plans that are done, the oldest first.
     done: VecDeque<PlanId>,
-    /// Bytes on disk of all plans.
-    bytes: u64,
-    /// Folders of forgotten plans, to be deleted by who does I/O.
-    garbage: Vec<PathBuf>,
     refused_completions: u64,
 }
 
@@ -192,36 +191,6 @@ impl Plans {
         }
         plan.outputs(job)
     }
-
-    /// Adds to the bytes of a plan, or refuses when `limit` would be passed.
-    pub(crate) fn reserve(&mut self, plan: PlanId, bytes: u64, limit: u64) -> Result<()> {
-        if self.bytes.saturating_add(bytes) > limit {
-            return Err(Error::LimitReached { what: "bytes of logs and attachments", limit });
-        }
-        self.get_mut(plan)?.bytes += bytes;
-        self.bytes += bytes;
-        Ok(())
-    }
-
-    /// Gives bytes back which were reserved and not used.
-    pub(crate) fn release(&mut self, plan: PlanId, bytes: u64) {
-        if let Some(plan) = self.plans.get_mut(&plan) {
-            plan.bytes = plan.bytes.saturating_sub(bytes);
-            self.bytes = self.bytes.saturating_sub(bytes);
-        }
-    }
-
-    /// Folders nobody needs any more.
-    pub(crate) fn take_garbage(&mut self) -> Vec<PathBuf> {
-        std::mem::take(&mut self.garbage)
-    }
-
-    fn remove(&mut self, id: PlanId) {
-        if let Some(plan) = self.plans.remove(&id) {
-            self.bytes = self.bytes.saturating_sub(plan.bytes);
-            self.garbage.push(plan.folder);
-        }
-    }
 }
 
 impl State {
@@ -230,7 +199,6 @@ impl State {
         if self.plans.plans.contains_key(&new.id) {
             return Err(Error::PlanExists(new.id));
         }
-        let folder = self.rules.data.join(new.id.to_string());
         let plan = Plan {
             id: new.id,
             project: new.project,
@@ -244,11 +212,23 @@ impl State {
             unfinished_jobs: 0,
             ends_with_jobs: new.ends_with_jobs,
             is_done: false,
-            folder,
-            bytes: 0,
+            folder: self.plan_folder(new.id),
+            log_bytes: self.disk.nothing(),
         };
         self.plans.plans.insert(new.id, plan);
         Ok(())
+    }
+
+    fn plan_folder(&self, id: PlanId) -> PathBuf {
+        self.rules.data.join(id.to_string())
+    }
+
+    /// The plan into whose folder something was written. If it was forgotten meanwhile, the folder has come back.
+    pub(crate) fn plan_written(&mut self, id: PlanId) -> Result<&mut Plan> {
+        if self.plans.get(id).is_err() {
+            self.garbage.push(Left::Folder(self.plan_folder(id)));
+        }
+        self.plans.get_mut(id)
     }
 
     /// The plan of an address, if project and hub are its own.
@@ -313,9 +293,10 @@ impl State {
     /// Forgets a plan and its files.
     pub(crate) fn remove_plan(&mut self, id: PlanId) {
         self.plans.done.retain(|done| *done != id);
-        self.plans.remove(id);
+        if let Some(plan) = self.plans.plans.remove(&id) {
+            self.garbage.push(Left::Folder(plan.folder));
+        }
         self.tokens.end_plan(id);
-        self.deadlines.earlier().notify_one();
     }
 
     pub(crate) fn retire_plan_if_done(&mut self, id: PlanId) {

@@ -109,15 +109,6 @@ pub(crate) struct Runs {
     /// Completed ones, the oldest first.
     completed: VecDeque<BuildId>,
     last_id: i32,
-    garbage: Vec<Garbage>,
-}
-
-/// What is left on disk of a forgotten run, to be deleted by who does I/O.
-#[derive(Debug)]
-pub(crate) struct Garbage {
-    pub(crate) container: ContainerId,
-    /// The snapshot that was made for it alone.
-    pub(crate) repository: Option<PathBuf>,
 }
 
 impl Runs {
@@ -177,17 +168,10 @@ impl Runs {
             if let Some(run) = oldest {
                 self.by_plan.remove(&run.plan_id);
                 self.by_container.remove(&run.container);
-                let repository = run.repository.is_temporary.then(|| run.repository.directory.clone());
-                self.garbage.push(Garbage { container: run.container, repository });
                 forgotten.push(run);
             }
         }
         forgotten
-    }
-
-    /// What nobody needs any more.
-    pub(crate) fn take_garbage(&mut self) -> Vec<Garbage> {
-        std::mem::take(&mut self.garbage)
     }
 }
 

@@ -6,6 +6,7 @@ mod agents;
 mod artifacts;
 mod connection;
 mod core;
+mod disk;
 mod faults;
 mod git_program;
 mod jobs;
