@@ -301,6 +301,30 @@ fn cut(line: &str) -> Box<str> {
     }
 }
 
+/// When the rounds begin.
+struct Pace {
+    rounds: u32,
+    next: Instant,
+}
+
+impl Pace {
+    /// The first round begins at once.
+    fn new() -> Pace {
+        Pace { rounds: 0, next: Instant::now() }
+    }
+
+    /// Waits for the beginning of the next round.
+    async fn turn(&mut self, queue: &Queue) {
+        tokio::select! {
+            () = tokio::time::sleep_until(self.next) => {}
+            () = queue.wait_until_urgent() => {}
+        }
+        let usual = if self.rounds < EARLY_ROUNDS { EARLY_INTERVAL } else { LATE_INTERVAL };
+        self.next = Instant::now() + queue.lock().interval.unwrap_or(usual);
+        self.rounds = self.rounds.saturating_add(1);
+    }
+}
+
 /// Sends the lines of a queue.
 pub(super) struct Sender {
     pub(super) queue: Arc<Queue>,
@@ -313,16 +337,9 @@ impl Sender {
     /// Sends until the queue is closed and empty, or patience ends. Returns how many lines were not sent.
     pub(super) async fn run(self) -> u64 {
         let mut largest_batch = LARGEST_BATCH;
-        let mut round = 0u32;
-        let mut next = Instant::now();
+        let mut pace = Pace::new();
         while self.queue.wait().await && !self.patience.is_over() {
-            tokio::select! {
-                () = tokio::time::sleep_until(next) => {}
-                () = self.queue.wait_until_urgent() => {}
-            }
-            let usual = if round < EARLY_ROUNDS { EARLY_INTERVAL } else { LATE_INTERVAL };
-            next = Instant::now() + self.queue.lock().interval.unwrap_or(usual);
-            round = round.saturating_add(1);
+            pace.turn(&self.queue).await;
             self.round(&mut largest_batch).await;
         }
         self.queue.end()
@@ -420,6 +437,59 @@ mod tests {
     fn long_lines_are_cut_at_characters() {
         assert_eq!(&*cut(&"é".repeat(1024)), "é".repeat(1024));
         assert_eq!(&*cut(&"é".repeat(1025)), format!("{}...", "é".repeat(1024)));
+    }
+
+    /// Adds a line every 100 ms and takes all that wait in each round; answers when the rounds began, in ms.
+    async fn rounds(queue: &Queue, count: usize) -> Vec<u128> {
+        let begin = Instant::now();
+        let written = async {
+            for number in 1.. {
+                queue.add(record(1), number, std::iter::once("line"));
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        };
+        let taken = async {
+            let mut pace = Pace::new();
+            let mut rounds = Vec::new();
+            while rounds.len() < count && queue.wait().await {
+                pace.turn(queue).await;
+                rounds.push(begin.elapsed().as_millis());
+                while let Some(batch) = queue.batch(LARGEST_BATCH).await.unwrap() {
+                    queue.lock().count_sent(batch.lines.len() as u64);
+                }
+            }
+            rounds
+        };
+        tokio::select! {
+            rounds = taken => rounds,
+            () = written => Vec::new(),
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_first_line_goes_at_once_then_every_half_second_then_every_second() {
+        let rounds = rounds(&Queue::new(None), 40).await;
+        assert_eq!(rounds[0], 0);
+        let pauses: Vec<u128> = rounds.windows(2).map(|pair| pair[1] - pair[0]).collect();
+        // Timers are good to a millisecond.
+        let is = |pause: &u128, wanted: u128| (wanted..wanted + 2).contains(pause);
+        assert!(pauses[..EARLY_ROUNDS as usize].iter().all(|pause| is(pause, 500)), "{pauses:?}");
+        assert!(pauses[EARLY_ROUNDS as usize..].iter().all(|pause| is(pause, 1000)), "{pauses:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_service_sets_the_pace_and_the_end_of_a_record_does_not_wait_for_it() {
+        let queue = Queue::new(Some(Duration::from_secs(10)));
+        let (rounds, ()) = tokio::join!(rounds(&queue, 6), async {
+            tokio::time::sleep(Duration::from_millis(12_050)).await;
+            queue.hurry();
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            queue.set_interval(Duration::from_secs(3));
+        });
+        // At once; after ten seconds; at the end of a record; with the new pace at once, and at that pace.
+        let wanted = [0, 10_000, 12_050, 13_050, 16_050, 19_050];
+        let is_near = |(round, wanted): (&u128, u128)| (wanted..wanted + 5).contains(round);
+        assert!(rounds.iter().zip(wanted).all(is_near), "{rounds:?}");
     }
 
     #[tokio::test]
