@@ -96,7 +96,15 @@ pub(crate) struct PipelineFolders {
 
 impl WorkFolder {
     /// Makes the folder and locks it: temporary files are wiped at the start and at the end, so two jobs must not share it.
-    pub(crate) fn open(path: &Path) -> Result<WorkFolder, Error> {
+    pub(crate) async fn open(path: PathBuf) -> Result<WorkFolder, Error> {
+        let opened = tokio::task::spawn_blocking({
+            let path = path.clone();
+            move || WorkFolder::open_now(&path)
+        });
+        opened.await.unwrap_or_else(|error| Err(failed("opening the folder", &path)(io::Error::other(error))))
+    }
+
+    fn open_now(path: &Path) -> Result<WorkFolder, Error> {
         fs::create_dir_all(path).map_err(failed("making the folder", path))?;
         let file = path.join(".lock");
         let lock = File::options()
@@ -133,10 +141,10 @@ impl WorkFolder {
     }
 
     /// Empties `_temp`, and makes it if need be. What cannot be deleted stays.
-    pub(crate) fn empty_temporary(&self) -> Result<(), Error> {
+    pub(crate) async fn empty_temporary(&self) -> Result<(), Error> {
         let folder = self.temporary();
-        empty(&folder);
-        fs::create_dir_all(&folder).map_err(failed("making the folder", &folder))
+        empty(folder.clone()).await;
+        tokio::fs::create_dir_all(&folder).await.map_err(failed("making the folder", &folder))
     }
 
     /// Finds the pipeline's folder, or the next free number, and prepares it.
@@ -258,8 +266,15 @@ fn make(folder: &Path, anew: bool) -> Result<(), Error> {
     fs::create_dir_all(folder).map_err(failed("making the folder", folder))
 }
 
-/// Deletes what is in a folder and goes on past what cannot be deleted.
-pub(crate) fn empty(folder: &Path) {
+/// Deletes what is in a folder and goes on past what cannot be deleted. That may be much, so it is done beside the async threads.
+pub(crate) async fn empty(folder: PathBuf) {
+    let deletion = tokio::task::spawn_blocking(move || delete_content(&folder));
+    if let Err(error) = deletion.await {
+        tracing::warn!(%error, "a folder was not emptied");
+    }
+}
+
+fn delete_content(folder: &Path) {
     let Ok(entries) = fs::read_dir(folder) else { return };
     for entry in entries.flatten() {
         let path = entry.path();
@@ -314,7 +329,7 @@ mod tests {
     #[test]
     fn a_pipeline_keeps_its_folder_until_its_repositories_change() {
         let folder = tempfile::tempdir().expect("a folder");
-        let work = WorkFolder::open(folder.path()).expect("opened");
+        let work = WorkFolder::open_now(folder.path()).expect("opened");
         let first = work.prepare("c", "1", &[repository("a")], Clean::Nothing).expect("prepared");
         assert_eq!(first.build, folder.path().join("1"));
         fs::write(first.sources.join("kept"), "").expect("written");
@@ -334,7 +349,7 @@ mod tests {
     #[test]
     fn cleaning_deletes_what_was_asked() {
         let folder = tempfile::tempdir().expect("a folder");
-        let work = WorkFolder::open(folder.path()).expect("opened");
+        let work = WorkFolder::open_now(folder.path()).expect("opened");
         for (clean, sources, binaries) in [
             (Clean::Nothing, true, true),
             (Clean::Sources, false, true),
@@ -353,20 +368,20 @@ mod tests {
     #[test]
     fn the_work_folder_serves_one_job_at_a_time() {
         let folder = tempfile::tempdir().expect("a folder");
-        let held = WorkFolder::open(folder.path()).expect("opened");
-        assert!(matches!(WorkFolder::open(folder.path()), Err(Error::InUse(_))));
+        let held = WorkFolder::open_now(folder.path()).expect("opened");
+        assert!(matches!(WorkFolder::open_now(folder.path()), Err(Error::InUse(_))));
         drop(held);
-        WorkFolder::open(folder.path()).expect("free again");
+        WorkFolder::open_now(folder.path()).expect("free again");
     }
 
-    #[test]
-    fn temporary_files_are_emptied_but_the_folder_stays() {
+    #[tokio::test]
+    async fn temporary_files_are_emptied_but_the_folder_stays() {
         let folder = tempfile::tempdir().expect("a folder");
-        let work = WorkFolder::open(folder.path()).expect("opened");
-        work.empty_temporary().expect("made");
+        let work = WorkFolder::open_now(folder.path()).expect("opened");
+        work.empty_temporary().await.expect("made");
         fs::create_dir_all(work.temporary().join("a/b")).expect("made");
         fs::write(work.temporary().join("c"), "").expect("written");
-        work.empty_temporary().expect("emptied");
+        work.empty_temporary().await.expect("emptied");
         assert_eq!(fs::read_dir(work.temporary()).expect("still there").count(), 0);
     }
 }

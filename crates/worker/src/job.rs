@@ -65,7 +65,7 @@ pub async fn run(
             return Outcome { result: TaskResult::Failed, reported: false };
         }
     };
-    let opened = WorkFolder::open(&settings.work_directory);
+    let opened = WorkFolder::open(settings.work_directory.clone()).await;
     let pages = pages_folder(opened.as_ref().ok(), &message);
     let reporter = Reporter::start(report::Settings {
         plan: service.plan().clone(),
@@ -98,7 +98,7 @@ pub async fn run(
         outcome = course.until_the_end(opened) => outcome,
         () = listen(&job, control) => unreachable!("listening ends with the job"),
     };
-    directories::empty(&pages);
+    directories::empty(pages.clone()).await;
     if let Err(error) = tokio::fs::remove_dir(&pages).await {
         tracing::debug!(%error, path = %pages.display(), "the folder of log pages stays");
     }
@@ -179,8 +179,12 @@ impl Run<'_> {
             tracing::warn!(warning, "a variable of the message cannot be expanded");
         }
         job.set_variable("Agent.JobStatus", TaskResult::Succeeded.name());
-        let work = match opened.and_then(|work| work.empty_temporary().map(|()| work)) {
-            Ok(work) => Arc::new(work),
+        let opened = match opened {
+            Ok(work) => work.empty_temporary().await.map(|()| Arc::new(work)),
+            Err(error) => Err(error),
+        };
+        let work = match opened {
+            Ok(work) => work,
             Err(error) => {
                 add_job_error(&job.record, &describe(&error)).await;
                 return self.complete(TaskResult::Failed).await;
@@ -197,7 +201,7 @@ impl Run<'_> {
         };
         let outcome = self.complete(result).await;
         if !job.settings.keep_work {
-            directories::empty(&work.temporary());
+            directories::empty(work.temporary()).await;
         }
         outcome
     }

@@ -14,6 +14,7 @@ mod conditions;
 mod context;
 mod directories;
 mod environment;
+mod files;
 mod initialize;
 mod job;
 pub mod mask;

@@ -1,11 +1,12 @@
 //! `##vso[artifact.…]` (`ArtifactCommandExtension.cs`).
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::command::Command;
 use super::{CommandResult, local_path};
 use crate::context::StepContext;
+use crate::files;
 use crate::steps::describe;
 
 /// Tells the service of an artifact that is elsewhere.
@@ -43,10 +44,10 @@ pub(super) async fn upload(step: &StepContext, command: &Command) -> CommandResu
         return Err("Artifact location is required.".to_owned());
     }
     let path = local_path(step, &command.data);
-    if !path.exists() {
+    if !files::exists(&path).await {
         return Err(format!("Path does not exist: {}", command.data));
     }
-    if path.is_dir() && !holds_a_file(&path) {
+    if is_empty_folder(path.clone()).await {
         step.warning(&format!(
             "Directory '{}' is empty. Nothing will be added to build artifact '{name}'.",
             path.display()
@@ -94,6 +95,13 @@ fn properties(command: &Command) -> BTreeMap<String, String> {
         .filter(|(name, _)| !OWN.iter().any(|own| name.eq_ignore_ascii_case(own)))
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
         .collect()
+}
+
+/// Whether a path is of a folder without a file in it or below it.
+async fn is_empty_folder(path: PathBuf) -> bool {
+    let look = tokio::task::spawn_blocking(move || path.is_dir() && !holds_a_file(&path));
+    // If that does not end, the upload finds out.
+    look.await.unwrap_or(false)
 }
 
 /// Whether there is a file in a folder or below it.

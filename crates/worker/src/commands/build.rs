@@ -8,20 +8,21 @@ use super::command::Command;
 use super::task::{attach, file_name};
 use super::{CommandResult, local_path};
 use crate::context::StepContext;
+use crate::files;
 use crate::steps::describe;
 use crate::variables::Flags;
 
 /// A file of the step becomes a further log of its record.
 pub(super) async fn upload_log(step: &StepContext, command: &Command) -> CommandResult {
     let path = local_path(step, &command.data);
-    if command.data.is_empty() || !path.is_file() {
+    if command.data.is_empty() || !files::is_file(&path).await {
         return Err(format!("Log file path is not provided or file doesn't exist: '{}'", command.data));
     }
     step.record.upload_log(path).await.map_err(|error| error.to_string())
 }
 
 pub(super) async fn upload_summary(step: &StepContext, command: &Command) -> CommandResult {
-    if command.data.is_empty() || !local_path(step, &command.data).is_file() {
+    if command.data.is_empty() || !files::is_file(local_path(step, &command.data)).await {
         return Err(format!(
             "Markdown summary file path is not provided or file doesn't exist: '{}'",
             command.data

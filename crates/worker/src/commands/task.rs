@@ -12,6 +12,7 @@ use uuid::Uuid;
 use super::command::{Command, escape};
 use super::{CommandResult, Restrictions, decodes_percents, local_path};
 use crate::context::{StepContext, lock};
+use crate::files;
 use crate::variables::{Flags, convert_to_boolean};
 
 const READ_ONLY_DETAILS: &str = "See https://github.com/microsoft/azure-pipelines-yaml/blob/master/design/readonly-variables.md for details.";
@@ -35,7 +36,7 @@ pub(super) async fn log_issue(step: &StepContext, command: &Command) -> CommandR
     let mut category = "General";
     if let Some(source) = command.property("sourcepath") {
         category = "Code";
-        let source = relative_to_repository(step, source);
+        let source = relative_to_repository(step, source).await;
         let of = |name| command.property(name).unwrap_or_default();
         // As a compiler would say it: Program.cs(13,18): error CS1002: ; expected
         message = format!(
@@ -52,9 +53,9 @@ pub(super) async fn log_issue(step: &StepContext, command: &Command) -> CommandR
 }
 
 /// A file's path below its repository, if it is a file of one.
-fn relative_to_repository(step: &StepContext, source: &str) -> String {
+async fn relative_to_repository(step: &StepContext, source: &str) -> String {
     let path = Path::new(source);
-    if path.is_file() {
+    if files::is_file(path).await {
         for repository in step.job.repositories() {
             if let Ok(relative) = path.strip_prefix(&repository.path) {
                 return relative.to_string_lossy().into_owned();
@@ -225,7 +226,7 @@ pub(super) async fn attach(step: &StepContext, kind: &str, name: &str, file: &st
         }
     }
     let path = local_path(step, file);
-    if file.is_empty() || !path.is_file() {
+    if file.is_empty() || !files::is_file(&path).await {
         return Err("Cannot upload task attachment file, attachment file location is not specified or attachment file does not exist on disk.".to_owned());
     }
     step.record.attach(kind, name, path).await.map_err(|error| error.to_string())

@@ -117,7 +117,7 @@ pub(super) async fn download_build(step: &StepContext, prepared: &Prepared) -> R
     };
     let target = rooted(step, &target);
     if inputs.flag("cleanDestinationFolder") {
-        crate::directories::empty(&target);
+        crate::directories::empty(target.clone()).await;
     }
     let single = first(inputs, &["downloadType"]).unwrap_or("single").eq_ignore_ascii_case("single");
     let name = first(inputs, &["artifactName", "artifact"]).filter(|_| single);

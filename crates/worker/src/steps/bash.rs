@@ -1,16 +1,15 @@
 //! `bash:` steps, the task Bash (`BashV3/bash.ts`).
 
-use std::path::Path;
-
 use dayfly_protocol::TaskResult;
 
 use super::shell::{Shell, environment_of, not_found, print_one_liner, which, write_script};
 use super::{Prepared, StepError};
 use crate::context::StepContext;
+use crate::files;
 
 pub(super) async fn run(step: &StepContext, prepared: &Prepared) -> Result<TaskResult, StepError> {
     let inputs = &prepared.inputs;
-    let directory = inputs.directory("workingDirectory")?;
+    let directory = inputs.directory("workingDirectory").await?;
     let mut environment = environment_of(step, prepared);
     if let Some(value) = inputs.get("bashEnvValue") {
         let key = std::ffi::OsString::from("BASH_ENV");
@@ -26,10 +25,10 @@ pub(super) async fn run(step: &StepContext, prepared: &Prepared) -> Result<TaskR
     }
     let from_file = inputs.text("targetType").eq_ignore_ascii_case("filePath");
     if from_file {
-        check_file(inputs.text("filePath"))?;
+        check_file(inputs.text("filePath")).await?;
     }
     step.output("Generating script.").await;
-    let program = which("bash", &environment).ok_or_else(|| not_found("bash"))?;
+    let program = which("bash", &environment).await.ok_or_else(|| not_found("bash"))?;
     let contents = if from_file {
         let sources = environment
             .get(std::ffi::OsStr::new("AZP_BASHV3_OLD_SOURCE_BEHAVIOR"))
@@ -53,8 +52,8 @@ pub(super) async fn run(step: &StepContext, prepared: &Prepared) -> Result<TaskR
     shell.run(step, environment).await
 }
 
-fn check_file(path: &str) -> Result<(), StepError> {
-    if Path::new(path).is_file() {
+async fn check_file(path: &str) -> Result<(), StepError> {
+    if files::is_file(path).await {
         Ok(())
     } else {
         Err(StepError::Failed(format!("Invalid file path '{path}'.")))

@@ -9,6 +9,7 @@ use dayfly_protocol::job::Step;
 
 use super::{Definition, Prepared, StepError};
 use crate::context::{JobContext, StepContext};
+use crate::files;
 use crate::variables::expand_macros;
 
 /// Inputs of a task by name, in any case.
@@ -31,10 +32,14 @@ impl Inputs {
     }
 
     /// An input that is a folder which must exist.
-    pub(crate) fn directory(&self, name: &str) -> Result<PathBuf, StepError> {
+    pub(crate) async fn directory(&self, name: &str) -> Result<PathBuf, StepError> {
         let value = self.get(name).ok_or_else(|| StepError::Failed(format!("Input required: {name}")))?;
         let path = PathBuf::from(value);
-        if path.is_dir() { Ok(path) } else { Err(StepError::Failed(format!("Not found {name}: {value}"))) }
+        if files::is_folder(&path).await {
+            Ok(path)
+        } else {
+            Err(StepError::Failed(format!("Not found {name}: {value}")))
+        }
     }
 }
 

@@ -1,12 +1,11 @@
 //! `pwsh:` and `powershell:` steps, the task PowerShell (`PowerShellV2/powershell.ts`).
 
-use std::path::Path;
-
 use dayfly_protocol::TaskResult;
 
 use super::shell::{Shell, environment_of, not_found, which, write_script};
 use super::{Inputs, Prepared, StepError};
 use crate::context::StepContext;
+use crate::files;
 
 /// Preference inputs with the PowerShell variables they set and their defaults.
 const PREFERENCES: [(&str, &str, &str); 6] = [
@@ -23,16 +22,17 @@ const ACTIONS: [&str; 4] = ["Default", "Stop", "Continue", "SilentlyContinue"];
 pub(super) async fn run(step: &StepContext, prepared: &Prepared) -> Result<TaskResult, StepError> {
     let inputs = &prepared.inputs;
     let preferences = preferences(inputs)?;
-    let directory = inputs.directory("workingDirectory")?;
-    let script = script(inputs)?;
+    let directory = inputs.directory("workingDirectory").await?;
+    let script = script(inputs).await?;
     step.output("Generating script.").await;
     let contents = contents(inputs, &preferences, &script);
     // The byte order mark tells PowerShell that the file is UTF-8.
     let file = write_script(step, "ps1", &format!("\u{feff}{contents}")).await?;
     let environment = environment_of(step, prepared);
-    let program = which("pwsh", &environment)
-        .or_else(|| which("powershell", &environment))
-        .ok_or_else(|| not_found("pwsh"))?;
+    let program = match which("pwsh", &environment).await {
+        Some(program) => program,
+        None => which("powershell", &environment).await.ok_or_else(|| not_found("pwsh"))?,
+    };
     let operator = if inputs.flag("runScriptInSeparateScope") { "&" } else { "." };
     let shell = Shell {
         name: "PowerShell",
@@ -68,7 +68,7 @@ fn preferences(inputs: &Inputs) -> Result<Vec<String>, StepError> {
     Ok(lines)
 }
 
-fn script(inputs: &Inputs) -> Result<String, StepError> {
+async fn script(inputs: &Inputs) -> Result<String, StepError> {
     let target = inputs.text("targetType");
     if target.eq_ignore_ascii_case("inline") {
         return Ok(inputs.text("script").to_owned());
@@ -79,7 +79,7 @@ fn script(inputs: &Inputs) -> Result<String, StepError> {
         )));
     }
     let path = inputs.text("filePath");
-    if !Path::new(path).is_file() || !path.to_ascii_lowercase().ends_with(".ps1") {
+    if !files::is_file(path).await || !path.to_ascii_lowercase().ends_with(".ps1") {
         return Err(StepError::Failed(format!(
             "Invalid file path '{path}'. A path to a .ps1 file is required."
         )));

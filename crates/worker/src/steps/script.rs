@@ -1,18 +1,17 @@
 //! `script:` steps, the task CmdLine (`CmdLineV2/cmdline.ts`).
 
-use std::path::Path;
-
 use dayfly_protocol::TaskResult;
 
 use super::shell::{Shell, environment_of, not_found, print_one_liner, which, write_script};
 use super::{Prepared, StepError};
 use crate::context::StepContext;
+use crate::files;
 
 pub(super) async fn run(step: &StepContext, prepared: &Prepared) -> Result<TaskResult, StepError> {
     let mut script = prepared.inputs.text("script").to_owned();
-    let directory = prepared.inputs.directory("workingDirectory")?;
+    let directory = prepared.inputs.directory("workingDirectory").await?;
     // A script that is the name of a file is that file.
-    if !script.is_empty() && Path::new(&script).exists() {
+    if !script.is_empty() && files::exists(&script).await {
         script = format!("exec {script}");
     }
     step.output("Generating script.").await;
@@ -21,7 +20,7 @@ pub(super) async fn run(step: &StepContext, prepared: &Prepared) -> Result<TaskR
     let environment = environment_of(step, prepared);
     let shell = Shell {
         name: "Bash",
-        program: which("bash", &environment).ok_or_else(|| not_found("bash"))?,
+        program: which("bash", &environment).await.ok_or_else(|| not_found("bash"))?,
         arguments: vec!["--noprofile".into(), "--norc".into(), file.into()],
         directory,
         fail_on_stderr: prepared.inputs.flag("failOnStderr"),

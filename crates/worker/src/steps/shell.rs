@@ -1,7 +1,7 @@
 //! What the three script steps share: a file with the script, a shell that runs it, and what its end means.
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
 use dayfly_protocol::TaskResult;
@@ -11,6 +11,7 @@ use super::output::StepOutput;
 use super::{Prepared, StepError};
 use crate::context::StepContext;
 use crate::environment;
+use crate::files;
 use crate::process::{self, Command, Exit, Ladder, Stubborn};
 
 /// The line before a script's output.
@@ -145,7 +146,7 @@ pub(super) async fn write_script(
     contents: &str,
 ) -> Result<PathBuf, StepError> {
     let folder = step.job.variable_or_empty("agent.tempdirectory");
-    if !Path::new(&folder).is_dir() {
+    if !files::is_folder(&folder).await {
         return Err(StepError::Failed(format!("Not found {folder} (agent.tempDirectory): {folder}")));
     }
     let path = Path::new(&folder).join(format!("{}.{extension}", uuid::Uuid::new_v4()));
@@ -172,8 +173,9 @@ pub(super) async fn print_one_liner(step: &StepContext, script: &str) {
 }
 
 /// Finds a program on the path the process will have.
-pub(super) fn which(name: &str, environment: &BTreeMap<OsString, OsString>) -> Option<PathBuf> {
-    process::find_in_path(name, environment.get(std::ffi::OsStr::new("PATH"))?)
+pub(super) async fn which(name: &str, environment: &BTreeMap<OsString, OsString>) -> Option<PathBuf> {
+    let (name, path) = (name.to_owned(), environment.get(OsStr::new("PATH"))?.clone());
+    tokio::task::spawn_blocking(move || process::find_in_path(&name, &path)).await.ok()?
 }
 
 /// What the task library says when a program is missing.
@@ -185,6 +187,6 @@ pub(super) fn not_found(name: &str) -> StepError {
 
 /// The adjustment the job asks for (`ProcessInvoker.cs`, `PIPELINE_JOB_OOMSCOREADJ`).
 fn out_of_memory_score(step: &StepContext) -> Option<i32> {
-    let text = step.job.inherited.get(std::ffi::OsStr::new("PIPELINE_JOB_OOMSCOREADJ"))?;
+    let text = step.job.inherited.get(OsStr::new("PIPELINE_JOB_OOMSCOREADJ"))?;
     text.to_str()?.trim().parse().ok()
 }

@@ -611,6 +611,66 @@ async fn sources_can_be_skipped() {
     assert!(service.log("get").contains("Skip sync source for repository."));
 }
 
+/// Whether git-lfs is here, which `.ci/run` sees to.
+#[allow(clippy::print_stderr, reason = "who runs the tests should see that one was left out")]
+fn has_lfs() -> bool {
+    let path = std::env::var_os("PATH").expect("tests have a path");
+    let has = std::env::split_paths(&path).any(|folder| folder.join("git-lfs").is_file());
+    if !has {
+        eprintln!("left out: git-lfs is not installed");
+    }
+    has
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn large_files_come_with_the_same_login() {
+    if !has_lfs() {
+        return;
+    }
+    // The SHA-256 of the file.
+    const HASH: &str = "bb9f8b6bfc1f21e9915abe2b08ddd222b3aaf691c70247316243566576ea7930";
+    let service = Service::start().await;
+    let content = b"a large file\n".to_vec();
+    service.look(|told| told.large_files.insert(HASH.to_owned(), content.clone()));
+    let origin = repository(&service, "garden");
+    let pointer =
+        format!("version https://git-lfs.github.com/spec/v1\noid sha256:{HASH}\nsize {}\n", content.len());
+    std::fs::write(origin.join(".gitattributes"), "*.bin filter=lfs diff=lfs merge=lfs -text\n")
+        .expect("written");
+    std::fs::write(origin.join("large.bin"), &pointer).expect("written");
+    // Nothing cleans it here, so that the pointer itself is committed.
+    git(&origin, &["-c", "filter.lfs.clean=cat", "-c", "filter.lfs.process=", "add", "."]);
+    git(&origin, &["commit", "-q", "-m", "large"]);
+    let get = |name: &str, lfs: &str| {
+        let inputs = [("repository", "self"), ("clean", "true"), ("lfs", lfs)];
+        Job::new(&service).step(checkout_step(name, &inputs))
+    };
+    let (result, folder) = get("first", "true").run().await;
+    let log = service.log("first");
+    assert_eq!(result, TaskResult::Succeeded, "{log}");
+    let file = folder.path().join("work/1/s/large.bin");
+    assert_eq!(std::fs::read(&file).expect("there"), content, "{log}");
+    let mut rest = log.as_str();
+    for part in [
+        "\ngit-lfs/",
+        "##[command]git lfs install --local\n",
+        ".extraheader=env_var_http_http___127_0_0_1_",
+        " lfs fetch origin refs/remotes/origin/main\n",
+        "##[command]git checkout --progress --force refs/remotes/origin/main\n",
+    ] {
+        let at = rest.find(part).unwrap_or_else(|| panic!("no {part} (any more) in {log}"));
+        rest = &rest[at + part.len()..];
+    }
+    // A job that does not want them gets pointers, and the next one has them again.
+    let (result, folder) = get("second", "false").after(folder).run().await;
+    assert_eq!(result, TaskResult::Succeeded, "{}", service.log("second"));
+    assert_eq!(std::fs::read_to_string(&file).expect("there"), pointer);
+    let (result, _folder) = get("third", "true").after(folder).run().await;
+    assert_eq!(result, TaskResult::Succeeded, "{}", service.log("third"));
+    assert_eq!(std::fs::read(&file).expect("there"), content);
+    assert!(!service.everything().contains(TOKEN));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn large_files_are_asked_for_in_vain_without_their_program() {
     let service = Service::start().await;

@@ -1,5 +1,6 @@
 //! Tests of the worker through its public API.
 
+mod artifacts;
 mod checkout;
 #[path = "../../../../fuzz/checks/worker_lines.rs"]
 mod checks;

@@ -50,6 +50,10 @@ pub(crate) struct Told {
     pub(crate) artifacts: Vec<Value>,
     /// How many of the next events are refused with 503.
     pub(crate) refuse_events: u32,
+    /// How many of the next uploads are refused for good.
+    pub(crate) refuse_uploads: u32,
+    /// Large files by their hash, which git-lfs asks for.
+    pub(crate) large_files: BTreeMap<String, Vec<u8>>,
 }
 
 /// The running service.
@@ -107,6 +111,8 @@ impl Service {
             .route("/dayfly/_apis/resources/Containers/{container}", put(upload))
             .route("/dayfly/_git/{repository}/info/refs", get(advertise))
             .route("/dayfly/_git/{repository}/git-upload-pack", post(upload_pack))
+            .route("/dayfly/_git/{repository}/info/lfs/objects/batch", post(offer_large_files))
+            .route("/dayfly/_git/{repository}/info/lfs/objects/{hash}", get(large_file))
             .layer(middleware::from_fn(authorize))
             .with_state(shared);
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
@@ -299,9 +305,13 @@ async fn upload(
     Query(query): Query<BTreeMap<String, String>>,
     headers: HeaderMap,
     body: Bytes,
-) -> Json<Value> {
+) -> Response {
     let path = query["itemPath"].clone();
     let mut told = shared.told.lock().expect("not poisoned");
+    if told.refuse_uploads > 0 {
+        told.refuse_uploads -= 1;
+        return (StatusCode::BAD_REQUEST, Json(json!({"message": "Not this time."}))).into_response();
+    }
     let content = told.items.entry(path.clone()).or_default();
     let range = headers.get(header::CONTENT_RANGE).and_then(|value| value.to_str().ok());
     let offset: usize =
@@ -311,6 +321,29 @@ async fn upload(
     Json(
         json!({"containerId": 7, "path": path, "itemType": "file", "fileLength": content.len(), "status": "created"}),
     )
+    .into_response()
+}
+
+/// The batch call of git-lfs, for downloads.
+async fn offer_large_files(Path(names): Names, headers: HeaderMap, Json(body): Json<Value>) -> Response {
+    assert_eq!(body["operation"], json!("download"));
+    let host = headers[header::HOST].to_str().expect("a host");
+    let offer = |object: &Value| {
+        let hash = object["oid"].as_str().expect("a hash");
+        let place = format!("http://{host}/dayfly/_git/{}/info/lfs/objects/{hash}", names["repository"]);
+        json!({"oid": hash, "size": object["size"], "actions": {"download": {"href": place}}})
+    };
+    let objects: Vec<Value> = body["objects"].as_array().expect("objects").iter().map(offer).collect();
+    let body = json!({"transfer": "basic", "objects": objects}).to_string();
+    ([(header::CONTENT_TYPE, "application/vnd.git-lfs+json")], body).into_response()
+}
+
+async fn large_file(State(shared): State<Shared>, Path(names): Names) -> Response {
+    let told = shared.told.lock().expect("not poisoned");
+    match told.large_files.get(&names["hash"]) {
+        Some(content) => content.clone().into_response(),
+        None => StatusCode::NOT_FOUND.into_response(),
+    }
 }
 
 async fn advertise(State(shared): State<Shared>, Path(names): Names, headers: HeaderMap) -> Response {

@@ -5,6 +5,7 @@ use dayfly_protocol::TaskResult;
 use super::git::Git;
 use super::{CLEANUP, REPOSITORY, StepError, remove_setting};
 use crate::context::{StepContext, lock};
+use crate::files;
 
 pub(in crate::steps) async fn run(step: &StepContext) -> Result<TaskResult, StepError> {
     let (alias, cleans) = {
@@ -23,7 +24,7 @@ pub(in crate::steps) async fn run(step: &StepContext) -> Result<TaskResult, Step
     .await;
     // The folder may be gone, and with it the credentials.
     if cleans
-        && repository.path.join(".git").is_dir()
+        && files::is_folder(repository.path.join(".git")).await
         && let Some(url) = &properties.url
     {
         let git = Git::find(step, false).await?;

@@ -14,6 +14,7 @@ use dayfly_protocol::job::Step;
 use super::{Inputs, Prepared, StepError, normalize};
 use crate::context::{JobContext, Repository, StepContext, lock};
 use crate::directories::clone_folder;
+use crate::files;
 use crate::variables::Flags;
 use credentials::Header;
 use git::{Configuration, Git};
@@ -116,12 +117,12 @@ async fn place(step: &StepContext, repository: &Repository, inputs: &Inputs) -> 
 
 /// Moves a folder over an old one. The new place may lie within the old one (`s` to `s/sub`), so it goes through a sibling.
 async fn move_folder(from: &Path, to: &Path) -> std::io::Result<()> {
-    if !from.is_dir() {
+    if !files::is_folder(from).await {
         return Ok(());
     }
     let staging = from.with_file_name(format!("_move_{}", uuid::Uuid::new_v4().simple()));
     tokio::fs::rename(from, &staging).await?;
-    if to.exists() {
+    if files::exists(to).await {
         tokio::fs::remove_dir_all(to).await?;
     }
     if let Some(parent) = to.parent() {
@@ -168,6 +169,11 @@ async fn get_sources(
     let target = fetch(&git, folder, wishes, header.as_ref()).await?;
     step.record.progress(Some(80), Some("Starting checkout...".to_owned()));
     check_out(step, &git, folder, wishes, &target, header.as_ref()).await?;
+    if wishes.lfs && is_reused {
+        // Git takes files for checked out which a job without large files left as pointers.
+        let none = Configuration::default();
+        git.must("Git lfs checkout", folder, &["lfs", "checkout"], &none).await?;
+    }
     if wishes.submodules != Submodules::None {
         step.record.progress(Some(90), Some("Updating submodules...".to_owned()));
         if is_reused {
@@ -199,7 +205,7 @@ async fn configure(
         let mut set = vec!["sparse-checkout", "set"];
         set.extend(sparse.patterns.iter().map(String::as_str));
         git.must("Git sparse checkout", folder, &set, &none).await?;
-    } else if folder.join(".git/info/sparse-checkout").exists() {
+    } else if files::exists(folder.join(".git/info/sparse-checkout")).await {
         git.must("Git sparse checkout disable", folder, &["sparse-checkout", "disable"], &none).await?;
     }
     if git.run(folder, &["config", "gc.auto", "0"], &none).await? != 0 {
@@ -259,13 +265,13 @@ async fn fetch(
         specs.push("+refs/heads/*:refs/remotes/origin/*".to_owned());
         specs.push(format!("+{}:{}", wishes.branch, remote_reference(&wishes.branch)));
     }
-    let mut arguments = fetch_arguments(git, folder, wishes);
+    let mut arguments = fetch_arguments(git, folder, wishes).await;
     arguments.extend(specs);
     let borrowed: Vec<&str> = arguments.iter().map(String::as_str).collect();
     git.fetch(folder, &borrowed, &configuration).await?;
     if wishes.by_commit && !wishes.commit.is_empty() {
         // A commit which no branch reaches any more comes only if asked for by its id.
-        let mut arguments = fetch_arguments(git, folder, wishes);
+        let mut arguments = fetch_arguments(git, folder, wishes).await;
         arguments.push(format!("+{}", wishes.commit));
         let borrowed: Vec<&str> = arguments.iter().map(String::as_str).collect();
         git.fetch(folder, &borrowed, &configuration).await?;
@@ -274,7 +280,7 @@ async fn fetch(
 }
 
 /// The fetch without its refspecs.
-fn fetch_arguments(git: &Git<'_>, folder: &Path, wishes: &Wishes) -> Vec<String> {
+async fn fetch_arguments(git: &Git<'_>, folder: &Path, wishes: &Wishes) -> Vec<String> {
     let mut arguments = vec!["fetch".to_owned()];
     let mut push = |text: &str| arguments.push(text.to_owned());
     if git.version >= (2, 20, 0) {
@@ -290,7 +296,7 @@ fn fetch_arguments(git: &Git<'_>, folder: &Path, wishes: &Wishes) -> Vec<String>
     push("origin");
     if wishes.depth > 0 {
         push(&format!("--depth={}", wishes.depth));
-    } else if folder.join(".git/shallow").exists() {
+    } else if files::exists(folder.join(".git/shallow")).await {
         push("--unshallow");
     }
     for filter in &wishes.filters {

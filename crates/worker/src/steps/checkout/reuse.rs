@@ -11,6 +11,7 @@ use super::git::{Configuration, Git};
 use super::wishes::Wishes;
 use super::{StepError, remove_folder};
 use crate::context::StepContext;
+use crate::files;
 
 /// Files below `.git` that are not taken over: configuration, and locks of a git that was killed.
 const FORGOTTEN_FILES: &[&str] =
@@ -54,7 +55,8 @@ async fn is_same_repository(git: &Git<'_>, folder: &Path, wishes: &Wishes) -> Re
     let repository = folder.join(".git");
     // A link, or this file, would lead to configuration that lies elsewhere.
     let is_folder = tokio::fs::symlink_metadata(&repository).await.is_ok_and(|metadata| metadata.is_dir());
-    if !is_folder || exists(&repository.join("commondir")).await {
+    let leads_away = tokio::fs::symlink_metadata(repository.join("commondir")).await.is_ok();
+    if !is_folder || leads_away {
         return Ok(false);
     }
     if wishes.filters.is_empty() && is_partial(&repository).await {
@@ -90,7 +92,7 @@ async fn keep_extent(git: &Git<'_>, folder: &Path) -> Result<(), StepError> {
     if is_partial(&repository).await {
         git.must("Git config", folder, &["config", "remote.origin.promisor", "true"], &none).await?;
     }
-    if exists(&repository.join("info/sparse-checkout")).await {
+    if files::exists(repository.join("info/sparse-checkout")).await {
         git.must("Git config", folder, &["config", "core.sparseCheckout", "true"], &none).await?;
     }
     Ok(())
@@ -105,10 +107,6 @@ async fn is_partial(repository: &Path) -> bool {
         }
     }
     false
-}
-
-async fn exists(path: &Path) -> bool {
-    tokio::fs::symlink_metadata(path).await.is_ok()
 }
 
 async fn clean(git: &Git<'_>, folder: &Path) -> Result<bool, StepError> {
