@@ -439,7 +439,7 @@ fn general_issue(issue_type: IssueType, message: &str) -> Issue {
 }
 
 /// Writes an issue's line into a record's log and adds it to the record.
-pub(crate) async fn add_issue(record: &Record, issue: Issue) {
+async fn add_issue(record: &Record, issue: Issue) {
     if !issue.message.is_empty() {
         let tag = match issue.issue_type {
             IssueType::Error => "##[error]",
@@ -450,7 +450,8 @@ pub(crate) async fn add_issue(record: &Record, issue: Issue) {
     record.issue(issue);
 }
 
-/// An error of the job itself.
-pub(crate) async fn add_job_error(record: &Record, message: &str) {
-    add_issue(record, general_issue(IssueType::Error, message)).await;
+/// An error of the job itself. Does not wait, so that who hears of a cancellation goes on listening.
+pub(crate) fn add_job_error(record: &Record, message: &str) {
+    record.write(&format!("##[error]{message}"));
+    record.issue(general_issue(IssueType::Error, message));
 }

@@ -126,7 +126,6 @@ fn variables(message: &AgentJobRequestMessage, masker: crate::mask::Masker) -> V
 async fn listen(job: &JobContext, mut control: mpsc::Receiver<ToWorker>) {
     while let Some(order) = control.recv().await {
         match order {
-            // Cancelled first: telling it may have to wait for the disk or, without one, for the service.
             ToWorker::Cancel { reason, timeout_seconds } => {
                 tracing::info!(?reason, timeout_seconds, "the job is being cancelled");
                 job.cancel(reason);
@@ -134,14 +133,13 @@ async fn listen(job: &JobContext, mut control: mpsc::Receiver<ToWorker>) {
                     add_job_error(
                         &job.record,
                         "The agent has received a shutdown signal. This can happen when the agent service is stopped, or a manually started agent is canceled.",
-                    )
-                    .await;
+                    );
                 }
             }
             ToWorker::FlushLogs => {
                 job.cancel(CancelReason::Requested);
                 job.flush.cancel();
-                add_job_error(&job.record, "Job cancelled due to worker timeout.").await;
+                add_job_error(&job.record, "Job cancelled due to worker timeout.");
             }
             ToWorker::Metadata { post_lines_frequency_millis } => {
                 job.reporter.set_feed_interval(Duration::from_millis(post_lines_frequency_millis));
@@ -154,8 +152,7 @@ async fn listen(job: &JobContext, mut control: mpsc::Receiver<ToWorker>) {
         add_job_error(
             &job.record,
             "The agent that accepted this job is gone, so nobody renews the job's lock any more. The job is canceled.",
-        )
-        .await;
+        );
     }
     tokio::time::sleep(ORPHANED_TIMEOUT).await;
     job.flush.cancel();
@@ -186,7 +183,7 @@ impl Run<'_> {
         let work = match opened {
             Ok(work) => work,
             Err(error) => {
-                add_job_error(&job.record, &describe(&error)).await;
+                add_job_error(&job.record, &describe(&error));
                 return self.complete(TaskResult::Failed).await;
             }
         };
@@ -284,8 +281,9 @@ impl Run<'_> {
     /// Sends everything that is queued, then the result.
     async fn complete(&self, result: TaskResult) -> Outcome {
         let job = self.job;
-        job.record.line(&format!("##[section]Finishing: {}", self.message.job_display_name)).await;
-        job.record.finish(result, None).await;
+        // Neither waits: what is queued has its time below.
+        job.record.write(&format!("##[section]Finishing: {}", self.message.job_display_name));
+        job.record.end(result, None);
         // The time of a cancelled job may also run out while its reports are being sent.
         let deadline = Deadline::hurried_by(job.flush.clone(), FLUSH_DEADLINE, HURRIED_FLUSH_DEADLINE);
         let flushed = job.reporter.finish(deadline).await;

@@ -208,8 +208,8 @@ impl Record {
         self.inner.pass_on().await;
     }
 
-    /// As [`Record::line`], without waiting.
-    pub(super) fn write(&self, text: &str) {
+    /// As [`Record::line`], without waiting: for single lines only.
+    pub(crate) fn write(&self, text: &str) {
         let mut log = self.inner.log();
         let log = &mut *log;
         for line in text.split('\n') {
@@ -256,6 +256,12 @@ impl Record {
 
     /// It has ended with `result`: the log is closed and uploaded, the console shows all of it soon.
     pub async fn finish(&self, result: TaskResult, result_code: Option<String>) {
+        self.end(result, result_code);
+        self.close_log().await;
+    }
+
+    /// As [`Record::finish`], but the log stays open until the reporter is finished. Never waits.
+    pub(crate) fn end(&self, result: TaskResult, result_code: Option<String>) {
         self.update(TimelineRecord {
             finish_time: Some(now()),
             state: Some(TimelineRecordState::Completed),
@@ -264,7 +270,6 @@ impl Record {
             percent_complete: Some(100),
             ..TimelineRecord::default()
         });
-        self.close_log().await;
     }
 
     /// Closes the log. A line that still comes begins a further part of it.

@@ -65,6 +65,8 @@ impl Item {
 #[derive(Default)]
 struct Log {
     id: Option<LogId>,
+    /// Whether the record says that this is its log.
+    is_linked: bool,
     /// Lines that are surely there.
     lines: u64,
 }
@@ -136,15 +138,15 @@ impl Uploader {
 
     async fn append(&self, block: &Block, log: &mut Log) -> Result<(), Error> {
         let bytes = block.content.read().await?;
-        let (id, is_new) = match log.id {
-            Some(id) => (id, false),
+        let id = match log.id {
+            Some(id) => id,
             // A second empty log after a lost answer is never seen.
-            None => (self.patience.retry(|| self.service.create_log(block.record)).await?, true),
+            None => self.patience.retry(|| self.service.create_log(block.record)).await?,
         };
         log.id = Some(id);
         self.append_once(id, log.lines, block.lines, bytes).await?;
         log.lines += block.lines;
-        if is_new {
+        if !std::mem::replace(&mut log.is_linked, true) {
             let log = Some(TaskLogReference { id, location: None });
             self.timeline
                 .add(self.timeline_id, TimelineRecord { id: block.record, log, ..TimelineRecord::default() });

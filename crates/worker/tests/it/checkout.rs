@@ -209,17 +209,43 @@ async fn pull_requests_are_fetched_by_their_reference() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_path_moves_the_repository_within_the_pipeline_folder_only() {
+async fn a_path_places_the_repository_within_the_pipeline_folder_only() {
     let service = Service::start().await;
     repository(&service, "garden");
     let (result, folder) = Job::new(&service)
         .step(checkout_step("get", &[("repository", "self"), ("path", "elsewhere/deep")]))
-        .script("look", "pwd; ls")
+        .script("look", "pwd; ls; echo $BUILD_SOURCESDIRECTORY; echo $BUILD_REPOSITORY_LOCALPATH; echo $SYSTEM_DEFAULTWORKINGDIRECTORY")
         .run()
         .await;
     assert_eq!(result, TaskResult::Succeeded, "{}", service.log("get"));
-    assert!(folder.path().join("work/1/elsewhere/deep/file").exists());
-    assert!(service.log("look").contains("work/1/elsewhere/deep\nfile"), "{}", service.log("look"));
+    let deep = folder.path().join("work/1/elsewhere/deep");
+    assert!(deep.join("file").exists());
+    let place = deep.display();
+    let log = service.log("look");
+    assert!(log.contains(&format!("{place}\nfile\n{place}\n{place}\n{place}\n")), "{log}");
+    std::fs::write(deep.join("kept"), "").expect("written");
+    let (result, folder) = Job::new(&service)
+        .step(checkout_step(
+            "again",
+            &[("repository", "self"), ("path", "elsewhere/deep"), ("clean", "false")],
+        ))
+        .after(folder)
+        .run()
+        .await;
+    let log = service.log("again");
+    assert_eq!(result, TaskResult::Succeeded, "{log}");
+    assert!(log.contains("Reinitialized existing Git repository") && deep.join("kept").exists(), "{log}");
+    // Without a path it belongs to the sources again.
+    let (result, folder) = Job::new(&service)
+        .step(checkout_step("back", &[("repository", "self")]))
+        .script("look back", "pwd; echo $BUILD_SOURCESDIRECTORY")
+        .after(folder)
+        .run()
+        .await;
+    assert_eq!(result, TaskResult::Succeeded, "{}", service.log("back"));
+    let sources = folder.path().join("work/1/s");
+    let log = service.log("look back");
+    assert!(log.contains(&format!("{0}\n{0}\n", sources.display())), "{log}");
     let service = Service::start().await;
     let (result, _folder) = Job::new(&service)
         .step(checkout_step("get", &[("repository", "self"), ("path", "../outside")]))

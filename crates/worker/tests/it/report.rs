@@ -441,6 +441,24 @@ async fn a_log_the_service_refuses_is_told_on_the_job_before_its_end() {
 }
 
 #[tokio::test]
+async fn what_follows_a_lost_part_of_a_log_can_be_found() {
+    let service = PlanService::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let reporter = Reporter::start(service.settings(folder.path()));
+    let step = step(&reporter, "Build");
+    service.fault(Fault::Gone, "/logs/", 1);
+    step.line("lost").await;
+    step.finish(TaskResult::Succeeded, None).await;
+    service.wait_for("the refused part", |seen| seen.faulty_calls == 0).await;
+    step.line("kept").await;
+    let flushed = reporter.finish(DEADLINE).await;
+    assert_eq!(flushed.lost.len(), 1, "{:?}", flushed.lost);
+    let seen = service.seen();
+    assert_eq!(seen.log(step.id()), ["kept"]);
+    assert_eq!(seen.log(reporter.job().id()), ["lost", "kept"]);
+}
+
+#[tokio::test]
 async fn output_variables_the_service_refuses_are_an_error_of_the_job() {
     let service = PlanService::start().await;
     let folder = tempfile::tempdir().unwrap();

@@ -100,6 +100,17 @@ async fn place(step: &StepContext, repository: &Repository, inputs: &Inputs) -> 
     if present == wanted {
         return Ok(wanted);
     }
+    if !job.multiple_checkouts {
+        // These are about the only repository (`PluginInternalCommandExtension.cs`).
+        for name in ["Build.SourcesDirectory", "Build.Repository.LocalPath", "System.DefaultWorkingDirectory"]
+        {
+            job.set_variable(name, &wanted.to_string_lossy());
+        }
+    }
+    if !files::exists(present.join(".git")).await {
+        // There is nothing to move. An earlier job may have moved it, and so it is used again where it is.
+        return Ok(wanted);
+    }
     step.output(&format!(
         "Repository is current at '{}', move to '{}'.",
         present.display(),
