@@ -14,13 +14,11 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use dayfly_emulator::{Emulator, NewJob, NewPlan, Settings};
+use dayfly_emulator::{Emulator, Settings};
+use dayfly_protocol::PoolId;
 use dayfly_protocol::crypto::{AgentKey, Claims, SessionKey, open_message};
 use dayfly_protocol::job::AgentJobRequestMessage;
 use dayfly_protocol::message::TaskAgentMessage;
-use dayfly_protocol::plan::TaskOrchestrationPlanReference;
-use dayfly_protocol::timeline::TimelineReference;
-use dayfly_protocol::{JobId, PlanId, PoolId, ProjectId, TimelineId};
 use jiff::Timestamp;
 use reqwest::StatusCode;
 use secrecy::ExposeSecret;
@@ -81,10 +79,9 @@ async fn serve() {
         let mut words = line.split(' ');
         let pool = words.next().and_then(|word| word.parse().ok()).unwrap_or(1);
         let count = words.next().and_then(|word| word.parse().ok()).unwrap_or(0);
-        let project = words.next().and_then(|word| word.parse().ok()).unwrap_or_default();
         let start = Instant::now();
         for _ in 0..count {
-            queue(&emulator, PoolId(pool), project);
+            queue(&emulator, PoolId(pool));
         }
         println!("queued {}", start.elapsed().as_micros());
         std::io::stdout().flush().expect("the parent reads");
@@ -92,37 +89,11 @@ async fn serve() {
 }
 
 /// Queues a job whose message says when.
-fn queue(emulator: &Emulator, pool: PoolId, project: ProjectId) {
-    let (plan, job, timeline) = (PlanId(Uuid::new_v4()), JobId(Uuid::new_v4()), TimelineId(Uuid::new_v4()));
-    let new = NewPlan { id: plan, project, plan_type: "Build".to_owned(), timeline, ends_with_jobs: true };
-    emulator.create_plan(new).expect("a new plan");
-    let token = emulator.issue_job_token(plan, job).expect("the plan is there");
-    let message = AgentJobRequestMessage {
-        message_type: "PipelineAgentJobRequest".to_owned(),
-        plan: TaskOrchestrationPlanReference {
-            scope_identifier: project,
-            plan_type: "Build".to_owned(),
-            version: 8,
-            plan_id: plan,
-            ..TaskOrchestrationPlanReference::default()
-        },
-        timeline: TimelineReference { id: timeline, ..TimelineReference::default() },
-        job_id: job,
-        // What a worker would take from the system connection; and the moment, for the latency.
-        job_display_name: token.expose_secret().to_owned(),
-        job_name: Timestamp::now().as_nanosecond().to_string(),
-        ..AgentJobRequestMessage::default()
-    };
-    let new = NewJob {
-        pool,
-        demands: Vec::new(),
-        message: Box::new(message),
-        definition: None,
-        owner: None,
-        timeout: None,
-        cancel_timeout: Duration::from_secs(60),
-    };
-    emulator.queue_job(new).expect("the queue takes it");
+fn queue(emulator: &Emulator, pool: PoolId) {
+    let mut job = emulator.single_job(pool, "job").expect("a new plan");
+    // The moment, for the latency.
+    job.message.job_name = Timestamp::now().as_nanosecond().to_string();
+    emulator.queue_job(job).expect("the queue takes it");
 }
 
 /// The emulator's process.
@@ -130,11 +101,10 @@ struct Server {
     child: Child,
     output: BufReader<std::process::ChildStdout>,
     url: String,
-    project: Value,
 }
 
 impl Server {
-    async fn start() -> Self {
+    fn start() -> Self {
         let program = std::env::current_exe().expect("this program");
         let mut command = Command::new(program);
         command.arg("serve").stdin(Stdio::piped()).stdout(Stdio::piped());
@@ -143,24 +113,13 @@ impl Server {
         let mut url = String::new();
         output.read_line(&mut url).expect("its address");
         let url = url.trim().to_owned();
-        let project = reqwest::Client::new()
-            .get(format!("{url}/_apis/projects"))
-            .bearer_auth(PAT)
-            .send()
-            .await
-            .expect("an answer")
-            .json::<Value>()
-            .await
-            .expect("projects")["value"][0]["id"]
-            .clone();
-        Self { child, output, url, project }
+        Self { child, output, url }
     }
 
     /// Lets it queue jobs; returns how long that took.
     fn queue(&mut self, pool: i32, jobs: usize) -> Duration {
         let input = self.child.stdin.as_mut().expect("its input");
-        let project = self.project.as_str().expect("an id");
-        writeln!(input, "{pool} {jobs} {project}").expect("it reads");
+        writeln!(input, "{pool} {jobs}").expect("it reads");
         let mut line = String::new();
         self.output.read_line(&mut line).expect("its word");
         Duration::from_micros(line.trim_start_matches("queued ").trim().parse().expect("a number"))
@@ -279,7 +238,9 @@ impl Agent {
             let event = json!({
                 "name": "JobCompleted", "jobId": job.job_id, "requestId": job.request_id, "result": "succeeded",
             });
-            call(self.http.post(events).bearer_auth(&job.job_display_name).json(&event)).await;
+            let connection = job.resources.endpoints[0].authorization.as_ref().expect("a login");
+            call(self.http.post(events).bearer_auth(&connection.parameters["AccessToken"]).json(&event))
+                .await;
             if done.send((job.job_id.0, latency)).await.is_err() {
                 return;
             }
@@ -330,7 +291,7 @@ async fn set_up(options: Options, server: &Server, pool: i32, count: usize) -> V
 }
 
 async fn measure(options: Options) {
-    let mut server = Server::start().await;
+    let mut server = Server::start();
     let empty = server.memory();
     println!("emulator, empty:                     {empty:.1} MiB");
 

@@ -24,7 +24,6 @@ use crate::git::GitServer;
 use crate::http;
 use crate::settings::Settings;
 use crate::state::jobs::NewJob;
-use crate::state::plans::NewPlan;
 use crate::state::{self, State};
 use crate::tasks::{self, TaskFolder};
 
@@ -144,11 +143,6 @@ impl Emulator {
 
     pub(crate) fn app(&self) -> &App {
         &self.app
-    }
-
-    /// Makes a plan, to which jobs belong.
-    pub fn create_plan(&self, plan: NewPlan) -> Result<(), state::Error> {
-        self.app.state().create_plan(plan)
     }
 
     /// Makes the token which a job reports with. It is good for the job's plan only.

@@ -27,6 +27,7 @@ mod emulator;
 mod http;
 mod predefined;
 mod queue;
+mod single_job;
 mod state;
 mod tasks;
 
@@ -41,5 +42,4 @@ pub use queue::Error as QueueError;
 pub use settings::{AccessToken, Limits, Scope, Settings};
 pub use state::Error as StateError;
 pub use state::jobs::NewJob;
-pub use state::plans::NewPlan;
 pub use tasks::Error as TasksError;

@@ -10,23 +10,23 @@ use std::{
 
 use dayfly_client::{Connection, Credential, HttpSettings};
 use dayfly_emulator::{
-    Emulator, NewJob, NewPlan, Settings,
+    Emulator, Settings,
     events::{CompletionReason, Event, JobChange, JobSignal},
 };
 use dayfly_protocol::{
-    JobId, LogId, PlanId, RecordId, TaskId, TaskResult, TimelineId,
+    JobId, LogId, RecordId, TaskId, TaskResult, TimelineId,
     agent::{TaskAgent, TaskAgentAuthorization},
     agent_files::{AgentCredentials, AgentSettings, agent_key_to_json},
     crypto::AgentKey,
-    job::{AgentJobRequestMessage, EndpointAuthorization, JobResources, ServiceEndpoint, Step},
+    job::Step,
     plan::TaskOrchestrationPlanReference,
-    timeline::{TaskReference, TimelineRecord, TimelineReference, VariableValue},
+    timeline::{TaskReference, TimelineRecord, VariableValue},
 };
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
-use secrecy::{ExposeSecret as _, SecretString};
+use secrecy::SecretString;
 use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 use uuid::Uuid;
@@ -163,35 +163,9 @@ impl Service {
 
     /// Queues a job of `script` steps.
     pub(crate) fn queue(&mut self, name: &str, scripts: &[&str]) -> JobId {
-        let (plan, timeline, job) =
-            (PlanId(Uuid::new_v4()), TimelineId(Uuid::new_v4()), JobId(Uuid::new_v4()));
-        let project = self.emulator.project(None).unwrap();
-        self.emulator
-            .create_plan(NewPlan {
-                id: plan,
-                project,
-                plan_type: "Build".to_owned(),
-                timeline,
-                ends_with_jobs: false,
-            })
-            .unwrap();
-        let token = self.emulator.issue_job_token(plan, job).unwrap();
-        let connection = ServiceEndpoint {
-            name: Some("SystemVssConnection".to_owned()),
-            url: Some(self.emulator.url().clone()),
-            authorization: Some(EndpointAuthorization {
-                scheme: "OAuth".to_owned(),
-                parameters: BTreeMap::from([("AccessToken".to_owned(), token.expose_secret().to_owned())]),
-            }),
-            ..ServiceEndpoint::default()
-        };
-        let reference = TaskOrchestrationPlanReference {
-            scope_identifier: project,
-            plan_type: "Build".to_owned(),
-            version: 8,
-            plan_id: plan,
-            ..TaskOrchestrationPlanReference::default()
-        };
+        let pool = self.emulator.pool("Default").unwrap();
+        let mut new = self.emulator.single_job(pool, name).unwrap();
+        let job = new.message.job_id;
         let steps = scripts
             .iter()
             .enumerate()
@@ -203,32 +177,11 @@ impl Service {
             ("system.definitionId", "1"),
             ("build.buildId", "1"),
         ];
-        let message = AgentJobRequestMessage {
-            message_type: "PipelineAgentJobRequest".to_owned(),
-            plan: reference.clone(),
-            timeline: TimelineReference { id: timeline, ..TimelineReference::default() },
-            job_id: job,
-            job_display_name: name.to_owned(),
-            job_name: "__default".to_owned(),
-            resources: JobResources { endpoints: vec![connection], ..JobResources::default() },
-            variables: variables
-                .map(|(name, value)| (name.to_owned(), VariableValue::read_only(value)))
-                .into(),
-            steps: steps.collect(),
-            ..AgentJobRequestMessage::default()
-        };
-        self.plans.insert(job, (reference, timeline));
-        self.emulator
-            .queue_job(NewJob {
-                pool: self.emulator.pool("Default").unwrap(),
-                demands: Vec::new(),
-                message: Box::new(message),
-                definition: None,
-                owner: None,
-                timeout: None,
-                cancel_timeout: Duration::ZERO,
-            })
-            .unwrap();
+        new.message.variables =
+            variables.map(|(name, value)| (name.to_owned(), VariableValue::read_only(value))).into();
+        new.message.steps = steps.collect();
+        self.plans.insert(job, (new.message.plan.clone(), new.message.timeline.id));
+        self.emulator.queue_job(new).unwrap();
         job
     }
 

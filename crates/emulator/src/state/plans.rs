@@ -17,17 +17,17 @@ use crate::disk::Reserved;
 
 /// A plan to be made.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NewPlan {
+pub(crate) struct NewPlan {
     /// Its id.
-    pub id: PlanId,
+    pub(crate) id: PlanId,
     /// The project.
-    pub project: ProjectId,
+    pub(crate) project: ProjectId,
     /// `Build` for pipelines; the name of the hub in addresses.
-    pub plan_type: String,
+    pub(crate) plan_type: String,
     /// The plan's main timeline.
-    pub timeline: TimelineId,
+    pub(crate) timeline: TimelineId,
     /// Whether the plan is done when its last job is. Otherwise whoever made it says when.
-    pub ends_with_jobs: bool,
+    pub(crate) ends_with_jobs: bool,
 }
 
 /// Records whose console lines are counted.

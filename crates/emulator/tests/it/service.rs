@@ -4,12 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
-use dayfly_emulator::{Clock, Emulator, NewJob, NewPlan, Settings};
+use dayfly_emulator::{Clock, Emulator, NewJob, Settings};
 use dayfly_protocol::crypto::{AgentKey, Claims, SessionKey, open_message};
-use dayfly_protocol::job::AgentJobRequestMessage;
 use dayfly_protocol::message::TaskAgentMessage;
-use dayfly_protocol::plan::TaskOrchestrationPlanReference;
-use dayfly_protocol::timeline::TimelineReference;
 use dayfly_protocol::{JobId, PlanId, PoolId, ProjectId, RequestId, TimelineId};
 use jiff::Timestamp;
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
@@ -109,42 +106,10 @@ impl Service {
         &self,
         change: impl FnOnce(&mut NewJob),
     ) -> Result<QueuedJob, dayfly_emulator::StateError> {
-        let (plan, job, timeline) =
-            (PlanId(Uuid::new_v4()), JobId(Uuid::new_v4()), TimelineId(Uuid::new_v4()));
-        let project = self.project();
-        self.emulator.create_plan(NewPlan {
-            id: plan,
-            project,
-            plan_type: "Build".to_owned(),
-            timeline,
-            ends_with_jobs: true,
-        })?;
-        let token = self.emulator.issue_job_token(plan, job)?.expose_secret().to_owned();
-        let message = Box::new(AgentJobRequestMessage {
-            message_type: "PipelineAgentJobRequest".to_owned(),
-            plan: TaskOrchestrationPlanReference {
-                scope_identifier: project,
-                plan_type: "Build".to_owned(),
-                version: 8,
-                plan_id: plan,
-                ..TaskOrchestrationPlanReference::default()
-            },
-            timeline: TimelineReference { id: timeline, ..TimelineReference::default() },
-            job_id: job,
-            job_display_name: "Build it".to_owned(),
-            job_name: "build".to_owned(),
-            ..AgentJobRequestMessage::default()
-        });
-        let mut new = NewJob {
-            pool: PoolId(1),
-            demands: Vec::new(),
-            message,
-            definition: None,
-            owner: None,
-            timeout: None,
-            cancel_timeout: Duration::from_secs(300),
-        };
+        let mut new = self.emulator.single_job(PoolId(1), "Build it")?;
         change(&mut new);
+        let (plan, job, timeline) = (new.message.plan.plan_id, new.message.job_id, new.message.timeline.id);
+        let token = self.emulator.issue_job_token(plan, job)?.expose_secret().to_owned();
         let request = self.emulator.queue_job(new)?;
         Ok(QueuedJob { plan, job, timeline, request, token })
     }

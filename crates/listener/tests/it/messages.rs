@@ -28,7 +28,7 @@ fn broken(world: &World, job: JobId) -> Fault {
 }
 
 fn whole(world: &World, job: JobId) -> Value {
-    serde_json::from_slice(&json::to_vec(&world.remains(job)).expect("JSON")).expect("JSON")
+    serde_json::from_slice(&json::to_vec(&world.message(job)).expect("JSON")).expect("JSON")
 }
 
 /// A message of which the half of a block is left.

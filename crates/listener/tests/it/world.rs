@@ -12,7 +12,7 @@ use std::{
 
 use dayfly_client::{Connection, Credential, HttpSettings, RetryPolicy};
 use dayfly_emulator::{
-    Emulator, NewJob, NewPlan, Settings,
+    Emulator, Settings,
     events::{CompletionReason, Event, JobChange, JobSignal},
 };
 use dayfly_listener::{
@@ -20,16 +20,14 @@ use dayfly_listener::{
     ProcessExecutor, Timings,
 };
 use dayfly_protocol::{
-    JobId, PlanId, PoolId, ProjectId, RequestId, TaskResult, TimelineId,
+    JobId, PoolId, TaskResult,
     channel::WorkerSettings,
-    job::{AgentJobRequestMessage, EndpointAuthorization, JobResources, ServiceEndpoint},
-    plan::TaskOrchestrationPlanReference,
-    timeline::{TimelineRecord, TimelineReference, VariableValue},
+    job::AgentJobRequestMessage,
+    timeline::{TimelineRecord, VariableValue},
 };
-use secrecy::{ExposeSecret as _, SecretString};
+use secrecy::SecretString;
 use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
-use uuid::Uuid;
 
 /// Far longer than anything here takes; a bound, not a measure.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
@@ -66,16 +64,13 @@ pub(crate) fn quick() -> Timings {
 pub(crate) struct World {
     pub(crate) emulator: Emulator,
     pub(crate) folder: tempfile::TempDir,
-    pub(crate) project: ProjectId,
     pub(crate) pool: PoolId,
     plan_version: i32,
     signals: mpsc::UnboundedReceiver<JobSignal>,
     _forwarder: AbortOnDropHandle<()>,
     /// What has happened to each job so far.
     seen: HashMap<JobId, Vec<JobChange>>,
-    plans: HashMap<JobId, TaskOrchestrationPlanReference>,
-    timelines: HashMap<JobId, TimelineId>,
-    requests: HashMap<JobId, RequestId>,
+    messages: HashMap<JobId, AgentJobRequestMessage>,
 }
 
 impl World {
@@ -100,16 +95,13 @@ impl World {
         });
         Self {
             folder: tempfile::tempdir().expect("a folder"),
-            project: emulator.project(None).expect("there is a project"),
             pool: emulator.pool("Default").expect("there is a pool"),
             plan_version: 8,
             _forwarder: AbortOnDropHandle::new(forwarder),
             emulator,
             signals,
             seen: HashMap::new(),
-            plans: HashMap::new(),
-            timelines: HashMap::new(),
-            requests: HashMap::new(),
+            messages: HashMap::new(),
         }
     }
 
@@ -197,100 +189,39 @@ impl World {
     }
 
     pub(crate) fn queue_with(&mut self, name: &str, tune: impl FnOnce(&mut AgentJobRequestMessage)) -> JobId {
-        let (plan, timeline, job) =
-            (PlanId(Uuid::new_v4()), TimelineId(Uuid::new_v4()), JobId(Uuid::new_v4()));
-        self.emulator
-            .create_plan(NewPlan {
-                id: plan,
-                project: self.project,
-                plan_type: "Build".to_owned(),
-                timeline,
-                ends_with_jobs: false,
-            })
-            .expect("a plan");
-        let token = self.emulator.issue_job_token(plan, job).expect("a token");
-        let connection = self.system_connection(&token);
-        let reference = TaskOrchestrationPlanReference {
-            scope_identifier: self.project,
-            plan_type: "Build".to_owned(),
-            version: self.plan_version,
-            plan_id: plan,
-            ..TaskOrchestrationPlanReference::default()
-        };
-        let mut message = AgentJobRequestMessage {
-            message_type: "PipelineAgentJobRequest".to_owned(),
-            plan: reference.clone(),
-            timeline: TimelineReference { id: timeline, ..TimelineReference::default() },
-            job_id: job,
-            job_display_name: name.to_owned(),
-            job_name: "__default".to_owned(),
-            resources: JobResources { endpoints: vec![connection], ..JobResources::default() },
-            variables: BTreeMap::from([("system.servertype".to_owned(), VariableValue::read_only("Hosted"))]),
-            ..AgentJobRequestMessage::default()
-        };
-        tune(&mut message);
-        self.plans.insert(job, reference);
-        self.timelines.insert(job, timeline);
-        let request = self
-            .emulator
-            .queue_job(NewJob {
-                pool: self.pool,
-                demands: Vec::new(),
-                message: Box::new(message),
-                definition: None,
-                owner: None,
-                timeout: None,
-                cancel_timeout: Duration::ZERO,
-            })
-            .expect("the job is queued");
-        self.requests.insert(job, request);
+        let mut new = self.emulator.single_job(self.pool, name).expect("a plan");
+        new.message.plan.version = self.plan_version;
+        new.message.variables =
+            BTreeMap::from([("system.servertype".to_owned(), VariableValue::read_only("Hosted"))]);
+        tune(&mut new.message);
+        let (job, mut message) = (new.message.job_id, new.message.clone());
+        message.request_id = self.emulator.queue_job(new).expect("the job is queued");
+        self.messages.insert(job, *message);
         job
     }
 
     /// Where the results of a job are reported.
     pub(crate) fn events_of(&self, job: JobId) -> String {
-        format!("*/_apis/distributedtask/hubs/*/plans/{}/events", self.plans[&job].plan_id)
+        format!("*/_apis/distributedtask/hubs/*/plans/{}/events", self.messages[&job].plan.plan_id)
     }
 
     /// The service takes a job for finished though nobody has reported it.
     pub(crate) async fn finish_at_the_service(&self, job: JobId, result: TaskResult) {
         let now = jiff::Timestamp::now().into();
         let connection = self.connection();
-        let finished = connection.finish_job_request(self.pool, self.requests[&job], result, now).await;
+        let finished =
+            connection.finish_job_request(self.pool, self.messages[&job].request_id, result, now).await;
         finished.expect("the request is finished");
     }
 
-    /// What a job's message holds at the least, to make other messages of.
-    pub(crate) fn remains(&self, job: JobId) -> AgentJobRequestMessage {
-        let plan = self.plans[&job].clone();
-        let token = self.emulator.issue_job_token(plan.plan_id, job).expect("a token");
-        let connection = self.system_connection(&token);
-        AgentJobRequestMessage {
-            message_type: "PipelineAgentJobRequest".to_owned(),
-            plan,
-            timeline: TimelineReference { id: self.timelines[&job], ..TimelineReference::default() },
-            job_id: job,
-            request_id: self.requests[&job],
-            resources: JobResources { endpoints: vec![connection], ..JobResources::default() },
-            ..AgentJobRequestMessage::default()
-        }
-    }
-
-    fn system_connection(&self, token: &SecretString) -> ServiceEndpoint {
-        ServiceEndpoint {
-            name: Some("SystemVssConnection".to_owned()),
-            url: Some(self.emulator.url().clone()),
-            authorization: Some(EndpointAuthorization {
-                scheme: "OAuth".to_owned(),
-                parameters: BTreeMap::from([("AccessToken".to_owned(), token.expose_secret().to_owned())]),
-            }),
-            ..ServiceEndpoint::default()
-        }
+    /// The message of a job, to make other messages of.
+    pub(crate) fn message(&self, job: JobId) -> &AgentJobRequestMessage {
+        &self.messages[&job]
     }
 
     pub(crate) fn cancel(&self, job: JobId) {
         self.emulator
-            .cancel_job(self.plans[&job].plan_id, job, Duration::ZERO)
+            .cancel_job(self.messages[&job].plan.plan_id, job, Duration::ZERO)
             .expect("the job can be cancelled");
     }
 
@@ -335,8 +266,9 @@ impl World {
 
     /// The job's own record in its timeline.
     pub(crate) async fn record(&self, job: JobId) -> TimelineRecord {
-        let plan = self.connection().plan(&self.plans[&job]);
-        let timeline = plan.timeline(self.timelines[&job]).await.expect("the timeline");
+        let message = &self.messages[&job];
+        let plan = self.connection().plan(&message.plan);
+        let timeline = plan.timeline(message.timeline.id).await.expect("the timeline");
         timeline.records.into_iter().find(|record| record.id.0 == job.0).expect("the job's record")
     }
 

@@ -4,20 +4,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dayfly_client::{AgentCredential, Connection, Credential, HttpSettings};
-use dayfly_emulator::{Emulator, NewJob, NewPlan, Settings};
+use dayfly_emulator::{Emulator, Settings};
 use dayfly_protocol::agent::{TaskAgent, TaskAgentAuthorization, TaskAgentReference};
 use dayfly_protocol::crypto::{AgentKey, SessionKey, open_message};
-use dayfly_protocol::job::{
-    AgentJobRequestMessage, EndpointAuthorization, JobResources, SYSTEM_CONNECTION, ServiceEndpoint,
-};
-use dayfly_protocol::plan::TaskOrchestrationPlanReference;
+use dayfly_protocol::job::AgentJobRequestMessage;
 use dayfly_protocol::session::TaskAgentSession;
-use dayfly_protocol::timeline::{TimelineReference, VariableValue};
-use dayfly_protocol::{JobId, PlanId, PoolId, TaskResult, TimelineId};
+use dayfly_protocol::timeline::VariableValue;
+use dayfly_protocol::{PoolId, TaskResult};
 use dayfly_worker::{Surroundings, run};
-use secrecy::ExposeSecret;
 use tokio::sync::mpsc;
-use uuid::Uuid;
 
 use crate::job::script_step;
 
@@ -77,69 +72,23 @@ async fn a_job_of_the_emulator_ends_with_its_timeline_its_log_and_one_result() {
         HttpSettings::default(),
     )
     .expect("settings are right");
-    let project = emulator.project(None).expect("the project that is there from the start");
-    let (plan, job, timeline) = (PlanId(Uuid::new_v4()), JobId(Uuid::new_v4()), TimelineId(Uuid::new_v4()));
-    emulator
-        .create_plan(NewPlan {
-            id: plan,
-            project,
-            plan_type: "Build".to_owned(),
-            timeline,
-            ends_with_jobs: true,
-        })
-        .expect("made");
-    let token = emulator.issue_job_token(plan, job).expect("a token");
-    let message = AgentJobRequestMessage {
-        message_type: "PipelineAgentJobRequest".to_owned(),
-        plan: TaskOrchestrationPlanReference {
-            scope_identifier: project,
-            plan_type: "Build".to_owned(),
-            version: 8,
-            plan_id: plan,
-            ..TaskOrchestrationPlanReference::default()
-        },
-        timeline: TimelineReference { id: timeline, ..TimelineReference::default() },
-        job_id: job,
-        job_display_name: "Job".to_owned(),
-        job_name: "job".to_owned(),
-        resources: JobResources {
-            endpoints: vec![ServiceEndpoint {
-                name: Some(SYSTEM_CONNECTION.to_owned()),
-                url: Some(emulator.url().clone()),
-                authorization: Some(EndpointAuthorization {
-                    scheme: "OAuth".to_owned(),
-                    parameters: [("AccessToken".to_owned(), token.expose_secret().to_owned())].into(),
-                }),
-                ..ServiceEndpoint::default()
-            }],
-            ..JobResources::default()
-        },
-        variables: [
-            ("system.hosttype".to_owned(), VariableValue::public("build")),
-            ("system.servertype".to_owned(), VariableValue::public("Hosted")),
-            ("hush".to_owned(), VariableValue::secret("sesame-open")),
-        ]
-        .into(),
-        steps: vec![
-            script_step(
-                "work",
-                "echo \"$(hush) is hidden\"; echo '##vso[task.setvariable variable=out;isOutput=true]7'",
-            ),
-            script_step("fail", "exit 2"),
-        ],
-        ..AgentJobRequestMessage::default()
-    };
+    let mut new = emulator.single_job(POOL, "Job").expect("a plan");
+    let (plan, timeline) = (new.message.plan.clone(), new.message.timeline.id);
+    new.message.variables = [
+        ("system.hosttype".to_owned(), VariableValue::public("build")),
+        ("system.servertype".to_owned(), VariableValue::public("Hosted")),
+        ("hush".to_owned(), VariableValue::secret("sesame-open")),
+    ]
+    .into();
+    new.message.steps = vec![
+        script_step(
+            "work",
+            "echo \"$(hush) is hidden\"; echo '##vso[task.setvariable variable=out;isOutput=true]7'",
+        ),
+        script_step("fail", "exit 2"),
+    ];
     // The agent is there first: the service fails a job that no agent can take.
     let queued = async {
-        let new = NewJob {
-            pool: POOL,
-            demands: Vec::new(),
-            message: Box::new(message),
-            definition: None,
-            owner: None,
-            timeout: None,
-            cancel_timeout: Duration::from_secs(60),
-        };
         loop {
             match emulator.queue_job(new.clone()) {
                 Ok(request) => break request,
@@ -169,12 +118,6 @@ async fn a_job_of_the_emulator_ends_with_its_timeline_its_log_and_one_result() {
     let ended = connection.get_job_request(POOL, request).await.expect("there");
     assert_eq!(ended.result, Some(TaskResult::Failed));
     assert_eq!(emulator.statistics().refused_completions, 0);
-    let plan = TaskOrchestrationPlanReference {
-        scope_identifier: project,
-        plan_type: "Build".to_owned(),
-        plan_id: plan,
-        ..TaskOrchestrationPlanReference::default()
-    };
     let records = administrator.plan(&plan).timeline(timeline).await.expect("there").records;
     let record = |name: &str| {
         records
