@@ -9,23 +9,27 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use dayfly_pipelines::message::{BuildContext, RepositoryContext};
-use dayfly_pipelines::orchestration::{Counters, JobReference, PhaseReference, StageReference};
+use dayfly_pipelines::orchestration::Counters;
 use dayfly_pipelines::{Action, JobInstance, Orchestration, Plan, RunContext, RunInputs, run_number};
 use dayfly_protocol::job::Variables;
 use dayfly_protocol::plan::{
     TaskOrchestrationOwner, TaskOrchestrationPlanReference, WORKER_REPORTS_FROM_VERSION,
 };
-use dayfly_protocol::timeline::{Issue, IssueType, TimelineRecord, TimelineRecordState, VariableValue};
+use dayfly_protocol::timeline::{TimelineRecord, TimelineRecordState, VariableValue};
 use dayfly_protocol::{
     BuildId, ContainerId, DateTime, JobId, PlanId, PoolId, ProjectId, RecordId, TaskResult, TimelineId,
 };
 use jiff::Timestamp;
 use url::Url;
 
-use super::definitions::PipelineCounters;
+use super::definitions::{Definition, PipelineCounters};
 use super::garbage::Left;
 use super::jobs::NewJob;
 use super::plans::NewPlan;
+use super::records::{
+    IN_PROGRESS, completed, failure, job_of_run, job_record, phase_alone, phase_record, stage_alone,
+    stage_record,
+};
 use super::runs::{Run, RunJob, RunStatus, new_ids, person_id};
 use super::{Error, Result, State};
 use crate::events::{Event, JobChange, JobSignal, Place};
@@ -176,8 +180,8 @@ impl State {
                 plan_id: plan,
                 plan_group: Some(format!("Build:{}:{id}", new.project)),
                 artifact_uri: Some(format!("vstfs:///Build/Build/{id}")),
-                definition: Some(owner(definition.id, &definition.name)),
-                owner: Some(owner(id.0, &id.to_string())),
+                definition: Some(definition_owner(&new.collection, new.project, definition)),
+                owner: Some(run_owner(&new.collection, new.project, id, &id.to_string())),
             },
             timeline,
             collection_url: new.collection.clone(),
@@ -429,7 +433,7 @@ impl State {
                 demands,
                 message: Box::new(message),
                 definition: None,
-                owner: Some(owner(id.0, &run.number)),
+                owner: Some(run_owner(&run.context.collection_url, run.project, id, &run.number)),
                 // No limit of the pool's own, as for self-hosted ones.
                 timeout: (minutes > 0).then(|| Duration::from_secs(60 * u64::from(minutes))),
                 cancel_timeout: Duration::from_secs(60 * u64::from(instance.cancel_timeout_in_minutes)),
@@ -518,105 +522,24 @@ fn run_variables(context: &RunContext, given: &BTreeMap<String, VariableValue>) 
     variables
 }
 
-fn owner(id: i32, name: &str) -> TaskOrchestrationOwner {
-    TaskOrchestrationOwner { id, name: name.to_owned(), ..TaskOrchestrationOwner::default() }
+/// A pipeline or a run as requests and messages refer to it. `page` and `resource` are its places below the project.
+fn owner(
+    collection: &Url,
+    project: ProjectId,
+    (id, name): (i32, &str),
+    page: &str,
+    resource: &str,
+) -> TaskOrchestrationOwner {
+    let link = |place: &str| serde_json::json!({ "href": format!("{collection}{project}/{place}{id}") });
+    let links = [("web", link(page)), ("self", link(resource))].map(|(name, link)| (name.to_owned(), link));
+    TaskOrchestrationOwner { id, name: name.to_owned(), links: links.into() }
 }
 
-const IN_PROGRESS: Option<TimelineRecordState> = Some(TimelineRecordState::InProgress);
-
-fn stage_record(stage: &StageReference) -> TimelineRecord {
-    TimelineRecord {
-        id: RecordId(stage.record_id),
-        record_type: Some("Stage".to_owned()),
-        name: Some(stage.display_name.clone()),
-        ref_name: Some(stage.name.clone()),
-        identifier: Some(stage.identifier.clone()),
-        order: i32::try_from(stage.order).ok(),
-        attempt: i32::try_from(stage.attempt).ok(),
-        ..TimelineRecord::default()
-    }
+fn definition_owner(collection: &Url, project: ProjectId, definition: &Definition) -> TaskOrchestrationOwner {
+    let (page, resource) = ("_build/definition?definitionId=", "_apis/build/Definitions/");
+    owner(collection, project, (definition.id, &definition.name), page, resource)
 }
 
-fn phase_record(stage: &StageReference, phase: &PhaseReference) -> TimelineRecord {
-    TimelineRecord {
-        id: RecordId(phase.record_id),
-        parent_id: Some(RecordId(stage.record_id)),
-        record_type: Some("Phase".to_owned()),
-        name: Some(phase.display_name.clone()),
-        ref_name: Some(phase.name.clone()),
-        identifier: Some(phase.identifier.clone()),
-        order: i32::try_from(phase.order).ok(),
-        attempt: i32::try_from(phase.attempt).ok(),
-        ..TimelineRecord::default()
-    }
-}
-
-fn job_record(phase: &PhaseReference, job: &JobReference) -> TimelineRecord {
-    TimelineRecord {
-        id: job.id.into(),
-        parent_id: Some(RecordId(phase.record_id)),
-        record_type: Some("Job".to_owned()),
-        name: Some(job.display_name.clone()),
-        ref_name: Some(job.name.clone()),
-        identifier: Some(job.identifier.clone()),
-        order: i32::try_from(job.order).ok(),
-        attempt: i32::try_from(job.attempt).ok(),
-        ..TimelineRecord::default()
-    }
-}
-
-/// The record's end. Why something failed without a job is an issue; why it was skipped is beside the result.
-fn completed(
-    record: TimelineRecord,
-    result: TaskResult,
-    reason: Option<String>,
-    now: Timestamp,
-) -> TimelineRecord {
-    let mut record = TimelineRecord {
-        state: Some(TimelineRecordState::Completed),
-        result: Some(result),
-        finish_time: Some(DateTime(now)),
-        ..record
-    };
-    match reason {
-        Some(message) if result == TaskResult::Failed => {
-            record.error_count = Some(1);
-            let (issue_type, category) = (IssueType::Error, Some("General".to_owned()));
-            record.issues = vec![Issue { issue_type, category, message, data: BTreeMap::new() }];
-        }
-        reason => record.result_code = reason,
-    }
-    record
-}
-
-/// Why something failed that had no jobs.
-fn failure(result: TaskResult, reason: &Option<String>) -> Option<String> {
-    reason.clone().filter(|_| result == TaskResult::Failed)
-}
-
-fn stage_alone(stage: &StageReference) -> JobOfRun {
-    JobOfRun {
-        id: JobId(stage.record_id),
-        identifier: stage.identifier.clone(),
-        display_name: stage.display_name.clone(),
-        stage: stage.name.clone(),
-    }
-}
-
-fn phase_alone(stage: &StageReference, phase: &PhaseReference) -> JobOfRun {
-    JobOfRun {
-        id: JobId(phase.record_id),
-        identifier: phase.identifier.clone(),
-        display_name: phase.display_name.clone(),
-        stage: stage.name.clone(),
-    }
-}
-
-fn job_of_run(stage: &StageReference, job: &JobReference) -> JobOfRun {
-    JobOfRun {
-        id: job.id,
-        identifier: job.identifier.clone(),
-        display_name: job.display_name.clone(),
-        stage: stage.name.clone(),
-    }
+fn run_owner(collection: &Url, project: ProjectId, id: BuildId, name: &str) -> TaskOrchestrationOwner {
+    owner(collection, project, (id.0, name), "_build/results?buildId=", "_apis/build/Builds/")
 }

@@ -30,6 +30,7 @@ pub(crate) mod logs;
 pub(crate) mod plans;
 pub(crate) mod pools;
 pub(crate) mod projects;
+mod records;
 pub(crate) mod repositories;
 pub(crate) mod requests;
 pub(crate) mod runs;

@@ -67,6 +67,16 @@ async fn stages_follow_each_other_and_outputs_reach_later_jobs() {
     assert_eq!(job.variable("system.jobIdentifier"), "build.make.__default");
     assert_eq!(job.variable("build.sourceVersion"), queued["sourceVersion"].as_str().unwrap());
     assert_eq!(job.message.steps[1].inputs["script"], "echo Ada");
+    let request = service.request(job.message.request_id).await;
+    let project = format!("{}/{}", service.emulator.url(), service.project());
+    for (owner, page, resource) in [
+        ("definition", format!("definition?definitionId={definition}"), format!("Definitions/{definition}")),
+        ("owner", format!("results?buildId={id}"), format!("Builds/{id}")),
+    ] {
+        let links = &request[owner]["_links"];
+        assert_eq!(links["web"]["href"], format!("{project}/_build/{page}"));
+        assert_eq!(links["self"]["href"], format!("{project}/_apis/build/{resource}"));
+    }
     assert_eq!(record(&service, id, "build").await["state"], "inProgress");
     let running = record(&service, id, "build.make.__default").await;
     assert_eq!((&running["state"], &running["workerName"]), (&json!("inProgress"), &json!("agent-1")));
