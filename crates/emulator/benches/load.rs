@@ -21,6 +21,7 @@ use dayfly_protocol::job::AgentJobRequestMessage;
 use dayfly_protocol::message::TaskAgentMessage;
 use jiff::Timestamp;
 use reqwest::StatusCode;
+use reqwest::header::{ACCEPT, HeaderMap, HeaderValue};
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
@@ -258,7 +259,9 @@ async fn call(request: reqwest::RequestBuilder) -> Value {
 }
 
 fn client(options: Options) -> reqwest::Client {
-    let builder = reqwest::Client::builder().no_proxy();
+    let versioned =
+        HeaderMap::from_iter([(ACCEPT, HeaderValue::from_static("application/json;api-version=5.1"))]);
+    let builder = reqwest::Client::builder().no_proxy().default_headers(versioned);
     let builder = if options.http1 { builder.http1_only() } else { builder.http2_prior_knowledge() };
     builder.build().expect("a client")
 }

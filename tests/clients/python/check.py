@@ -3,6 +3,7 @@
 Usage: check.py COLLECTION_URL PAT_FILE
 """
 
+import base64
 import io
 import sys
 import time
@@ -11,6 +12,12 @@ import zipfile
 from azure.devops.connection import Connection
 from azure.devops.exceptions import AzureDevOpsServiceError
 from azure.devops.v7_1.build.models import Build
+from azure.devops.v7_1.task_agent.models import (
+    TaskAgent,
+    TaskAgentAuthorization,
+    TaskAgentPool,
+    TaskAgentPublicKey,
+)
 from msrest.authentication import BasicAuthentication
 
 PROJECT = "dayfly"
@@ -50,6 +57,49 @@ def check_pools(connection):
         sys.exit("python client: an agent that does not exist was found")
     except AzureDevOpsServiceError as error:
         check(error.type_key == "TaskAgentNotFoundException", f"type key is {error.type_key}")
+
+
+def check_registration(connection):
+    agents = connection.clients_v7_1.get_task_agent_client()
+    pool = agents.add_agent_pool(TaskAgentPool(name="Registration"))
+    check(agents.update_agent_pool(TaskAgentPool(auto_update=False), pool.id).auto_update is False, "autoUpdate stays")
+    # Any key will do: nobody logs in by it.
+    modulus = base64.b64encode(b"\xc5" * 256).decode()
+    key = TaskAgentAuthorization(public_key=TaskAgentPublicKey(exponent="AQAB", modulus=modulus))
+
+    def describe(version):
+        capabilities = {"Agent.Version": version, "answer": "42"}
+        return TaskAgent(name="placeholder", version=version, authorization=key, system_capabilities=capabilities)
+
+    made = agents.add_agent(describe("4.1.0"), pool.id)
+    check(made.authorization.client_id and made.authorization.authorization_url, f"the agent is {made}")
+    check(made.status == "offline" and made.enabled, f"the new agent is {made.status}")
+    try:
+        agents.add_agent(describe("4.1.0"), pool.id)
+        sys.exit("python client: an agent was registered twice")
+    except AzureDevOpsServiceError as error:
+        check(error.type_key == "TaskAgentExistsException", f"type key is {error.type_key}")
+    replaced = agents.replace_agent(describe("4.2.0"), pool.id, made.id)
+    check((replaced.id, replaced.version) == (made.id, "4.2.0"), f"the replaced agent is {replaced}")
+    changed = agents.update_agent(TaskAgent(id=made.id, enabled=False), pool.id, made.id)
+    check(changed.enabled is False and changed.version == "4.2.0", f"the changed agent is {changed}")
+    found = agents.get_agents(pool.id, agent_name="placeholder", demands=["answer -equals 42"])
+    check([agent.id for agent in found] == [made.id], f"agents with the capability are {found}")
+    agents.delete_agent(pool.id, made.id)
+    check(not agents.get_agents(pool.id), "the agent is not deleted")
+    agents.delete_agent_pool(pool.id)
+
+
+def check_locations(connection, url):
+    areas = connection.clients_v7_1.get_location_client().get_resource_areas()
+    check(areas and all(area.location_url.rstrip("/") == url for area in areas), f"areas are {areas}")
+
+
+def check_repositories(connection):
+    git = connection.clients_v7_1.get_git_client()
+    repositories = git.get_repositories(PROJECT)
+    check([repository.name for repository in repositories] == ["repository"], f"repositories are {repositories}")
+    check(git.get_repository(repositories[0].id, PROJECT).remote_url, "the repository has no address")
 
 
 def check_projects(connection):
@@ -151,12 +201,15 @@ def main():
         pat = file.read().strip()
     check_wrong_token(url)
     connection = Connection(base_url=url, creds=BasicAuthentication("", pat))
+    check_locations(connection, url)
     check_pools(connection)
+    check_registration(connection)
     check_projects(connection)
     check_build(connection)
+    check_repositories(connection)
     check_cancel(connection)
     check_pipelines(connection)
-    print("python client: pools, agents, builds, logs, artifacts, cancellation and pipelines work")
+    print("python client: pools, agents, repositories, builds, logs, artifacts, cancellation and pipelines work")
 
 
 if __name__ == "__main__":

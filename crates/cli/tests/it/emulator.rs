@@ -85,7 +85,8 @@ async fn an_agent_runs_what_is_queued_over_http() {
     eventually("the agent", async || get(&client, &agents).await["value"][0]["status"] == "online").await;
 
     let body = json!({ "definition": { "id": 1 } }).to_string();
-    let queue = client.post(format!("{url}/dayfly/_apis/build/builds")).basic_auth("", Some(PAT));
+    let queue =
+        client.post(format!("{url}/dayfly/_apis/build/builds?api-version=7.1")).basic_auth("", Some(PAT));
     let queued = queue.header("content-type", "application/json").body(body).send().await.unwrap();
     let queued: Value = serde_json::from_str(&queued.text().await.unwrap()).unwrap();
     let build = queued["url"].as_str().unwrap_or_else(|| panic!("{queued}")).to_owned();

@@ -7,6 +7,7 @@ use axum::response::{IntoResponse, Response};
 use dayfly_protocol::error::{WrappedException, type_key};
 use http::StatusCode;
 use http::header::{CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
+use serde::Serialize;
 
 use crate::state::Error;
 
@@ -191,17 +192,42 @@ impl From<crate::queue::Error> for ApiError {
     }
 }
 
+/// The body of an error, with what .NET's serializer puts before it.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Wire {
+    #[serde(rename = "$id")]
+    id: &'static str,
+    inner_exception: Option<()>,
+    #[serde(flatten)]
+    exception: WrappedException,
+}
+
+/// The .NET type of an error, in full. Clients go by the short name; the namespace is the one that most of its kind are in.
+fn type_name(type_key: &str) -> String {
+    let is_of = |kinds: &[&str]| kinds.iter().any(|kind| type_key.starts_with(kind));
+    let namespace = if is_of(&["Vss"]) {
+        "Microsoft.VisualStudio.Services.WebApi"
+    } else if is_of(&["Build", "Definition", "Artifact"]) {
+        "Microsoft.TeamFoundation.Build.WebApi"
+    } else {
+        "Microsoft.TeamFoundation.DistributedTask.WebApi"
+    };
+    format!("{namespace}.{type_key}, {namespace}")
+}
+
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let body = WrappedException {
-            message: self.message,
-            type_name: Some(format!(
-                "Microsoft.TeamFoundation.DistributedTask.WebApi.{0}, Microsoft.TeamFoundation.DistributedTask.WebApi",
-                self.type_key
-            )),
-            type_key: Some(self.type_key.into_owned()),
-            error_code: 0,
-            event_id: 3000,
+        let body = Wire {
+            id: "1",
+            inner_exception: None,
+            exception: WrappedException {
+                message: self.message,
+                type_name: Some(type_name(&self.type_key)),
+                type_key: Some(self.type_key.into_owned()),
+                error_code: 0,
+                event_id: 3000,
+            },
         };
         let text = dayfly_protocol::json::to_vec(&body).unwrap_or_default();
         let mut response = Response::new(Body::from(text));

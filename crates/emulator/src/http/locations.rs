@@ -15,6 +15,7 @@ use uuid::{Uuid, uuid};
 
 use super::error::ApiError;
 use super::extract::{Json, Path};
+use super::version;
 use crate::app::App;
 
 pub(crate) fn routes() -> Router<App> {
@@ -90,10 +91,9 @@ const AREAS: &[(Uuid, &str)] = &[
     (uuid!("5264459e-e5e0-4bd8-b118-0985e68a4ec5"), "pipelines"),
 ];
 
-/// What is advertised of every resource; the version asked for is not looked at.
+/// What is advertised of every resource.
 const RESOURCE_VERSION: i32 = 6;
 const MIN_VERSION: &str = "1.0";
-const MAX_VERSION: &str = "12.0";
 const RELEASED_VERSION: &str = "7.1";
 
 /// The table as `connectionData` has it. Each row has a resource version, so that .NET's client takes it for its
@@ -110,7 +110,7 @@ pub(crate) fn service_definitions() -> Vec<ServiceDefinition> {
             service_owner: Uuid::nil(),
             resource_version: RESOURCE_VERSION,
             min_version: MIN_VERSION.to_owned(),
-            max_version: MAX_VERSION.to_owned(),
+            max_version: version::LATEST.to_owned(),
         })
         .collect()
 }
@@ -137,7 +137,7 @@ pub(crate) fn options(path: &str) -> Result<Json<ListOf<ApiResourceLocation>>, A
             route_template: location.template.to_owned(),
             resource_version: RESOURCE_VERSION,
             min_version: MIN_VERSION.to_owned(),
-            max_version: MAX_VERSION.to_owned(),
+            max_version: version::LATEST.to_owned(),
             released_version: RELEASED_VERSION.to_owned(),
         })
         .collect();

@@ -56,12 +56,15 @@ mod sessions;
 mod tasks;
 mod telemetry;
 mod timelines;
+mod trace;
+mod version;
 mod zip;
 
 use caller::{Caller, presented_token};
 use error::ApiError;
 use query::Query;
 use serve::{Answer, Connection};
+use trace::Trace;
 
 /// All routes, below the organization and in lower case.
 fn router() -> Router<App> {
@@ -101,9 +104,6 @@ fn router() -> Router<App> {
         })
 }
 
-/// The header with the id of a request.
-const ACTIVITY_ID: HeaderName = HeaderName::from_static("activityid");
-
 /// How far off the clock is by which an assertion is judged; put into a request by a fault.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct ClockSkew(pub(crate) i64);
@@ -118,6 +118,36 @@ pub(crate) struct Service {
 impl Service {
     pub(crate) fn new(app: App) -> Self {
         Self { router: router().with_state(app.clone()), app }
+    }
+
+    /// Takes the organization off the path, and lets faults strike.
+    async fn respond(&self, mut request: Request<Body>, connection: &Connection) -> Response {
+        let uri = paths::normalize(request.uri());
+        let Some(uri) = paths::below(&uri, &self.app.settings().organization) else {
+            return ApiError::no_route(request.uri().path()).into_response();
+        };
+        *request.uri_mut() = uri;
+        request.extensions_mut().insert(connection.clone());
+        let faults =
+            self.app.faults().strike(request.method().as_str(), request.uri().path().trim_start_matches('/'));
+        let limit =
+            self.app.settings().poll_hold + self.app.settings().limits.request_timeout + latency(&faults);
+        if let Some(response) = self.before(&mut request, &faults, connection).await {
+            return response;
+        }
+        let handled =
+            AssertUnwindSafe(tokio::time::timeout(limit, self.handle(request))).catch_unwind().await;
+        let response = match handled {
+            Ok(Ok(response)) => response,
+            Ok(Err(_)) => ApiError::unavailable("the request took too long").into_response(),
+            Err(_) => ApiError::new(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "VssServiceException",
+                "the emulator failed on this request; its log has the panic",
+            )
+            .into_response(),
+        };
+        self.after(response, &faults, connection).await
     }
 
     /// Authenticates and routes.
@@ -136,6 +166,9 @@ impl Service {
                     .into_response();
             };
             request.extensions_mut().insert(Caller(principal));
+            if let Err(refused) = version::check(request.method(), request.uri(), request.headers()) {
+                return refused.into_response();
+            }
         }
         match self.router.clone().oneshot(request).await {
             Ok(response) => response,
@@ -233,39 +266,10 @@ impl Service {
 }
 
 impl Answer for Service {
-    async fn answer(&self, mut request: Request<Body>, connection: Connection) -> Response {
-        let uri = paths::normalize(request.uri());
-        let Some(uri) = paths::below(&uri, &self.app.settings().organization) else {
-            return ApiError::no_route(request.uri().path()).into_response();
-        };
-        *request.uri_mut() = uri;
-        request.extensions_mut().insert(connection.clone());
-        let faults =
-            self.app.faults().strike(request.method().as_str(), request.uri().path().trim_start_matches('/'));
-        let limit =
-            self.app.settings().poll_hold + self.app.settings().limits.request_timeout + latency(&faults);
-        if let Some(response) = self.before(&mut request, &faults, &connection).await {
-            return response;
-        }
-        let handled =
-            AssertUnwindSafe(tokio::time::timeout(limit, self.handle(request))).catch_unwind().await;
-        let response = match handled {
-            Ok(Ok(response)) => response,
-            Ok(Err(_)) => ApiError::unavailable("the request took too long").into_response(),
-            Err(_) => ApiError::new(
-                StatusCode::INTERNAL_SERVER_ERROR,
-                "VssServiceException",
-                "the emulator failed on this request; its log has the panic",
-            )
-            .into_response(),
-        };
-        let mut response = self.after(response, &faults, &connection).await;
-        // People quote it when they ask what went wrong; clients put it into their errors.
-        if let Ok(activity) =
-            HeaderValue::from_str(uuid::Uuid::new_v4().hyphenated().encode_lower(&mut [0; 36]))
-        {
-            response.headers_mut().insert(ACTIVITY_ID, activity);
-        }
+    async fn answer(&self, request: Request<Body>, connection: Connection) -> Response {
+        let trace = Trace::new(request.headers());
+        let mut response = self.respond(request, &connection).await;
+        trace.mark(response.headers_mut());
         response
     }
 }

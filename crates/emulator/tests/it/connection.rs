@@ -231,7 +231,7 @@ async fn request_whose_body_does_not_come_is_ended() {
     let address = service.emulator.url().socket_addrs(|| None).unwrap()[0];
     let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
     let head = format!(
-        "POST /dayfly/_apis/distributedtask/pools HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {PAT}\r\n\
+        "POST /dayfly/_apis/distributedtask/pools?api-version=7.1 HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {PAT}\r\n\
          content-length: 100\r\n\r\n{{\"name\":"
     );
     stream.write_all(head.as_bytes()).await.unwrap();
@@ -262,4 +262,63 @@ async fn connections_beyond_the_bound_wait_for_a_place() {
     drop(first);
     tokio::time::timeout(SOON, second.read_exact(&mut answer)).await.expect("an answer comes").unwrap();
     assert_eq!(&answer, b"HTTP/1.1 200");
+}
+
+#[tokio::test]
+async fn what_changes_something_names_the_version_of_the_api() {
+    let service = Service::start().await;
+    let pools = format!("{}/_apis/distributedtask/pools", service.emulator.url());
+    let make = |url: &str| service.http.post(url).bearer_auth(PAT).json(&json!({ "name": "Linux" }));
+    let refused = make(&pools).send().await.unwrap();
+    let text = assert_error(refused, StatusCode::BAD_REQUEST, "VssVersionNotSpecifiedException").await;
+    assert!(text.contains("\"POST\""), "{text}");
+    let late = make(&format!("{pools}?api-version=99.0")).send().await.unwrap();
+    assert_error(late, StatusCode::BAD_REQUEST, "VssVersionOutOfRangeException").await;
+    // Who is not known learns nothing of versions.
+    let unknown = service.http.post(&pools).json(&json!({})).send().await.unwrap();
+    assert_eq!(unknown.status(), StatusCode::UNAUTHORIZED);
+    let accept = "application/json;api-version=5.1-preview.1";
+    success(make(&pools).header(header::ACCEPT, accept)).await;
+    assert!(service.http.get(&pools).bearer_auth(PAT).send().await.unwrap().status().is_success());
+}
+
+#[tokio::test]
+async fn every_answer_has_the_ids_of_its_request() {
+    let service = Service::start().await;
+    let ids = |response: &reqwest::Response| {
+        ["activityid", "x-tfs-session", "x-vss-e2eid"]
+            .map(|name| response.headers()[name].to_str().unwrap().to_owned())
+    };
+    let given = ["3d1f2ed4-6c2e-4f0c-b9a1-1a2b3c4d5e6f", "00000000-1111-4222-8333-444444444444"];
+    let mut url = service.emulator.url().clone();
+    url.set_path("other/_apis/projects");
+    service
+        .emulator
+        .add_fault(dayfly_emulator::FaultRule::new(
+            "**/queues",
+            dayfly_emulator::Fault::Throttle { retry_after: 1 },
+        ))
+        .unwrap();
+    for request in [
+        service.admin(Method::GET, "_apis/projects"),
+        service.anonymous(Method::GET, "_apis/projects"),
+        service.admin(Method::GET, "dayfly/_apis/distributedtask/queues"),
+        service.admin(Method::GET, "_apis/nothing"),
+        service.http.get(url),
+    ] {
+        let [activity, session, chain] = ids(&request.try_clone().unwrap().send().await.unwrap());
+        assert_eq!((&session, &chain), (&activity, &activity));
+        let request = request.header("X-TFS-Session", given[0]).header("X-VSS-E2EID", given[1]);
+        let [another, session, chain] = ids(&request.send().await.unwrap());
+        assert_eq!([session.as_str(), chain.as_str()], given);
+        assert_ne!(another, activity);
+    }
+    let body = service.admin(Method::GET, "_apis/nothing").send().await.unwrap();
+    let body: Value = body.json().await.unwrap();
+    assert_eq!(
+        (&body["$id"], &body["innerException"], &body["eventId"]),
+        (&json!("1"), &Value::Null, &json!(3000))
+    );
+    assert!(body.as_object().unwrap().contains_key("innerException"));
+    assert!(body["typeName"].as_str().unwrap().starts_with("Microsoft.VisualStudio.Services.WebApi.Vss"));
 }

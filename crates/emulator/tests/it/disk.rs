@@ -51,7 +51,7 @@ async fn cut_off(service: &Service, job: &QueuedJob, path: &str) {
     let mut connection = TcpStream::connect(("127.0.0.1", url.port().unwrap())).await.unwrap();
     let method = if path.contains("attachments") { "PUT" } else { "POST" };
     let head = format!(
-        "{method} {}/{path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {}\r\nContent-Length: {ROOM}\r\n\r\n",
+        "{method} {}/{path}?api-version=7.1 HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {}\r\nContent-Length: {ROOM}\r\n\r\n",
         url.path(),
         job.token
     );

@@ -42,9 +42,11 @@ impl Service {
         Self { emulator, clock, http }
     }
 
-    /// A request without a token.
+    /// A request without a token. One that changes something names a version, as it has to.
     pub(crate) fn anonymous(&self, method: Method, path: &str) -> RequestBuilder {
-        self.http.request(method, format!("{}/{path}", self.emulator.url()))
+        let is_safe = method.is_safe();
+        let request = self.http.request(method, format!("{}/{path}", self.emulator.url()));
+        if is_safe { request } else { request.query(&[("api-version", "7.1")]) }
     }
 
     /// A request with a bearer token.
