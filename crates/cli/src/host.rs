@@ -8,6 +8,16 @@ pub(crate) fn name() -> anyhow::Result<String> {
     Ok(uname.nodename().to_string_lossy().into_owned())
 }
 
+/// Gives this process a session of its own, without a terminal: what a job starts can neither ask the user there (it would
+/// be stopped as a background process, and the job would wait for ever) nor is ended by the keys the user presses.
+/// The service's agents have no terminal either.
+pub(crate) fn leave_terminal() {
+    // A process that leads its group, such as one started by hand, cannot; it keeps what it has.
+    if let Err(error) = nix::unistd::setsid() {
+        tracing::debug!(%error, "the worker stays in its session");
+    }
+}
+
 /// Keeps steps, which run as the same user, from reading tokens and secrets out of this process. It is defence in depth, so
 /// that failing is no error.
 pub(crate) fn protect() {

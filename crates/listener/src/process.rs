@@ -1,6 +1,7 @@
 //! The process executor: a worker is a child process, the job channel is its standard input and output.
 //!
-//! The child gets an environment of its own (nothing is inherited unless configured), leads a process group, and carries a marker by which all
+//! The child gets an environment of its own (nothing is inherited unless configured), leads a session that it makes itself (so no
+//! terminal, neither its keys nor its prompts, reaches a job), and carries a marker by which all
 //! of its descendants are found and killed at the end, however the end came. Its standard error is kept, the last lines only, for the case that it dies.
 
 use std::{
@@ -146,7 +147,6 @@ impl ProcessExecutor {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
-            .process_group(0)
             .kill_on_drop(true);
         command.spawn().map_err(|error| {
             let message = format!("the worker `{}` could not be started", self.program.display());
@@ -311,7 +311,7 @@ impl Worker {
         if let Some(id) = self.guard.worker {
             process_tree::kill_group(id);
         }
-        // The child itself too, should it have left its group.
+        // The child itself too: as long as it has made no session, it leads no group.
         let _ = self.child.start_kill();
     }
 

@@ -17,6 +17,7 @@ use crate::run::engine::{self, Ended, Order};
 use crate::run::inputs::{Pair, SecretSource};
 use crate::run::list;
 use crate::run::pipeline::{self, PipelineFile};
+use crate::run::warnings;
 
 /// The run was cancelled, as shells say it of a program that was interrupted.
 const EXIT_CANCELLED: u8 = 130;
@@ -87,12 +88,13 @@ pub(crate) fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let head = runtime.block_on(pipeline::head(&file));
     let compiled = pipeline::compile(&file, &head, &args.parameters, &args.variables);
-    let Compiled { mut plan, warnings } = match compiled {
+    let Compiled { mut plan, warnings: said } = match compiled {
         Ok(compiled) => compiled,
         Err(diagnostics) => return reject(&diagnostics, args.json),
     };
-    if !warnings.is_empty() && !args.json {
-        output::note(warnings.render(style()).trim_end());
+    // The plan as JSON is one object, which has no place for them.
+    if !(args.list && args.json) {
+        warnings::of_the_pipeline(&said, style(), args.json)?;
     }
     let jobs = dayfly_pipelines::orchestration::select_legs(&mut plan, &args.jobs);
     let wanted = match dayfly_pipelines::orchestration::select(&plan, &args.stages, &jobs) {
@@ -103,10 +105,8 @@ pub(crate) fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
         list::keep(&mut plan, &wanted);
         return show_plan(&plan, &file, args.json);
     }
-    if !args.json {
-        for caveat in caveats(&plan, &wanted) {
-            output::note(&format!("warning: {caveat}"));
-        }
+    for caveat in caveats(&plan, &wanted) {
+        warnings::tell(&caveat, args.json)?;
     }
     let hidden_environment =
         args.secrets.iter().filter_map(SecretSource::environment_variable).map(str::to_owned).collect();
@@ -125,7 +125,10 @@ pub(crate) fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
         json: args.json,
         keep_work: args.keep_work,
         verbose: args.verbose,
-    }))?;
+    }));
+    // A user who does not wait for the removal of the work folder need not.
+    runtime.shutdown_background();
+    let ended = ended?;
     Ok(ExitCode::from(exit_code(ended)))
 }
 

@@ -8,6 +8,8 @@ use anyhow::{Context as _, bail};
 use dayfly_client::ProxySettings;
 use dayfly_worker::Surroundings;
 
+use crate::host;
+
 /// Runs the job and answers its result as the exit code: 100 plus the result's number.
 pub(crate) async fn run() -> anyhow::Result<ExitCode> {
     let outcome = dayfly_worker::serve(tokio::io::stdin(), tokio::io::stdout(), surroundings())
@@ -19,6 +21,7 @@ pub(crate) async fn run() -> anyhow::Result<ExitCode> {
 /// Runs it on a runtime of its own, which does not wait for the thread that reads standard input. A panic, which ends a program with
 /// 101 and so with the code of a result, becomes an error.
 pub(crate) fn run_to_the_end() -> anyhow::Result<ExitCode> {
+    host::leave_terminal();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()

@@ -2,12 +2,15 @@
 
 use serde::Serialize;
 
+use dayfly_pipelines::Location;
 use dayfly_protocol::TaskResult;
 
 /// Something that happened. Jobs are named by their identifier, such as `build.greet.english`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(tag = "event", rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub(crate) enum Change {
+    /// Something to know of the pipeline or of what this machine does with it. Before the first event.
+    Warning(Warning),
     /// The run began. First event.
     RunStarted {
         /// The run's number, from the pipeline's `name`.
@@ -106,6 +109,28 @@ pub(crate) enum Change {
         /// How long it took.
         seconds: f64,
     },
+}
+
+/// Something to know before a run.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(crate) struct Warning {
+    /// One sentence.
+    pub(crate) message: String,
+    /// Where in the pipeline's files, if it is about a place.
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    pub(crate) place: Option<Place>,
+}
+
+/// A place in a file, and what to do about it.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Place {
+    #[serde(flatten)]
+    pub(crate) location: Location,
+    pub(crate) end_line: usize,
+    pub(crate) end_column: usize,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) help: Vec<String>,
 }
 
 /// How much of a step is of interest.

@@ -1,7 +1,7 @@
 //! Shows a run to people: live, job by job and step by step; on a terminal with colours and a status line for each running
 //! job, elsewhere as plain lines.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::time::{Duration, Instant};
 
@@ -25,7 +25,7 @@ const JOB_COLOURS: [AnsiColor; 6] = [
 ];
 /// The widest a job's name may make its column; longer ones lose their middle, since legs differ in their ends.
 const MAX_LABEL_WIDTH: usize = 28;
-/// How many lines of a step that is not shown are kept in case it fails.
+/// How many of the last lines of a step that is not shown are kept in case it fails.
 const HELD_BACK_LINES: usize = 500;
 /// How many running jobs have a status line.
 const MAX_STATUS_LINES: usize = 8;
@@ -70,7 +70,7 @@ struct Step {
     name: String,
     kind: StepKind,
     /// Lines not shown so far; `None` once lines are shown.
-    held_back: Option<Vec<String>>,
+    held_back: Option<HeldBack>,
     /// Whether the script's own output begins with the next line.
     output_begins: bool,
     /// Whether its name is still to be shown: steps that are skipped at once are not announced.
@@ -78,6 +78,32 @@ struct Step {
     /// How many of the two rules round the task's description have come.
     rules: u8,
     started: Instant,
+}
+
+/// The last lines of a step that is not shown: the first are those which a failure needs least.
+#[derive(Default)]
+struct HeldBack {
+    lines: VecDeque<String>,
+    dropped: usize,
+}
+
+impl HeldBack {
+    fn push(&mut self, line: &str) {
+        if self.lines.len() == HELD_BACK_LINES {
+            self.lines.pop_front();
+            self.dropped += 1;
+        }
+        self.lines.push_back(line.to_owned());
+    }
+
+    fn show(&self, prefix: &str, text: &mut String) {
+        if self.dropped > 0 {
+            text.push_str(&format!("{prefix}  {FAINT}({} lines before these){FAINT:#}\n", self.dropped));
+        }
+        for line in &self.lines {
+            push_line(text, prefix, line);
+        }
+    }
 }
 
 impl Console {
@@ -101,6 +127,8 @@ impl Console {
 
     fn render(&mut self, change: &Change, text: &mut String) {
         match change {
+            // Said on standard error.
+            Change::Warning(_) => {}
             Change::RunStarted { run, pipeline } => {
                 text.push_str(&format!("{STRONG}{run}{STRONG:#} {FAINT}{pipeline}{FAINT:#}\n"));
             }
@@ -160,7 +188,7 @@ impl Console {
             bar.set_message(name.to_owned());
         }
         let unannounced = kind != StepKind::Own || verbose;
-        let held_back = (!verbose && kind != StepKind::Task).then(Vec::new);
+        let held_back = (!verbose && kind != StepKind::Task).then(HeldBack::default);
         let (name, started, rules) = (name.to_owned(), Instant::now(), 0);
         job.steps.insert(
             number,
@@ -184,14 +212,13 @@ impl Console {
             step.held_back.get_or_insert_default();
         }
         match &mut step.held_back {
-            Some(held) if step.kind == StepKind::Script && line.contains(OUTPUT_BEGINS) => {
-                held.clear();
+            Some(_) if step.kind == StepKind::Script && line.contains(OUTPUT_BEGINS) => {
                 step.held_back = None;
                 step.output_begins = true;
             }
             Some(held) => {
-                if held.len() < HELD_BACK_LINES {
-                    held.push(line.to_owned());
+                if !(step.kind == StepKind::Quiet && is_progress(line)) {
+                    held.push(line);
                 }
             }
             None => {
@@ -219,9 +246,7 @@ impl Console {
         let kind = step.as_ref().map_or(StepKind::Task, |step| step.kind);
         let bad = !result.is_success() && result != TaskResult::Skipped;
         if let Some(held) = step.and_then(|step| step.held_back).filter(|_| bad) {
-            for line in &held {
-                push_line(text, &prefix, line);
-            }
+            held.show(&prefix, text);
         }
         if kind == StepKind::Own && !bad && !verbose {
             return;
@@ -350,6 +375,14 @@ struct Issues<'a> {
     warnings: &'a [String],
 }
 
+/// Whether a line is one of git's steps on the way to 100 %, as in `Receiving objects:  42% (21/50)`.
+fn is_progress(line: &str) -> bool {
+    let Some((before, after)) = line.split_once("% (") else { return false };
+    let percent = before.rsplit(' ').next().and_then(|number| number.parse::<u8>().ok());
+    let is_count = after.trim_start_matches(|c: char| c.is_ascii_digit()).starts_with('/');
+    is_count && percent.is_some_and(|percent| percent < 100)
+}
+
 /// Colour and mark of a result.
 pub(crate) fn mark(result: TaskResult) -> (Style, &'static str) {
     match result {
@@ -457,6 +490,24 @@ mod tests {
             shown(PLAIN, &step(StepKind::Own, &["x"], TaskResult::Failed)),
             "  x\n✗ Say hello 250ms\n"
         );
+    }
+
+    #[test]
+    fn a_failed_checkout_shows_its_last_lines_without_gits_progress() {
+        let many: Vec<String> = (0..HELD_BACK_LINES + 2).map(|number| format!("line {number}")).collect();
+        let mut lines = vec!["remote: Counting objects: 100% (4/4)        ", "Receiving objects:  25% (1/4)"];
+        lines.extend(many.iter().map(String::as_str));
+        lines.extend(["Updating files:   1% (1/90)", "##[error]no space left"]);
+        let text = shown(PLAIN, &step(StepKind::Quiet, &lines, TaskResult::Failed));
+        assert!(text.starts_with("▸ Say hello\n  (4 lines before these)\n  line 3\n"), "{text}");
+        assert!(text.ends_with("\n  line 501\n  error: no space left\n✗ Say hello 250ms\n"), "{text}");
+        let lines = [
+            "remote: Counting objects: 100% (4/4)",
+            "Receiving objects:  25% (1/4)",
+            "5% (of all) is no progress",
+        ];
+        let text = shown(PLAIN, &step(StepKind::Quiet, &lines, TaskResult::Failed));
+        assert!(text.contains("100%") && !text.contains("25%") && text.contains("5% (of"), "{text}");
     }
 
     #[test]

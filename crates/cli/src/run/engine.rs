@@ -23,6 +23,8 @@ use super::keep;
 use super::model::Model;
 use super::pipeline::PipelineFile;
 use super::screen::Screen;
+use super::warnings;
+use super::work_folder::WorkFolder;
 use crate::output;
 use crate::signals::Signals;
 
@@ -64,10 +66,7 @@ pub(crate) enum Ended {
 pub(crate) async fn run(order: Order) -> anyhow::Result<Ended> {
     // From before there is anything to clean up.
     let mut signals = Signals::new()?;
-    let work = tempfile::Builder::new()
-        .prefix("dayfly-run-")
-        .tempdir()
-        .context("no temporary folder could be made")?;
+    let work = WorkFolder::new()?;
     let folder = work.path().to_owned();
     let pat =
         SecretString::from(format!("{}{}", uuid::Uuid::new_v4().simple(), uuid::Uuid::new_v4().simple()));
@@ -83,6 +82,8 @@ pub(crate) async fn run(order: Order) -> anyhow::Result<Ended> {
     emulator.stop().await;
     if order.keep_work {
         output::note(&format!("work folders: {}", work.keep().display()));
+    } else {
+        work.remove(&mut signals).await;
     }
     outcome
 }
@@ -133,7 +134,7 @@ async fn follow(
         bail!("no agent came online; `--log info` shows why");
     }
     for warning in &snapshot.warnings {
-        output::note(&format!("warning: {warning}"));
+        warnings::tell(warning, order.json)?;
     }
     let request = request(order, RunRepository::of_snapshot(&snapshot));
     let build = emulator.queue_run(request).await.context("the run could not be queued")?;

@@ -39,11 +39,10 @@ fn jobs(text: &mut String, prefix: &str, plan: &Plan, stage: &Stage) {
     for (last, job) in with_last(&stage.jobs) {
         let kind = if job.deployment.is_some() { "deployment" } else { "job" };
         let mut notes = notes_of_job(job);
-        notes.extend(
-            caveats::foreign_images(plan, stage, job)
-                .iter()
-                .map(|image| format!("for {image}, but runs here")),
-        );
+        let foreign = Vec::from_iter(caveats::foreign_images(plan, stage, job));
+        if !foreign.is_empty() {
+            notes.push(format!("for {}, but runs here", foreign.join(" and ")));
+        }
         branch(text, prefix, last, kind, &job.name, &job.display_name, &notes);
         let prefix = format!("{prefix}{}", indent(last));
         match &job.deployment {

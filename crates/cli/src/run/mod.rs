@@ -14,3 +14,5 @@ mod model;
 pub(crate) mod pipeline;
 mod screen;
 mod summary;
+pub(crate) mod warnings;
+mod work_folder;

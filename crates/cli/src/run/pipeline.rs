@@ -26,16 +26,18 @@ pub(crate) struct PipelineFile {
     pub(crate) name: String,
     /// Absolute.
     pub(crate) path: PathBuf,
-    /// The top folder of the repository it belongs to, or its own folder.
+    /// The top folder of the repository it is in; of one that is in none, that of the repository which the user is in; or
+    /// its own folder.
     pub(crate) root: PathBuf,
     /// What it says.
     pub(crate) text: String,
 }
 
 impl PipelineFile {
-    /// Its place in the repository, with `/` between the parts.
+    /// Its place in the repository, with `/` between the parts. A file from elsewhere counts as one at the top.
     fn place(&self) -> String {
-        let inside = self.path.strip_prefix(&self.root).unwrap_or(&self.path);
+        let name = || self.path.file_name().map(Path::new).unwrap_or(&self.path);
+        let inside = self.path.strip_prefix(&self.root).unwrap_or_else(|_| name());
         let parts: Vec<_> = inside.components().map(|part| part.as_os_str().to_string_lossy()).collect();
         parts.join("/")
     }
@@ -61,7 +63,7 @@ pub(crate) fn find(given: Option<&Path>) -> anyhow::Result<PipelineFile> {
         .with_context(|| format!("pipeline `{name}` cannot be read as text"))?;
     let path = path.canonicalize().with_context(|| format!("pipeline `{name}` cannot be read"))?;
     let folder = path.parent().unwrap_or(&path);
-    let root = repository_root(folder).unwrap_or(folder).to_owned();
+    let root = repository_root(folder).or_else(|| repository_root(&here)).unwrap_or(folder).to_owned();
     Ok(PipelineFile { name, root, text, path })
 }
 

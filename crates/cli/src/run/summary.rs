@@ -86,7 +86,10 @@ impl Summary {
             Change::RunCompleted { run, result, seconds } => {
                 self.end = Some((run.clone(), *result, *seconds))
             }
-            Change::RunStarted { .. } | Change::StepStarted { .. } | Change::Line { .. } => {}
+            Change::Warning(_)
+            | Change::RunStarted { .. }
+            | Change::StepStarted { .. }
+            | Change::Line { .. } => {}
         }
     }
 

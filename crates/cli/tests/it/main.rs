@@ -13,4 +13,5 @@ mod project;
 mod reference;
 mod run;
 mod service;
+mod surroundings;
 mod usage;

@@ -379,7 +379,7 @@ stages:
     );
     let list = project.run(&["--list"], 0).stdout;
     assert!(list.contains("NuGetCommand@2  if false, cannot run here"), "{list}");
-    assert!(list.contains("for windows-latest, but runs here"), "{list}");
+    assert!(list.contains("for macOS-99 and windows-latest, but runs here"), "{list}");
     let ended = project.run(&[], 0);
     assert_eq!(ended.stderr.matches("warning:").count(), 2, "{}", ended.stderr);
     assert!(ended.stderr.contains("`windows-latest` run on this machine"), "{}", ended.stderr);

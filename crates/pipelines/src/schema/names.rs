@@ -30,6 +30,7 @@ pub(super) fn warn_of_legs(improper: &[(&str, Span)], reader: &mut Reader<'_>) {
     let Some((name, span)) = improper.first() else { return };
     let others = match improper.len() - 1 {
         0 => String::new(),
+        1 => " (nor is another of this matrix)".to_owned(),
         others => format!(" (nor are {others} others of this matrix)"),
     };
     reader
