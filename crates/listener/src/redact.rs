@@ -1,9 +1,9 @@
 //! Masks the secrets of a job in text that the listener itself puts into the job's log.
 //!
-//! The worker has a masker of its own for its output. This one is for the few last lines of a worker that died, so it is small: all secret
-//! values the message names, whole, and line by line.
+//! The worker has a masker of its own for its output. This one is for the few last lines of a worker that died, such as a panic's message, in which a
+//! value may be quoted. So it is small: one line at a time, and mask hints as they are written, not as patterns.
 
-use dayfly_protocol::job::AgentJobRequestMessage;
+use dayfly_protocol::{job::AgentJobRequestMessage, secrets};
 
 /// What stands in a secret's place.
 const MASK: &str = "***";
@@ -17,25 +17,9 @@ pub(crate) struct Redactor {
 impl Redactor {
     /// Collects the secrets of `message`.
     pub(crate) fn new(message: &AgentJobRequestMessage) -> Self {
-        let mut secrets = Vec::new();
-        let mut add = |value: &str| {
-            secrets.push(value.to_owned());
-            secrets.extend(value.lines().map(|line| line.trim().to_owned()));
-        };
-        for variable in message.variables.values().filter(|variable| variable.is_secret) {
-            add(variable.value.as_deref().unwrap_or_default());
-        }
-        for hint in message.mask.iter().filter(|hint| hint.hint_type.eq_ignore_ascii_case("regex")) {
-            add(&hint.value);
-        }
-        for authorization in
-            message.resources.endpoints.iter().filter_map(|endpoint| endpoint.authorization.as_ref())
-        {
-            authorization.secrets().for_each(&mut add);
-        }
-        for ticket in message.resources.secure_files.iter().filter_map(|file| file.ticket.as_deref()) {
-            add(ticket);
-        }
+        let hints = message.mask.iter().filter(|hint| hint.hint_type.eq_ignore_ascii_case("regex"));
+        let values = secrets::of(message).chain(hints.map(|hint| hint.value.as_str()));
+        let mut secrets: Vec<_> = values.flat_map(secrets::written_forms).collect();
         // A secret of one or two characters would turn every text into stars and hide nothing.
         secrets.retain(|secret| secret.chars().count() > 2);
         secrets.sort_unstable_by(|left, right| right.len().cmp(&left.len()).then_with(|| left.cmp(right)));
@@ -60,13 +44,13 @@ mod tests {
     #[test]
     fn all_secrets_of_a_message_are_masked() {
         let message = json::from_str::<AgentJobRequestMessage>(
-            r#"{"variables":{"a":{"value":"hunter2","isSecret":true},"b":{"value":"visible"},"c":{"value":"first-line\nsecond-line","isSecret":true},"d":{"value":"hunter2-and-more","isSecret":true},"e":{"value":"x","isSecret":true}},
+            r#"{"variables":{"a":{"value":"hunter2","isSecret":true},"b":{"value":"visible"},"c":{"value":"first-line\nsecond-line","isSecret":true},"d":{"value":"hunter2-and-more","isSecret":true},"e":{"value":"x","isSecret":true},"f":{"value":"say \"please\"","isSecret":true}},
                 "mask":[{"type":"regex","value":"hint-secret"},{"type":"variable","value":"not-a-secret"}],
                 "resources":{"endpoints":[{"name":"SystemVssConnection","authorization":{"scheme":"OAuth","parameters":{"AccessToken":"the-token","Role":"reader"}}}],"secureFiles":[{"name":"f","ticket":"the-ticket"}]}}"#,
         )
         .expect("a message");
         let redactor = Redactor::new(&message);
-        let text = "hunter2 visible second-line hunter2-and-more hint-secret not-a-secret the-token reader the-ticket x";
-        assert_eq!(redactor.apply(text), "*** visible *** *** *** not-a-secret *** reader *** x");
+        let text = "hunter2 visible second-line hunter2-and-more hint-secret not-a-secret the-token reader the-ticket x say \\\"please\\\" aHVudGVyMg==";
+        assert_eq!(redactor.apply(text), "*** visible *** *** *** not-a-secret *** reader *** x *** ***");
     }
 }

@@ -24,6 +24,7 @@ pub mod message;
 pub mod plan;
 pub mod pool;
 pub mod result;
+pub mod secrets;
 pub mod session;
 pub mod task;
 pub mod time;

@@ -1,6 +1,7 @@
 //! What is done to a job message before anything is run: addresses, tokens, secrets, and variables that could smuggle commands.
 
-use dayfly_protocol::job::{AgentJobRequestMessage, EndpointAuthorization, Step};
+use dayfly_protocol::job::{AgentJobRequestMessage, Step};
+use dayfly_protocol::secrets;
 use dayfly_protocol::task;
 use dayfly_protocol::timeline::VariableValue;
 use url::Url;
@@ -135,16 +136,7 @@ pub(crate) fn masker(message: &AgentJobRequestMessage) -> Masker {
         .and_then(|text| text.trim().parse().ok())
         .unwrap_or(0);
     let masker = Masker::with_minimum_length(minimum);
-    let variables =
-        message.variables.values().filter(|value| value.is_secret).filter_map(|value| value.value.as_deref());
-    let parameters = message
-        .resources
-        .endpoints
-        .iter()
-        .filter_map(|endpoint| endpoint.authorization.as_ref())
-        .flat_map(EndpointAuthorization::secrets);
-    let tickets = message.resources.secure_files.iter().filter_map(|file| file.ticket.as_deref());
-    masker.add_values(variables.chain(parameters).chain(tickets).filter(|secret| !secret.trim().is_empty()));
+    masker.add_values(secrets::of(message));
     for hint in message.mask.iter().filter(|hint| hint.hint_type.eq_ignore_ascii_case("regex")) {
         masker.add_regex(&hint.value);
     }
@@ -154,7 +146,9 @@ pub(crate) fn masker(message: &AgentJobRequestMessage) -> Masker {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use dayfly_protocol::job::{JobResources, MaskHint, SYSTEM_CONNECTION, ServiceEndpoint};
+    use dayfly_protocol::job::{
+        EndpointAuthorization, JobResources, MaskHint, SYSTEM_CONNECTION, ServiceEndpoint,
+    };
     use std::collections::BTreeMap;
 
     fn message(url: &str, variables: &[(&str, &str)]) -> AgentJobRequestMessage {

@@ -1,6 +1,6 @@
 //! Hides secrets in everything a user may read: log lines, console lines, issues, names.
 //!
-//! A [`Masker`] knows all secrets of a job in all their written forms (`variants`) and the regular expressions
+//! A [`Masker`] knows all secrets of a job in all their written forms ([`secrets::written_forms`]) and the regular expressions
 //! of the job message. Values found are replaced by `***`; matches that overlap or touch become one.
 //! [`Masker::mask`] takes one complete text, [`MaskStream`] takes a text in pieces and gives the same output as
 //! the whole text would have given, however it was cut: a secret split over two reads or two lines is still found.
@@ -11,7 +11,6 @@
 
 mod patterns;
 mod stream;
-mod variants;
 
 pub use stream::MaskStream;
 
@@ -21,6 +20,8 @@ use std::fmt;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use dayfly_protocol::secrets;
 
 use patterns::Snapshot;
 
@@ -90,7 +91,7 @@ impl Masker {
         let mut known = self.shared.known.lock().unwrap_or_else(PoisonError::into_inner);
         let mut fresh = Vec::new();
         for secret in secrets {
-            for literal in variants::of(secret) {
+            for literal in secrets::written_forms(secret) {
                 if literal.chars().count() >= self.shared.minimum_length.max(1)
                     && known.insert(literal.clone())
                 {

@@ -1,9 +1,12 @@
-//! The written forms in which a secret may show up (`Worker.cs` `AddUserSuppliedSecret`, `HostContext.cs` encoders).
+//! What of a job must be hidden from people: the secrets of its message, and the written forms in which each may show up
+//! (`Worker.cs` `InitializeSecretMasker` and `AddUserSuppliedSecret`, `HostContext.cs` encoders).
 
 use std::collections::BTreeSet;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+
+use crate::job::{AgentJobRequestMessage, EndpointAuthorization};
 
 /// A literal longer than this is searched for in pieces of this size, which bounds what a stream must hold back.
 const LONGEST_LITERAL_BYTES: usize = 4096;
@@ -15,8 +18,24 @@ const SHORTEST_LINE_CHARACTERS: usize = 6;
 /// Base64 inside of longer base64 is looked for from this length on, to avoid chance matches.
 const SHORTEST_BASE64_FRAGMENT: usize = 12;
 
-/// All literals to be hidden for `secret`.
-pub(super) fn of(secret: &str) -> BTreeSet<String> {
+/// The secret values of a job's message: variables, logins of service connections, tickets of secure files. Its mask hints, which are regular
+/// expressions, are not among them.
+pub fn of(message: &AgentJobRequestMessage) -> impl Iterator<Item = &str> {
+    let variables =
+        message.variables.values().filter(|value| value.is_secret).filter_map(|value| value.value.as_deref());
+    let logins = message
+        .resources
+        .endpoints
+        .iter()
+        .filter_map(|endpoint| endpoint.authorization.as_ref())
+        .flat_map(EndpointAuthorization::secrets);
+    let tickets = message.resources.secure_files.iter().filter_map(|file| file.ticket.as_deref());
+    variables.chain(logins).chain(tickets).filter(|secret| !secret.trim().is_empty())
+}
+
+/// All literals to be hidden for `secret`: as it is, its lines, quoted, as JSON, in URLs, in Base64. A long one comes in pieces of at most 4,096 bytes.
+/// None for a blank one.
+pub fn written_forms(secret: &str) -> BTreeSet<String> {
     let mut literals = BTreeSet::new();
     if secret.trim().is_empty() {
         return literals;
