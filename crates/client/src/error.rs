@@ -211,6 +211,12 @@ impl fmt::Display for Title<'_> {
     }
 }
 
+/// An error with all its causes on one line, for people.
+pub fn describe(error: &(dyn std::error::Error + 'static)) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
+
 /// What an error means to the caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]

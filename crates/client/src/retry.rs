@@ -35,14 +35,15 @@ pub(crate) fn pause(
         .first_pause
         .saturating_mul(1u32.checked_shl(attempt - 1).unwrap_or(u32::MAX))
         .min(policy.longest_pause);
-    Some(bound.mul_f64(random_fraction()))
+    Some(random_pause(Duration::ZERO, bound))
 }
 
-/// A number from 0 to 1. Not for secrets.
-fn random_fraction() -> f64 {
+/// A random duration from `low` to `high`, so that many who wait for the same do not come at the same moment.
+pub fn random_pause(low: Duration, high: Duration) -> Duration {
     // The random bits of a UUID of version 4 save a dependency on a generator.
-    let (high, _) = uuid::Uuid::new_v4().as_u64_pair();
-    f64::from((high >> 32) as u32) / f64::from(u32::MAX)
+    let (bits, _) = uuid::Uuid::new_v4().as_u64_pair();
+    let fraction = f64::from((bits >> 32) as u32) / f64::from(u32::MAX);
+    low + high.saturating_sub(low).mul_f64(fraction)
 }
 
 #[cfg(test)]
@@ -73,6 +74,15 @@ mod tests {
         attempt: u32,
     ) -> Option<Duration> {
         pause(&RetryPolicy::default(), operation, attempt, &error(operation, status, retry_after))
+    }
+
+    #[test]
+    fn random_pauses_stay_in_their_range_and_differ() {
+        let (low, high) = (Duration::from_secs(5), Duration::from_secs(15));
+        let pauses: Vec<_> = (0..200).map(|_| random_pause(low, high)).collect();
+        assert!(pauses.iter().all(|pause| *pause >= low && *pause <= high));
+        assert!(pauses.iter().any(|pause| *pause != pauses[0]));
+        assert_eq!(random_pause(high, low), high);
     }
 
     #[test]

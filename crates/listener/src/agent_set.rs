@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use dayfly_client::{AgentCredential, Connection, Credential, Error as ClientError};
+use dayfly_client::{AgentCredential, Connection, Credential, Error as ClientError, describe};
 use dayfly_protocol::{AgentId, PoolId, channel::WorkerSettings, crypto::AgentKey};
 use tokio::{
     sync::{Semaphore, watch},
@@ -16,7 +16,6 @@ use crate::{
     events::{AgentEnd, Event, EventStream, Events},
     executor::Executor,
     registration::{self, OnExisting, RegisteredAgent, Registrar},
-    service::chain,
     timings::Timings,
     virtual_agent::VirtualAgent,
 };
@@ -420,7 +419,7 @@ async fn run_agent(
         Source::Name(name) => match Box::pin(register(&set, name.clone(), &mut phase)).await {
             Ok(Some(agent)) => agent,
             Ok(None) => return ended(&set, name, AgentEnd::Stopped),
-            Err(error) => return ended(&set, name, AgentEnd::Failed(chain(&error))),
+            Err(error) => return ended(&set, name, AgentEnd::Failed(describe(&error))),
         },
     };
     let done = 1 + registered.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
@@ -432,7 +431,7 @@ async fn run_agent(
     {
         let _permit = set.connecting.acquire().await;
         if let Err(error) = Box::pin(registrar.remove(context.id, &context.name)).await {
-            context.warn(chain(&error));
+            context.warn(describe(&error));
         }
     }
     ended(&set, context.name.clone(), end)

@@ -2,24 +2,11 @@
 
 use std::time::Duration;
 
-use uuid::Uuid;
-
-/// A random duration in `[low, high]`.
-pub(crate) fn between(low: Duration, high: Duration) -> Duration {
-    let span = high.saturating_sub(low);
-    low + span.mul_f64(fraction())
-}
+use dayfly_client::random_pause;
 
 /// `mean`, half as long up to one and a half times as long.
 pub(crate) fn around(mean: Duration) -> Duration {
-    between(mean / 2, mean + mean / 2)
-}
-
-/// A random number in `[0, 1]`. Jitter needs no good randomness, but a version 4 UUID has it anyway and its generator is in the tree.
-fn fraction() -> f64 {
-    // The low 62 bits of a version 4 UUID are random (the two above them are its variant).
-    let bits = (Uuid::new_v4().as_u128() & u128::from(u32::MAX)) as u32;
-    f64::from(bits) / f64::from(u32::MAX)
+    random_pause(mean / 2, mean + mean / 2)
 }
 
 /// Counts failures in a row and says how long to wait before the next try.
@@ -66,13 +53,5 @@ mod tests {
         assert_eq!(backoff.failures(), 40);
         backoff.succeeded();
         assert!(backoff.after_failure(first, limit) <= Duration::from_millis(1500));
-    }
-
-    #[test]
-    fn random_pauses_stay_in_their_range_and_differ() {
-        let (low, high) = (Duration::from_secs(5), Duration::from_secs(15));
-        let pauses: Vec<_> = (0..200).map(|_| between(low, high)).collect();
-        assert!(pauses.iter().all(|pause| *pause >= low && *pause <= high));
-        assert!(pauses.iter().any(|pause| *pause != pauses[0]));
     }
 }

@@ -10,7 +10,7 @@
 
 use std::{pin::pin, sync::Arc, time::Duration};
 
-use dayfly_client::{Error as ClientError, ErrorKind};
+use dayfly_client::{Error as ClientError, ErrorKind, describe};
 use dayfly_protocol::{MessageId, TaskResult, channel::CancelReason, job::AgentJobRequestMessage};
 use futures::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use jiff::Timestamp;
@@ -28,7 +28,7 @@ use crate::{
     redact::Redactor,
     renewal::{Attempt, Next, Renewal},
     report::{Delivery, Report, Verdict},
-    service::{Meaning, chain, meaning},
+    service::{Meaning, meaning},
 };
 
 /// What a lease is told from outside.
@@ -83,7 +83,7 @@ impl From<ClientError> for Failure {
     fn from(error: ClientError) -> Self {
         let is_final = matches!(meaning(&error), Meaning::JobGone);
         let is_refusal = matches!(error.kind(), ErrorKind::Forbidden | ErrorKind::NotFound);
-        Self { is_final, is_refusal, retry_after: error.retry_after(), text: chain(&error) }
+        Self { is_final, is_refusal, retry_after: error.retry_after(), text: describe(&error) }
     }
 }
 
@@ -276,7 +276,7 @@ impl Lease {
                     Some(session) => match timeout(timings.call, agent.service.delete_message(session, message)).await {
                         Ok(Ok(())) => return Event::Claimed(Ok(())),
                         Ok(Err(error)) if meaning(&error) == Meaning::Missing => return Event::Claimed(Ok(())),
-                        Ok(Err(error)) => chain(&error),
+                        Ok(Err(error)) => describe(&error),
                         Err(_) => "the service did not answer in time".to_owned(),
                     },
                 };
@@ -331,7 +331,7 @@ impl Lease {
             }
             Err(error) => self.report(
                 TaskResult::Failed,
-                Some(format!("The job's worker could not be started: {}", chain(&error))),
+                Some(format!("The job's worker could not be started: {}", describe(&error))),
             ),
         }
     }

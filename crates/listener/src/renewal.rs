@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use dayfly_client::random_pause;
 use tokio::time::Instant;
 
-use crate::{backoff, timings::Timings};
+use crate::timings::Timings;
 
 /// What a try to renew the lock came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,11 +68,11 @@ impl Renewal {
                 self.failures += 1;
                 let pause = match self.locked_until {
                     None if self.failures > timings.first_renewal_retries => return Next::Lost,
-                    None => backoff::between(timings.first_renewal_pause / 10, timings.first_renewal_pause),
+                    None => random_pause(timings.first_renewal_pause / 10, timings.first_renewal_pause),
                     Some(_) if self.failures > 5 => {
-                        backoff::between(timings.renewal_pause * 3, timings.renewal_pause * 6)
+                        random_pause(timings.renewal_pause * 3, timings.renewal_pause * 6)
                     }
-                    Some(_) => backoff::between(timings.renewal_pause, timings.renewal_pause * 3),
+                    Some(_) => random_pause(timings.renewal_pause, timings.renewal_pause * 3),
                 };
                 let next = now + pause.max(retry_after.unwrap_or_default());
                 match self.locked_until {

@@ -5,13 +5,14 @@
 
 use std::sync::Arc;
 
+use dayfly_client::describe;
 use dayfly_protocol::{TaskResult, job::AgentJobRequestMessage, plan::WORKER_REPORTS_FROM_VERSION};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::{
     backoff,
     executor::Reported,
-    service::{AgentService, JobService, Meaning, chain, meaning},
+    service::{AgentService, JobService, Meaning, meaning},
     timings::Timings,
 };
 
@@ -67,8 +68,9 @@ impl Report {
                 }
                 // The result matters more than its reason: one try, and on with it.
                 if let Some(text) = reason.take()
-                    && let Err(error) =
-                        self.in_time(async { job.add_error(text).await.map_err(|error| chain(&error)) }).await
+                    && let Err(error) = self
+                        .in_time(async { job.add_error(text).await.map_err(|error| describe(&error)) })
+                        .await
                 {
                     tracing::warn!(error, "the reason of a job's end could not be written to its record");
                 }
@@ -111,7 +113,7 @@ impl Report {
                 Meaning::JobGone | Meaning::Missing => Ok(Some(Delivery::Gone)),
                 // The agent may not ask any more, but the job's own token may still report.
                 Meaning::AgentGone | Meaning::Revoked | Meaning::Never => Ok(None),
-                _ => Err(chain(&error)),
+                _ => Err(describe(&error)),
             },
         }
     }
@@ -126,10 +128,10 @@ impl Report {
                 | Meaning::Never
                 | Meaning::Revoked
                 | Meaning::AgentGone => {
-                    tracing::info!(request = %self.message.request_id, error = chain(&error), "a job was over before its result was reported");
+                    tracing::info!(request = %self.message.request_id, error = describe(&error), "a job was over before its result was reported");
                     Ok(Delivery::Gone)
                 }
-                Meaning::Again | Meaning::SessionGone | Meaning::SessionHeld => Err(chain(&error)),
+                Meaning::Again | Meaning::SessionGone | Meaning::SessionHeld => Err(describe(&error)),
             },
         }
     }

@@ -169,7 +169,7 @@ async fn prepare_pipeline(
         tokio::task::spawn_blocking(move || work.prepare(&collection, &definition, &repositories, clean))
             .await
             .map_err(|error| format!("The folders of the job could not be prepared: {error}"))?
-            .map_err(|error| steps::describe(&error))?
+            .map_err(|error| dayfly_client::describe(&error))?
     };
     for repository in job.repositories() {
         let path = if job.multiple_checkouts {

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use dayfly_client::describe;
 use dayfly_protocol::channel::{CancelReason, FromWorker, ToWorker, WorkerSettings};
 use dayfly_protocol::job::AgentJobRequestMessage;
 use dayfly_protocol::plan::WORKER_REPORTS_FROM_VERSION;
@@ -19,7 +20,6 @@ use crate::message;
 use crate::platform;
 use crate::report::{self, Deadline, NewRecord, Reporter};
 use crate::service::Service;
-use crate::steps::describe;
 use crate::variables::{Flags, Variables};
 use crate::{Surroundings, environment, run_step};
 

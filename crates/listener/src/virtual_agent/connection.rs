@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use dayfly_client::{Error as ClientError, ErrorKind};
+use dayfly_client::{Error as ClientError, ErrorKind, describe};
 use dayfly_protocol::{crypto::AgentKey, session::TaskAgentSession};
 use futures::future::BoxFuture;
 use tokio::time::{Instant, sleep_until, timeout};
@@ -14,7 +14,7 @@ use crate::{
     events::{AgentEnd, Event as SetEvent},
     outage::Outage,
     registration::RegisteredAgent,
-    service::{AgentService, Meaning, chain, meaning},
+    service::{AgentService, Meaning, meaning},
 };
 
 /// How often it is tried to register a deleted agent again.
@@ -106,7 +106,7 @@ impl VirtualAgent {
         if since.elapsed() >= timings.conflict_limit {
             let text = format!(
                 "another process holds the session of agent `{name}`; stop it, or give this agent another name ({})",
-                chain(error)
+                describe(error)
             );
             self.end_with(AgentEnd::Failed(text));
             return;
@@ -131,7 +131,7 @@ impl VirtualAgent {
             }
             // An agent that was deleted is often known only by its login being refused.
             Meaning::AgentGone | Meaning::Never if can_recover && !self.is_stopping() => {
-                let text = chain(error);
+                let text = describe(error);
                 tracing::info!(agent = %self.context.name, error = text, "looking whether the agent was deleted");
                 self.context.set_session(None);
                 self.refused_login = Some(text);
@@ -147,14 +147,14 @@ impl VirtualAgent {
                 self.end_with(AgentEnd::Failed(format!(
                     "agent `{}` ends, since {advice}: {}",
                     self.context.name,
-                    chain(error)
+                    describe(error)
                 )));
             }
             Meaning::SessionGone
             | Meaning::SessionHeld
             | Meaning::JobGone
             | Meaning::Missing
-            | Meaning::Again => self.not_reached(chain(error), error.retry_after()),
+            | Meaning::Again => self.not_reached(describe(error), error.retry_after()),
         }
     }
 
@@ -191,7 +191,7 @@ impl VirtualAgent {
         match timeout(self.context.set.timings.call, self.context.service.delete_session(session)).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
-                tracing::info!(agent = %self.context.name, error = chain(&error), "a session could not be deleted; it will expire")
+                tracing::info!(agent = %self.context.name, error = describe(&error), "a session could not be deleted; it will expire")
             }
             Err(_) => {
                 tracing::info!(agent = %self.context.name, "a session could not be deleted in time; it will expire")
@@ -211,7 +211,7 @@ pub(super) fn open(agent: RegisteredAgent, set: Arc<SetContext>) -> (Arc<AgentCo
 async fn recover(context: &AgentContext) -> Result<Option<RegisteredAgent>, String> {
     let Some(registrar) = &context.set.registrar else { return Ok(None) };
     let _permit = context.set.connecting.acquire().await;
-    registrar.recover(context.id, context.name.clone()).await.map_err(|error| chain(&error))
+    registrar.recover(context.id, context.name.clone()).await.map_err(|error| describe(&error))
 }
 
 async fn wait_until(at: Option<Instant>) {

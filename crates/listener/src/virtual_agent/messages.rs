@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use dayfly_client::{describe, random_pause};
 use dayfly_protocol::{
     MessageId,
     crypto::{self, SecretBytes, SessionKey},
@@ -15,7 +16,7 @@ use dayfly_protocol::{
 use tokio::time::{Instant, timeout};
 
 use super::VirtualAgent;
-use crate::{backoff, events::AgentEnd, lease::Order, service::chain};
+use crate::{backoff, events::AgentEnd, lease::Order};
 
 /// How many messages in a row may be undecipherable until the agent gives up: each time it makes a new session, with a new key.
 const UNREADABLE_MESSAGES: u32 = 3;
@@ -24,9 +25,8 @@ impl VirtualAgent {
     /// The last poll brought nothing.
     pub(super) fn received_nothing(&mut self, took: Duration) {
         let timings = &self.context.set.timings;
-        self.not_before = (took < timings.empty_poll_floor).then(|| {
-            Instant::now() + backoff::between(timings.empty_poll_pause, timings.empty_poll_pause * 3)
-        });
+        self.not_before = (took < timings.empty_poll_floor)
+            .then(|| Instant::now() + random_pause(timings.empty_poll_pause, timings.empty_poll_pause * 3));
     }
 
     pub(super) async fn received(&mut self, message: TaskAgentMessage) {
@@ -72,7 +72,7 @@ impl VirtualAgent {
     /// A new session has a new key, and the message comes again; if that does not help, nothing will.
     async fn unreadable(&mut self, message: &TaskAgentMessage, error: &crypto::Error) {
         self.unreadable_messages += 1;
-        let text = format!("message {} could not be decrypted: {}", message.message_id, chain(error));
+        let text = format!("message {} could not be decrypted: {}", message.message_id, describe(error));
         if self.unreadable_messages >= UNREADABLE_MESSAGES {
             self.end_with(AgentEnd::Failed(format!(
                 "{text}; the agent's key is not the one it was registered with, so replace the agent"
@@ -88,7 +88,7 @@ impl VirtualAgent {
         let cancel = match json::from_slice::<JobCancelMessage>(body) {
             Ok(cancel) => cancel,
             Err(error) => {
-                self.context.warn(format!("a cancellation could not be read: {}", chain(&error)));
+                self.context.warn(format!("a cancellation could not be read: {}", describe(&error)));
                 return Handled::Now;
             }
         };
@@ -129,7 +129,7 @@ impl VirtualAgent {
         match answer {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
-                tracing::warn!(agent = %self.context.name, %message, error = chain(&error), "a message could not be deleted")
+                tracing::warn!(agent = %self.context.name, %message, error = describe(&error), "a message could not be deleted")
             }
             Err(_) => {
                 tracing::warn!(agent = %self.context.name, %message, "a message could not be deleted in time")

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use bytes::{Bytes, BytesMut};
-use dayfly_client::ContainerUpload;
+use dayfly_client::{ContainerUpload, describe};
 use dayfly_protocol::ContainerId;
 use dayfly_protocol::artifact::BuildArtifact;
 use futures::StreamExt as _;
@@ -14,7 +14,6 @@ use tokio_util::sync::CancellationToken;
 
 use super::files::{self, LocalFile};
 use super::{Artifacts, Error, Result};
-use crate::steps::describe;
 
 /// The official chunk size.
 const PIECE_BYTES: usize = 4 * 1024 * 1024;

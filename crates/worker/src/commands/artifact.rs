@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use dayfly_client::describe;
+
 use super::command::Command;
 use super::{CommandResult, local_path};
 use crate::context::StepContext;
 use crate::files;
-use crate::steps::describe;
 
 /// Tells the service of an artifact that is elsewhere.
 pub(super) async fn associate(step: &StepContext, command: &Command) -> CommandResult {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use dayfly_client::describe;
 use dayfly_protocol::logs::ATTACHMENT_SUMMARY;
 
 use super::command::Command;
@@ -9,7 +10,6 @@ use super::task::{attach, file_name};
 use super::{CommandResult, local_path};
 use crate::context::StepContext;
 use crate::files;
-use crate::steps::describe;
 use crate::variables::Flags;
 
 /// A file of the step becomes a further log of its record.

@@ -5,6 +5,7 @@ use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::time::Duration;
 
+use dayfly_client::random_pause;
 use tokio_util::sync::CancellationToken;
 
 use super::service::Error;
@@ -55,7 +56,7 @@ impl Patience {
             let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
             let bound = *next;
             *next = (bound * 2).min(LONGEST_PAUSE);
-            bound.mul_f64(0.5 + random_fraction() / 2.0)
+            random_pause(bound / 2, bound)
         };
         let pause = error.retry_after().unwrap_or(pause);
         tokio::select! {
@@ -80,13 +81,6 @@ impl Patience {
             }
         }
     }
-}
-
-/// A number from 0 to 1; not for secrets.
-fn random_fraction() -> f64 {
-    // The random bits of a UUID save a dependency on a generator.
-    let (high, _) = uuid::Uuid::new_v4().as_u64_pair();
-    f64::from((high >> 32) as u32) / f64::from(u32::MAX)
 }
 
 #[cfg(test)]

@@ -7,11 +7,12 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use dayfly_client::describe;
 use dayfly_protocol::artifact::BuildArtifact;
 use dayfly_protocol::{BuildId, TaskResult};
 use globset::{GlobBuilder, GlobMatcher};
 
-use super::{Inputs, Prepared, StepError, describe, normalize};
+use super::{Inputs, Prepared, StepError, normalize};
 use crate::artifacts::{self, Artifacts, Downloaded};
 use crate::context::StepContext;
 

@@ -12,6 +12,7 @@ mod shell;
 
 use std::collections::BTreeMap;
 
+use dayfly_client::describe;
 use dayfly_protocol::TaskResult;
 use dayfly_protocol::job::Step;
 use dayfly_protocol::task;
@@ -53,18 +54,6 @@ impl From<process::Error> for StepError {
     fn from(source: process::Error) -> StepError {
         StepError::Process { message: describe(&source), source }
     }
-}
-
-/// An error with its causes in one line, for a step's log.
-pub(crate) fn describe(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }
 
 /// What a step is run with: inputs and environment with their macros expanded.
