@@ -1,6 +1,6 @@
 //! "Initialize job": folders, predefined variables, and the list of what will run (`JobExtension.cs`, `BuildJobExtension.cs`).
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -14,6 +14,7 @@ use crate::commands::Restrictions;
 use crate::conditions::Condition;
 use crate::context::{JobContext, StepContext};
 use crate::directories::{Clean, PipelineFolders, WorkFolder, clone_folder};
+use crate::files;
 use crate::report::NewRecord;
 use crate::steps::{self, Part, expand};
 use crate::variables::{Flags, Variables, parse_boolean};
@@ -49,11 +50,16 @@ pub(crate) struct Initialized {
 }
 
 /// Sets what is known before the job's own record is told anything (`JobRunner.cs`).
-pub(crate) fn set_agent_variables(job: &JobContext, message: &AgentJobRequestMessage, work: &WorkFolder) {
+pub(crate) async fn set_agent_variables(
+    job: &JobContext,
+    message: &AgentJobRequestMessage,
+    work: &WorkFolder,
+) {
     let settings = &job.settings;
     let work_folder = settings.work_directory.to_string_lossy();
     let flag = |on: bool| if on { "1" } else { "0" };
     let agent_id = settings.agent_id.to_string();
+    let in_docker = files::exists("/.dockerenv").await;
     for (name, value) in [
         ("Agent.Id", agent_id.as_str()),
         ("Agent.HomeDirectory", &settings.home_directory.to_string_lossy()),
@@ -68,7 +74,7 @@ pub(crate) fn set_agent_variables(job: &JobContext, message: &AgentJobRequestMes
         ("Agent.WorkFolder", &work_folder),
         ("System.WorkFolder", &work_folder),
         ("System.IsAzureVM", "0"),
-        ("System.IsDockerContainer", flag(Path::new("/.dockerenv").exists())),
+        ("System.IsDockerContainer", flag(in_docker)),
         ("Agent.ToolsDirectory", &work.tools().to_string_lossy()),
         ("Agent.TempDirectory", &work.temporary().to_string_lossy()),
         ("Agent.Version", AGENT_VERSION),
@@ -113,7 +119,7 @@ pub(crate) async fn initialize(
     record
         .output(&format!("Current agent version: '{AGENT_VERSION}' (Dayfly {})", env!("CARGO_PKG_VERSION")))
         .await;
-    record.output(&format!("Agent running as: '{}'", user_name())).await;
+    record.output(&format!("Agent running as: '{}'", user_name().await)).await;
     if let Some(container) = message.job_container.as_deref().filter(|container| !container.is_empty()) {
         return Err(format!(
             "The job wants to run in the container '{container}'. Dayfly's native worker cannot start containers yet; run this job on Microsoft's agent."
@@ -138,9 +144,11 @@ pub(crate) async fn initialize(
     Ok(Initialized { entries, lookup_id })
 }
 
-fn user_name() -> String {
+/// The machine may ask a directory service, which may take its time.
+async fn user_name() -> String {
     let id = nix::unistd::geteuid();
-    nix::unistd::User::from_uid(id).ok().flatten().map_or_else(|| id.to_string(), |user| user.name)
+    let user = tokio::task::spawn_blocking(move || nix::unistd::User::from_uid(id)).await;
+    user.ok().and_then(Result::ok).flatten().map_or_else(|| id.to_string(), |user| user.name)
 }
 
 /// Prepares the pipeline's folders and sets the variables about them and the repository.

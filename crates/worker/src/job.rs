@@ -187,7 +187,7 @@ impl Run<'_> {
                 return self.complete(TaskResult::Failed).await;
             }
         };
-        initialize::set_agent_variables(job, self.message, &work);
+        initialize::set_agent_variables(job, self.message, &work).await;
         let result = match self.initialize(&work).await {
             Ok(initialized) => {
                 self.run_steps(&initialized.entries).await;

@@ -637,6 +637,44 @@ async fn sources_can_be_skipped() {
     assert!(service.log("get").contains("Skip sync source for repository."));
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sparse_checkout_is_that_of_its_own_job_only() {
+    let service = Service::start().await;
+    let origin = repository(&service, "garden");
+    for name in ["beds/one", "trees/two"] {
+        std::fs::create_dir_all(origin.join(name).parent().expect("a folder")).expect("made");
+        std::fs::write(origin.join(name), "x").expect("written");
+    }
+    git(&origin, &["add", "."]);
+    git(&origin, &["commit", "-q", "-m", "more"]);
+    let mut folder = tempfile::tempdir().expect("a folder");
+    for (name, inputs, wanted) in [
+        ("beds", &[("sparseCheckoutDirectories", "beds")][..], &["beds", "file"][..]),
+        ("all", &[], &["beds", "file", "trees"]),
+        ("trees", &[("sparseCheckoutPatterns", "/trees")], &["trees"]),
+        ("trees again", &[("sparseCheckoutPatterns", "/trees"), ("clean", "true")], &["trees"]),
+        (
+            "both",
+            &[("sparseCheckoutDirectories", "beds trees"), ("clean", "true")],
+            &["beds", "file", "trees"],
+        ),
+        ("all again", &[("clean", "true")], &["beds", "file", "trees"]),
+    ] {
+        let inputs = [&[("repository", "self")][..], inputs].concat();
+        let result;
+        (result, folder) = Job::new(&service).step(checkout_step(name, &inputs)).after(folder).run().await;
+        let log = service.log(name);
+        assert_eq!(result, TaskResult::Succeeded, "{log}");
+        assert_eq!(log.contains("Reinitialized existing Git repository"), name != "beds", "{log}");
+        let sources = std::fs::read_dir(folder.path().join("work/1/s")).expect("there");
+        let mut names: Vec<String> =
+            sources.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+        names.retain(|name| name != ".git");
+        names.sort_unstable();
+        assert_eq!(names, wanted, "{name}: {log}");
+    }
+}
+
 /// Whether git-lfs is here, which `.ci/run` sees to.
 #[allow(clippy::print_stderr, reason = "who runs the tests should see that one was left out")]
 fn has_lfs() -> bool {
