@@ -21,6 +21,7 @@ use crate::runs::{Placement, RunReason, RunRepository, RunRequest};
 use crate::snapshot;
 use crate::state::definitions::PipelineFile;
 use crate::state::engine::{NewRun, ResourceRepository};
+use crate::state::garbage::Left;
 use crate::state::{self, State};
 
 /// The largest pipeline file that is read.
@@ -101,21 +102,45 @@ struct Loaded {
     pipeline: String,
     source: Source,
     repository: RunRepository,
+    /// The snapshot that was made for it.
+    snapshot: Option<NewSnapshot>,
+}
+
+/// The folder of a snapshot that no run has yet. When it is given up, whatever the reason, it is deleted.
+struct NewSnapshot {
+    app: App,
+    folder: Option<PathBuf>,
+}
+
+impl NewSnapshot {
+    fn new(app: &App) -> Self {
+        Self { app: app.clone(), folder: Some(app.new_snapshot_folder()) }
+    }
+
+    fn folder(&self) -> &Path {
+        self.folder.as_deref().unwrap_or(Path::new(""))
+    }
+
+    /// It is a run's from now on.
+    fn keep(mut self) {
+        self.folder = None;
+    }
+}
+
+impl Drop for NewSnapshot {
+    fn drop(&mut self) {
+        if let Some(folder) = self.folder.take() {
+            let mut state = self.app.state();
+            state.repositories.forget(&folder);
+            state.garbage.push(Left::Folder(folder));
+        }
+    }
 }
 
 impl App {
     /// Queues a run of a registered pipeline.
     pub(crate) async fn queue_definition(&self, request: QueueRequest) -> Result<BuildId> {
         let loaded = self.load(&request).await?;
-        let temporary = loaded.repository.is_temporary.then(|| loaded.repository.directory.clone());
-        let queued = self.queue_loaded(loaded, request).await;
-        if let (Err(_), Some(snapshot)) = (&queued, temporary) {
-            self.drop_snapshot(snapshot).await;
-        }
-        queued
-    }
-
-    async fn queue_loaded(&self, loaded: Loaded, request: QueueRequest) -> Result<BuildId> {
         let compiled = self.compile(&loaded, &request).await?;
         let plan = Arc::new(compiled.plan);
         let skipped =
@@ -140,23 +165,17 @@ impl App {
             requested_for: REQUESTED_FOR.to_owned(),
             ..RunRequest::new(loaded.project.to_string(), loaded.pipeline, plan, loaded.repository)
         };
-        self.queue_run(run).await
+        let id = self.queue_run(run).await?;
+        if let Some(snapshot) = loaded.snapshot {
+            snapshot.keep();
+        }
+        Ok(id)
     }
 
     /// Compiles a registered pipeline as a run would.
-    pub(crate) async fn compile_definition(&self, request: &QueueRequest) -> Result<Arc<Plan>> {
+    pub(crate) async fn compile_definition(&self, request: &QueueRequest) -> Result<Plan> {
         let loaded = self.load(request).await?;
-        let compiled = self.compile(&loaded, request).await;
-        if loaded.repository.is_temporary {
-            self.drop_snapshot(loaded.repository.directory).await;
-        }
-        Ok(Arc::new(compiled?.plan))
-    }
-
-    /// Deletes a snapshot that no run has come to use.
-    async fn drop_snapshot(&self, directory: PathBuf) {
-        self.state().repositories.forget(&directory);
-        crate::app::delete_folder(&directory).await;
+        Ok(self.compile(&loaded, request).await?.plan)
     }
 
     /// Queues a run of a compiled pipeline. Its repository is served from now on.
@@ -232,19 +251,19 @@ impl App {
     async fn load(&self, request: &QueueRequest) -> Result<Loaded> {
         let (project, pipeline, file, served) =
             self.state().pipeline_file(&request.project, request.definition)?;
-        let (repository, source) = match file {
+        let (repository, source, snapshot) = match file {
             PipelineFile::None => return Err(Error::NoFile(pipeline)),
             PipelineFile::WorkTree(path) => {
                 let text = read_file(&path).await?;
                 let folder = path.parent().unwrap_or(Path::new("."));
-                let into = self.new_snapshot_folder();
-                let taken = snapshot::take(folder, &into).await?;
+                let new = NewSnapshot::new(self);
+                let taken = snapshot::take(folder, new.folder()).await?;
                 let mut repository = RunRepository::of_snapshot(&taken);
                 repository.is_temporary = true;
                 let relative = tokio::fs::canonicalize(&path).await.ok();
                 let relative = relative.as_deref().and_then(|path| path.strip_prefix(&taken.work_tree).ok());
                 let name = relative.unwrap_or(&path).to_string_lossy().into_owned();
-                (repository, Source { name, text })
+                (repository, Source { name, text }, Some(new))
             }
             PipelineFile::Repository { repository, path } => {
                 let served = served.ok_or(state::Error::RepositoryNotFound(repository))?;
@@ -252,7 +271,7 @@ impl App {
                 let at =
                     at_commit(&served.name, &served.directory, branch, request.commit.as_deref()).await?;
                 let text = file_at(&at, &path).await?;
-                (at, Source { name: path, text })
+                (at, Source { name: path, text }, None)
             }
         };
         let project_name = self.state().projects.find(&request.project)?.name.clone();
@@ -260,7 +279,7 @@ impl App {
             Some(text) => Source { text: text.clone(), ..source },
             None => source,
         };
-        Ok(Loaded { project, project_name, pipeline, source, repository })
+        Ok(Loaded { project, project_name, pipeline, source, repository, snapshot })
     }
 
     async fn compile(&self, loaded: &Loaded, request: &QueueRequest) -> Result<Compiled> {

@@ -171,7 +171,7 @@ async fn preview(
 /// The plan is JSON, and every JSON text is YAML.
 async fn compile_only(app: &App, request: QueueRequest) -> Result<Json<Value>, ApiError> {
     let plan = app.compile_definition(&request).await?;
-    let text = serde_json::to_string_pretty(&*plan)
+    let text = serde_json::to_string_pretty(&plan)
         .map_err(|error| ApiError::internal("the plan could not be written", &error))?;
     Ok(Json(json!({ "finalYaml": text })))
 }

@@ -153,7 +153,16 @@ async fn a_mistake_in_the_file_leaves_no_snapshot_behind() {
     let body = json!({ "definition": { "id": definition } });
     let refused = service.admin(Method::POST, "dayfly/_apis/build/builds").json(&body).send().await.unwrap();
     assert_error(refused, StatusCode::BAD_REQUEST, "PipelineValidationException").await;
+    let preview = service.admin(Method::POST, &format!("dayfly/_apis/pipelines/{definition}/preview"));
+    let refused = preview.json(&json!({ "previewRun": true })).send().await.unwrap();
+    assert_error(refused, StatusCode::BAD_REQUEST, "PipelineValidationException").await;
+    // Nor does a tree that cannot be taken: its index is damaged.
+    write(folder.path(), "azure-pipelines.yml", "steps: [ { script: echo } ]");
+    write(folder.path(), ".git/index", "no index");
+    let refused = service.admin(Method::POST, "dayfly/_apis/build/builds").json(&body).send().await.unwrap();
+    assert_error(refused, StatusCode::INTERNAL_SERVER_ERROR, "VssServiceException").await;
     let emulator = std::fs::read_dir(data.path()).unwrap().next().unwrap().unwrap().path();
-    assert_eq!(std::fs::read_dir(emulator.join("snapshots")).unwrap().count(), 0);
+    let left = || std::fs::read_dir(emulator.join("snapshots")).unwrap().count();
+    eventually("the snapshots to be deleted", async || left() == 0).await;
     service.emulator.stop().await;
 }
