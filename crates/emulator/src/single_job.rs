@@ -6,7 +6,7 @@ use std::time::Duration;
 use dayfly_protocol::job::{
     AgentJobRequestMessage, EndpointAuthorization, JobResources, SYSTEM_CONNECTION, ServiceEndpoint,
 };
-use dayfly_protocol::plan::TaskOrchestrationPlanReference;
+use dayfly_protocol::plan::{TaskOrchestrationPlanReference, WORKER_REPORTS_FROM_VERSION};
 use dayfly_protocol::timeline::TimelineReference;
 use dayfly_protocol::{JobId, PlanId, PoolId, TimelineId};
 use secrecy::ExposeSecret as _;
@@ -14,9 +14,6 @@ use uuid::Uuid;
 
 use crate::emulator::Emulator;
 use crate::state::{self, jobs::NewJob, plans::NewPlan};
-
-/// The version of plans at which the worker reports the job's result itself (`JobRunner.cs`).
-const PLAN_VERSION: i32 = 8;
 
 /// What a job of the service has to end when it is cancelled, unless YAML says otherwise.
 const CANCEL_TIMEOUT: Duration = Duration::from_secs(5 * 60);
@@ -35,7 +32,7 @@ impl Emulator {
         let reference = TaskOrchestrationPlanReference {
             scope_identifier: project,
             plan_type: "Build".to_owned(),
-            version: PLAN_VERSION,
+            version: WORKER_REPORTS_FROM_VERSION,
             plan_id: plan,
             ..TaskOrchestrationPlanReference::default()
         };

@@ -7,6 +7,7 @@ use dayfly_protocol::{AgentId, JobId, PlanId, PoolId, ProjectId};
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
 use http::request::Parts;
+use secrecy::{ExposeSecret as _, SecretString};
 
 use super::error::ApiError;
 use crate::settings::Scope;
@@ -129,16 +130,16 @@ impl<S: Sync> FromRequestParts<S> for Caller {
 }
 
 /// The token in a request: that of `Bearer`, or the password of `Basic`.
-pub(crate) fn presented_token(headers: &HeaderMap) -> Option<String> {
+pub(crate) fn presented_token(headers: &HeaderMap) -> Option<SecretString> {
     let value = headers.get(AUTHORIZATION)?.to_str().ok()?.trim();
     let (scheme, rest) = value.split_once(' ')?;
     let rest = rest.trim();
     if scheme.eq_ignore_ascii_case("bearer") {
-        return Some(rest.to_owned());
+        return Some(SecretString::from(rest));
     }
     if scheme.eq_ignore_ascii_case("basic") {
-        let pair = String::from_utf8(STANDARD.decode(rest).ok()?).ok()?;
-        return pair.split_once(':').map(|(_, password)| password.to_owned());
+        let pair = SecretString::from(String::from_utf8(STANDARD.decode(rest).ok()?).ok()?);
+        return pair.expose_secret().split_once(':').map(|(_, password)| SecretString::from(password));
     }
     None
 }
@@ -154,7 +155,7 @@ mod tests {
         let token = |value: &str| {
             let mut headers = HeaderMap::new();
             headers.insert(AUTHORIZATION, HeaderValue::from_str(value).unwrap());
-            presented_token(&headers)
+            presented_token(&headers).map(|token| token.expose_secret().to_owned())
         };
         assert_eq!(token("Bearer abc").as_deref(), Some("abc"));
         assert_eq!(token(&format!("basic {}", STANDARD.encode("user:a:b"))).as_deref(), Some("a:b"));

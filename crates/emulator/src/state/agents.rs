@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use super::demands::{Capabilities, Demands};
 use super::pools::check_name;
-use super::{Error, Result, State};
+use super::{Error, Result, State, check_text};
 
 /// An agent.
 #[derive(Debug)]
@@ -154,8 +154,7 @@ impl State {
     ) -> Result<AgentId> {
         check_name("agent name", &wanted.name)?;
         let public_key = registered_key(&wanted)?;
-        check_capabilities(wanted.system_capabilities.as_ref())?;
-        check_capabilities(wanted.user_capabilities.as_ref())?;
+        check_agent(&wanted)?;
         let limit = self.rules.limits.agents_per_pool;
         let name = wanted.name.to_lowercase();
         let home = self.pools.get(pool)?;
@@ -221,8 +220,7 @@ impl State {
         change: TaskAgent,
         now: Timestamp,
     ) -> Result<()> {
-        check_capabilities(change.system_capabilities.as_ref())?;
-        check_capabilities(change.user_capabilities.as_ref())?;
+        check_agent(&change)?;
         let former = self.agent(pool, id)?.name.to_lowercase();
         let name = change.name.to_lowercase();
         if !name.is_empty() && name != former {
@@ -294,6 +292,26 @@ fn registered_key(wanted: &TaskAgent) -> Result<AgentPublicKey> {
     let key = wanted.authorization.as_ref().and_then(|authorization| authorization.public_key.as_ref());
     let key = key.ok_or_else(|| invalid("an agent needs a public key".to_owned()))?;
     AgentPublicKey::from_wire(key).map_err(|error| invalid(error.to_string()))
+}
+
+/// Refuses an agent that says too much of itself.
+fn check_agent(agent: &TaskAgent) -> Result<()> {
+    check_capabilities(agent.system_capabilities.as_ref())?;
+    check_capabilities(agent.user_capabilities.as_ref())?;
+    check_description(agent.version.as_deref(), agent.os_description.as_deref())?;
+    check_text("provisioningState", agent.provisioning_state.as_deref().unwrap_or_default())?;
+    let properties = agent.properties.as_ref().map(serde_json::to_vec).transpose();
+    if properties.is_ok_and(|text| text.is_none_or(|text| text.len() <= CAPABILITY_BYTES_MAX)) {
+        return Ok(());
+    }
+    let reason = format!("they are longer than {CAPABILITY_BYTES_MAX} bytes");
+    Err(Error::Invalid { what: "the agent's properties", reason })
+}
+
+/// The same for what a session says of its agent.
+pub(super) fn check_description(version: Option<&str>, os_description: Option<&str>) -> Result<()> {
+    check_text("the agent's version", version.unwrap_or_default())?;
+    check_text("osDescription", os_description.unwrap_or_default())
 }
 
 pub(super) fn check_capabilities(capabilities: Option<&BTreeMap<String, String>>) -> Result<()> {

@@ -8,7 +8,7 @@ use dayfly_protocol::{DateTime, LogId, PlanId};
 use jiff::Timestamp;
 
 use super::plans::{Attachment, AttachmentKey};
-use super::{Error, Result, State};
+use super::{Error, Result, State, check_text};
 use crate::disk::Reserved;
 use crate::events::{Event, Place};
 
@@ -63,6 +63,7 @@ pub(crate) struct Appended {
 impl State {
     /// Makes an empty log.
     pub(crate) fn create_log(&mut self, plan: PlanId, path: String, now: Timestamp) -> Result<TaskLog> {
+        check_text("the log's path", &path)?;
         let limit = self.rules.limits.logs_per_plan;
         let plan = self.plans.get_mut(plan)?;
         if plan.logs.len() >= limit {
@@ -117,6 +118,8 @@ impl State {
         key: &AttachmentKey,
         bytes: u64,
     ) -> Result<(PathBuf, Reserved)> {
+        check_text("the attachment's type", &key.kind)?;
+        check_text("the attachment's name", &key.name)?;
         let limit = self.rules.limits.attachments_per_plan;
         let entry = self.plans.get(plan)?;
         entry.timeline(key.timeline)?;

@@ -55,6 +55,17 @@ pub(crate) fn named_id(kind: &str, name: &str) -> Uuid {
     Uuid::new_v5(&NAMESPACE, format!("{kind}/{name}").as_bytes())
 }
 
+/// The longest text that is kept of what clients name or describe things with, in bytes.
+const TEXT_BYTES_MAX: usize = 2_048;
+
+/// Refuses a text that is too long to be kept.
+fn check_text(what: &'static str, text: &str) -> Result<()> {
+    if text.len() <= TEXT_BYTES_MAX {
+        return Ok(());
+    }
+    Err(Error::Invalid { what, reason: format!("it is longer than {TEXT_BYTES_MAX} bytes") })
+}
+
 /// Everything.
 #[derive(Debug)]
 pub(crate) struct State {

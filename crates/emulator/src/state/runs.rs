@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use dayfly_pipelines::{Orchestration, RunContext};
-use dayfly_protocol::artifact::BuildArtifact;
+use dayfly_protocol::artifact::{ArtifactResource, BuildArtifact};
 use dayfly_protocol::{BuildId, ContainerId, JobId, PlanId, PoolId, ProjectId, TaskResult, TimelineId};
 use jiff::Timestamp;
 
@@ -22,6 +22,8 @@ const MAX_TAGS: usize = 1_000;
 const MAX_ARTIFACTS: usize = 10_000;
 /// Properties of one artifact. They add up over its associations.
 const MAX_PROPERTIES: usize = 1_000;
+/// What one artifact's place and properties may weigh together, in bytes.
+const MAX_ARTIFACT_BYTES: usize = 64 << 10;
 
 /// How far a run has come, as the build API says it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -272,19 +274,15 @@ impl State {
         artifact: BuildArtifact,
     ) -> Result<BuildArtifact> {
         let run = self.runs.get_mut(project, id)?;
-        let too_many =
-            Error::LimitReached { what: "properties of this artifact", limit: MAX_PROPERTIES as u64 };
         let same_name = |other: &&mut BuildArtifact| other.name.eq_ignore_ascii_case(&artifact.name);
         if let Some(other) = run.artifacts.iter_mut().find(same_name) {
             if other.resource.resource_type.eq_ignore_ascii_case(&artifact.resource.resource_type)
                 && other.resource.data == artifact.resource.data
             {
-                let mut properties = other.resource.properties.clone();
-                properties.extend(artifact.resource.properties);
-                if properties.len() > MAX_PROPERTIES {
-                    return Err(too_many);
-                }
-                other.resource.properties = properties;
+                let mut resource = other.resource.clone();
+                resource.properties.extend(artifact.resource.properties);
+                check_resource(&resource)?;
+                other.resource = resource;
                 return Ok(other.clone());
             }
             return Err(Error::ArtifactExists { build: id, name: artifact.name });
@@ -294,17 +292,36 @@ impl State {
             let reason = format!("`{}` cannot be a name", artifact.name);
             return Err(Error::Invalid { what: "the artifact's name", reason });
         }
-        if artifact.resource.properties.len() > MAX_PROPERTIES {
-            return Err(too_many);
-        }
+        check_resource(&artifact.resource)?;
         if run.artifacts.len() >= MAX_ARTIFACTS {
             return Err(Error::LimitReached { what: "artifacts of this build", limit: MAX_ARTIFACTS as u64 });
         }
-        let number = i32::try_from(run.artifacts.len() + 1).unwrap_or(i32::MAX);
-        let artifact = BuildArtifact { id: number, ..artifact };
+        let id = i32::try_from(run.artifacts.len() + 1).unwrap_or(i32::MAX);
+        // Its addresses are ours to say.
+        let resource = ArtifactResource { url: None, download_url: None, ..artifact.resource };
+        let artifact = BuildArtifact { id, resource, ..artifact };
         run.artifacts.push(artifact.clone());
         Ok(artifact)
     }
+}
+
+/// Refuses an artifact that says too much of itself.
+fn check_resource(resource: &ArtifactResource) -> Result<()> {
+    let properties = &resource.properties;
+    if properties.len() > MAX_PROPERTIES {
+        return Err(Error::LimitReached {
+            what: "properties of this artifact",
+            limit: MAX_PROPERTIES as u64,
+        });
+    }
+    let bytes: usize = properties.iter().map(|(name, value)| name.len() + value.len()).sum();
+    if resource.resource_type.len() + resource.data.len() + bytes > MAX_ARTIFACT_BYTES {
+        return Err(Error::LimitReached {
+            what: "bytes of this artifact's description",
+            limit: MAX_ARTIFACT_BYTES as u64,
+        });
+    }
+    Ok(())
 }
 
 /// Container and path of an artifact's files, if they are in a container: `#/12/drop`.

@@ -21,9 +21,9 @@ use serde::Serialize;
 use tokio::sync::Notify;
 use uuid::Uuid;
 
-use super::agents::check_capabilities;
+use super::agents::{check_capabilities, check_description};
 use super::deadlines::Deadline;
-use super::{Error, Result, State};
+use super::{Error, Result, State, check_text};
 use crate::clock::after;
 
 /// A session.
@@ -108,6 +108,8 @@ impl State {
     ) -> Result<SessionId> {
         let agent_id = wanted.agent.id;
         check_capabilities(wanted.system_capabilities.as_ref())?;
+        check_text("the session's owner", &wanted.owner_name)?;
+        check_description(wanted.agent.version.as_deref(), wanted.agent.os_description.as_deref())?;
         let agent = self.agent(pool, agent_id)?;
         if let Some(session) = agent.session.and_then(|id| self.sessions.sessions.get(&id)) {
             return Err(Error::SessionConflict {

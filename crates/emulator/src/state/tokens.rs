@@ -134,8 +134,8 @@ impl Tokens {
     }
 
     /// Whose token this is; none when it is unknown or has expired.
-    pub(crate) fn authenticate(&self, token: &str, now: Timestamp) -> Option<Principal> {
-        let digest = digest_of(token);
+    pub(crate) fn authenticate(&self, token: &SecretString, now: Timestamp) -> Option<Principal> {
+        let digest = digest_of(token.expose_secret());
         if let Some((_, principal)) = self.people.iter().find(|(known, _)| *known == digest) {
             return Some(principal.clone());
         }
@@ -218,8 +218,8 @@ impl Tokens {
     }
 
     /// Ends one token at once. Tokens of people stay.
-    pub(crate) fn revoke(&mut self, token: &str) {
-        let digest = digest_of(token);
+    pub(crate) fn revoke(&mut self, token: &SecretString) {
+        let digest = digest_of(token.expose_secret());
         if let Some(token) = self.agents.remove(&digest)
             && let Some(owner) = self.clients.get_mut(&token.client)
         {
@@ -312,11 +312,11 @@ mod tests {
         let agent = tokens.register(client, PoolId(1));
         let token = tokens.issue_agent_token(client, Duration::from_secs(10), at(0)).unwrap();
         let principal = Principal::Agent { pool: PoolId(1), agent, client };
-        assert_eq!(tokens.authenticate(token.expose_secret(), at(9)), Some(principal));
-        assert_eq!(tokens.authenticate(token.expose_secret(), at(10)), None);
+        assert_eq!(tokens.authenticate(&token, at(9)), Some(principal));
+        assert_eq!(tokens.authenticate(&token, at(10)), None);
         let token = tokens.issue_agent_token(client, Duration::from_secs(10), at(0)).unwrap();
         tokens.depart(client);
-        assert!(tokens.authenticate(token.expose_secret(), at(1)).is_some());
+        assert!(tokens.authenticate(&token, at(1)).is_some());
         assert!(tokens.issue_agent_token(client, Duration::from_secs(10), at(0)).is_none());
     }
 
@@ -327,7 +327,7 @@ mod tests {
         let agent = tokens.register(former, PoolId(1));
         let token = tokens.issue_agent_token(former, Duration::from_secs(10), at(0)).unwrap();
         tokens.replace(former, client);
-        assert_eq!(tokens.authenticate(token.expose_secret(), at(1)), None);
+        assert_eq!(tokens.authenticate(&token, at(1)), None);
         assert_eq!(tokens.client(client), Some((PoolId(1), agent)));
         assert_eq!(tokens.client(former), None);
     }
@@ -348,8 +348,7 @@ mod tests {
         let mut tokens = tokens();
         let (plan, job) = (PlanId(Uuid::new_v4()), JobId(Uuid::new_v4()));
         let token = tokens.issue_job_token(ProjectId::default(), plan, job);
-        let is_good =
-            |tokens: &Tokens, seconds| tokens.authenticate(token.expose_secret(), at(seconds)).is_some();
+        let is_good = |tokens: &Tokens, seconds| tokens.authenticate(&token, at(seconds)).is_some();
         assert!(is_good(&tokens, 1_000_000));
         tokens.end_job(plan, job, at(0));
         assert!(is_good(&tokens, 299));

@@ -213,3 +213,24 @@ async fn running_job_forbids_deleting_and_a_waiting_message_does_not() {
     assert_eq!(service.admin(Method::DELETE, &path).send().await.unwrap().status(), StatusCode::NO_CONTENT);
     assert_eq!(second.take_job(&service).await.body["jobId"], json!(waiting.job));
 }
+
+#[tokio::test]
+async fn what_an_agent_says_of_itself_is_bounded() {
+    let service = Service::start().await;
+    let mut agent = service.register("agent-1").await;
+    agent.log_in(&service).await;
+    let long = "x".repeat(2_049);
+    let registration = registration("agent-2", &agent.key, json!({}));
+    for name in ["version", "osDescription", "provisioningState"] {
+        let mut registration = registration.clone();
+        registration[name] = json!(long);
+        let post = service.admin(Method::POST, "_apis/distributedtask/pools/1/agents").json(&registration);
+        assert_error(post.send().await.unwrap(), StatusCode::BAD_REQUEST, "InvalidArgumentValueException")
+            .await;
+    }
+    for (owner, version) in [(long.as_str(), "4.1.0"), ("me", long.as_str())] {
+        let session = json!({ "ownerName": owner, "agent": { "id": agent.id, "version": version } });
+        let post = agent.call(&service, Method::POST, "sessions").json(&session).send().await.unwrap();
+        assert_error(post, StatusCode::BAD_REQUEST, "InvalidArgumentValueException").await;
+    }
+}

@@ -95,6 +95,10 @@ async fn what_does_not_belong_there_is_refused() {
         let sent = job.call(&service, Method::POST, &path).json(&artifact).send().await.unwrap();
         assert_eq!(sent.status().is_success(), fits);
     }
+    let mut heavy = artifact(&container, "drop");
+    heavy["resource"]["properties"] = json!({ "text": "x".repeat(65_536) });
+    let refused = job.call(&service, Method::POST, &path).json(&heavy).send().await.unwrap();
+    assert_error(refused, StatusCode::INSUFFICIENT_STORAGE, "LimitReachedException").await;
     let other = job.call(&service, Method::POST, &path).json(&artifact("999", "drop")).send().await.unwrap();
     assert_error(other, StatusCode::FORBIDDEN, "AccessDeniedException").await;
     // Another build's job may neither read nor write here.

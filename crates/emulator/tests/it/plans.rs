@@ -350,3 +350,17 @@ async fn files_go_with_their_plan_and_all_with_the_emulator() {
     tokio::time::timeout(Duration::from_secs(30), service.emulator.stop()).await.unwrap();
     assert_eq!(count(folder.path()), 0);
 }
+
+#[tokio::test]
+async fn names_are_bounded() {
+    let (service, job) = running().await;
+    let long = "x".repeat(2_049);
+    let log = call(&service, &job, Method::POST, "logs").json(&json!({ "path": long }));
+    assert_error(log.send().await.unwrap(), StatusCode::BAD_REQUEST, "InvalidArgumentValueException").await;
+    let records = format!("timelines/{}/records/{}", job.timeline, job.job);
+    for path in [format!("kind/{long}"), format!("{long}/name")] {
+        let path = format!("{records}/attachments/{path}");
+        let put = call(&service, &job, Method::PUT, &path).body("x").send().await.unwrap();
+        assert_error(put, StatusCode::BAD_REQUEST, "InvalidArgumentValueException").await;
+    }
+}
