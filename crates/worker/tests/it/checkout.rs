@@ -393,6 +393,7 @@ async fn nothing_an_earlier_job_configured_is_run_or_gets_the_token() {
             "cp $spy .git/hooks/reference-transaction && cp $spy .git/hooks/post-checkout && cp $spy .git/hooks/post-index-change && git config core.hooksPath .git/hooks",
             true,
         ),
+        ("mkdir -p .git/shallow.lock/x && git config core.fsmonitor $spy", true),
         (
             "cp -r .git ../common && git -C ../common config core.fsmonitor $spy && echo $PWD/../common > .git/commondir",
             true,

@@ -29,13 +29,12 @@ pub(super) async fn prepare_folder(
     wishes: &Wishes,
 ) -> Result<bool, StepError> {
     if is_same_repository(git, folder, wishes).await? {
-        forget_configuration(folder).await?;
-        initialize(git, folder, wishes).await?;
-        keep_extent(git, folder).await?;
-        if !wishes.clean || clean(git, folder).await? {
-            return Ok(true);
+        match take_over(git, folder, wishes).await {
+            Ok(true) => return Ok(true),
+            Ok(false) => step.warning("Unable to run \"git clean -ffdx\" and \"git reset --hard HEAD\" successfully, delete source folder instead.").await,
+            Err(StepError::Canceled) => return Err(StepError::Canceled),
+            Err(error) => step.warning(&format!("{error}; delete source folder instead.")).await,
         }
-        step.warning("Unable to run \"git clean -ffdx\" and \"git reset --hard HEAD\" successfully, delete source folder instead.").await;
     }
     remove_folder(folder).await?;
     tokio::fs::create_dir_all(folder).await.map_err(|error| {
@@ -43,6 +42,14 @@ pub(super) async fn prepare_folder(
     })?;
     initialize(git, folder, wishes).await?;
     Ok(false)
+}
+
+/// Makes the configuration anew and cleans if asked; false if it cannot be cleaned.
+async fn take_over(git: &Git<'_>, folder: &Path, wishes: &Wishes) -> Result<bool, StepError> {
+    forget_configuration(folder).await?;
+    initialize(git, folder, wishes).await?;
+    keep_extent(git, folder).await?;
+    Ok(!wishes.clean || clean(git, folder).await?)
 }
 
 async fn initialize(git: &Git<'_>, folder: &Path, wishes: &Wishes) -> Result<(), StepError> {
