@@ -425,8 +425,9 @@ async fn run_agent(
     let done = 1 + registered.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
     set.events.send(Event::Registered { agent: agent.name.clone(), id: agent.id, done, total });
     let (context, end) = VirtualAgent::new(agent, set.clone(), phase, online).run().await;
+    // An agent that could not go on may be somebody else's by now, who has registered it anew or holds its session.
     if remove_at_end
-        && end != AgentEnd::Deleted
+        && matches!(end, AgentEnd::Stopped | AgentEnd::Once | AgentEnd::Revoked)
         && let Some(registrar) = &set.registrar
     {
         let _permit = set.connecting.acquire().await;

@@ -108,6 +108,7 @@ pub(crate) struct Lease {
     message_id: MessageId,
     label: JobLabel,
     renewal: Renewal,
+    is_renewing: bool,
     cancellation: Cancellation,
     stage: Stage,
     work: FuturesUnordered<BoxFuture<'static, Event>>,
@@ -137,6 +138,7 @@ impl Lease {
             message_id,
             label,
             renewal: Renewal::new(),
+            is_renewing: false,
             cancellation: Cancellation::default(),
             stage: Stage::Taking,
             work: FuturesUnordered::new(),
@@ -200,6 +202,7 @@ impl Lease {
     }
 
     fn start_renewal(&mut self) {
+        self.is_renewing = true;
         let (service, request, limit) =
             (self.agent.service.clone(), self.message.request_id, self.agent.set.timings.call);
         self.work.push(Box::pin(async move {
@@ -218,6 +221,7 @@ impl Lease {
     }
 
     fn renewed(&mut self, answer: Result<Option<Timestamp>, Failure>) -> Option<LeaseEnd> {
+        self.is_renewing = false;
         let was_held = self.renewal.is_held();
         let attempt = match &answer {
             Ok(until) => {
@@ -235,6 +239,9 @@ impl Lease {
             }
         }
         match self.renewal.after(attempt, Instant::now(), &self.agent.set.timings) {
+            Next::At(_) if !self.renewal.is_held() && self.is_shutting_down() => {
+                return Some(LeaseEnd::NotTaken { may_return: true });
+            }
             Next::At(at) => self.renew_at(at),
             Next::Lost => return self.lock_lost(attempt == Attempt::Refused),
         }
@@ -343,8 +350,9 @@ impl Lease {
             Order::Cancel(timeout) => self.cancel(StopReason::Cancelled, timeout),
             Order::Superseded => self.cancel(StopReason::LockLost, self.agent.set.timings.zombie_grace),
             Order::StopBy(deadline) => {
-                // Nothing has run and the message is still there: somebody else may have the job.
-                if matches!(self.stage, Stage::Taking) {
+                // Nothing has run and the message is still there: somebody else may have the job. But with a renewal under way it may be ours in a
+                // moment, and would be nobody's until its lock runs out.
+                if matches!(self.stage, Stage::Taking) && !self.is_renewing {
                     return Some(LeaseEnd::NotTaken { may_return: true });
                 }
                 self.stop_by(deadline);
@@ -369,6 +377,10 @@ impl Lease {
         let left = deadline.saturating_duration_since(now);
         let kept_for_report = (left / 4).min(Duration::from_secs(10));
         self.cancellation.deadline(StopReason::AgentShutdown, deadline - kept_for_report, now);
+    }
+
+    fn is_shutting_down(&self) -> bool {
+        self.cancellation.reason() == Some(StopReason::AgentShutdown)
     }
 
     fn take_due_steps(&mut self) {

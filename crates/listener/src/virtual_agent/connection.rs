@@ -173,7 +173,8 @@ impl VirtualAgent {
             Ok(None) => {
                 let error = self.refused_login.take().unwrap_or_default();
                 self.end_with(AgentEnd::Failed(format!(
-                    "the agent is registered, but the service refuses it; replace the agent: {error}"
+                    "agent `{}` is registered, but the service refuses it, as after somebody else registered it anew; stop one of the two, or give them different names: {error}",
+                    self.context.name
                 )));
             }
             Err(text) if self.backoff.failures() >= RECOVERY_TRIES => {

@@ -127,6 +127,27 @@ async fn an_agent_that_exists_is_refused_adopted_or_replaced() {
 }
 
 #[tokio::test]
+async fn an_agent_that_was_replaced_leaves_its_place_to_the_other_one() {
+    let mut world = World::new().await;
+    let mut config = world.config(&["a"]);
+    managed(&mut config, OnExisting::Adopt, true);
+    let first = world.set(config, 1, world.script("exit 100")).await;
+    let mut config = world.config(&["a"]);
+    managed(&mut config, OnExisting::Replace, true);
+    let second = world.set(config, 1, world.script(&finish("succeeded"))).await;
+    let (summary, reason) = ended(first).await;
+    assert_eq!(summary.failed, 1);
+    assert!(reason.contains("as after somebody else registered it anew"), "{reason}");
+    let id = agent(&world, "a").await.expect("it is the second one's").id;
+    let job = world.queue("after");
+    assert_eq!(world.completed(job).await.0, TaskResult::Succeeded);
+    assert_eq!(agent(&world, "a").await.map(|agent| agent.id), Some(id), "it was never away");
+    second.drain();
+    ended(second).await;
+    assert!(agent(&world, "a").await.is_none());
+}
+
+#[tokio::test]
 async fn an_unknown_pool_is_named() {
     let world = World::new().await;
     let mut config = world.config(&["a"]);

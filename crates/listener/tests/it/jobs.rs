@@ -188,6 +188,22 @@ async fn a_job_that_is_cancelled_before_its_start_never_starts() {
 }
 
 #[tokio::test]
+async fn a_job_that_is_being_taken_when_the_agent_stops_has_its_result_at_once() {
+    let mut world = World::new().await;
+    let slow = Fault::Latency { milliseconds: 1_000, jitter: 0 };
+    let slow = FaultRule::new(REQUESTS, slow).method("PATCH").times(1);
+    let slow = world.emulator.add_fault(slow).expect("a fault");
+    let set = world.agents(&["a"], world.script(&finish("succeeded"))).await;
+    let job = world.queue("late");
+    world.struck(slow, 1).await;
+    set.stop(Duration::from_secs(60));
+    assert_eq!(world.completed(job).await, (TaskResult::Canceled, CompletionReason::Event));
+    assert_eq!(world.issues(job).await, ["The agent was shut down before the job began."]);
+    assert!(world.runs().is_empty(), "{:?}", world.runs());
+    assert_eq!(set.wait().await.failed, 0);
+}
+
+#[tokio::test]
 async fn a_message_that_comes_again_is_not_run_again() {
     let mut world = World::new().await;
     // Handled, but the answer is lost: the message is gone and the listener does not know.

@@ -47,25 +47,6 @@ fn deletions() -> FaultRule {
     FaultRule::new(MESSAGES, Fault::Latency { milliseconds: 0, jitter: 0 }).method("DELETE")
 }
 
-/// How often a rule has struck.
-async fn strikes(world: &World, rule: u64) -> u64 {
-    let client = reqwest::Client::builder().no_proxy().build().expect("a client");
-    let faults = client.get(format!("{}/_dayfly/faults", world.emulator.url())).basic_auth("", Some(PAT));
-    let faults: Value = faults.send().await.expect("an answer").json().await.expect("rules");
-    let rules = faults["value"].as_array().expect("a list");
-    let rule = rules.iter().find(|found| found["id"] == rule).expect("the rule");
-    rule["struck"].as_u64().expect("a number")
-}
-
-async fn struck(world: &World, rule: u64, count: u64) {
-    bounded("the rule has struck", async {
-        while strikes(world, rule).await < count {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    })
-    .await;
-}
-
 async fn warning(events: &mut EventStream, text: &str) {
     event(events, text, |event| match event {
         Event::Warning { message, .. } if message.contains(text) => Some(()),
@@ -109,7 +90,7 @@ async fn a_wish_for_another_version_is_told_and_deleted() {
         wish(&world, body).await;
         warning(&mut events, told).await;
     }
-    struck(&world, 1, 2).await;
+    world.struck(1, 2).await;
     goes_on(world, set, None).await;
 }
 
@@ -124,7 +105,7 @@ async fn messages_of_unknown_types_are_told_and_deleted() {
     let mut events = set.events();
     warning(&mut events, "unknown type `HologramRequest`").await;
     warning(&mut events, "unknown type ``").await;
-    struck(&world, 1, 2).await;
+    world.struck(1, 2).await;
     goes_on(world, set, None).await;
 }
 
@@ -197,7 +178,7 @@ async fn an_agent_polls_on_while_a_result_cannot_be_reported_and_ends_when_it_is
     world.emulator.add_fault(rule).expect("a fault");
     world.emulator.remove_fault(polls);
     warning(&mut events, "cannot be run, since its message could not be read").await;
-    struck(&world, reports, 1).await;
+    world.struck(reports, 1).await;
     // Polls go on.
     wish(&world, "{}").await;
     warning(&mut events, "asks for agent version").await;
@@ -206,7 +187,7 @@ async fn an_agent_polls_on_while_a_result_cannot_be_reported_and_ends_when_it_is
     let mut ended = std::pin::pin!(set.wait());
     tokio::select! {
         summary = &mut ended => panic!("the set has ended without the result: {summary:?}"),
-        () = struck(&world, reports, 20) => {}
+        () = world.struck(reports, 20) => {}
     }
     world.emulator.remove_fault(reports);
     let summary = bounded("the set has ended", ended).await;
@@ -255,7 +236,7 @@ async fn jobs_that_come_while_another_one_runs_are_all_run_in_their_turn() {
     let early = FaultRule::new(POLLS, early).method("GET").times(1);
     let early = world.emulator.add_fault(early).expect("a fault");
     world.finish_at_the_service(first, TaskResult::Succeeded).await;
-    struck(&world, early, 1).await;
+    world.struck(early, 1).await;
     polled(&world).await;
     let_go(&world);
     for job in [second, third] {
@@ -276,7 +257,7 @@ async fn a_job_that_is_cancelled_while_it_waits_for_another_one_never_runs() {
     let cancellation = FaultRule::new(POLLS, plain("JobCancellation", &cancellation)).method("GET").times(1);
     let cancellation = world.emulator.add_fault(cancellation).expect("a fault");
     world.finish_at_the_service(first, TaskResult::Succeeded).await;
-    struck(&world, cancellation, 1).await;
+    world.struck(cancellation, 1).await;
     polled(&world).await;
     let_go(&world);
     assert_eq!(world.completed(second).await, (TaskResult::Canceled, CompletionReason::Event));
@@ -298,10 +279,10 @@ async fn an_agent_whose_login_is_revoked_asks_no_more_and_carries_its_job_to_the
     };
     let revoked = world.emulator.add_fault(FaultRule::new(POLLS, revoked).method("GET")).expect("a fault");
     world.emulator.cut_connections();
-    struck(&world, revoked, 1).await;
+    world.struck(revoked, 1).await;
     let_go(&world);
     assert_eq!(world.completed(job).await, (TaskResult::Succeeded, CompletionReason::Event));
     let summary = bounded("the set has ended", set.wait()).await;
     assert_eq!((summary.revoked, summary.failed), (1, 0), "{summary:?}");
-    assert_eq!(strikes(&world, revoked).await, 1, "it has not polled any more");
+    assert_eq!(world.strikes(revoked).await, 1, "it has not polled any more");
 }

@@ -200,6 +200,27 @@ impl World {
         job
     }
 
+    /// How often a rule has struck.
+    pub(crate) async fn strikes(&self, rule: u64) -> u64 {
+        let client = reqwest::Client::builder().no_proxy().build().expect("a client");
+        let faults = client.get(format!("{}/_dayfly/faults", self.emulator.url())).basic_auth("", Some(PAT));
+        let faults = faults.send().await.expect("an answer").json().await;
+        let faults: serde_json::Value = faults.expect("rules");
+        let rules = faults["value"].as_array().expect("a list");
+        let rule = rules.iter().find(|found| found["id"] == rule).expect("the rule");
+        rule["struck"].as_u64().expect("a number")
+    }
+
+    /// Waits until a rule has struck so often.
+    pub(crate) async fn struck(&self, rule: u64, count: u64) {
+        bounded("the rule has struck", async {
+            while self.strikes(rule).await < count {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        })
+        .await;
+    }
+
     /// Where the results of a job are reported.
     pub(crate) fn events_of(&self, job: JobId) -> String {
         format!("*/_apis/distributedtask/hubs/*/plans/{}/events", self.messages[&job].plan.plan_id)
