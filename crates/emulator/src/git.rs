@@ -7,18 +7,20 @@
 use std::{
     io::Write as _,
     path::{Path, PathBuf},
+    pin::Pin,
     process::Stdio,
     sync::Arc,
-    task::Poll,
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
 use bytes::Bytes;
-use futures::{Stream, StreamExt as _, future::BoxFuture};
+use futures::{Stream, StreamExt as _};
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _},
     process::{Child, ChildStdin, ChildStdout, Command},
-    sync::{OwnedSemaphorePermit, Semaphore},
+    sync::{Semaphore, mpsc},
+    task::JoinError,
 };
 use tokio_util::{io::ReaderStream, task::AbortOnDropHandle};
 
@@ -28,8 +30,8 @@ const MAX_PROCESSES: usize = 32;
 const MAX_REQUEST_BYTES: u64 = 256 << 20;
 /// Compressed bytes are inflated in slices of this size, so that a small body cannot become gigabytes at once.
 const INFLATE_SLICE_BYTES: usize = 4 << 10;
-/// A client which sends nothing for this long has gone.
-const REQUEST_IDLE: Duration = Duration::from_secs(60);
+/// A client which sends or takes nothing for this long has gone.
+const CLIENT_IDLE: Duration = Duration::from_secs(60);
 /// How much of git's own error text is kept for the log.
 const MAX_STDERR_BYTES: usize = 8 << 10;
 /// The longest `Git-Protocol` header that git's own server understands fits easily.
@@ -47,8 +49,8 @@ pub enum Error {
     /// Git could not be started.
     #[error("git could not be started; is it installed and on the PATH?")]
     Start(#[source] std::io::Error),
-    /// The request ended early, stalled, was too long or was not what its headers said.
-    #[error("the git request could not be read: {reason}")]
+    /// The request ended early, stalled, was too long or was not what its headers said, or nobody takes the answer.
+    #[error("the git request could not be answered: {reason}")]
     Request {
         /// What was wrong with it.
         reason: &'static str,
@@ -70,6 +72,8 @@ pub enum Error {
 #[derive(Clone, Debug)]
 pub struct GitServer {
     permits: Arc<Semaphore>,
+    /// For how long a client may take nothing of its answer.
+    patience: Duration,
 }
 
 /// What a client asks of a repository.
@@ -111,7 +115,7 @@ impl GitServer {
     /// A server with its own bound on processes.
     #[must_use]
     pub fn new() -> Self {
-        Self { permits: Arc::new(Semaphore::new(MAX_PROCESSES)) }
+        Self { permits: Arc::new(Semaphore::new(MAX_PROCESSES)), patience: CLIENT_IDLE }
     }
 
     /// Answers one request for the repository in `path` (bare, or a work tree with `.git`).
@@ -151,92 +155,106 @@ impl GitServer {
             .stdin
             .take()
             .map(|stdin| AbortOnDropHandle::new(tokio::spawn(copy_request(body, encoding, stdin))));
-        let stdout = child.stdout.take().expect("stdout is piped");
-        let stderr = child.stderr.take().expect("stderr is piped");
-        // Read all the while: git stops when a pipe is full.
-        let said = AbortOnDropHandle::new(tokio::spawn(read_end(stderr)));
-        let mut stdout = ReaderStream::with_capacity(stdout, 64 << 10);
-        let end = finish(child, said, input, path.to_path_buf(), permit);
-        // The first bytes are waited for, so that a repository that cannot be served is an error and not half an answer.
-        let Some(first) = stdout.next().await else {
-            end.await?;
-            return Ok(Output { header: None, first: None, stdout: None, end: None });
+        let process = Process {
+            stdout: ReaderStream::with_capacity(child.stdout.take().expect("stdout is piped"), 64 << 10),
+            // Read all the while: git stops when a pipe is full.
+            said: AbortOnDropHandle::new(tokio::spawn(read_end(
+                child.stderr.take().expect("stderr is piped"),
+            ))),
+            child,
+            input,
+            path: path.to_path_buf(),
         };
-        let wants_header = service == Service::Advertise && protocol != Some("version=2");
-        Ok(Output {
-            header: wants_header.then(|| Bytes::from_static(b"001e# service=git-upload-pack\n0000")),
-            first: Some(first.map_err(Error::Output)?),
-            stdout: Some(stdout),
-            end: Some(Box::pin(end)),
-        })
+        let (sender, mut chunks) = mpsc::channel(1);
+        let patience = self.patience;
+        let mut pump = AbortOnDropHandle::new(tokio::spawn(async move {
+            let _permit = permit;
+            process.pump(sender, patience).await
+        }));
+        // The first bytes are waited for, so that a repository that cannot be served is an error and not half an answer.
+        let first = chunks.recv().await;
+        if first.is_none() {
+            ended((&mut pump).await)?;
+        }
+        let wants_header = first.is_some() && service == Service::Advertise && protocol != Some("version=2");
+        let header = wants_header.then(|| Bytes::from_static(b"001e# service=git-upload-pack\n0000"));
+        let pump = first.is_some().then_some(pump);
+        Ok(Output { header, first, chunks, pump })
     }
+}
+
+/// How the work of a task ended.
+fn ended(joined: Result<Result<(), Error>, JoinError>) -> Result<(), Error> {
+    joined.map_err(|error| Error::Output(std::io::Error::other(error)))?
 }
 
 /// The bytes of an answer. Dropping it kills the git process behind it.
+#[derive(Debug)]
 pub struct Output {
     header: Option<Bytes>,
     first: Option<Bytes>,
-    stdout: Option<ReaderStream<ChildStdout>>,
-    end: Option<BoxFuture<'static, Result<(), Error>>>,
-}
-
-impl std::fmt::Debug for Output {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Output").finish_non_exhaustive()
-    }
+    chunks: mpsc::Receiver<Bytes>,
+    /// What brings the chunks; then it says whether they were all.
+    pump: Option<AbortOnDropHandle<Result<(), Error>>>,
 }
 
 impl Stream for Output {
     type Item = Result<Bytes, Error>;
 
-    fn poll_next(
-        mut self: std::pin::Pin<&mut Self>,
-        context: &mut std::task::Context<'_>,
-    ) -> Poll<Option<Self::Item>> {
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         if let Some(bytes) = self.header.take().or_else(|| self.first.take()) {
             return Poll::Ready(Some(Ok(bytes)));
         }
-        if let Some(stdout) = self.stdout.as_mut() {
-            match stdout.poll_next_unpin(context) {
-                Poll::Pending => return Poll::Pending,
-                Poll::Ready(Some(chunk)) => return Poll::Ready(Some(chunk.map_err(Error::Output))),
-                Poll::Ready(None) => self.stdout = None,
-            }
+        if let Some(bytes) = ready!(self.chunks.poll_recv(context)) {
+            return Poll::Ready(Some(Ok(bytes)));
         }
-        let Some(end) = self.end.as_mut() else { return Poll::Ready(None) };
-        match end.as_mut().poll(context) {
-            Poll::Pending => Poll::Pending,
-            Poll::Ready(result) => {
-                self.end = None;
-                Poll::Ready(result.err().map(Err))
-            }
-        }
+        let Some(pump) = self.pump.as_mut() else { return Poll::Ready(None) };
+        let joined = ready!(Pin::new(pump).poll(context));
+        self.pump = None;
+        Poll::Ready(ended(joined).err().map(Err))
     }
 }
 
-/// After the output has ended: the exit code decides whether the answer was whole.
-async fn finish(
-    mut child: Child,
+/// A git process at work.
+struct Process {
+    child: Child,
+    stdout: ReaderStream<ChildStdout>,
+    /// The end of what it says.
     said: AbortOnDropHandle<Vec<u8>>,
     input: Option<AbortOnDropHandle<Result<(), Error>>>,
     path: PathBuf,
-    permit: OwnedSemaphorePermit,
-) -> Result<(), Error> {
-    // Only a hint for the log: what cannot be read is left out.
-    let said = said.await.unwrap_or_default();
-    let status = child.wait().await.map_err(Error::Output)?;
-    drop(permit);
-    if let Some(input) = input
-        && let Ok(Err(error)) = input.await
-    {
-        return Err(error);
+}
+
+impl Process {
+    /// Carries the output to the client, for as long as it takes it. Then the exit code decides whether the answer was whole.
+    async fn pump(mut self, client: mpsc::Sender<Bytes>, patience: Duration) -> Result<(), Error> {
+        while let Some(chunk) = self.stdout.next().await {
+            let chunk = chunk.map_err(Error::Output)?;
+            match tokio::time::timeout(patience, client.send(chunk)).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) => return Ok(()),
+                Err(_) => return Err(Error::Request { reason: "the client stopped taking the answer" }),
+            }
+        }
+        self.finish().await
     }
-    if status.success() {
-        return Ok(());
+
+    async fn finish(mut self) -> Result<(), Error> {
+        // Only a hint for the log: what cannot be read is left out.
+        let said = self.said.await.unwrap_or_default();
+        let status = self.child.wait().await.map_err(Error::Output)?;
+        if let Some(input) = self.input
+            && let Ok(Err(error)) = input.await
+        {
+            return Err(error);
+        }
+        if status.success() {
+            return Ok(());
+        }
+        let (path, message) = (self.path, String::from_utf8_lossy(&said).trim().to_owned());
+        tracing::warn!(repository = %path.display(), %status, %message, "git upload-pack failed");
+        Err(Error::Failed { path, message })
     }
-    let message = String::from_utf8_lossy(&said).trim().to_owned();
-    tracing::warn!(repository = %path.display(), %status, %message, "git upload-pack failed");
-    Err(Error::Failed { path, message })
 }
 
 /// Reads a pipe to its end and keeps the last [`MAX_STDERR_BYTES`].
@@ -327,7 +345,7 @@ where
     let mut inflate = flate2::write::MultiGzDecoder::new(Vec::new());
     let mut total = 0_u64;
     loop {
-        let chunk = match tokio::time::timeout(REQUEST_IDLE, body.next()).await {
+        let chunk = match tokio::time::timeout(CLIENT_IDLE, body.next()).await {
             Err(_) => return Err(Error::Request { reason: "the client stopped sending" }),
             Ok(Some(Err(_))) => return Err(Error::Request { reason: "the client broke off" }),
             Ok(None) => break,
@@ -384,9 +402,7 @@ mod tests {
 
     #[tokio::test]
     async fn dropping_an_answer_ends_its_process_and_frees_its_place() {
-        let folder = tempfile::tempdir().unwrap();
-        let made = plain_git().args(["init", "--quiet", "--bare"]).arg(folder.path()).status().await.unwrap();
-        assert!(made.success());
+        let folder = repository(String::new()).await;
         let server = GitServer::new();
         // The client holds its request open: git waits for it.
         let never = futures::stream::pending::<Result<Bytes, std::io::Error>>();
@@ -396,16 +412,48 @@ mod tests {
         assert!(futures::poll!(serve.as_mut()).is_pending());
         assert_eq!(server.permits.available_permits(), MAX_PROCESSES - 1);
         drop(serve);
-        assert_eq!(server.permits.available_permits(), MAX_PROCESSES);
+        free(&server).await;
+    }
+
+    /// Waits until no process is at work.
+    async fn free(server: &GitServer) {
+        let all = server.permits.acquire_many(u32::try_from(MAX_PROCESSES).unwrap());
+        drop(tokio::time::timeout(Duration::from_secs(30), all).await.expect("the processes end").unwrap());
+    }
+
+    /// A bare repository with these packed refs.
+    async fn repository(refs: String) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        let made = plain_git().args(["init", "--quiet", "--bare"]).arg(folder.path()).status().await.unwrap();
+        assert!(made.success());
+        std::fs::write(folder.path().join("packed-refs"), refs).unwrap();
+        folder
+    }
+
+    #[tokio::test]
+    async fn a_client_that_takes_nothing_holds_no_process() {
+        let branches = (1..=20_000).map(|number| format!("{number:040x} refs/heads/branch-{number}\n"));
+        let folder = repository(branches.collect()).await;
+        let server = GitServer { patience: Duration::from_millis(50), ..GitServer::new() };
+        let empty = futures::stream::empty::<Result<Bytes, std::io::Error>>();
+        let serve = server.serve(folder.path(), Service::Advertise, None, Encoding::Identity, empty);
+        let mut answer = serve.await.unwrap();
+        free(&server).await;
+        let mut end = answer.next().await;
+        while let Some(Ok(_)) = end {
+            end = answer.next().await;
+        }
+        assert!(
+            end.unwrap().unwrap_err().to_string().contains("stopped taking"),
+            "it is not taken for whole"
+        );
+        assert!(answer.next().await.is_none());
     }
 
     #[tokio::test]
     async fn git_may_say_more_than_a_pipe_holds() {
-        let folder = tempfile::tempdir().unwrap();
-        let made = plain_git().args(["init", "--quiet", "--bare"]).arg(folder.path()).status().await.unwrap();
-        assert!(made.success());
         // Git looks for the branch's commit, and complains of each place where it cannot look, before it answers.
-        std::fs::write(folder.path().join("packed-refs"), format!("{:040x} refs/heads/main\n", 1)).unwrap();
+        let folder = repository(format!("{:040x} refs/heads/main\n", 1)).await;
         let nowhere: String = (0..3_000).map(|number| format!("/nowhere/at/all/{number}\n")).collect();
         std::fs::write(folder.path().join("objects/info/alternates"), nowhere).unwrap();
         let empty = futures::stream::empty::<Result<Bytes, std::io::Error>>();
@@ -414,7 +462,7 @@ mod tests {
         let answer = async { serve.await.unwrap().try_collect::<Vec<_>>().await.unwrap().concat() };
         let answer = tokio::time::timeout(Duration::from_secs(30), answer).await.unwrap();
         assert!(answer.ends_with(b"0000"), "the list of branches has an end");
-        assert_eq!(server.permits.available_permits(), MAX_PROCESSES);
+        free(&server).await;
 
         let mut command = upload_pack(folder.path()).await.unwrap();
         command.arg("--http-backend-info-refs").arg(folder.path()).stdin(Stdio::null());
