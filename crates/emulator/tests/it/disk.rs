@@ -31,8 +31,7 @@ async fn running(data: &tempfile::TempDir) -> (Service, QueuedJob, PathBuf) {
 }
 
 async fn make_log(service: &Service, job: &QueuedJob) {
-    let make = service.bearer(&job.token, Method::POST, &job.path("logs"));
-    success(make.json(&json!({ "path": "logs\\x" }))).await;
+    success(job.call(service, Method::POST, "logs").json(&json!({ "path": "logs\\x" }))).await;
 }
 
 fn attachment(job: &QueuedJob, name: &str) -> String {

@@ -7,7 +7,7 @@ use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
 
 use crate::git_program::{repository, write};
-use crate::service::{Agent, Service, success};
+use crate::service::{Agent, QueuedJob, Service, success};
 
 /// A repository with this pipeline, registered as `test`.
 pub(crate) fn register(service: &Service, folder: &Path, yaml: &str) -> i32 {
@@ -41,7 +41,7 @@ pub(crate) async fn record(service: &Service, id: &Value, name: &str) -> Value {
 /// A job that an agent has taken.
 pub(crate) struct Job {
     pub(crate) message: AgentJobRequestMessage,
-    pub(crate) token: String,
+    pub(crate) own: QueuedJob,
 }
 
 impl Job {
@@ -50,8 +50,14 @@ impl Job {
         let taken = agent.take_job(service).await;
         assert_eq!(taken.kind, "PipelineAgentJobRequest");
         let message: AgentJobRequestMessage = serde_json::from_value(taken.body).unwrap();
-        let token = message.resources.system_connection().unwrap().access_token().unwrap().to_owned();
-        Self { message, token }
+        let own = QueuedJob {
+            plan: message.plan.plan_id,
+            job: message.job_id,
+            timeline: message.timeline.id,
+            request: message.request_id,
+            token: message.resources.system_connection().unwrap().access_token().unwrap().to_owned(),
+        };
+        Self { message, own }
     }
 
     pub(crate) fn variable(&self, name: &str) -> &str {
@@ -63,41 +69,32 @@ impl Job {
 
     /// A request with the job's own token.
     pub(crate) fn call(&self, service: &Service, method: Method, path: &str) -> RequestBuilder {
-        service.bearer(&self.token, method, path)
-    }
-
-    fn plan(&self, rest: &str) -> String {
-        let plan = self.message.plan.plan_id;
-        format!("dayfly/_apis/distributedtask/hubs/Build/plans/{plan}/{rest}")
+        service.bearer(&self.own.token, method, path)
     }
 
     /// Reports a step with a log of these lines and output variables.
     pub(crate) async fn step(&self, service: &Service, name: &str, lines: &str, variables: Value) -> Value {
         let id = uuid::Uuid::new_v4();
         let log = json!({ "path": format!("logs\\{id}") });
-        let log = success(self.call(service, Method::POST, &self.plan("logs")).json(&log)).await;
-        let append = self.plan(&format!("logs/{}", log["id"]));
-        success(self.call(service, Method::POST, &append).body(lines.to_owned())).await;
+        let log = success(self.own.call(service, Method::POST, "logs").json(&log)).await;
+        let append = format!("logs/{}", log["id"]);
+        success(self.own.call(service, Method::POST, &append).body(lines.to_owned())).await;
         let record = json!({
-            "id": id, "parentId": self.message.job_id, "type": "Task", "name": name, "refName": name,
+            "id": id, "parentId": self.own.job, "type": "Task", "name": name, "refName": name,
             "state": "completed", "result": "succeeded", "order": 1, "log": { "id": log["id"] },
             "variables": variables,
         });
-        let records = self.plan(&format!("timelines/{}/records", self.message.timeline.id));
+        let records = format!("timelines/{}/records", self.own.timeline);
         let body = json!({ "count": 1, "value": [record] });
-        success(self.call(service, Method::PATCH, &records).json(&body)).await;
-        let feed = format!("timelines/{}/records/{}/feed", self.message.timeline.id, self.message.job_id);
+        success(self.own.call(service, Method::PATCH, &records).json(&body)).await;
+        let feed = format!("{records}/{}/feed", self.own.job);
         let body = json!({ "count": 1, "value": ["a line"], "stepId": id, "startLine": 1 });
-        success(self.call(service, Method::POST, &self.plan(&feed)).json(&body)).await;
+        success(self.own.call(service, Method::POST, &feed).json(&body)).await;
         log["id"].clone()
     }
 
     /// Ends the job.
     pub(crate) async fn complete(&self, service: &Service, result: &str) {
-        let event = json!({
-            "name": "JobCompleted", "jobId": self.message.job_id, "requestId": self.message.request_id,
-            "result": result,
-        });
-        success(self.call(service, Method::POST, &self.plan("events")).json(&event)).await;
+        assert!(self.own.complete(service, result).await.status().is_success());
     }
 }

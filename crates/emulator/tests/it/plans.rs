@@ -18,33 +18,25 @@ async fn running() -> (Service, QueuedJob) {
     (service, job)
 }
 
-fn call(service: &Service, job: &QueuedJob, method: Method, path: &str) -> reqwest::RequestBuilder {
-    service.bearer(&job.token, method, &job.path(path))
-}
-
 async fn patch(service: &Service, job: &QueuedJob, records: Value) -> Value {
     let path = format!("timelines/{}/records", job.timeline);
     let count = records.as_array().unwrap().len();
-    success(call(service, job, Method::PATCH, &path).json(&json!({ "count": count, "value": records }))).await
+    success(job.call(service, Method::PATCH, &path).json(&json!({ "count": count, "value": records }))).await
 }
 
 #[tokio::test]
 async fn job_record_is_there_before_the_worker_is() {
     let (service, job) = running().await;
-    let timeline = success(call(
-        &service,
-        &job,
-        Method::GET,
-        &format!("timelines/{}?includeRecords=true", job.timeline),
-    ))
-    .await;
+    let timeline =
+        success(job.call(&service, Method::GET, &format!("timelines/{}?includeRecords=true", job.timeline)))
+            .await;
     let record = &timeline["records"][0];
     assert_eq!(record["id"], json!(job.job));
     assert_eq!(
         (&record["type"], &record["name"], &record["state"]),
         (&json!("Job"), &json!("Build it"), &json!("pending"))
     );
-    let bare = success(call(&service, &job, Method::GET, &format!("timelines/{}", job.timeline))).await;
+    let bare = success(job.call(&service, Method::GET, &format!("timelines/{}", job.timeline))).await;
     assert!(bare.get("records").is_none());
     let plan = success(service.bearer(&job.token, Method::GET, job.path("").trim_end_matches('/'))).await;
     assert_eq!(plan["timeline"]["id"], json!(job.timeline));
@@ -78,65 +70,64 @@ async fn records_merge_and_only_changes_are_listed_when_asked() {
     assert_eq!(record["issues"][0]["message"], "careful");
     patch(&service, &job, json!([{ "id": job.job, "state": "inProgress" }])).await;
     let path = format!("timelines/{}/records?changeId={change}", job.timeline);
-    let newer = success(call(&service, &job, Method::GET, &path)).await;
+    let newer = success(job.call(&service, Method::GET, &path)).await;
     assert_eq!(newer["count"], 2);
     let path = format!("timelines/{}/records?changeId={}", job.timeline, change + 2);
-    assert_eq!(success(call(&service, &job, Method::GET, &path)).await["count"], 0);
+    assert_eq!(success(job.call(&service, Method::GET, &path)).await["count"], 0);
 }
 
 #[tokio::test]
 async fn detail_timelines_are_made_once() {
     let (service, job) = running().await;
     let id = Uuid::new_v4();
-    let create = || call(&service, &job, Method::POST, "timelines").json(&json!({ "id": id }));
+    let create = || job.call(&service, Method::POST, "timelines").json(&json!({ "id": id }));
     assert_eq!(success(create()).await["id"], json!(id));
     assert_error(create().send().await.unwrap(), StatusCode::CONFLICT, "TimelineExistsException").await;
-    assert_eq!(success(call(&service, &job, Method::GET, "timelines")).await["count"], 2);
+    assert_eq!(success(job.call(&service, Method::GET, "timelines")).await["count"], 2);
     let unknown =
-        call(&service, &job, Method::GET, &format!("timelines/{}", Uuid::new_v4())).send().await.unwrap();
+        job.call(&service, Method::GET, &format!("timelines/{}", Uuid::new_v4())).send().await.unwrap();
     assert_error(unknown, StatusCode::NOT_FOUND, "TimelineNotFoundException").await;
 }
 
 #[tokio::test]
 async fn logs_grow_block_by_block_and_are_read_by_lines() {
     let (service, job) = running().await;
-    let log = success(call(&service, &job, Method::POST, "logs").json(&json!({ "path": "logs\\x" }))).await;
+    let log = success(job.call(&service, Method::POST, "logs").json(&json!({ "path": "logs\\x" }))).await;
     assert_eq!((&log["id"], &log["lineCount"]), (&json!(1), &json!(0)));
     let append =
-        async |text: &'static str| success(call(&service, &job, Method::POST, "logs/1").body(text)).await;
+        async |text: &'static str| success(job.call(&service, Method::POST, "logs/1").body(text)).await;
     assert_eq!(append("\u{feff}one\ntwo\nth").await["lineCount"], 3);
     assert_eq!(append("ree\nfour").await["lineCount"], 4);
     assert_eq!(append("").await["lineCount"], 4);
-    let text = call(&service, &job, Method::GET, "logs/1").send().await.unwrap();
+    let text = job.call(&service, Method::GET, "logs/1").send().await.unwrap();
     assert_eq!(text.headers()["content-type"], "text/plain; charset=utf-8");
     assert_eq!(text.text().await.unwrap(), "one\ntwo\nthree\nfour\n");
-    let part = call(&service, &job, Method::GET, "logs/1?startLine=1&endLine=2").send().await.unwrap();
+    let part = job.call(&service, Method::GET, "logs/1?startLine=1&endLine=2").send().await.unwrap();
     assert_eq!(part.text().await.unwrap(), "two\nthree\n");
-    let list = call(&service, &job, Method::GET, "logs/1").header("accept", "application/json");
+    let list = job.call(&service, Method::GET, "logs/1").header("accept", "application/json");
     assert_eq!(success(list).await["value"], json!(["one", "two", "three", "four"]));
-    let second =
-        success(call(&service, &job, Method::POST, "logs").json(&json!({ "path": "logs\\y" }))).await;
+    let second = success(job.call(&service, Method::POST, "logs").json(&json!({ "path": "logs\\y" }))).await;
     assert_eq!(second["id"], 2);
-    assert_eq!(success(call(&service, &job, Method::GET, "logs")).await["count"], 2);
-    let empty = call(&service, &job, Method::GET, "logs/2").send().await.unwrap();
+    assert_eq!(success(job.call(&service, Method::GET, "logs")).await["count"], 2);
+    let empty = job.call(&service, Method::GET, "logs/2").send().await.unwrap();
     assert_eq!(empty.text().await.unwrap(), "");
-    let unknown = call(&service, &job, Method::POST, "logs/9").body("x").send().await.unwrap();
+    let unknown = job.call(&service, Method::POST, "logs/9").body("x").send().await.unwrap();
     assert_error(unknown, StatusCode::NOT_FOUND, "TaskOrchestrationPlanLogNotFoundException").await;
 }
 
 #[tokio::test]
 async fn blocks_of_concurrent_requests_do_not_mix() {
     let (service, job) = running().await;
-    success(call(&service, &job, Method::POST, "logs").json(&json!({ "path": "logs\\x" }))).await;
+    success(job.call(&service, Method::POST, "logs").json(&json!({ "path": "logs\\x" }))).await;
     let block = |number: usize| format!("{number}\n").repeat(20_000);
     let mut appends = tokio::task::JoinSet::new();
     for number in 0..8 {
-        appends.spawn(call(&service, &job, Method::POST, "logs/1").body(block(number)).send());
+        appends.spawn(job.call(&service, Method::POST, "logs/1").body(block(number)).send());
     }
     while let Some(done) = appends.join_next().await {
         assert!(done.unwrap().unwrap().status().is_success());
     }
-    let text = call(&service, &job, Method::GET, "logs/1").send().await.unwrap().text().await.unwrap();
+    let text = job.call(&service, Method::GET, "logs/1").send().await.unwrap().text().await.unwrap();
     assert_eq!(text.lines().count(), 160_000);
     let mut changes = 0;
     let lines: Vec<_> = text.lines().collect();
@@ -157,11 +148,11 @@ async fn console_lines_records_and_logs_reach_subscribers_in_order() {
     // The second time as after a lost answer, with one line more.
     let more = json!({ "count": 3, "value": ["a", "b", "c"], "stepId": step, "startLine": 1 });
     for lines in [&lines, &lines, &more] {
-        let posted = call(&service, &job, Method::POST, &feed).json(lines).send().await.unwrap();
+        let posted = job.call(&service, Method::POST, &feed).json(lines).send().await.unwrap();
         assert!(posted.status().is_success());
     }
-    success(call(&service, &job, Method::POST, "logs").json(&json!({ "path": "logs\\x" }))).await;
-    success(call(&service, &job, Method::POST, "logs/1").body("a\nb\n")).await;
+    success(job.call(&service, Method::POST, "logs").json(&json!({ "path": "logs\\x" }))).await;
+    success(job.call(&service, Method::POST, "logs/1").body("a\nb\n")).await;
     job.complete(&service, "succeeded").await;
     let mut seen = Vec::new();
     while seen.last().is_none_or(|last| *last != "completed") {
@@ -221,15 +212,15 @@ async fn attachments_are_kept_listed_and_replaced() {
     let (service, job) = running().await;
     let kind = "DistributedTask.Core.Summary";
     let path = format!("timelines/{}/records/{}/attachments/{kind}/Read me.md", job.timeline, job.job);
-    let put = |text: &'static str| call(&service, &job, Method::PUT, &path).body(text);
+    let put = |text: &'static str| job.call(&service, Method::PUT, &path).body(text);
     let answer = success(put("# one")).await;
     assert_eq!((&answer["type"], &answer["name"]), (&json!(kind), &json!("Read me.md")));
     success(put("# two")).await;
-    let content = call(&service, &job, Method::GET, &path).send().await.unwrap();
+    let content = job.call(&service, Method::GET, &path).send().await.unwrap();
     assert_eq!(content.text().await.unwrap(), "# two");
-    assert_eq!(success(call(&service, &job, Method::GET, &format!("attachments/{kind}"))).await["count"], 1);
+    assert_eq!(success(job.call(&service, Method::GET, &format!("attachments/{kind}"))).await["count"], 1);
     let other = path.replace("Read", "Other");
-    let unknown = call(&service, &job, Method::GET, &other).send().await.unwrap();
+    let unknown = job.call(&service, Method::GET, &other).send().await.unwrap();
     assert_error(unknown, StatusCode::NOT_FOUND, "DataNotFoundException").await;
 }
 
@@ -237,7 +228,7 @@ async fn attachments_are_kept_listed_and_replaced() {
 async fn events_have_to_make_sense() {
     let (service, job) = running().await;
     let raise =
-        async |event: Value| call(&service, &job, Method::POST, "events").json(&event).send().await.unwrap();
+        async |event: Value| job.call(&service, Method::POST, "events").json(&event).send().await.unwrap();
     let unknown = raise(json!({ "name": "Other", "jobId": job.job })).await;
     assert_error(unknown, StatusCode::BAD_REQUEST, "VssPropertyValidationException").await;
     let wrong =
@@ -283,14 +274,14 @@ async fn reports_are_bounded() {
     let path = format!("timelines/{}/records", job.timeline);
     let records: Vec<_> = (0..3).map(|_| json!({ "id": Uuid::new_v4() })).collect();
     let response =
-        call(&service, &job, Method::PATCH, &path).json(&json!({ "value": records })).send().await.unwrap();
+        job.call(&service, Method::PATCH, &path).json(&json!({ "value": records })).send().await.unwrap();
     assert_error(response, StatusCode::INSUFFICIENT_STORAGE, "LimitReachedException").await;
     let huge = json!({ "value": [{ "id": Uuid::new_v4(), "name": "x".repeat(3_000) }] });
-    let response = call(&service, &job, Method::PATCH, &path).json(&huge).send().await.unwrap();
+    let response = job.call(&service, Method::PATCH, &path).json(&huge).send().await.unwrap();
     assert_error(response, StatusCode::PAYLOAD_TOO_LARGE, "RequestContentTooLargeException").await;
 
     let detail = Uuid::new_v4();
-    let create = |id: Uuid| call(&service, &job, Method::POST, "timelines").json(&json!({ "id": id }));
+    let create = |id: Uuid| job.call(&service, Method::POST, "timelines").json(&json!({ "id": id }));
     success(create(detail)).await;
     let third = create(Uuid::new_v4()).send().await.unwrap();
     assert_error(third, StatusCode::INSUFFICIENT_STORAGE, "LimitReachedException").await;
@@ -298,7 +289,7 @@ async fn reports_are_bounded() {
     let id = Uuid::new_v4();
     let grow = |number: usize| {
         let variables = json!({ format!("v{number}"): { "value": "x".repeat(1_500) } });
-        call(&service, &job, Method::PATCH, &format!("timelines/{detail}/records"))
+        job.call(&service, Method::PATCH, &format!("timelines/{detail}/records"))
             .json(&json!({ "value": [{ "id": id, "variables": variables }] }))
     };
     for number in 0..4 {
@@ -310,11 +301,11 @@ async fn reports_are_bounded() {
     }
     assert_error(last, StatusCode::INSUFFICIENT_STORAGE, "LimitReachedException").await;
 
-    let create = || call(&service, &job, Method::POST, "logs").json(&json!({ "path": "logs\\x" }));
+    let create = || job.call(&service, Method::POST, "logs").json(&json!({ "path": "logs\\x" }));
     success(create()).await;
     assert_error(create().send().await.unwrap(), StatusCode::INSUFFICIENT_STORAGE, "LimitReachedException")
         .await;
-    let append = |bytes: usize| call(&service, &job, Method::POST, "logs/1").body("x".repeat(bytes));
+    let append = |bytes: usize| job.call(&service, Method::POST, "logs/1").body("x".repeat(bytes));
     let large = append(81).send().await.unwrap();
     assert_error(large, StatusCode::PAYLOAD_TOO_LARGE, "RequestContentTooLargeException").await;
     success(append(60)).await;
@@ -336,8 +327,8 @@ async fn files_go_with_their_plan_and_all_with_the_emulator() {
     for _ in 0..3 {
         let job = service.queue(&[]);
         agent.take_job(&service).await;
-        success(call(&service, &job, Method::POST, "logs").json(&json!({ "path": "logs\\x" }))).await;
-        success(call(&service, &job, Method::POST, "logs/1").body("text\n")).await;
+        success(job.call(&service, Method::POST, "logs").json(&json!({ "path": "logs\\x" }))).await;
+        success(job.call(&service, Method::POST, "logs/1").body("text\n")).await;
         job.complete(&service, "succeeded").await;
     }
     let count = |folder: &std::path::Path| std::fs::read_dir(folder).unwrap().count();
@@ -355,12 +346,12 @@ async fn files_go_with_their_plan_and_all_with_the_emulator() {
 async fn names_are_bounded() {
     let (service, job) = running().await;
     let long = "x".repeat(2_049);
-    let log = call(&service, &job, Method::POST, "logs").json(&json!({ "path": long }));
+    let log = job.call(&service, Method::POST, "logs").json(&json!({ "path": long }));
     assert_error(log.send().await.unwrap(), StatusCode::BAD_REQUEST, "InvalidArgumentValueException").await;
     let records = format!("timelines/{}/records/{}", job.timeline, job.job);
     for path in [format!("kind/{long}"), format!("{long}/name")] {
         let path = format!("{records}/attachments/{path}");
-        let put = call(&service, &job, Method::PUT, &path).body("x").send().await.unwrap();
+        let put = job.call(&service, Method::PUT, &path).body("x").send().await.unwrap();
         assert_error(put, StatusCode::BAD_REQUEST, "InvalidArgumentValueException").await;
     }
 }

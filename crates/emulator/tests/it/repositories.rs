@@ -46,13 +46,13 @@ async fn job_fetches_the_snapshot_by_commit_with_its_own_token() {
 
     let into = tempfile::tempdir().unwrap();
     git(into.path(), &["init", "--quiet"]);
-    let bearer = format!("AUTHORIZATION: bearer {}", job.token);
+    let bearer = format!("AUTHORIZATION: bearer {}", job.own.token);
     let by_commit = format!("+{version}:refs/remotes/origin/{version}");
     success(into.path(), &bearer, &["fetch", "--depth=1", &url, &by_commit]).await;
     git(into.path(), &["checkout", "--quiet", &version]);
     assert_eq!(std::fs::read_to_string(into.path().join("uncommitted")).unwrap(), "new\n");
     assert_eq!(git(into.path(), &["rev-list", "--count", "HEAD"]), "1");
-    success(into.path(), &basic(&job.token), &["fetch", "--unshallow", &url, "refs/heads/main"]).await;
+    success(into.path(), &basic(&job.own.token), &["fetch", "--unshallow", &url, "refs/heads/main"]).await;
     assert_eq!(git(into.path(), &["rev-list", "--count", "FETCH_HEAD"]), "2");
     job.complete(&service, "succeeded").await;
     service.emulator.stop().await;
@@ -131,7 +131,7 @@ async fn each_run_has_the_repository_as_it_was_when_it_was_queued() {
         let own = &job.message.resources.repositories[0].properties;
         let url = own.url.clone().unwrap().to_string();
         let into = tempfile::tempdir().unwrap();
-        let bearer = format!("AUTHORIZATION: bearer {}", job.token);
+        let bearer = format!("AUTHORIZATION: bearer {}", job.own.token);
         success(into.path(), &bearer, &["clone", "--quiet", &url, "."]).await;
         git(into.path(), &["checkout", "--quiet", own.version.as_deref().unwrap()]);
         assert_eq!(std::fs::read_to_string(into.path().join("uncommitted")).unwrap(), expected);

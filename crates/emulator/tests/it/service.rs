@@ -118,9 +118,7 @@ impl Service {
 
     /// The id of the first project.
     pub(crate) fn project(&self) -> ProjectId {
-        // The id is made from the name, as the emulator does; the test of projects compares it with the answer.
-        let namespace = uuid::uuid!("6d3c7a52-9a0e-5c1b-9b53-0f3f1c6f1d2a");
-        ProjectId(Uuid::new_v5(&namespace, b"project/dayfly/dayfly"))
+        self.emulator.project(None).unwrap()
     }
 
     /// The request as the list shows it.
@@ -167,12 +165,16 @@ impl QueuedJob {
         format!("dayfly/_apis/distributedtask/hubs/Build/plans/{}/{rest}", self.plan)
     }
 
+    /// A request below the plan with the job's own token.
+    pub(crate) fn call(&self, service: &Service, method: Method, rest: &str) -> RequestBuilder {
+        service.bearer(&self.token, method, &self.path(rest))
+    }
+
     /// The event by which a worker ends the job.
     pub(crate) async fn complete(&self, service: &Service, result: &str) -> Response {
         let event =
             json!({ "name": "JobCompleted", "jobId": self.job, "requestId": self.request, "result": result });
-        let request = service.bearer(&self.token, Method::POST, &self.path("events"));
-        request.json(&event).send().await.unwrap()
+        self.call(service, Method::POST, "events").json(&event).send().await.unwrap()
     }
 }
 
