@@ -49,6 +49,13 @@ pub fn select(plan: &Plan, stages: &[String], jobs: &[String]) -> Result<Vec<Vec
         let mut names: Vec<&str> = names.into_iter().collect();
         let legs: Vec<String> =
             plan.stages.iter().flat_map(|stage| &stage.jobs).flat_map(leg_names).collect();
+        // Whoever names a leg alone means the leg of its job.
+        let is_alone = |leg: &&String| unknown.iter().any(|wanted| is_leg(leg, wanted));
+        if let Some(leg) = legs.iter().find(is_alone) {
+            let mut error = unknown_names("job", &unknown, &[]);
+            error.hint = Some(format!("did you mean `{leg}`?"));
+            return Err(error);
+        }
         // Whoever names a leg of a job wants to know the legs.
         let about_legs = |name: &&str| unknown.iter().any(|wanted| strip_prefix(wanted, name).is_some());
         if let Some(job) = names.iter().copied().find(about_legs) {
@@ -122,6 +129,13 @@ fn leg_names(job: &Job) -> Vec<String> {
         }
         _ => Vec::new(),
     }
+}
+
+/// Whether `path`, as of [`leg_names`], ends with this leg.
+fn is_leg(path: &str, leg: &str) -> bool {
+    let head = path.len().checked_sub(leg.len() + 1);
+    let tail = head.and_then(|head| path.get(head..)).and_then(|tail| tail.strip_prefix('.'));
+    tail.is_some_and(|tail| tail.eq_ignore_ascii_case(leg))
 }
 
 /// What follows `prefix` and a dot.

@@ -603,6 +603,7 @@ jobs:
         Err("the pipeline has no job `x.msvc`; it has `x.gcc4.8`, `x.Debug x86`, `x.clang`".to_owned())
     );
     assert_eq!(select(&["y.gc"]), Err("the pipeline has no job `y.gc`; did you mean `y.gcc`?".to_owned()));
+    assert_eq!(select(&["GCC"]), Err("the pipeline has no job `GCC`; did you mean `y.gcc`?".to_owned()));
     assert_eq!(select(&["z.gcc"]), Err("the pipeline has no job `z.gcc`; it has `x`, `y`, `z`".to_owned()));
 }
 
