@@ -185,7 +185,7 @@ impl Console {
         let verbose = self.look.verbose;
         let job = self.job(id, id);
         if let Some(bar) = &job.bar {
-            bar.set_message(name.to_owned());
+            bar.set_message(message(name, Duration::ZERO));
         }
         let unannounced = kind != StepKind::Own || verbose;
         let held_back = (!verbose && kind != StepKind::Task).then(HeldBack::default);
@@ -311,7 +311,7 @@ impl Console {
                 step.announce(&prefix, &mut text);
             }
             if let Some(bar) = &job.bar {
-                bar.set_message(format!("{} {}", step.name, duration(running.as_secs_f64())));
+                bar.set_message(message(&step.name, running));
                 bar.tick();
             }
         }
@@ -353,11 +353,17 @@ impl Step {
 pub(crate) const TICK: Duration = Duration::from_millis(120);
 
 fn status_line(job: &str, agent: &str) -> ProgressBar {
-    let bar = ProgressBar::new_spinner().with_prefix(job.to_owned()).with_message(format!("on {agent}"));
+    let job = shorten(job, MAX_LABEL_WIDTH);
+    let bar = ProgressBar::new_spinner().with_prefix(job).with_message(format!("on {agent}"));
     if let Ok(style) = ProgressStyle::with_template("{spinner:.cyan} {prefix:.bold} {wide_msg:.dim}") {
         bar.set_style(style);
     }
     bar
+}
+
+/// What a status line says of a step: the time first, since a line that is too long loses its end.
+fn message(step: &str, running: Duration) -> String {
+    format!("{} {}", duration(running.as_secs_f64()), lines::sanitize(step))
 }
 
 fn push_line(text: &mut String, prefix: &str, line: &str) {
