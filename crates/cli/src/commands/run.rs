@@ -15,6 +15,7 @@ use crate::output;
 use crate::run::caveats::caveats;
 use crate::run::engine::{self, Ended, Order};
 use crate::run::inputs::{Pair, SecretSource};
+use crate::run::keep;
 use crate::run::list;
 use crate::run::pipeline::{self, PipelineFile};
 use crate::run::warnings;
@@ -104,6 +105,11 @@ pub(crate) fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
     if args.list {
         list::keep(&mut plan, &wanted);
         return show_plan(&plan, &file, args.json);
+    }
+    for folder in args.log_dir.iter().chain(&args.artifacts_dir) {
+        if let Err(error) = keep::prepare(folder) {
+            return Ok(output::usage_error(&format!("{error:#}")));
+        }
     }
     for caveat in caveats(&plan, &wanted) {
         warnings::tell(&caveat, args.json)?;

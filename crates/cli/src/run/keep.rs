@@ -8,6 +8,14 @@ use dayfly_emulator::Emulator;
 use dayfly_emulator::runs::RunLog;
 use dayfly_protocol::BuildId;
 
+/// Makes the folder and sees whether files can be made in it, so that nobody learns only after a long run that they cannot.
+pub(crate) fn prepare(folder: &Path) -> anyhow::Result<()> {
+    std::fs::create_dir_all(folder)
+        .and_then(|()| tempfile::tempfile_in(folder))
+        .map(drop)
+        .with_context(|| format!("nothing could be kept in `{}`", folder.display()))
+}
+
 /// Copies logs and artifacts where they were asked for.
 pub(super) async fn keep(
     emulator: &Emulator,

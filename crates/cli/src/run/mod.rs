@@ -7,7 +7,7 @@ mod console;
 pub(crate) mod engine;
 pub(crate) mod inputs;
 mod json;
-mod keep;
+pub(crate) mod keep;
 mod lines;
 pub(crate) mod list;
 mod model;

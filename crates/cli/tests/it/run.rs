@@ -264,6 +264,16 @@ fn logs_and_artifacts_are_kept_where_asked() {
     );
 }
 
+#[test]
+fn folders_that_cannot_be_used_are_told_before_the_run() {
+    let project = Project::with_pipeline("steps:\n- checkout: none\n- script: echo ran\n");
+    for option in ["--log-dir", "--artifacts-dir"] {
+        let ended = project.run(&[option, "azure-pipelines.yml/logs"], 2);
+        assert!(ended.stderr.contains("nothing could be kept in `azure-pipelines.yml/logs`"), "{ended:?}");
+        assert_eq!(ended.stdout, "");
+    }
+}
+
 fn walk(folder: &Path) -> Vec<String> {
     let mut files = Vec::new();
     for entry in std::fs::read_dir(folder).unwrap() {
