@@ -95,9 +95,22 @@ pub(crate) struct Diagnostic {
 impl Diagnostic {
     /// Adds what to do about it.
     pub(crate) fn help(&mut self, help: impl Into<String>) -> &mut Self {
-        self.help.push(help.into());
+        self.help.push(on_one_line(help.into()));
         self
     }
+}
+
+/// Writes line breaks and other control characters as escapes: messages name keys and values as they stand in the file, and a key
+/// may span lines or steer a terminal.
+fn on_one_line(text: String) -> String {
+    if !text.contains(char::is_control) {
+        return text;
+    }
+    let mut line = String::with_capacity(text.len() + 8);
+    for character in text.chars() {
+        if character.is_control() { line.extend(character.escape_default()) } else { line.push(character) }
+    }
+    line
 }
 
 /// Gathers diagnostics while a pipeline is compiled.
@@ -131,7 +144,7 @@ impl Collector {
     }
 
     fn push(&mut self, severity: Severity, span: Span, message: String) -> &mut Diagnostic {
-        let diagnostic = Diagnostic { severity, message, span, help: Vec::new() };
+        let diagnostic = Diagnostic { severity, message: on_one_line(message), span, help: Vec::new() };
         // A template that is placed twice has its mistakes twice; one telling is enough.
         if self.items.iter().any(|told| told.span == span && told.message == diagnostic.message) {
             return self.spill.insert(diagnostic);

@@ -168,3 +168,8 @@ proptest! {
         checks::pipeline(&text, &CONTEXT);
     }
 }
+
+#[test]
+fn a_key_on_several_lines_is_named_on_one() {
+    checks::pipeline("parameters:\n- {one\n\nname }\n", &CONTEXT);
+}
