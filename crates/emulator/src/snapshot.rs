@@ -41,6 +41,12 @@ pub enum Error {
         #[source]
         source: std::io::Error,
     },
+    /// The folder is in a bare repository.
+    #[error("`{}` is in a bare repository, which has no files to take; run this in a clone of it", path.display())]
+    Bare {
+        /// The folder.
+        path: PathBuf,
+    },
     /// A git command failed.
     #[error("git {command} failed while taking a snapshot of `{}`: {message}", path.display())]
     Git {
@@ -134,6 +140,9 @@ impl Source {
             let has_git = tokio::fs::try_exists(folder.join(".git")).await.unwrap_or(false);
             if text.contains("not a git repository") && !has_git {
                 return Ok(Self { work_tree: folder.to_path_buf(), repository: None });
+            }
+            if text.contains("must be run in a work tree") {
+                return Err(Error::Bare { path: folder.to_path_buf() });
             }
             return Err(failure("rev-parse", folder, &output.stderr));
         }
@@ -274,7 +283,8 @@ impl Taking<'_> {
                 metadata => metadata?.modified()?,
             };
             std::fs::copy(&from, &to)?;
-            std::fs::File::options().write(true).open(&to)?.set_modified(modified)
+            // It may be read-only, as the original; whose file it is may set its time all the same.
+            std::fs::File::open(&to)?.set_modified(modified)
         });
         let copied = copied.await.map_err(std::io::Error::other).and_then(|copied| copied);
         copied.map_err(|source| Error::Write { path: self.index(), source })

@@ -157,3 +157,24 @@ async fn what_git_refuses_is_told_in_its_own_words() {
     let error = snapshot::take(&folder.path().join("nothing"), into.path()).await.unwrap_err().to_string();
     assert!(error.contains("not a folder"), "{error}");
 }
+
+#[tokio::test]
+async fn a_repository_that_may_only_be_read_is_taken() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = tempfile::tempdir().unwrap();
+    repository(folder.path());
+    let index = folder.path().join(".git/index");
+    std::fs::set_permissions(&index, std::fs::Permissions::from_mode(0o444)).unwrap();
+    write(folder.path(), "readme", "changed\n");
+    let (_into, taken) = take(folder.path()).await;
+    assert_eq!(git(&taken.repository, &["show", "HEAD:readme"]), "changed");
+}
+
+#[tokio::test]
+async fn a_bare_repository_has_nothing_to_take() {
+    let folder = tempfile::tempdir().unwrap();
+    git(folder.path(), &["init", "--quiet", "--bare"]);
+    let into = tempfile::tempdir().unwrap();
+    let error = snapshot::take(folder.path(), &into.path().join("self.git")).await.unwrap_err();
+    assert!(matches!(error, snapshot::Error::Bare { .. }), "{error}");
+}
