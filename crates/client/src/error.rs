@@ -119,7 +119,7 @@ pub enum Error {
         source: Box<reqwest::Error>,
     },
     /// No answer in time.
-    #[error("cannot {call}: no answer within {} s", .after.as_secs_f32())]
+    #[error("cannot {call}: no answer within {:.1} s", .after.as_secs_f32())]
     Deadline {
         /// The call.
         call: Box<Call>,
