@@ -83,7 +83,7 @@ pub(crate) async fn run(order: Order) -> anyhow::Result<Ended> {
     if order.keep_work {
         output::note(&format!("work folders: {}", work.keep().display()));
     } else {
-        work.remove(&mut signals).await;
+        work.remove(&mut signals, order.json).await;
     }
     outcome
 }
@@ -124,6 +124,7 @@ async fn follow(
     let ready = async { tokio::join!(snapshot::take(&order.file.root, &repository), set.wait_online(1)) };
     let (snapshot, online) = tokio::select! {
         ready = ready => ready,
+        never = warnings::tell_if_slow("taking a snapshot of the work tree", order.json) => match never {},
         () = signals.next() => {
             output::note("cancelled before a job was started");
             return Ok(Ended::Interrupted);

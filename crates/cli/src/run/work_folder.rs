@@ -3,17 +3,14 @@
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::pin::pin;
-use std::time::Duration;
 
 use anyhow::Context as _;
 use tempfile::TempDir;
 
+use super::warnings;
 use crate::output;
 use crate::signals::Signals;
 
-/// How long a removal takes before it is said what is going on.
-const ANNOUNCE_AFTER: Duration = Duration::from_secs(1);
 /// Read, write and enter, for the owner.
 const OWNER: u32 = 0o700;
 
@@ -37,29 +34,19 @@ impl WorkFolder {
 
     /// Removes it with all that jobs have left in it. Says so if it takes a while, and what is left if it cannot be done or
     /// the user does not want to wait; the run's result is what it is.
-    pub(super) async fn remove(self, signals: &mut Signals) {
+    pub(super) async fn remove(self, signals: &mut Signals, as_json: bool) {
         let path = self.0.keep();
         let folder = path.clone();
-        let mut removal = pin!(tokio::task::spawn_blocking(move || remove_all(&folder)));
-        let mut patience = pin!(tokio::time::sleep(ANNOUNCE_AFTER));
-        let mut announced = false;
-        loop {
-            tokio::select! {
-                removed = &mut removal => {
-                    if let Err(error) = removed.map_err(io::Error::other).flatten() {
-                        let path = path.display();
-                        output::note(&format!("warning: the work folder `{path}` could not be removed: {error}"));
-                    }
-                    return;
+        tokio::select! {
+            removed = tokio::task::spawn_blocking(move || remove_all(&folder)) => {
+                if let Err(error) = removed.map_err(io::Error::other).flatten() {
+                    let path = path.display();
+                    output::note(&format!("warning: the work folder `{path}` could not be removed: {error}"));
                 }
-                () = &mut patience, if !announced => {
-                    announced = true;
-                    output::note("removing the work folders");
-                }
-                () = signals.next() => {
-                    output::note(&format!("what is left of the work folders is in {}", path.display()));
-                    return;
-                }
+            }
+            never = warnings::tell_if_slow("removing the work folders", as_json) => match never {},
+            () = signals.next() => {
+                output::note(&format!("what is left of the work folders is in {}", path.display()));
             }
         }
     }
