@@ -1,7 +1,7 @@
 //! Identifiers of stages, phases, jobs and steps, and the record ids which the service derives from them.
 //!
 //! The same names give the same ids in every run, on the service and here: `Job.__default` is
-//! `12f1170f-54f2-53f3-20dd-22fc7dff55f9` in every organization (AR0 `PipelineUtilities.cs`,
+//! `12f1170f-54f2-53f3-20dd-22fc7dff55f9` in every organization (actions/runner `PipelineUtilities.cs`,
 //! `TimelineRecordIdGenerator.cs`).
 
 use aws_lc_rs::digest;

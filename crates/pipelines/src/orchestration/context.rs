@@ -51,7 +51,7 @@ impl Context for Surroundings<'_> {
             arguments.iter().map(|argument| argument.as_text().unwrap_or_default().into_owned()).collect();
         let named = || names.iter().map(|name| upstream.result(name));
         // While a run is being cancelled, `succeeded` and `failed` are false, whatever the results are
-        // (AR0 `GraphCondition.cs`).
+        // (actions/runner `GraphCondition.cs`).
         let goes_on = !upstream.canceling;
         let answer = match name {
             "always" => true,

@@ -473,7 +473,7 @@ fn stage_result(phases: &[Phase]) -> Option<TaskResult> {
     Some(results.into_iter().fold(TaskResult::Succeeded, merge))
 }
 
-/// Adds the result of a part to that of the whole (AR0 `PipelineUtilities.cs`): failed and cancelled stay, skipped parts
+/// Adds the result of a part to that of the whole (actions/runner `PipelineUtilities.cs`): failed and cancelled stay, skipped parts
 /// do not count, a lost agent is a failure.
 fn merge(whole: TaskResult, part: TaskResult) -> TaskResult {
     match (whole, part) {

@@ -3,7 +3,7 @@
 use super::reader::{Reader, short};
 use crate::diagnostics::Span;
 
-/// The most characters a name may have (AR0 `PipelineConstants.cs`, `MaxNodeNameLength`).
+/// The most characters a name may have (actions/runner `PipelineConstants.cs`, `MaxNodeNameLength`).
 const MAX_LENGTH: usize = 100;
 
 /// Reports a name that the service would refuse.

@@ -16,7 +16,7 @@ use crate::{
     yaml::{Kind, Node},
 };
 
-/// The name of the only stage of a file without stages (AR0 `PipelineConstants.cs`).
+/// The name of the only stage of a file without stages (actions/runner `PipelineConstants.cs`).
 pub(super) const IMPLICIT_STAGE: &str = "__default";
 
 /// Reads the list of stages and checks their graph.

@@ -60,7 +60,7 @@ pub(super) fn steps(node: &Node, reader: &mut Reader<'_>) -> Steps {
 }
 
 /// Gives names to steps without one: the task's name when only one step of the task is unnamed, else the task's name
-/// with a number from 1 on (AR0 `Phase.cs`, `GenerateDefaultTaskNames`).
+/// with a number from 1 on (actions/runner `Phase.cs`, `GenerateDefaultTaskNames`).
 pub(super) fn name(steps: &mut [Step]) {
     let mut known: HashSet<String> = steps
         .iter()

@@ -369,7 +369,8 @@ const SPY: &str = "printf '#!/bin/sh\nenv >> \"%s/seen\"\n' \"$AGENT_WORKFOLDER\
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_an_earlier_job_configured_is_run_or_gets_the_token() {
-    let elsewhere = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    // An address of its own: on the usual one somebody may still look for a service whose port this one got.
+    let elsewhere = std::net::TcpListener::bind("127.0.0.2:0").expect("a port");
     elsewhere.set_nonblocking(true).expect("an option");
     let other = format!("http://{}/", elsewhere.local_addr().expect("an address"));
     for (plant, clean) in [
