@@ -8,6 +8,14 @@ pub(crate) fn name() -> anyhow::Result<String> {
     Ok(uname.nodename().to_string_lossy().into_owned())
 }
 
+/// Whether this process was started to ignore SIGHUP. Where that cannot be found out, it is left as it is.
+pub(crate) fn ignores_hangup() -> bool {
+    let Ok(status) = std::fs::read_to_string("/proc/self/status") else { return true };
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let ignored = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    ignored.is_none_or(|mask| mask & (1 << (nix::sys::signal::Signal::SIGHUP as i32 - 1)) != 0)
+}
+
 /// Gives this process a session of its own, without a terminal: what a job starts can neither ask the user there (it would
 /// be stopped as a background process, and the job would wait for ever) nor is ended by the keys the user presses.
 /// The service's agents have no terminal either.

@@ -318,6 +318,14 @@ impl Console {
         self.print(&text)
     }
 
+    /// Says something on standard error, where status lines are drawn too.
+    pub(crate) fn note(&self, text: &str) {
+        match &self.status {
+            Some(status) => status.suspend(|| output::note(text)),
+            None => output::note(text),
+        }
+    }
+
     fn print(&self, text: &str) -> io::Result<()> {
         match &self.status {
             _ if text.is_empty() => Ok(()),

@@ -195,11 +195,11 @@ async fn show(
             _ = ticks.tick() => screen.redraw()?,
             () = signals.next() => {
                 if cancelled {
-                    output::note("killing the run");
+                    screen.note("killing the run");
                     set.stop(Duration::ZERO);
                     give_up_at = Some(tokio::time::Instant::now() + LAST_WORDS);
                 } else {
-                    output::note("cancelling the run; press Ctrl-C again to kill it");
+                    screen.note("cancelling the run; press Ctrl-C again to kill it");
                     emulator.cancel_run(build).context("the run could not be cancelled")?;
                     cancelled = true;
                 }

@@ -53,6 +53,14 @@ impl Screen {
         }
     }
 
+    /// Says something beside the run, on standard error.
+    pub(crate) fn note(&self, text: &str) {
+        match self {
+            Self::Json => output::note(text),
+            Self::Console { console, .. } => console.note(text),
+        }
+    }
+
     /// How often [`Screen::redraw`] wants to be called.
     pub(crate) fn tick(&self) -> Duration {
         TICK

@@ -3,6 +3,8 @@
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 
+use nix::sys::signal::Signal;
+
 use crate::project::{Ended, Project};
 
 fn assert_has(ended: &Ended, text: &str) {
@@ -327,19 +329,38 @@ fn start_long(project: &Project) -> (std::process::Child, BufReader<std::process
 }
 
 fn interrupt(child: &std::process::Child) {
+    signal(child, Signal::SIGINT);
+}
+
+fn signal(child: &std::process::Child, signal: Signal) {
     let pid = nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap());
-    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT).unwrap();
+    nix::sys::signal::kill(pid, signal).unwrap();
 }
 
 #[test]
-fn an_interrupt_cancels_the_run_properly() {
-    let project = Project::with_pipeline(LONG);
-    let (mut child, lines) = start_long(&project);
-    interrupt(&child);
-    let rest: Vec<String> = lines.lines().map(Result::unwrap).collect();
-    assert_eq!(child.wait().unwrap().code(), Some(130), "{rest:?}");
-    assert!(rest.iter().any(|line| line.contains("tidied up")), "{rest:?}");
-    assert!(rest.iter().any(|line| line.contains("cancelled in")), "{rest:?}");
+fn an_interrupt_or_a_closed_terminal_cancels_the_run_properly() {
+    for sent in [Signal::SIGINT, Signal::SIGHUP] {
+        let project = Project::with_pipeline(LONG);
+        let (mut child, lines) = start_long(&project);
+        signal(&child, sent);
+        let rest: Vec<String> = lines.lines().map(Result::unwrap).collect();
+        assert_eq!(child.wait().unwrap().code(), Some(130), "{sent}: {rest:?}");
+        assert!(rest.iter().any(|line| line.contains("tidied up")), "{sent}: {rest:?}");
+        assert!(rest.iter().any(|line| line.contains("cancelled in")), "{sent}: {rest:?}");
+    }
+}
+
+#[test]
+fn a_run_that_shall_outlive_its_terminal_does() {
+    let project =
+        Project::with_pipeline("steps:\n- checkout: none\n- bash: kill -HUP $RUN && echo still here\n");
+    // As `nohup` does it. The shell becomes the run, so its number is the run's.
+    let run = format!("trap '' HUP; export RUN=$$; exec {} run", env!("CARGO_BIN_EXE_dayfly"));
+    let ended =
+        std::process::Command::new("sh").args(["-c", &run]).current_dir(project.path()).output().unwrap();
+    let ended = Ended::from(ended);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert_has(&ended, "still here");
 }
 
 #[test]
