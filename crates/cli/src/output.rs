@@ -3,6 +3,8 @@
 use std::io::{self, Write as _};
 
 use anstyle::{AnsiColor, Style};
+use nix::errno::Errno;
+use nix::sys::stat::{SFlag, fstat};
 
 /// The run, the job or the command failed.
 pub(crate) const EXIT_FAILED: u8 = 1;
@@ -46,9 +48,17 @@ pub(crate) fn hint(text: &str) {
     note(&format!("{NOTE}hint{NOTE:#}: {text}"));
 }
 
+/// Whether standard output is, or was, a terminal or another device.
+fn is_device() -> bool {
+    fstat(io::stdout())
+        .is_ok_and(|stat| SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT == SFlag::S_IFCHR)
+}
+
 fn closed_pipe_is_fine(result: io::Result<()>) -> io::Result<()> {
     match result {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        // So does a terminal that was closed. A file that says so is on a disk that fails.
+        Err(error) if error.raw_os_error() == Some(Errno::EIO as i32) && is_device() => Ok(()),
         other => other,
     }
 }

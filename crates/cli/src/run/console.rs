@@ -2,7 +2,7 @@
 //! job, elsewhere as plain lines.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::io;
+use std::io::{self, IsTerminal as _};
 use std::time::{Duration, Instant};
 
 use anstyle::{AnsiColor, Style};
@@ -320,14 +320,19 @@ impl Console {
 
     /// Says something on standard error, where status lines are drawn too.
     pub(crate) fn note(&self, text: &str) {
-        match &self.status {
+        match self.status() {
             Some(status) => status.suspend(|| output::note(text)),
             None => output::note(text),
         }
     }
 
+    /// The status lines, as long as there is a terminal to draw them on: they panic on one that was closed.
+    fn status(&self) -> Option<&MultiProgress> {
+        self.status.as_ref().filter(|_| io::stderr().is_terminal())
+    }
+
     fn print(&self, text: &str) -> io::Result<()> {
-        match &self.status {
+        match self.status() {
             _ if text.is_empty() => Ok(()),
             Some(status) => status.suspend(|| output::write(text)),
             None => output::write(text),

@@ -1,6 +1,6 @@
 //! `dayfly run` where users stand: at a terminal, in a repository, beside one.
 
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use crate::project::{Ended, Project};
 
@@ -13,19 +13,56 @@ fn steps_cannot_ask_at_the_terminal() {
 - bash: if (exec < /dev/tty) 2> /dev/null; then echo terminal there; else echo terminal gone; fi
 ",
     );
-    // Gives its command a terminal of its own, with colours as its users see them.
-    let mut command = Command::new("script");
-    command.args(["--quiet", "--return", "--command"]);
-    command.arg(format!("{} run", env!("CARGO_BIN_EXE_dayfly"))).arg("/dev/null");
-    command
-        .current_dir(project.path())
-        .env("TERM", "xterm")
-        .env_remove("NO_COLOR")
-        .stdin(std::process::Stdio::null());
-    let ended = Ended::from(command.output().unwrap());
+    let ended = Ended::from(at_a_terminal(&project).output().unwrap());
     assert_eq!(ended.code, Some(0), "{ended:?}");
     assert!(ended.stdout.contains("\x1b["), "there was no terminal: {ended:?}");
     assert!(ended.stdout.contains("terminal gone"), "{ended:?}");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_run_whose_terminal_is_closed_is_cancelled_and_cleans_up() {
+    let project = Project::with_pipeline("steps: []");
+    let path = project.path().display();
+    project.write(
+        "azure-pipelines.yml",
+        &format!(
+            "steps:
+- checkout: none
+- bash: touch {path}/started; sleep 300
+- bash: touch {path}/tidied
+  condition: always()
+"
+        ),
+    );
+    let temporary = project.path().join("tmp");
+    std::fs::create_dir(&temporary).unwrap();
+    let mut terminal = at_a_terminal(&project);
+    let mut terminal = terminal.env("TMPDIR", &temporary).stdout(Stdio::null()).spawn().unwrap();
+    wait_until("the step runs", || project.path().join("started").exists());
+    terminal.kill().unwrap();
+    terminal.wait().unwrap();
+    wait_until("the step for always runs", || project.path().join("tidied").exists());
+    wait_until("the work folder is gone", || std::fs::read_dir(&temporary).unwrap().next().is_none());
+}
+
+#[cfg(target_os = "linux")]
+fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let begun = std::time::Instant::now();
+    while !is_so() {
+        assert!(begun.elapsed() < std::time::Duration::from_secs(60), "{what}: never");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+}
+
+/// `dayfly run` at a terminal of its own.
+#[cfg(target_os = "linux")]
+fn at_a_terminal(project: &Project) -> Command {
+    let mut command = Command::new("script");
+    command.args(["--quiet", "--return", "--command"]);
+    command.arg(format!("exec {} run", env!("CARGO_BIN_EXE_dayfly"))).arg("/dev/null");
+    command.current_dir(project.path()).env("TERM", "xterm").env_remove("NO_COLOR").stdin(Stdio::null());
+    command
 }
 
 #[test]
