@@ -5,6 +5,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use dayfly_emulator::runs::RunEvent;
+use dayfly_listener::{Event, EventStream, NextEvent};
 
 use crate::machine::{self, say};
 use crate::{milliseconds, percentile};
@@ -55,38 +56,83 @@ async fn queued_to_first_step(folder: &std::path::Path, bare: Duration) -> anyho
     let set = machine::agents(emulator.url(), 1, folder).await?;
     let plan = machine::plan("steps:\n- checkout: none\n- bash: echo \"at $EPOCHREALTIME\"\n")?;
     let mut events = emulator.run_events();
-    let mut samples = Vec::new();
-    let mut whole = Vec::new();
+    let mut agent = set.events();
+    let mut stages = Stages::default();
     for _ in 0..RUNS {
         let queued = machine::now();
         emulator.queue_run(machine::request(&plan, folder)).await?;
+        let mut is_reported = false;
         while let Some(event) = events.next().await {
+            let since = machine::now().saturating_sub(queued);
             match event {
+                RunEvent::JobStarted { .. } => stages.taken.push(since),
+                // The first record of a step: the job's own is made by the service.
+                RunEvent::Record { record, .. }
+                    if record.record_type.as_deref() == Some("Task") && !is_reported =>
+                {
+                    is_reported = true;
+                    stages.reported.push(since);
+                }
                 RunEvent::Lines { lines, .. } => {
                     let moments = lines.iter().filter_map(|line| machine::moment(line));
-                    samples.extend(moments.map(|at| at.saturating_sub(queued)));
+                    stages.step.extend(moments.map(|at| at.saturating_sub(queued)));
                 }
                 RunEvent::RunCompleted { .. } => break,
                 _ => {}
             }
         }
-        whole.push(machine::now().saturating_sub(queued));
+        stages.completed.push(machine::now().saturating_sub(queued));
+        // Jobs come to an agent that waits for one.
+        until_finished(&mut agent).await?;
+        stages.waits_again.push(machine::now().saturating_sub(queued));
     }
-    anyhow::ensure!(samples.len() == RUNS, "{} of {RUNS} steps said when they began", samples.len());
-    let (p50, p99) = (percentile(&mut samples, 0.5), percentile(&mut samples, 0.99));
-    say(&format!(
-        "queued -> first step's process: p50 {}, p99 {}, p50 is {:.1} x a bare process",
-        milliseconds(p50),
-        milliseconds(p99),
-        p50.as_secs_f64() / bare.as_secs_f64()
-    ));
-    say(&format!(
-        "queued -> run completed (one step): p50 {}, p99 {}",
-        milliseconds(percentile(&mut whole, 0.5)),
-        milliseconds(percentile(&mut whole, 0.99))
-    ));
+    stages.say(bare)?;
     set.drain();
     set.wait().await;
     emulator.stop().await;
     Ok(())
+}
+
+async fn until_finished(agent: &mut EventStream) -> anyhow::Result<()> {
+    loop {
+        match agent.next().await {
+            NextEvent::Event(Event::JobFinished { .. }) => return Ok(()),
+            NextEvent::Event(_) | NextEvent::Missed(_) => {}
+            NextEvent::Closed => anyhow::bail!("the agent ended before its job"),
+        }
+    }
+}
+
+/// Times since the run was queued, one for each run.
+#[derive(Default)]
+struct Stages {
+    /// The agent has renewed the job's lock.
+    taken: Vec<Duration>,
+    /// The worker's first report has come.
+    reported: Vec<Duration>,
+    /// The first step's process runs.
+    step: Vec<Duration>,
+    /// The run has its result.
+    completed: Vec<Duration>,
+    /// The worker has ended, and what it left is cleared away.
+    waits_again: Vec<Duration>,
+}
+
+impl Stages {
+    fn say(mut self, bare: Duration) -> anyhow::Result<()> {
+        let count = self.step.len();
+        anyhow::ensure!(count == RUNS, "{count} of {RUNS} steps said when they began");
+        let ratio = percentile(&mut self.step, 0.5).as_secs_f64() / bare.as_secs_f64();
+        for (name, samples, note) in [
+            ("job taken by its agent", &mut self.taken, String::new()),
+            ("worker's first report", &mut self.reported, String::new()),
+            ("first step's process", &mut self.step, format!(", p50 is {ratio:.1} x a bare process")),
+            ("run completed (one step)", &mut self.completed, String::new()),
+            ("agent waits again", &mut self.waits_again, String::new()),
+        ] {
+            let (p50, p99) = (percentile(samples, 0.5), percentile(samples, 0.99));
+            say(&format!("queued -> {name}: p50 {}, p99 {}{note}", milliseconds(p50), milliseconds(p99)));
+        }
+        Ok(())
+    }
 }
