@@ -147,18 +147,29 @@ fn new_identity(args: &AgentArgs, surroundings: Surroundings<'_>) -> Result<Iden
 }
 
 fn token(args: &AgentArgs, surroundings: Surroundings<'_>) -> Result<SecretString, Mistake> {
-    let variable = |names: &[&str]| first(surroundings.environment, names);
-    let file = args.token_file.clone().or_else(|| variable(&["AZP_TOKEN_FILE"]).map(PathBuf::from));
-    let token = match file {
-        Some(file) => read_token(&surroundings.folder.join(file))?,
-        None => match variable(&["AZ_PAT", "AZP_TOKEN"]) {
-            Some(token) => SecretString::from(token.trim()),
-            None => return mistake("no token: give --token-file, AZP_TOKEN_FILE, AZ_PAT or AZP_TOKEN"),
-        },
+    let variable = |name: &'static str| first(surroundings.environment, &[name]).map(|value| (name, value));
+    let read = |file: &Path| read_token(&surroundings.folder.join(file));
+    // Microsoft's container script takes the file before the variable.
+    let (origin, token) = if let Some(file) = &args.token_file {
+        (format!("the token file {}", file.display()), read(file)?)
+    } else if let Some((name, value)) = variable("AZ_PAT") {
+        (name.to_owned(), SecretString::from(value.trim()))
+    } else if let Some((name, file)) = variable("AZP_TOKEN_FILE") {
+        (format!("the token file {file} of {name}"), read(Path::new(file))?)
+    } else if let Some((name, value)) = variable("AZP_TOKEN") {
+        (name.to_owned(), SecretString::from(value.trim()))
+    } else {
+        return mistake("no token: give --token-file, AZ_PAT, AZP_TOKEN_FILE or AZP_TOKEN");
     };
-    let is_usable = !token.expose_secret().is_empty()
-        && token.expose_secret().chars().all(|character| character.is_ascii_graphic());
-    if is_usable { Ok(token) } else { mistake("the token is empty or has characters that no token has") }
+    if token.expose_secret().is_empty() {
+        return mistake(format!("no token: {origin} is empty"));
+    }
+    if !token.expose_secret().chars().all(|character| character.is_ascii_graphic()) {
+        return mistake(format!(
+            "{origin} has characters that no token has: blanks, line breaks or non-ASCII"
+        ));
+    }
+    Ok(token)
 }
 
 fn read_token(file: &Path) -> Result<SecretString, Mistake> {
@@ -268,7 +279,33 @@ mod tests {
             identity(&["--token-file", &path], &[("AZ_URL", "http://a/"), ("AZ_PAT", "no")]).1,
             "from-file"
         );
-        assert_eq!(identity(&[], &[("AZ_URL", "http://a/"), ("AZP_TOKEN_FILE", &path)]).1, "from-file");
+        let url = ("AZ_URL", "http://a/");
+        let file = ("AZP_TOKEN_FILE", path.as_str());
+        assert_eq!(identity(&[], &[url, file]).1, "from-file");
+        assert_eq!(identity(&[], &[url, file, ("AZP_TOKEN", "no")]).1, "from-file");
+        assert_eq!(identity(&[], &[url, file, ("AZ_PAT", "ours")]).1, "ours");
+    }
+
+    #[test]
+    fn a_token_that_is_none_is_blamed_on_where_it_came_from() {
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        let path = file.path().to_string_lossy().into_owned();
+        let complaint = |content: &str, line: &[&str], variables: &[(&str, &str)]| {
+            std::fs::write(file.path(), content).expect("it is written");
+            let variables = [&[("AZ_URL", "http://a/")], variables].concat();
+            resolve(line, &variables, false).expect_err("a mistake").to_string()
+        };
+        assert_eq!(
+            complaint("\r\n", &["--token-file", &path], &[]),
+            format!("no token: the token file {path} is empty")
+        );
+        let text = complaint("two\nlines", &[], &[("AZP_TOKEN_FILE", &path)]);
+        assert!(
+            text.starts_with(&format!("the token file {path} of AZP_TOKEN_FILE has characters")),
+            "{text}"
+        );
+        let text = complaint("", &[], &[("AZP_TOKEN", "two words")]);
+        assert!(text.starts_with("AZP_TOKEN has characters"), "{text}");
     }
 
     #[test]
@@ -300,7 +337,7 @@ mod tests {
             &[],
             &[("AZ_URL", "http://a/"), ("AZ_PAT", "two words")],
             false,
-            "the token is empty or has characters",
+            "AZ_PAT has characters that no token has",
         );
         check(&["--token-file", "/nowhere"], &good, false, "/nowhere cannot be read");
         check(&["--token", "t"], &good, false, "can be read by everybody");
