@@ -108,7 +108,7 @@ pub enum Error {
         status: StatusCode,
     },
     /// The service was not reached, or the connection broke.
-    #[error("cannot {call}: {}", if *.sent { "the connection broke before the answer was complete" } else { "the service cannot be reached" })]
+    #[error("cannot {call}: {}", unreached(*.sent, .source))]
     Connection {
         /// The call.
         call: Box<Call>,
@@ -209,6 +209,30 @@ impl fmt::Display for Title<'_> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.as_ref().map_or(Ok(()), |title| write!(formatter, " titled {title:?}"))
     }
+}
+
+/// What became of a connection, and what to do if that is known.
+fn unreached(sent: bool, source: &reqwest::Error) -> &'static str {
+    if sent {
+        "the connection broke before the answer was complete"
+    } else if is_of_certificate(source) {
+        "the service's certificate is not trusted; check the address and the files of certificate authorities"
+    } else {
+        "the service cannot be reached"
+    }
+}
+
+/// Whether it was the server's certificate that was not taken.
+fn is_of_certificate(error: &(dyn std::error::Error + 'static)) -> bool {
+    if let Some(tls) = error.downcast_ref() {
+        return matches!(tls, rustls::Error::InvalidCertificate(_));
+    }
+    // An I/O error does not name what it wraps as its source.
+    let inner = match error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref) {
+        Some(wrapped) => Some(wrapped as &(dyn std::error::Error + 'static)),
+        None => error.source(),
+    };
+    inner.is_some_and(is_of_certificate)
 }
 
 /// An error with all its causes on one line, for people.

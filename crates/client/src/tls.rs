@@ -1,8 +1,12 @@
 //! Certificates.
 
+mod own_certificate;
+
+use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 
+use rustls::client::WebPkiServerVerifier;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore};
@@ -21,6 +25,7 @@ pub(crate) enum Roots {
 /// The TLS configuration; shared by all HTTP clients, so that thousands of long polls hold one copy of the authorities.
 pub(crate) fn configuration(roots: Roots, ca_files: &[std::path::PathBuf]) -> Result<ClientConfig> {
     let mut store = RootCertStore::empty();
+    let mut given = HashSet::new();
     if roots == Roots::System {
         let system = rustls_native_certs::load_native_certs();
         for error in &system.errors {
@@ -29,6 +34,7 @@ pub(crate) fn configuration(roots: Roots, ca_files: &[std::path::PathBuf]) -> Re
         store.add_parsable_certificates(system.certs);
         for file in ca_files {
             for certificate in read_certificates(file)? {
+                given.insert(certificate.clone());
                 store.add(certificate).map_err(|error| Error::Setting {
                     name: "CA file",
                     reason: format!("{} holds a certificate that cannot be trusted", file.display()),
@@ -46,14 +52,25 @@ pub(crate) fn configuration(roots: Roots, ca_files: &[std::path::PathBuf]) -> Re
         }
     }
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let builder = ClientConfig::builder_with_provider(provider)
+    let builder = ClientConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()
         .map_err(|error| Error::Setting {
             name: "TLS",
             reason: "no protocol version is available".to_owned(),
             source: Some(Box::new(error)),
         })?;
-    let mut configuration = builder.with_root_certificates(store).with_no_client_auth();
+    let mut configuration = if given.is_empty() {
+        builder.with_root_certificates(store).with_no_client_auth()
+    } else {
+        let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(store), provider).build();
+        let verifier = verifier.map_err(|error| Error::Setting {
+            name: "CA file",
+            reason: "its certificates cannot be used together".to_owned(),
+            source: Some(Box::new(error)),
+        })?;
+        let verifier = own_certificate::Verifier::new(verifier, given);
+        builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier)).with_no_client_auth()
+    };
     // The HTTP client leaves this to whoever brings the configuration.
     configuration.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(configuration)

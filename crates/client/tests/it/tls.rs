@@ -9,7 +9,7 @@ use dayfly_protocol::{PoolId, SessionId};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rcgen::{BasicConstraints, Certificate, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use tokio::net::TcpListener;
 use tokio::sync::Barrier;
 use tokio::task::{JoinHandle, JoinSet};
@@ -42,6 +42,25 @@ impl SecureServer {
         let key = KeyPair::generate().unwrap();
         let certificate =
             CertificateParams::new(["localhost".to_owned()]).unwrap().signed_by(&key, &issuer).unwrap();
+        Self::with_certificate(&certificate, &key, &issuer.pem(), seen, application).await
+    }
+
+    /// As `openssl req -x509` makes it: the server's certificate is its own authority.
+    async fn start_self_signed(seen: Arc<Mutex<Vec<Seen>>>, application: Router) -> Self {
+        let mut parameters = CertificateParams::new(["localhost".to_owned()]).unwrap();
+        parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().unwrap();
+        let certificate = parameters.self_signed(&key).unwrap();
+        Self::with_certificate(&certificate, &key, &certificate.pem(), seen, application).await
+    }
+
+    async fn with_certificate(
+        certificate: &Certificate,
+        key: &KeyPair,
+        authority: &str,
+        seen: Arc<Mutex<Vec<Seen>>>,
+        application: Router,
+    ) -> Self {
         let mut tls = ServerConfig::builder_with_provider(Arc::new(
             tokio_rustls::rustls::crypto::aws_lc_rs::default_provider(),
         ))
@@ -73,7 +92,7 @@ impl SecureServer {
             }
         });
         let file = tempfile::NamedTempFile::new().unwrap();
-        std::fs::write(file.path(), issuer.pem()).unwrap();
+        std::fs::write(file.path(), authority).unwrap();
         SecureServer { address, authority: file, seen, task }
     }
 
@@ -103,11 +122,24 @@ async fn a_private_authority_is_trusted_when_its_file_is_given() {
             let mut chain = format!("{source:?}");
             chain.make_ascii_lowercase();
             assert!(chain.contains("unknownissuer"), "{chain}");
+            assert!(error.to_string().contains("the service's certificate is not trusted"), "{error:?}");
         }
         Error::Setting { name, .. } => assert_eq!(*name, "CA file"),
         error => panic!("{error:?}"),
     }
     assert_eq!(server.seen.lock().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_server_that_is_its_own_authority_is_trusted_when_its_file_is_given() {
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let application = application(seen.clone(), |_, _| async { json(200, POOLS) });
+    let server = SecureServer::start_self_signed(seen.clone(), application.clone()).await;
+    server.connect(server.trusting()).find_pool("Default").await.unwrap();
+
+    let other = SecureServer::start_self_signed(seen, application).await;
+    let error = other.connect(server.trusting()).find_pool("Default").await.unwrap_err();
+    assert!(error.to_string().contains("the service's certificate is not trusted"), "{error}");
 }
 
 #[tokio::test]
