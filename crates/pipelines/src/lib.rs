@@ -32,7 +32,7 @@ pub use files::{FileError, Files, NoFiles};
 pub use message::{RunContext, message};
 pub use orchestration::{Action, JobInstance, Orchestration, RunInputs};
 pub use plan::Plan;
-pub use tasks::{BuiltinTasks, TaskCatalog};
+pub use tasks::{AnyTasks, BuiltinTasks, TaskCatalog};
 
 use diagnostics::{Collector, SourceId};
 use schema::parameters::Arguments;

@@ -6,6 +6,7 @@ use dayfly_protocol::task::CHECKOUT;
 use uuid::Uuid;
 
 use crate::plan::TaskReference;
+use crate::schema::closest;
 use in_box::IN_BOX;
 
 /// The version of `Checkout`.
@@ -24,6 +25,32 @@ pub trait TaskCatalog {
 /// The tasks that every organization has, known without a service. Which of them can run is the worker's business.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct BuiltinTasks;
+
+/// The tasks that every organization has, and any others: those of extensions, which nobody knows without the organization. A name
+/// that is all but one of the former is taken for a slip.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct AnyTasks;
+
+impl TaskCatalog for AnyTasks {
+    fn resolve(&self, name: &str, major: u32) -> Option<TaskReference> {
+        let known = self.names();
+        // Also the right name of a version that is not there.
+        let is_slip = || closest(name, known.iter().map(String::as_str)).is_some();
+        BuiltinTasks.resolve(name, major).or_else(|| (!is_slip()).then(|| of_an_extension(name, major)))
+    }
+
+    fn names(&self) -> Vec<String> {
+        BuiltinTasks.names()
+    }
+}
+
+/// A task of which no more is known than how files call it.
+fn of_an_extension(name: &str, major: u32) -> TaskReference {
+    let id = Uuid::try_parse(name).unwrap_or_else(|_| {
+        Uuid::new_v5(&Uuid::NAMESPACE_URL, format!("task:{}", name.to_lowercase()).as_bytes())
+    });
+    TaskReference { id, name: name.to_owned(), version: format!("{major}.0.0") }
+}
 
 /// `Checkout` lives in the agent and is in no list of tasks.
 const CHECKOUT_TASK: &[(&str, Uuid, &str)] = &[("Checkout", CHECKOUT, CHECKOUT_VERSION)];
@@ -84,5 +111,16 @@ mod tests {
         assert_eq!(BuiltinTasks.resolve("CmdLine", 9), None);
         assert_eq!(BuiltinTasks.resolve("NoSuchTask", 1), None);
         assert_eq!(BuiltinTasks.resolve("publisher.extension.CmdLine", 2), None, "another publisher's task");
+    }
+
+    #[test]
+    fn tasks_of_extensions_are_taken_as_they_are_called_but_slips_are_not() {
+        let task = AnyTasks.resolve("SonarQubePrepare", 5).unwrap();
+        assert_eq!((task.name.as_str(), task.version.as_str()), ("SonarQubePrepare", "5.0.0"));
+        assert_eq!(AnyTasks.resolve("sonarqubeprepare", 6).unwrap().id, task.id, "one task in any case");
+        assert_ne!(AnyTasks.resolve("publisher.extension.task", 5).unwrap().id, task.id);
+        assert_eq!(AnyTasks.resolve("cmdline", 2), BuiltinTasks.resolve("CmdLine", 2));
+        assert_eq!(AnyTasks.resolve("CmdLin", 2), None);
+        assert_eq!(AnyTasks.resolve("CmdLine", 9), None);
     }
 }

@@ -245,7 +245,9 @@ impl Console {
         }
         let kind = step.as_ref().map_or(StepKind::Task, |step| step.kind);
         let bad = !result.is_success() && result != TaskResult::Skipped;
-        if let Some(held) = step.and_then(|step| step.held_back).filter(|_| bad) {
+        // With `continueOnError`, a step that failed has issues only.
+        let has_issues = result == TaskResult::SucceededWithIssues && kind != StepKind::Own;
+        if let Some(held) = step.and_then(|step| step.held_back).filter(|_| bad || has_issues) {
             held.show(&prefix, text);
         }
         if kind == StepKind::Own && !bad && !verbose {
@@ -500,6 +502,8 @@ mod tests {
         let lines = [&SCRIPT[..5], &["##[error]no such folder"]].concat();
         let text = shown(PLAIN, &step(StepKind::Script, &lines, TaskResult::Failed));
         assert_eq!(text, "▸ Say hello\n  Generating script.\n  error: no such folder\n✗ Say hello 250ms\n");
+        let text = shown(PLAIN, &step(StepKind::Script, &lines, TaskResult::SucceededWithIssues));
+        assert_eq!(text, "▸ Say hello\n  Generating script.\n  error: no such folder\n! Say hello 250ms\n");
     }
 
     #[test]

@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
 
-use dayfly_pipelines::{Compiled, Diagnostics, FileError, Files, Inputs, Source, compile as compile_source};
+use dayfly_pipelines::{
+    AnyTasks, Compiled, Diagnostics, FileError, Files, Inputs, Source, compile as compile_source,
+};
 
 use dayfly_emulator::Predefined;
 use dayfly_emulator::runs::RunReason;
@@ -108,9 +110,10 @@ pub(crate) fn compile(
         parameters,
         variables,
         system: predefined.variables(),
+        // What the user's organization has installed is not known; such steps fail alone.
+        tasks: Arc::new(AnyTasks),
         files: Arc::new(WorkTree { root: file.root.clone() }),
         path: file.place(),
-        ..Inputs::default()
     };
     compile_source(&source, &inputs)
 }

@@ -400,6 +400,8 @@ stages:
     - checkout: none
     - task: NuGetCommand@2
       condition: false
+    - task: SonarQubePrepare@5
+      condition: false
 - stage: Ship
   jobs:
   - job: Upload
@@ -414,7 +416,7 @@ stages:
     let ended = project.run(&[], 0);
     assert_eq!(ended.stderr.matches("warning:").count(), 2, "{}", ended.stderr);
     assert!(ended.stderr.contains("`windows-latest` run on this machine"), "{}", ended.stderr);
-    assert!(ended.stderr.contains("cannot run `NuGetCommand@2`"), "{}", ended.stderr);
+    assert!(ended.stderr.contains("cannot run `NuGetCommand@2`, `SonarQubePrepare@5`:"), "{}", ended.stderr);
     assert!(!ended.stderr.contains("ubuntu"), "{}", ended.stderr);
     // What is not chosen is neither listed nor warned of.
     let chosen = project.run(&["--list", "--stage", "ship"], 0).stdout;
