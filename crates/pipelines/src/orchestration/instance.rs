@@ -219,6 +219,12 @@ fn place(
 
 /// The legs that an expression gives as JSON text: an object of objects.
 fn matrix(text: &str) -> Result<Vec<(String, Vec<Variable>)>, String> {
+    if text.trim().is_empty() {
+        return Err(
+            "the matrix is empty: check the name of the output, and that the job depends on the one that sets it"
+                .to_owned(),
+        );
+    }
     let json: Json = serde_json::from_str(text).map_err(|error| format!("the matrix is no JSON: {error}"))?;
     let Json::Object(legs) = json else {
         return Err("the matrix has to be a JSON object of legs".to_owned());

@@ -4,16 +4,18 @@ use std::collections::BTreeSet;
 
 use crate::{
     identifiers::DEFAULT_NAME,
-    plan::{Job, Leg, Legs, Plan, Strategy},
+    plan::{Job, Leg, Legs, Plan, Stage, Strategy},
     schema::{closest, listed},
 };
 
-/// Names of stages or jobs that the plan does not have.
+/// Names of stages or jobs that the plan does not have, or of jobs that are in none of the wanted stages.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the pipeline has no {kind} {names}{hint}", names = listed(.names), hint = .hint.as_ref().map(|hint| format!("; {hint}")).unwrap_or_default())]
+#[error("{place} no {kind} {names}{hint}", place = if *.in_stages { "the chosen stages have" } else { "the pipeline has" }, names = listed(.names), hint = .hint.as_ref().map(|hint| format!("; {hint}")).unwrap_or_default())]
 pub struct UnknownNames {
     /// `stage` or `job`.
     pub kind: &'static str,
+    /// Whether some stages only were searched.
+    pub in_stages: bool,
     /// The names.
     pub names: Vec<String>,
     /// What was perhaps meant.
@@ -23,7 +25,7 @@ pub struct UnknownNames {
 /// For each stage and each of its jobs whether it is wanted. Names match as they do in the service, whatever their case.
 ///
 /// # Errors
-/// Names that the plan does not have.
+/// Names that the plan, or the part of it that is wanted, does not have.
 pub fn select(plan: &Plan, stages: &[String], jobs: &[String]) -> Result<Vec<Vec<bool>>, UnknownNames> {
     let stage_names: Vec<&str> = plan.stages.iter().map(|stage| stage.name.as_str()).collect();
     let unknown: Vec<&String> = stages
@@ -40,19 +42,25 @@ pub fn select(plan: &Plan, stages: &[String], jobs: &[String]) -> Result<Vec<Vec
     let matches = |wanted: &str, stage: &str, job: &str| {
         wanted.eq_ignore_ascii_case(job) || wanted.eq_ignore_ascii_case(&format!("{stage}.{job}"))
     };
-    let every_job =
-        || plan.stages.iter().flat_map(|stage| stage.jobs.iter().map(move |job| (&stage.name, &job.name)));
+    let is_chosen = |stage: &Stage| {
+        stages.is_empty() || stages.iter().any(|wanted| wanted.eq_ignore_ascii_case(&stage.name))
+    };
+    let chosen = || plan.stages.iter().filter(|stage| is_chosen(stage));
+    let every_job = || chosen().flat_map(|stage| stage.jobs.iter().map(move |job| (&stage.name, &job.name)));
     let unknown: Vec<&String> =
         jobs.iter().filter(|wanted| !every_job().any(|(stage, job)| matches(wanted, stage, job))).collect();
     if !unknown.is_empty() {
         let names: BTreeSet<&str> = every_job().map(|(_, job)| job.as_str()).collect();
         let mut names: Vec<&str> = names.into_iter().collect();
-        let legs: Vec<String> =
-            plan.stages.iter().flat_map(|stage| &stage.jobs).flat_map(leg_names).collect();
+        let legs: Vec<String> = chosen().flat_map(|stage| &stage.jobs).flat_map(leg_names).collect();
+        let unknown_jobs = |names: &[&str]| UnknownNames {
+            in_stages: !stages.is_empty(),
+            ..unknown_names("job", &unknown, names)
+        };
         // Whoever names a leg alone means the leg of its job.
         let is_alone = |leg: &&String| unknown.iter().any(|wanted| is_leg(leg, wanted));
         if let Some(leg) = legs.iter().find(is_alone) {
-            let mut error = unknown_names("job", &unknown, &[]);
+            let mut error = unknown_jobs(&[]);
             error.hint = Some(format!("did you mean `{leg}`?"));
             return Err(error);
         }
@@ -65,17 +73,15 @@ pub fn select(plan: &Plan, stages: &[String], jobs: &[String]) -> Result<Vec<Vec
                 names = of_job;
             }
         }
-        return Err(unknown_names("job", &unknown, &names));
+        return Err(unknown_jobs(&names));
     }
     Ok(plan
         .stages
         .iter()
         .map(|stage| {
-            let stage_wanted =
-                stages.is_empty() || stages.iter().any(|wanted| wanted.eq_ignore_ascii_case(&stage.name));
             let wanted =
                 |job: &str| jobs.is_empty() || jobs.iter().any(|wanted| matches(wanted, &stage.name, job));
-            stage.jobs.iter().map(|job| stage_wanted && wanted(&job.name)).collect()
+            stage.jobs.iter().map(|job| is_chosen(stage) && wanted(&job.name)).collect()
         })
         .collect())
 }
@@ -151,5 +157,5 @@ fn unknown_names(kind: &'static str, unknown: &[&String], known: &[&str]) -> Unk
         None if !known.is_empty() && known.len() <= 20 => Some(format!("it has {}", listed(known))),
         None => None,
     };
-    UnknownNames { kind, names: unknown.iter().map(|name| (*name).clone()).collect(), hint }
+    UnknownNames { kind, in_stages: false, names: unknown.iter().map(|name| (*name).clone()).collect(), hint }
 }

@@ -317,6 +317,11 @@ phase work
 
     let mut run = Run::new(text);
     run.advance();
+    let ended = run.end_with("plan.__default", TaskResult::Succeeded, &[("legs.jsonn", json)]);
+    assert!(ended.contains("phase work Failed (the matrix is empty: check the name"), "{ended}");
+
+    let mut run = Run::new(text);
+    run.advance();
     insta::assert_snapshot!(run.end_with("plan.__default", TaskResult::Succeeded, &[("legs.json", "[1")]), @r"
   phase plan Succeeded
   phase work Failed (the matrix is no JSON: EOF while parsing a list at line 1 column 2)
@@ -605,6 +610,30 @@ jobs:
     assert_eq!(select(&["y.gc"]), Err("the pipeline has no job `y.gc`; did you mean `y.gcc`?".to_owned()));
     assert_eq!(select(&["GCC"]), Err("the pipeline has no job `GCC`; did you mean `y.gcc`?".to_owned()));
     assert_eq!(select(&["z.gcc"]), Err("the pipeline has no job `z.gcc`; it has `x`, `y`, `z`".to_owned()));
+}
+
+#[test]
+fn a_job_is_wanted_in_one_of_the_wanted_stages() {
+    let text = r"
+stages:
+- stage: A
+  jobs: [{job: build}, {job: test}]
+- stage: B
+  jobs: [{job: ship}]
+";
+    let plan = compiled(text).plan;
+    let select = |stages: &[&str], jobs: &[&str]| {
+        let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        dayfly_pipelines::orchestration::select(&plan, &owned(stages), &owned(jobs))
+            .map_err(|unknown| unknown.to_string())
+    };
+    assert_eq!(select(&["a"], &["A.Test"]), Ok(vec![vec![false, true], vec![false]]));
+    assert_eq!(select(&["A", "B"], &["build"]), Ok(vec![vec![true, false], vec![false]]));
+    // Nothing at all would be left to run.
+    assert_eq!(
+        select(&["B"], &["A.build"]),
+        Err("the chosen stages have no job `A.build`; it has `ship`".to_owned())
+    );
 }
 
 #[test]
