@@ -87,6 +87,22 @@ fn a_failure_that_is_allowed_leaves_the_run_succeeded_with_issues() {
 }
 
 #[test]
+fn a_job_that_cannot_be_made_says_why() {
+    let project = Project::with_pipeline(
+        "resources:
+  repositories:
+  - {repository: tools, type: git, name: elsewhere}
+steps:
+- checkout: tools
+",
+    );
+    let ended = project.run(&[], 1);
+    assert_has(&ended, "uses the repository `tools`, which is not available here");
+    let ended = project.run(&["--json"], 1);
+    assert_has(&ended, "uses the repository `tools`");
+}
+
+#[test]
 fn mistakes_in_the_yaml_are_shown_at_their_place() {
     let project = Project::with_pipeline("steps:\n- script: echo hello\n  displayNaem: Hello\n");
     let ended = project.run(&[], 2);

@@ -285,7 +285,7 @@ impl State {
         match signal.change {
             JobChange::Started { agent } => self.job_started(id, signal.job, agent, now),
             JobChange::Completed { result, outputs, .. } => {
-                self.job_ended(id, signal.job, result, outputs, now);
+                self.job_ended(id, signal.job, result, outputs, None, now);
                 self.advance_run(id, now);
             }
             JobChange::Queued | JobChange::Assigned { .. } => {}
@@ -321,6 +321,7 @@ impl State {
         job_id: JobId,
         result: TaskResult,
         outputs: BTreeMap<String, VariableValue>,
+        reason: Option<String>,
         now: Timestamp,
     ) {
         let Ok(run) = self.runs.any_mut(id) else { return };
@@ -335,7 +336,6 @@ impl State {
                 now,
             );
         }
-        let reason = None;
         self.tell(id, RunChange::JobCompleted { job, result: counted, started, finished: now, reason });
     }
 
@@ -413,8 +413,9 @@ impl State {
             let message = error.to_string();
             tracing::info!(build = %id, job = %instance.job.identifier, %message, "a job could not be queued");
             let record = TimelineRecord { id: job.into(), ..TimelineRecord::default() };
-            self.write_record(id, completed(record, TaskResult::Failed, Some(message), now), now);
-            self.job_ended(id, job, TaskResult::Failed, BTreeMap::new(), now);
+            let reason = Some(message);
+            self.write_record(id, completed(record, TaskResult::Failed, reason.clone(), now), now);
+            self.job_ended(id, job, TaskResult::Failed, BTreeMap::new(), reason, now);
         }
     }
 

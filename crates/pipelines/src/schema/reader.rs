@@ -65,9 +65,13 @@ impl<'n> Fields<'n> {
         Some(&self.entries[at])
     }
 
-    /// The first of these keys that is present, without taking it.
+    /// Which of these keys is present, without taking it: the one in the first place, or else the first of the list.
     pub(crate) fn which(&mut self, keys: &[&'static str]) -> Option<&'static str> {
         self.asked.extend(keys);
+        let leads = |key: &&str| self.entries.first().is_some_and(|entry| entry.key.text == **key);
+        if let Some(key) = keys.iter().copied().find(leads) {
+            return Some(key);
+        }
         keys.iter().copied().find(|key| self.entries.iter().any(|entry| entry.key.text == *key))
     }
 
@@ -102,6 +106,12 @@ impl<'n> Fields<'n> {
     pub(crate) fn finish(self, reader: &mut Reader<'_>) {
         for (entry, _) in self.entries.iter().zip(&self.taken).filter(|(_, taken)| !**taken) {
             let key = &entry.key.text;
+            // Of several keys that say what a mapping is, one was taken.
+            if let Some(first) = self.entries.first().filter(|_| self.asked.contains(&key.as_str())) {
+                let text = format!("`{key}` cannot stand beside `{}` in {}", first.key.text, self.what);
+                reader.collector.error(entry.key.span, text);
+                continue;
+            }
             let best = reader.suggest(key, self.asked.iter().copied());
             let diagnostic =
                 reader.collector.error(entry.key.span, format!("unknown key `{key}` in {}", self.what));

@@ -201,6 +201,7 @@ fn shapes_of_pipelines() {
         "steps:\n- x\n",
         "steps:\n- {}\n",
         "steps:\n- displayName: x\n  script: y\n",
+        "steps:\n- bash: x\n  script: y\n",
         "phases:\n- phase: x\n",
         "extends:\n  template: x.yml\n",
         "steps:\n- template: a.yml\n",
@@ -257,6 +258,11 @@ steps:
 - displayName: x
   script: y
 => 3:3 `script` has to be the first key of a step [move it before `displayName`]
+
+steps:
+- bash: x
+  script: y
+=> 3:3 `script` cannot stand beside `bash` in a step
 
 phases:
 - phase: x
