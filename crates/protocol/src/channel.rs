@@ -88,6 +88,9 @@ pub struct WorkerSettings {
     pub keep_work: bool,
     /// Environment variables of the worker which steps do not inherit.
     pub hidden_environment: Vec<String>,
+    /// A bare repository on this disk with the objects of `self`, absolute. A new clone of `self` copies them, so that its fetch
+    /// transfers none; none if there is no such repository.
+    pub self_repository: Option<std::path::PathBuf>,
 }
 
 /// From the worker to the listener.

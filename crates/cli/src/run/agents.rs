@@ -15,7 +15,7 @@ use dayfly_listener::{
 };
 use dayfly_protocol::channel::WorkerSettings;
 
-use super::engine::{Order, POOL};
+use super::engine::{Order, POOL, snapshot_in};
 
 /// The version the agents give themselves: demands for a minimum version are met.
 const AGENT_VERSION: &str = "4.999.0";
@@ -59,6 +59,7 @@ pub(super) async fn start(
             server_url: Some(server_url),
             keep_work: order.keep_work,
             hidden_environment: order.hidden_environment.clone(),
+            self_repository: Some(snapshot_in(folder)),
             ..WorkerSettings::default()
         },
         once: false,

@@ -110,6 +110,11 @@ fn settings(pat: SecretString, folder: &Path) -> Settings {
     settings
 }
 
+/// Where the snapshot of the work tree is.
+pub(super) fn snapshot_in(folder: &Path) -> PathBuf {
+    folder.join("repository.git")
+}
+
 /// Queues the run and shows it until it is over; then keeps what shall be kept.
 async fn follow(
     order: &Order,
@@ -119,7 +124,7 @@ async fn follow(
     signals: &mut Signals,
 ) -> anyhow::Result<Ended> {
     let mut events = emulator.run_events();
-    let repository = folder.join("repository.git");
+    let repository = snapshot_in(folder);
     // A job that is queued before any agent is there fails at once, as with the service.
     let ready = async { tokio::join!(snapshot::take(&order.file.root, &repository), set.wait_online(1)) };
     let (snapshot, online) = tokio::select! {

@@ -199,10 +199,12 @@ fn checkout_gets_the_work_tree_as_it_is_and_leaves_it_alone() {
     project.git(&["add", "untracked"]);
     let before = (project.git(&["status", "--porcelain"]), project.git(&["for-each-ref"]));
 
-    let ended = project.run(&[], 0);
-    for text in ["as changed", "as untracked", "nothing ignored", "The first commit"] {
+    let ended = project.run(&["--verbose"], 0);
+    for text in ["as changed", "as untracked", "nothing ignored", "The first commit", "-> origin/main"] {
         assert_has(&ended, text);
     }
+    // Git says so when it sends objects: they were there.
+    assert_has_not(&ended, "Enumerating objects");
     assert_eq!((project.git(&["status", "--porcelain"]), project.git(&["for-each-ref"])), before);
     assert_eq!(project.read("committed"), "as changed\n");
 }

@@ -12,7 +12,7 @@ use crate::service::{Service, TOKEN};
 const CA: &str = "-----BEGIN CERTIFICATE-----\nMIIBezCCASGgAwIBAgIUV9UbJ8+spf3feYCEZIvio4hrrC0wCgYIKoZIzj0EAwIw\nEjEQMA4GA1UEAwwHdGVzdC1jYTAgFw0yNjExMjQyMjA1NTJaGA8yMTI2MTAzMTIy\nMDU1MlowEjEQMA4GA1UEAwwHdGVzdC1jYTBZMBMGByqGSM49AgEGCCqGSM49AwEH\nA0IABGYofY7hw8CSTn6iThkdRxSog5yDw8WpYhnjEbz2HrGItWzZyDt76rflyAd4\nixwe46O4xVkIKwCjP/ZHxQMKprOjUzBRMB0GA1UdDgQWBBT5Dkh/3IlcROQfClR/\njhd6FWHKmjAfBgNVHSMEGDAWgBT5Dkh/3IlcROQfClR/jhd6FWHKmjAPBgNVHRMB\nAf8EBTADAQH/MAoGCCqGSM49BAMCA0gAMEUCIA3uc4cfWmUalfIX0BZoUPJMBrLK\nyMJGZwNefpL/lscjAiEA+PpH4is/3GtGFzB5eQ28qEhm5XP0ATvfdt68cOgOMKk=\n-----END CERTIFICATE-----\n";
 
 /// Runs git for the test itself.
-fn git(folder: &Path, arguments: &[&str]) -> String {
+pub(crate) fn git(folder: &Path, arguments: &[&str]) -> String {
     let output = Command::new("git")
         .current_dir(folder)
         .env_clear()
@@ -34,7 +34,7 @@ fn git(folder: &Path, arguments: &[&str]) -> String {
 }
 
 /// A repository of the service with three commits of `file` (one, two, three), tags `v1` and `v2` and a pull request.
-fn repository(service: &Service, name: &str) -> PathBuf {
+pub(crate) fn repository(service: &Service, name: &str) -> PathBuf {
     let folder = service.repositories.path().join(name);
     std::fs::create_dir_all(&folder).expect("made");
     git(&folder, &["init", "-q"]);
@@ -61,7 +61,7 @@ fn submodule(service: &Service, folder: &Path, name: &str) {
     git(folder, &["commit", "-q", "-m", "submodule"]);
 }
 
-fn head(folder: &Path) -> String {
+pub(crate) fn head(folder: &Path) -> String {
     git(folder, &["rev-parse", "HEAD"])
 }
 

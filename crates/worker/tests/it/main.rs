@@ -8,6 +8,7 @@ mod commands;
 mod emulator;
 mod job;
 mod lines;
+mod local_objects;
 mod plan_service;
 mod process;
 mod programs;

@@ -3,6 +3,7 @@
 pub(super) mod cleanup;
 mod credentials;
 mod git;
+mod local;
 mod reuse;
 mod wishes;
 
@@ -176,6 +177,14 @@ async fn get_sources(
     git.require_secret_passing(header.as_ref())?;
     let is_reused = reuse::prepare_folder(step, &git, folder, wishes).await?;
     configure(step, &git, folder, wishes).await?;
+    let is_whole_self =
+        repository.alias().eq_ignore_ascii_case("self") && wishes.depth == 0 && wishes.filters.is_empty();
+    if let Some(from) = &step.job.settings.self_repository
+        && is_whole_self
+        && !is_reused
+    {
+        local::copy_objects(step, from, folder).await?;
+    }
     step.record.progress(Some(0), Some("Starting fetch...".to_owned()));
     let target = fetch(&git, folder, wishes, header.as_ref()).await?;
     step.record.progress(Some(80), Some("Starting checkout...".to_owned()));
