@@ -1,7 +1,8 @@
 //! Brings a job's result to the service, once: the last duty of a lease.
 //!
 //! With plans from version 8 on the worker reports by itself, and the listener steps in only when it did not. Whether it did may be unknown (it
-//! died while reporting, or our own report got no answer): then the service is asked before anything is said.
+//! died while reporting, or our own report got no answer): then the service is asked before anything is said. The worker's way, with the
+//! job's token, is the listener's first choice; if that token is refused although the job goes on, the agent's own is the second.
 
 use std::sync::Arc;
 
@@ -60,6 +61,7 @@ impl Report {
         let limit = Instant::now() + self.timings.report_limit;
         let mut must_ask = worker_reports && verdict.reported == Reported::Perhaps;
         let mut reason = verdict.reason;
+        let mut token_is_void = false;
         loop {
             // Each call has its own bound: a timeline that does not answer must not take the result's time.
             let step = async {
@@ -75,11 +77,18 @@ impl Report {
                     tracing::warn!(error, "the reason of a job's end could not be written to its record");
                 }
                 self.in_time(async {
-                    let answer = if worker_reports {
-                        job.complete(verdict.result).await
-                    } else {
-                        self.agent.finish(self.message.request_id, verdict.result).await
-                    };
+                    if !worker_reports || token_is_void {
+                        let answer = self.agent.finish(self.message.request_id, verdict.result).await;
+                        return self.judge(answer, verdict.result);
+                    }
+                    let answer = job.complete(verdict.result).await;
+                    // The job's token is void from the end of the job on, but perhaps not only then.
+                    if let Err(error) = &answer
+                        && matches!(meaning(error), Meaning::Never | Meaning::Revoked)
+                    {
+                        token_is_void = true;
+                        return Err(describe(error));
+                    }
                     self.judge(answer, verdict.result)
                 })
                 .await
@@ -122,7 +131,7 @@ impl Report {
         match answer {
             Ok(()) => Ok(Delivery::Known(result)),
             Err(error) => match meaning(&error) {
-                // The plan or the job is gone, or the job's token is void, which it is from the end of the job on.
+                // The plan or the job is gone, or the agent may not say any more what became of it.
                 Meaning::JobGone
                 | Meaning::Missing
                 | Meaning::Never

@@ -135,6 +135,18 @@ async fn a_worker_that_died_while_reporting_is_not_contradicted() {
 }
 
 #[tokio::test]
+async fn a_job_whose_token_is_void_is_ended_by_its_agent() {
+    let mut world = World::new().await;
+    world.emulator.add_fault(FaultRule::new(EVENTS, Fault::ExpireToken).method("POST")).expect("a fault");
+    let set = world.agents(&["a"], world.script(&finish("succeededWithIssues"))).await;
+    let job = world.queue("locked out");
+    assert_eq!(world.completed(job).await, (TaskResult::SucceededWithIssues, CompletionReason::Request));
+    set.drain();
+    assert_eq!(set.wait().await.failed, 0);
+    assert_eq!(world.emulator.statistics().refused_completions, 0);
+}
+
+#[tokio::test]
 async fn a_cancelled_job_is_asked_then_killed() {
     let mut world = World::new().await;
     let body = format!(
