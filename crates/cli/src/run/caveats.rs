@@ -73,7 +73,8 @@ fn is_foreign(image: &str, here: &str) -> bool {
     is_windows && here != "windows" || image.starts_with("macos") && here != "macos"
 }
 
-fn hooks(job: &Job) -> impl Iterator<Item = &dayfly_pipelines::plan::Hook> {
+/// The hooks of a deployment.
+pub(crate) fn hooks(job: &Job) -> impl Iterator<Item = &dayfly_pipelines::plan::Hook> {
     job.deployment.iter().flat_map(|deployment| {
         deployment.hooks.iter().chain(&deployment.on_success).chain(&deployment.on_failure)
     })

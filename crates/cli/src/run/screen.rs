@@ -7,6 +7,7 @@ use std::time::Duration;
 use dayfly_pipelines::Plan;
 use dayfly_pipelines::plan::{Legs, Setting, Strategy};
 
+use super::caveats::hooks;
 use super::change::Change;
 use super::console::{Console, Look, TICK};
 use super::engine::Order;
@@ -89,6 +90,10 @@ fn labels(plan: &Plan, wanted: &[Vec<bool>]) -> Vec<String> {
     jobs.filter(|(_, wanted)| **wanted)
         .flat_map(|(job, _)| {
             let name = &job.display_name;
+            // Each hook is a job of its own.
+            if hooks(job).count() > 1 {
+                return hooks(job).map(|hook| format!("{name} {}", hook.label())).collect();
+            }
             match &job.strategy {
                 Strategy::Matrix { legs: Legs::List(legs), .. } => {
                     legs.iter().map(|leg| format!("{name} {}", leg.name)).collect()

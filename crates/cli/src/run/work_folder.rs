@@ -20,7 +20,7 @@ pub(super) struct WorkFolder(TempDir);
 impl WorkFolder {
     pub(super) fn new() -> anyhow::Result<Self> {
         let folder = tempfile::Builder::new().prefix("dayfly-run-").tempdir();
-        folder.map(Self).context("no temporary folder could be made")
+        folder.map(Self).context("no temporary folder could be made; TMPDIR says where")
     }
 
     pub(super) fn path(&self) -> &Path {

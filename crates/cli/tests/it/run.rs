@@ -87,6 +87,23 @@ fn a_failure_that_is_allowed_leaves_the_run_succeeded_with_issues() {
 }
 
 #[test]
+fn hooks_of_a_deployment_are_told_apart() {
+    let project = Project::with_pipeline(
+        "jobs:
+- deployment: d
+  environment: production
+  strategy:
+    runOnce:
+      preDeploy: { steps: [{ bash: echo first, displayName: Prepare }] }
+      deploy: { steps: [{ bash: echo second, displayName: Do it }] }
+",
+    );
+    let ended = project.run(&[], 0);
+    assert_has(&ended, "d preDeploy │ ▸ Prepare\n");
+    assert_has(&ended, "d deploy    │ ▸ Do it\n");
+}
+
+#[test]
 fn a_job_that_cannot_be_made_says_why() {
     let project = Project::with_pipeline(
         "resources:

@@ -153,11 +153,11 @@ fn token(args: &AgentArgs, surroundings: Surroundings<'_>) -> Result<SecretStrin
     let (origin, token) = if let Some(file) = &args.token_file {
         (format!("the token file {}", file.display()), read(file)?)
     } else if let Some((name, value)) = variable("AZ_PAT") {
-        (name.to_owned(), SecretString::from(value.trim()))
+        (name.to_owned(), SecretString::from(value))
     } else if let Some((name, file)) = variable("AZP_TOKEN_FILE") {
         (format!("the token file {file} of {name}"), read(Path::new(file))?)
     } else if let Some((name, value)) = variable("AZP_TOKEN") {
-        (name.to_owned(), SecretString::from(value.trim()))
+        (name.to_owned(), SecretString::from(value))
     } else {
         return mistake("no token: give --token-file, AZ_PAT, AZP_TOKEN_FILE or AZP_TOKEN");
     };
@@ -199,9 +199,14 @@ fn capabilities(pairs: &[String]) -> Result<BTreeMap<String, String>, Mistake> {
     Ok(capabilities)
 }
 
-/// The first of the variables that is set and not empty.
+/// The first of the variables that is set and not empty. Blanks around it are not meant: a secret or a configuration that was made by
+/// `echo` ends with a line break.
 fn first<'a>(environment: &'a BTreeMap<String, String>, names: &[&str]) -> Option<&'a str> {
-    names.iter().filter_map(|name| environment.get(*name)).map(String::as_str).find(|value| !value.is_empty())
+    names
+        .iter()
+        .filter_map(|name| environment.get(*name))
+        .map(|value| value.trim())
+        .find(|value| !value.is_empty())
 }
 
 #[cfg(test)]
@@ -245,7 +250,7 @@ mod tests {
             &[
                 ("AZP_URL", "https://dev.azure.com/o"),
                 ("AZP_TOKEN", "t"),
-                ("AZP_POOL", "p"),
+                ("AZP_POOL", "p\n"),
                 ("AZP_AGENT_NAME", "n"),
             ],
         );
