@@ -59,7 +59,7 @@ pub enum Error {
     #[error("the lock on job request {0} has expired")]
     JobLockLost(RequestId),
     /// No agent of the pool could ever run the job.
-    #[error("no agent found in agent pool {pool} which satisfies the demands: {demands}")]
+    #[error("{}", none_matches(*.pool, .demands))]
     NoAgentMatches {
         /// The pool.
         pool: PoolId,
@@ -167,4 +167,13 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
+}
+
+/// Why no agent could ever run a job.
+fn none_matches(pool: PoolId, demands: &str) -> String {
+    if demands.is_empty() {
+        format!("agent pool {pool} has no agents; register one before queueing a job")
+    } else {
+        format!("no agent found in agent pool {pool} which satisfies the demands: {demands}")
+    }
 }

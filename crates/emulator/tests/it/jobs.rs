@@ -204,7 +204,9 @@ async fn demands_choose_the_agent() {
 async fn job_which_no_registered_agent_could_run_is_refused() {
     let service = Service::start().await;
     let none = service.try_queue(&[]).map(|job| job.request);
-    assert!(matches!(none, Err(StateError::NoAgentMatches { .. })), "an empty pool runs nothing");
+    let none = none.expect_err("an empty pool runs nothing");
+    assert!(matches!(none, StateError::NoAgentMatches { .. }), "{none}");
+    assert!(none.to_string().ends_with("has no agents; register one before queueing a job"), "{none}");
     service.register_with("offline", json!({ "java": "1" })).await;
     let error = service.try_queue(&["python"]).map(|job| job.request).unwrap_err();
     assert!(error.to_string().contains("python"), "{error}");
