@@ -4,7 +4,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::commands;
 
-/// Runs Azure Pipelines jobs: on a laptop, as an agent, in fresh pods.
+/// Runs Azure Pipelines jobs, as an agent and on a laptop.
 #[derive(Debug, Parser)]
 #[command(name = "dayfly", version, about, propagate_version = true, disable_help_subcommand = true)]
 pub(crate) struct Arguments {

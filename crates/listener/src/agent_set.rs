@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use dayfly_client::{AgentCredential, Connection, Credential, Error as ClientError, describe};
+use dayfly_client::{AgentCredential, Connection, Credential, Error as ClientError, ErrorKind, describe};
 use dayfly_protocol::{AgentId, PoolId, channel::WorkerSettings, crypto::AgentKey};
 use tokio::{
     sync::{Semaphore, watch},
@@ -100,11 +100,21 @@ pub struct Config {
     pub connecting: usize,
 }
 
+/// What to do when nothing at all answers where the pools should be.
+fn address_hint(error: &ClientError) -> &'static str {
+    match error.kind() {
+        ErrorKind::NotFound => {
+            "; is the address that of the organization or collection, such as https://dev.azure.com/my-organization?"
+        }
+        _ => "",
+    }
+}
+
 /// A set could not be started.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The pool could not be looked up.
-    #[error("agent pool `{pool}` could not be looked up")]
+    #[error("agent pool `{pool}` could not be looked up{}", address_hint(.source))]
     FindPool {
         /// Its name.
         pool: String,

@@ -175,6 +175,16 @@ async fn what_is_wrong_is_said_with_its_exit_code() {
     )
     .await;
     check(&|_| {}, &["--pool", "Nowhere"], 1, "agent pool `Nowhere` could not be looked up").await;
+    // A project's address, as users copy it from their browser.
+    check(
+        &|command| {
+            command.env("AZP_URL", format!("{}/a-project", service.emulator.url()));
+        },
+        &[],
+        1,
+        "is the address that of the organization or collection, such as https://dev.azure.com/my-organization?",
+    )
+    .await;
     check(
         &|command| {
             command.env("AZP_WORK", "/proc/nowhere");
