@@ -196,7 +196,7 @@ async fn show(
                     return Ok(if cancelled { Ended::Interrupted } else { Ended::Completed(result) });
                 }
             }
-            warning = warning(&mut agents) => output::note(&format!("warning: {warning}")),
+            warning = warning(&mut agents) => screen.note(&format!("warning: {warning}")),
             _ = ticks.tick() => screen.redraw()?,
             () = signals.next() => {
                 if cancelled {

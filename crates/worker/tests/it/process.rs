@@ -53,6 +53,14 @@ fn shell(script: &str) -> Command {
     command
 }
 
+/// A shell which SIGINT reaches, also when these tests run in the background of a script: children of whoever ignores a signal ignore it too.
+fn interruptible_shell(script: &str) -> Command {
+    let mut command = shell(script);
+    let shell = std::mem::replace(&mut command.program, "/usr/bin/env".into());
+    command.arguments.splice(0..0, ["--default-signal=INT".into(), shell.into_os_string()]);
+    command
+}
+
 fn quick() -> Ladder {
     Ladder {
         interrupt: Duration::from_millis(300),
@@ -150,7 +158,8 @@ async fn all_lines_of_much_output_arrive_in_order() {
 
 #[tokio::test]
 async fn sigint_comes_first_and_goes_to_the_process_itself() {
-    let mut command = shell("trap 'echo interrupted; exit 5' INT; echo ready; while :; do sleep 0.05; done");
+    let mut command =
+        interruptible_shell("trap 'echo interrupted; exit 5' INT; echo ready; while :; do sleep 0.05; done");
     command.cancel = Ladder { interrupt: Duration::from_secs(60), ..quick() };
     let mut sink = CancelAt::new("ready");
     let ended = process::run(command, &sink.token.clone(), &mut sink).await.unwrap();
@@ -190,8 +199,9 @@ async fn the_whole_tree_is_killed_in_the_end() {
 
 #[tokio::test]
 async fn children_that_outlive_a_cancelled_process_are_killed() {
-    let mut command =
-        shell("trap 'exit 1' INT; sleep 1000 & echo $!; echo ready; while :; do sleep 0.05; done");
+    let mut command = interruptible_shell(
+        "trap 'exit 1' INT; sleep 1000 & echo $!; echo ready; while :; do sleep 0.05; done",
+    );
     command.cancel = Ladder::default();
     let mut sink = CancelAt::new("ready");
     let ended = process::run(command, &sink.token.clone(), &mut sink).await.unwrap();
