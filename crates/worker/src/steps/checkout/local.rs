@@ -15,8 +15,8 @@ use tokio_util::sync::CancellationToken;
 use super::StepError;
 use crate::context::StepContext;
 
-/// How many files are copied at the most: what has more loose objects is better fetched.
-const MAX_FILES: usize = 20_000;
+/// How many files are copied at the most: to make so many takes longer than to fetch one pack (4,800 loose objects: 1.4 to 3.5 s, fetched 1.0 s).
+const MAX_FILES: usize = 2_000;
 /// How many folders of objects are looked through.
 const MAX_FOLDERS: usize = 16;
 
