@@ -13,5 +13,6 @@ mod project;
 mod reference;
 mod run;
 mod service;
+mod stages;
 mod surroundings;
 mod usage;
