@@ -26,6 +26,14 @@ pub(crate) fn leave_terminal() {
     }
 }
 
+/// Calls this process `dayfly` in `ps` and the like. The listener starts a worker from a file that has only a number for a name.
+pub(crate) fn name_process() {
+    #[cfg(target_os = "linux")]
+    if let Err(error) = nix::sys::prctl::set_name(c"dayfly") {
+        tracing::debug!(%error, "the process keeps its name");
+    }
+}
+
 /// Keeps steps, which run as the same user, from reading tokens and secrets out of this process. It is defence in depth, so
 /// that failing is no error.
 pub(crate) fn protect() {

@@ -19,6 +19,7 @@ mod lines;
 mod outage;
 mod process;
 mod process_tree;
+mod program;
 mod redact;
 mod registration;
 mod renewal;

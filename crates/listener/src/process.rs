@@ -1,5 +1,9 @@
 //! The process executor: a worker is a child process, the job channel is its standard input and output.
 //!
+//! Nothing of the channel can be had by another process of the same user. Its three ends are sockets, which cannot be opened through `/proc/PID/fd` as
+//! pipes can; the program starts hidden ([`Program`]); and the job is sent only once the worker has said that it is ready, when it has
+//! made sure that nobody traces it.
+//!
 //! The child gets an environment of its own (nothing is inherited unless configured), leads a session that it makes itself (so no
 //! terminal, neither its keys nor its prompts, reaches a job), and carries a marker by which all
 //! of its descendants are found and killed at the end, however the end came. Its standard error is kept, the last lines only, for the case that it dies.
@@ -7,6 +11,8 @@
 use std::{
     collections::VecDeque,
     ffi::OsString,
+    io,
+    os::{fd::OwnedFd, unix::process::CommandExt as _},
     path::PathBuf,
     process::{ExitStatus, Stdio},
     sync::Arc,
@@ -24,7 +30,8 @@ use futures::{
 };
 use tokio::{
     io::{AsyncRead, AsyncWriteExt},
-    process::{Child, ChildStdin},
+    net::UnixStream,
+    process::Child,
     sync::mpsc,
     time::timeout,
 };
@@ -37,7 +44,11 @@ use crate::{
     },
     lines::Lines,
     process_tree::{self, MARKER_VARIABLE},
+    program::Program,
 };
+
+/// How long a worker may take to be ready for its job.
+const READY_PATIENCE: Duration = Duration::from_secs(60);
 
 /// How long the worker may take to take in one frame (`JobDispatcher.cs`, channel timeout).
 const CHANNEL_TIMEOUT: Duration = Duration::from_secs(30);
@@ -96,19 +107,21 @@ pub fn listed_environment(
 /// Starts each worker as a child process.
 #[derive(Debug, Clone)]
 pub struct ProcessExecutor {
-    program: PathBuf,
+    program: Program,
     arguments: Vec<OsString>,
     environment: Vec<(OsString, OsString)>,
 }
 
 impl ProcessExecutor {
     /// Workers are `program arguments...` with exactly `environment` (see [`listed_environment`]), and a marker beside it.
+    ///
+    /// Copies the program into memory, so this may block for some milliseconds.
     pub fn new(
         program: impl Into<PathBuf>,
         arguments: Vec<OsString>,
         environment: Vec<(OsString, OsString)>,
     ) -> Self {
-        Self { program: program.into(), arguments, environment }
+        Self { program: Program::new(program.into()), arguments, environment }
     }
 }
 
@@ -118,8 +131,8 @@ impl Executor for ProcessExecutor {
             // Made before the child, so that nothing is started for a job that cannot be handed over.
             let message = first_frame(job)?;
             let marker = Uuid::new_v4().to_string();
-            let child = self.spawn(&marker)?;
-            Ok(RunningJob::spawn(move |controls| Worker::new(child, marker).run(message, controls)))
+            let (child, ends) = self.spawn(&marker)?;
+            Ok(RunningJob::spawn(move |controls| Worker::new(child, marker).run(message, ends, controls)))
         })
     }
 }
@@ -136,23 +149,54 @@ fn frame(message: &ToWorker) -> Result<Vec<u8>, json::Error> {
     Ok(bytes)
 }
 
+/// Our ends of what a worker has for its standard input, output and error.
+struct Ends {
+    orders: UnixStream,
+    frames: UnixStream,
+    noise: UnixStream,
+}
+
 impl ProcessExecutor {
-    fn spawn(&self, marker: &str) -> Result<Child, StartError> {
-        let mut command = tokio::process::Command::new(&self.program);
+    fn spawn(&self, marker: &str) -> Result<(Child, Ends), StartError> {
+        let failed = |error: io::Error| {
+            let message = format!("the worker `{}` could not be started", self.program.path().display());
+            StartError::new(message, Some(error.into()))
+        };
+        if let Some(hidden) = self.program.hidden_path() {
+            match self.spawn_from(hidden, marker) {
+                Ok(spawned) => return Ok(spawned),
+                // Machines can be set up to run nothing from memory.
+                Err(error) => tracing::debug!(%error, "a worker cannot be started from its hidden program"),
+            }
+        }
+        self.spawn_from(self.program.path().to_owned(), marker).map_err(failed)
+    }
+
+    fn spawn_from(&self, program: PathBuf, marker: &str) -> io::Result<(Child, Ends)> {
+        let (orders, stdin) = socket_pair()?;
+        let (frames, stdout) = socket_pair()?;
+        let (noise, stderr) = socket_pair()?;
+        let mut command = std::process::Command::new(program);
         command
+            .arg0(self.program.path())
             .args(&self.arguments)
             .env_clear()
             .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .env(MARKER_VARIABLE, marker)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .kill_on_drop(true);
-        command.spawn().map_err(|error| {
-            let message = format!("the worker `{}` could not be started", self.program.display());
-            StartError::new(message, Some(error.into()))
-        })
+            .stdin(stdin)
+            .stdout(stdout)
+            .stderr(stderr);
+        let mut command = tokio::process::Command::from(command);
+        let child = command.kill_on_drop(true).spawn()?;
+        Ok((child, Ends { orders, frames, noise }))
     }
+}
+
+/// Two ends of a connection, ours and a child's.
+fn socket_pair() -> io::Result<(UnixStream, Stdio)> {
+    let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
+    ours.set_nonblocking(true)?;
+    Ok((UnixStream::from_std(ours)?, OwnedFd::from(theirs).into()))
 }
 
 /// Kills a worker and all it has started when the task that minds it is dropped.
@@ -174,6 +218,8 @@ impl Drop for Guard {
 struct Worker {
     child: Child,
     guard: Guard,
+    /// Cancelled when the worker can be given its job.
+    ready: CancellationToken,
     finished: Option<(TaskResult, bool)>,
     is_reporting: bool,
     /// Why we killed it, if we did.
@@ -195,21 +241,33 @@ enum Event {
 impl Worker {
     fn new(child: Child, marker: String) -> Self {
         let guard = Guard { worker: child.id(), marker };
-        Self { child, guard, finished: None, is_reporting: false, killed: None, last_lines: VecDeque::new() }
+        Self {
+            child,
+            guard,
+            ready: CancellationToken::new(),
+            finished: None,
+            is_reporting: false,
+            killed: None,
+            last_lines: VecDeque::new(),
+        }
     }
 
-    async fn run(mut self, first_frame: Vec<u8>, controls: Controls) -> WorkerExit {
+    async fn run(mut self, first_frame: Vec<u8>, ends: Ends, controls: Controls) -> WorkerExit {
         let Controls { commands, kill, progress } = controls;
-        let (stdin, stdout, stderr) =
-            (self.child.stdin.take(), self.child.stdout.take(), self.child.stderr.take());
         let worker_done = CancellationToken::new();
         let (said, mut heard) = mpsc::channel(16);
-        // The three pipes are served by futures of this very task: they end with it.
+        let ready = self.ready.clone();
+        let orders = async {
+            if is_ready(&ready, &worker_done, &said).await {
+                write_frames(ends.orders, first_frame, commands, worker_done.clone(), said.clone()).await;
+            }
+        };
+        // The three ends are served by futures of this very task: they end with it.
         let pipes = async {
             tokio::join!(
-                write_frames(stdin, first_frame, commands, worker_done.clone(), said.clone()),
-                read_lines(stdout, LineKind::Frames, said.clone()),
-                read_lines(stderr, LineKind::Noise, said.clone()),
+                orders,
+                read_lines(ends.frames, LineKind::Frames, said.clone()),
+                read_lines(ends.noise, LineKind::Noise, said.clone()),
             )
         };
         let mut pipes = std::pin::pin!(pipes.fuse());
@@ -282,7 +340,10 @@ impl Worker {
 
     fn hear(&mut self, frame: FromWorker, progress: &mpsc::Sender<Progress>) {
         match frame {
-            FromWorker::Ready { version, pid } => tracing::debug!(version, pid, "worker is ready"),
+            FromWorker::Ready { version, pid } => {
+                tracing::debug!(version, pid, "worker is ready");
+                self.ready.cancel();
+            }
             FromWorker::StepStarted { name, number, total } => {
                 // Dropped when nobody takes it: it is for people only.
                 let _ = progress.try_send(Progress::StepStarted { name, number, total });
@@ -357,21 +418,36 @@ fn describe(status: ExitStatus) -> String {
     }
 }
 
+/// Waits until the worker can be given its job; false if that does not come.
+async fn is_ready(
+    ready: &CancellationToken,
+    worker_done: &CancellationToken,
+    said: &mpsc::Sender<Event>,
+) -> bool {
+    tokio::select! {
+        () = ready.cancelled() => true,
+        () = worker_done.cancelled() => false,
+        () = tokio::time::sleep(READY_PATIENCE) => {
+            let _ = said.send(Event::WriteFailed("it was not ready for its job within 60 s")).await;
+            false
+        }
+    }
+}
+
 /// Writes the job, then commands as they come, until the worker is done.
 async fn write_frames(
-    stdin: Option<ChildStdin>,
+    mut orders: UnixStream,
     first_frame: Vec<u8>,
     mut commands: mpsc::Receiver<Command>,
     worker_done: CancellationToken,
     said: mpsc::Sender<Event>,
 ) {
-    let Some(mut stdin) = stdin else { return };
     let mut next = Some(first_frame);
     loop {
         if let Some(bytes) = next.take() {
             let written = timeout(CHANNEL_TIMEOUT, async {
-                stdin.write_all(&bytes).await?;
-                stdin.flush().await
+                orders.write_all(&bytes).await?;
+                orders.flush().await
             });
             match written.await {
                 Ok(Ok(())) => {}
@@ -421,9 +497,8 @@ enum LineKind {
     Noise,
 }
 
-/// Reads lines to the end of the pipe. A line that is no frame is noise.
-async fn read_lines<R: AsyncRead + Unpin>(pipe: Option<R>, kind: LineKind, said: mpsc::Sender<Event>) {
-    let Some(pipe) = pipe else { return };
+/// Reads lines to the end of the connection. A line that is no frame is noise.
+async fn read_lines<R: AsyncRead + Unpin>(pipe: R, kind: LineKind, said: mpsc::Sender<Event>) {
     let mut lines = Lines::new(pipe, LINE_BYTES);
     while let Some(line) = lines.next().await {
         let frame = if kind == LineKind::Frames { json::from_str(&line).ok() } else { None };

@@ -48,6 +48,11 @@ pub enum ServeError {
     /// A frame was too long.
     #[error("a frame of the job channel is longer than {MAX_FRAME_BYTES} bytes")]
     TooLong,
+    /// Another process could read everything that the worker holds.
+    #[error(
+        "process {0} traces the worker and could read the job's token from it; stop the debugger or `strace` and run the job again"
+    )]
+    Traced(i32),
 }
 
 /// Takes the job from `input`, runs it, and tells its course on `output`.
@@ -65,6 +70,10 @@ pub async fn serve(
 ) -> Result<Outcome, ServeError> {
     if let Err(error) = crate::platform::protect() {
         tracing::warn!(%error, "the worker's memory cannot be hidden from its steps");
+    }
+    // Who attached before that stays attached. Nothing secret is here yet: the job comes once we are ready.
+    if let Some(tracer) = crate::platform::tracer() {
+        return Err(ServeError::Traced(tracer));
     }
     let mut input = BufReader::new(input);
     let ready = FromWorker::Ready { version: env!("CARGO_PKG_VERSION").to_owned(), pid: std::process::id() };

@@ -22,6 +22,7 @@ pub(crate) async fn run() -> anyhow::Result<ExitCode> {
 /// 101 and so with the code of a result, becomes an error.
 pub(crate) fn run_to_the_end() -> anyhow::Result<ExitCode> {
     host::leave_terminal();
+    host::name_process();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()

@@ -14,10 +14,12 @@ use dayfly_protocol::{
 /// Far longer than anything here takes; a bound, not a measure.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+const READY: &str = r#"{"type":"ready","version":"1","pid":1}"#;
 const FINISHED: &str = r#"{"type":"finished","result":"succeeded","reported":true}"#;
 
 fn executor(script: &str) -> ProcessExecutor {
     let path = std::env::var_os("PATH").unwrap_or_default();
+    let script = format!("echo '{READY}'; {script}");
     ProcessExecutor::new("/bin/sh", vec!["-c".into(), script.into()], vec![(OsString::from("PATH"), path)])
 }
 
@@ -47,12 +49,37 @@ async fn end(running: &mut RunningJob) -> (Vec<Progress>, WorkerExit) {
 async fn a_worker_gets_its_job_and_tells_its_result() {
     let script = format!(
         r#"read -r job; case "$job" in '{{"type":"job"'*"the job's name"*) ;; *) echo "$job" >&2; exit 9;; esac
-        echo '{{"type":"ready","version":"1","pid":1}}'; echo '{{"type":"stepStarted","name":"build","number":1,"total":2}}'; echo 'stray words'; echo '{FINISHED}'; exit 100"#
+        echo '{{"type":"stepStarted","name":"build","number":1,"total":2}}'; echo 'stray words'; echo '{FINISHED}'; exit 100"#
     );
     let (progress, exit) = end(&mut start(&script).await).await;
     assert_eq!(progress, [Progress::StepStarted { name: "build".to_owned(), number: 1, total: 2 }]);
     assert_eq!((exit.result, exit.reported), (Some(TaskResult::Succeeded), Reported::Yes), "{exit:?}");
     assert_eq!(exit.last_lines, ["stray words"]);
+}
+
+#[tokio::test]
+async fn the_job_comes_when_the_worker_is_ready_and_not_before() {
+    // It may take a while to say so; an order that is there before it is read would fail the job.
+    let script = format!(
+        r#"if read -r -t 0.3 job; then echo "too early" >&2; exit 9; fi; echo '{READY}'; read -r job; echo '{FINISHED}'"#
+    );
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let executor =
+        ProcessExecutor::new("/bin/bash", vec!["-c".into(), script.into()], vec![("PATH".into(), path)]);
+    let (_, exit) = end(&mut executor.start(job()).await.expect("bash starts")).await;
+    assert_eq!((exit.result, exit.reported), (Some(TaskResult::Succeeded), Reported::Yes), "{exit:?}");
+}
+
+#[tokio::test]
+async fn the_channel_cannot_be_opened_through_proc() {
+    let script = format!(
+        r#"exec 4>&1; for end in 0 4 2; do
+            kind=$(readlink /proc/self/fd/$end)
+            case $kind in socket:*) ;; *) echo "$end is $kind" >&2;; esac
+        done; echo '{FINISHED}'"#
+    );
+    let (_, exit) = end(&mut start(&script).await).await;
+    assert_eq!((exit.result, exit.last_lines), (Some(TaskResult::Succeeded), Vec::new()));
 }
 
 #[tokio::test]

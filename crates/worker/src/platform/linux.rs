@@ -18,6 +18,12 @@ pub(super) fn protect() -> io::Result<()> {
     Ok(())
 }
 
+pub(super) fn tracer() -> Option<i32> {
+    let status = fs::read_to_string("/proc/self/status").ok()?;
+    let tracer = status.lines().find_map(|line| line.strip_prefix("TracerPid:"))?;
+    tracer.trim().parse().ok().filter(|tracer| *tracer != 0)
+}
+
 pub(super) fn adjust_out_of_memory_score(process_id: Pid, score: i32) {
     // The process may be gone already, and lowering the score needs privileges: both are fine.
     if let Err(error) = fs::write(format!("/proc/{process_id}/oom_score_adj"), score.to_string()) {

@@ -35,6 +35,11 @@ pub fn protect() -> std::io::Result<()> {
     system::protect()
 }
 
+/// The process that traces this one, if there is one.
+pub(crate) fn tracer() -> Option<i32> {
+    system::tracer()
+}
+
 /// Kills the processes in whose environment `VSTS_PROCESS_LOOKUP_ID` is `lookup_id`, wherever they moved to
 /// (`JobExtension.cs`: orphans are cleaned up when the job ends), and returns them.
 pub fn kill_orphans(lookup_id: &str) -> Vec<Orphan> {
