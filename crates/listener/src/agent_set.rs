@@ -212,14 +212,17 @@ impl Stopper {
 }
 
 impl AgentSet {
-    /// Looks up the pool, makes the key, and sets all agents off; they register and come online in the background (see [`AgentSet::events`]).
+    /// Looks up the pool, makes the key, and sets all agents off; they register and come online in the background. The stream has everything that
+    /// happens to them, from the first event on.
     ///
     /// # Errors
     ///
     /// Fails when the pool cannot be found. What happens to single agents is told by events and by the [`Summary`].
-    pub async fn start(config: Config, executor: Arc<dyn Executor>) -> Result<Self, Error> {
+    pub async fn start(config: Config, executor: Arc<dyn Executor>) -> Result<(Self, EventStream), Error> {
         let Config { server_url, agents, description, worker, once, timings, connecting } = config;
         let events = Events::new();
+        // Before anything is set off: what agents say at once would be lost otherwise.
+        let stream = events.subscribe();
         let (sources, registrar, remove_at_end, pool, pool_name) = match agents {
             Agents::Managed { connection, pool: pool_name, names, key, on_existing, remove_at_end } => {
                 let pool = connection
@@ -282,10 +285,10 @@ impl AgentSet {
             Supervisor { set, sources, remove_at_end, online: online_sender },
             phase.subscribe(),
         ));
-        Ok(Self { events, phase, online, supervisor })
+        Ok((Self { events, phase, online, supervisor }, stream))
     }
 
-    /// The events from now on.
+    /// One more stream of events, from now on.
     pub fn events(&self) -> EventStream {
         self.events.subscribe()
     }

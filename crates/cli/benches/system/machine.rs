@@ -76,7 +76,7 @@ pub(crate) async fn agents(url: &Url, count: usize, folder: &Path) -> anyhow::Re
     };
     let executor =
         ProcessExecutor::new(DAYFLY, vec![OsString::from("worker")], std::env::vars_os().collect());
-    let set = AgentSet::start(config, Arc::new(executor)).await?;
+    let (set, _) = AgentSet::start(config, Arc::new(executor)).await?;
     let online = set.wait_online(count).await;
     anyhow::ensure!(online == count, "only {online} of {count} agents came online");
     Ok(set)

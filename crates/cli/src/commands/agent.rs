@@ -147,11 +147,10 @@ async fn listen(
     let program = std::env::current_exe().context("the program's own file cannot be found")?;
     let executor =
         ProcessExecutor::new(program, vec!["worker".into()], worker_environment(prepared.token.as_ref()));
-    let set = tokio::select! {
+    let (set, mut events) = tokio::select! {
         set = AgentSet::start(config, Arc::new(executor)) => set.context("the agent could not be started")?,
         () = signals.next() => return Ok(ExitCode::SUCCESS),
     };
-    let mut events = set.events();
     let stopper = set.stopper();
     let mut ending = std::pin::pin!(set.wait());
     let (mut signals_seen, mut has_job) = (0, false);

@@ -11,7 +11,8 @@ use secrecy::SecretString;
 use dayfly_client::{Connection, Credential, HttpSettings};
 use dayfly_emulator::Emulator;
 use dayfly_listener::{
-    AgentSet, Agents, CONNECTING_AGENTS, Config, Description, OnExisting, ProcessExecutor, Timings,
+    AgentSet, Agents, CONNECTING_AGENTS, Config, Description, EventStream, OnExisting, ProcessExecutor,
+    Timings,
 };
 use dayfly_protocol::channel::WorkerSettings;
 
@@ -20,13 +21,19 @@ use super::engine::{Order, POOL, snapshot_in};
 /// The version the agents give themselves: demands for a minimum version are met.
 const AGENT_VERSION: &str = "4.999.0";
 
+/// The agents of a run, and all that happens to them.
+pub(super) struct LocalAgents {
+    pub(super) set: AgentSet,
+    pub(super) events: EventStream,
+}
+
 /// Registers the agents; they come online in the background.
 pub(super) async fn start(
     emulator: &Emulator,
     pat: SecretString,
     order: &Order,
     folder: &Path,
-) -> anyhow::Result<AgentSet> {
+) -> anyhow::Result<LocalAgents> {
     let server_url = emulator.url().clone();
     // The emulator speaks HTTP/2, so that all agents share a few connections.
     let http = HttpSettings { plain_http2: true, ..HttpSettings::default() };
@@ -71,7 +78,8 @@ pub(super) async fn start(
         vec![OsString::from("worker")],
         around_proxies(std::env::vars_os().collect()),
     );
-    Ok(AgentSet::start(config, Arc::new(executor)).await?)
+    let (set, events) = AgentSet::start(config, Arc::new(executor)).await?;
+    Ok(LocalAgents { set, events })
 }
 
 /// The environment in which workers, and the git of their steps, reach the emulator without a proxy: it is on this machine, where

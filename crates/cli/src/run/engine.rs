@@ -16,7 +16,7 @@ use dayfly_pipelines::Plan;
 use dayfly_protocol::timeline::VariableValue;
 use dayfly_protocol::{BuildId, TaskResult};
 
-use super::agents;
+use super::agents::{self, LocalAgents};
 use super::change::Change;
 use super::inputs::Pair;
 use super::keep;
@@ -72,10 +72,11 @@ pub(crate) async fn run(order: Order) -> anyhow::Result<Ended> {
         SecretString::from(format!("{}{}", uuid::Uuid::new_v4().simple(), uuid::Uuid::new_v4().simple()));
     let emulator =
         Emulator::start(settings(pat.clone(), &folder)).await.context("the emulator could not start")?;
-    let set = agents::start(&emulator, pat, &order, &folder).await.context("the agents could not start")?;
+    let mut agents =
+        agents::start(&emulator, pat, &order, &folder).await.context("the agents could not start")?;
 
-    let outcome = follow(&order, &emulator, &set, &folder, &mut signals).await;
-    let summary = end(set).await;
+    let outcome = follow(&order, &emulator, &mut agents, &folder, &mut signals).await;
+    let summary = end(agents.set).await;
     for (agent, reason) in &summary.failures {
         tracing::warn!(%agent, %reason, "a virtual agent failed");
     }
@@ -119,14 +120,15 @@ pub(super) fn snapshot_in(folder: &Path) -> PathBuf {
 async fn follow(
     order: &Order,
     emulator: &Emulator,
-    set: &AgentSet,
+    agents: &mut LocalAgents,
     folder: &Path,
     signals: &mut Signals,
 ) -> anyhow::Result<Ended> {
     let mut events = emulator.run_events();
     let repository = snapshot_in(folder);
     // A job that is queued before any agent is there fails at once, as with the service.
-    let ready = async { tokio::join!(snapshot::take(&order.file.root, &repository), set.wait_online(1)) };
+    let ready =
+        async { tokio::join!(snapshot::take(&order.file.root, &repository), agents.set.wait_online(1)) };
     let (snapshot, online) = tokio::select! {
         ready = ready => ready,
         never = warnings::tell_if_slow("taking a snapshot of the work tree", order.json) => match never {},
@@ -145,7 +147,7 @@ async fn follow(
     let request = request(order, RunRepository::of_snapshot(&snapshot));
     let build = emulator.queue_run(request).await.context("the run could not be queued")?;
     let mut screen = Screen::new(order);
-    let ended = show(order, emulator, set, build, &mut events, &mut screen, signals).await?;
+    let ended = show(order, emulator, agents, build, &mut events, &mut screen, signals).await?;
     screen.close()?;
     tokio::select! {
         kept = keep::keep(emulator, build, order.log_dir.as_deref(), order.artifacts_dir.as_deref()) => {
@@ -174,7 +176,7 @@ fn request(order: &Order, repository: RunRepository) -> RunRequest {
 async fn show(
     order: &Order,
     emulator: &Emulator,
-    set: &AgentSet,
+    agents: &mut LocalAgents,
     build: BuildId,
     events: &mut RunEvents,
     screen: &mut Screen,
@@ -182,7 +184,6 @@ async fn show(
 ) -> anyhow::Result<Ended> {
     let begun = Instant::now();
     let mut model = Model::default();
-    let mut agents = set.events();
     let mut ticks = tokio::time::interval(screen.tick());
     let mut cancelled = false;
     let mut give_up_at = None;
@@ -196,12 +197,12 @@ async fn show(
                     return Ok(if cancelled { Ended::Interrupted } else { Ended::Completed(result) });
                 }
             }
-            warning = warning(&mut agents) => screen.note(&format!("warning: {warning}")),
+            warning = warning(&mut agents.events) => screen.note(&format!("warning: {warning}")),
             _ = ticks.tick() => screen.redraw()?,
             () = signals.next() => {
                 if cancelled {
                     screen.note("killing the run");
-                    set.stop(Duration::ZERO);
+                    agents.set.stop(Duration::ZERO);
                     give_up_at = Some(tokio::time::Instant::now() + LAST_WORDS);
                 } else {
                     screen.note("cancelling the run; press Ctrl-C again to kill it");

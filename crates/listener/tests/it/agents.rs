@@ -102,14 +102,15 @@ async fn an_agent_that_exists_is_refused_adopted_or_replaced() {
     let mut config = world.config(&["a"]);
     managed(&mut config, OnExisting::Refuse, false);
     let (summary, reason) =
-        ended(AgentSet::start(config, world.script("exit 100")).await.expect("it starts")).await;
+        ended(AgentSet::start(config, world.script("exit 100")).await.expect("it starts").0).await;
     assert_eq!(summary.failed, 1);
     assert_eq!(reason, "an agent named `a` exists in the pool; choose another name, or replace it");
 
     let adopted = world.agents(&["a"], world.script("exit 100")).await;
     assert_eq!(agent(&world, "a").await.map(|agent| agent.id), Some(before.id), "it keeps its number");
 
-    let second = AgentSet::start(world.config(&["a"]), world.script("exit 100")).await.expect("it starts");
+    let (second, _) =
+        AgentSet::start(world.config(&["a"]), world.script("exit 100")).await.expect("it starts");
     let (_, reason) = ended(second).await;
     assert_eq!(
         reason,
@@ -124,6 +125,30 @@ async fn an_agent_that_exists_is_refused_adopted_or_replaced() {
     assert_eq!(agent(&world, "a").await.map(|agent| agent.id), Some(before.id));
     replaced.drain();
     ended(replaced).await;
+}
+
+/// Its name is refused before anybody can have asked for events.
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_happens_first_is_told() {
+    let world = World::new().await;
+    let first = world.agents(&["a"], world.script("")).await;
+    let shared = Arc::new(AgentKey::generate().expect("a key"));
+    for round in 0..100 {
+        let mut config = world.config(&["a"]);
+        if let Agents::Managed { key, .. } = &mut config.agents {
+            *key = Some(shared.clone());
+        }
+        let (second, mut events) = AgentSet::start(config, world.script("")).await.expect("it starts");
+        let (summary, reason) = ended(second).await;
+        assert_eq!(summary.failed, 1, "round {round}");
+        let told = event(&mut events, "it says why", |event| match event {
+            Event::Ended { end: AgentEnd::Failed(told), .. } => Some(told.clone()),
+            _ => None,
+        });
+        assert_eq!(told.await, reason, "round {round}");
+    }
+    first.drain();
+    ended(first).await;
 }
 
 #[tokio::test]
@@ -165,8 +190,9 @@ async fn a_session_that_is_held_is_waited_for_and_given_up_in_the_end() {
     let first = world.set(existing(&world, &registered), 1, world.script("")).await;
     let mut patient = existing(&world, &registered);
     patient.timings.conflict_limit = Duration::from_secs(600);
-    let second = AgentSet::start(patient, world.script("")).await.expect("it starts");
-    let third = AgentSet::start(existing(&world, &registered), world.script("")).await.expect("it starts");
+    let (second, _) = AgentSet::start(patient, world.script("")).await.expect("it starts");
+    let (third, _) =
+        AgentSet::start(existing(&world, &registered), world.script("")).await.expect("it starts");
     let (_, reason) = ended(third).await;
     assert!(
         reason.starts_with(
@@ -395,7 +421,7 @@ async fn a_set_that_is_stopped_while_it_registers_ends() {
     let mut config = world.config(&names.iter().map(String::as_str).collect::<Vec<_>>());
     config.connecting = 2;
     managed(&mut config, OnExisting::Refuse, true);
-    let set = AgentSet::start(config, world.script("")).await.expect("it starts");
+    let (set, _) = AgentSet::start(config, world.script("")).await.expect("it starts");
     set.stop(Duration::from_secs(30));
     let (summary, reason) = ended(set).await;
     assert_eq!((summary.ended, summary.failed), (40, 0), "{reason}");

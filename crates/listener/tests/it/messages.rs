@@ -99,10 +99,8 @@ async fn messages_of_unknown_types_are_told_and_deleted() {
     let hologram = FaultRule::new(POLLS, plain("HologramRequest", "{}")).method("GET").times(1);
     let oddity = FaultRule::new(POLLS, plain("", "not even JSON")).method("GET").after(1).times(1);
     let world = World::with(|settings| settings.faults = vec![deletions(), hologram, oddity]).await;
-    // Asked for before the agent can have begun.
-    let set =
+    let (set, mut events) =
         AgentSet::start(world.config(&["a"]), world.script(&finish("succeeded"))).await.expect("it starts");
-    let mut events = set.events();
     warning(&mut events, "unknown type `HologramRequest`").await;
     warning(&mut events, "unknown type ``").await;
     world.struck(1, 2).await;
@@ -128,7 +126,7 @@ async fn an_agent_that_can_decrypt_nothing_ends_with_the_reason() {
     let world =
         World::with(|settings| settings.faults = vec![FaultRule::new(POLLS, undecryptable()).method("GET")])
             .await;
-    let set = AgentSet::start(world.config(&["a"]), world.script("")).await.expect("it starts");
+    let (set, _) = AgentSet::start(world.config(&["a"]), world.script("")).await.expect("it starts");
     let summary = bounded("the set has ended", set.wait()).await;
     assert_eq!((summary.ended, summary.failed), (0, 1), "{summary:?}");
     let reason = &summary.failures[0].1;

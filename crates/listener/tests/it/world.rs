@@ -178,7 +178,7 @@ impl World {
     }
 
     pub(crate) async fn set(&self, config: Config, count: usize, executor: Arc<dyn Executor>) -> AgentSet {
-        let set = AgentSet::start(config, executor).await.expect("the set starts");
+        let (set, _) = AgentSet::start(config, executor).await.expect("the set starts");
         let online = bounded("agents are online", set.wait_online(count)).await;
         assert_eq!(online, count, "all agents are online");
         set
