@@ -194,6 +194,12 @@ impl Emulator {
         self.app.faults().add(rule)
     }
 
+    /// How often a fault rule has struck; `None` when there is none of that number.
+    pub fn strikes(&self, rule: u64) -> Option<u64> {
+        let rules = self.app.faults().list();
+        rules.into_iter().find(|active| active.id == rule).map(|active| active.struck)
+    }
+
     /// Removes a fault rule; false when there is none of that number.
     pub fn remove_fault(&self, rule: u64) -> bool {
         self.app.faults().remove(rule)

@@ -19,8 +19,13 @@ impl Backoff {
     /// The pause after one more failure: doubles from `first` to `limit`, with jitter.
     pub(crate) fn after_failure(&mut self, first: Duration, limit: Duration) -> Duration {
         let doubled = first.saturating_mul(2_u32.saturating_pow(self.failures.min(16)));
-        self.failures = self.failures.saturating_add(1);
+        self.count();
         around(doubled.min(limit))
+    }
+
+    /// One more failure, without a pause of its own.
+    pub(crate) fn count(&mut self) {
+        self.failures = self.failures.saturating_add(1);
     }
 
     /// Failures since the last success.

@@ -14,9 +14,8 @@ pub struct Timings {
     /// Mean of the longest pauses between two tries of the message loop; each is between half of it and one and a half times as long (the official agent
     /// pauses for 15 to 30 s at first and for 30 to 60 s later).
     pub retry_limit: Duration,
-    /// A poll that came back empty sooner than this did not wait at all: the next one is held back by `empty_poll_pause`.
-    pub empty_poll_floor: Duration,
-    /// Pause after an empty poll that did not wait (the official agent pauses 5 to 15 s after every empty poll; we only do so when the service does not hold polls).
+    /// Least time from one empty poll to the next; up to three times as long (the official agent pauses 5 to 15 s after every empty poll; here that
+    /// includes the time for which the service held the poll).
     pub empty_poll_pause: Duration,
     /// Bound of one short call: deleting a message or a session, renewing a lock.
     pub call: Duration,
@@ -55,7 +54,6 @@ impl Default for Timings {
             conflict_limit: Duration::from_secs(240),
             retry_first: Duration::from_secs(1),
             retry_limit: Duration::from_secs(30),
-            empty_poll_floor: Duration::from_secs(1),
             empty_poll_pause: Duration::from_secs(5),
             call: Duration::from_secs(30),
             renew_interval: Duration::from_secs(60),

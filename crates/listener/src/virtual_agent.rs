@@ -6,6 +6,7 @@
 mod connection;
 mod jobs;
 mod messages;
+mod pace;
 
 use std::{sync::Arc, time::Duration};
 
@@ -23,11 +24,14 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use self::jobs::{Current, Waiting, checked, ended};
+use self::{
+    jobs::{Current, Waiting, checked, ended},
+    messages::Told,
+    pace::Pace,
+};
 use crate::{
     agent_context::{AgentContext, SetContext},
     agent_set::Phase,
-    backoff::Backoff,
     events::AgentEnd,
     lease::{LeaseEnd, Order},
     outage::Outage,
@@ -50,6 +54,12 @@ enum Event {
     PhaseChanged,
 }
 
+/// Why the service refused an agent, and how often it was looked in vain for what became of it.
+struct Refusal {
+    error: String,
+    tries: u32,
+}
+
 pub(crate) struct VirtualAgent {
     context: Arc<AgentContext>,
     key: Arc<AgentKey>,
@@ -59,13 +69,13 @@ pub(crate) struct VirtualAgent {
     /// The key of the session's messages, as it came: unwrapping it costs an RSA operation, which idle agents need not pay.
     session_key: Option<TaskAgentSessionKey>,
     last_message_id: Option<MessageId>,
-    backoff: Backoff,
+    pace: Pace,
     outage: Option<Outage>,
+    told: Told,
     conflict_since: Option<Instant>,
     unreadable_messages: u32,
-    not_before: Option<Instant>,
-    /// Why the service refused the agent, which may have been deleted: to be looked after next.
-    refused_login: Option<String>,
+    /// The service refused the agent, which may have been deleted: to be looked after next.
+    refusal: Option<Refusal>,
     /// The poll under way is of no use any more, since it asks for later messages only.
     must_poll_anew: bool,
     current: Option<Current>,
@@ -94,12 +104,12 @@ impl VirtualAgent {
             online: Some(online),
             session_key: None,
             last_message_id: None,
-            backoff: Backoff::default(),
+            pace: Pace::default(),
             outage: None,
+            told: Told::default(),
             conflict_since: None,
             unreadable_messages: 0,
-            not_before: None,
-            refused_login: None,
+            refusal: None,
             must_poll_anew: false,
             current: None,
             waiting: None,
@@ -169,10 +179,7 @@ impl VirtualAgent {
                 self.reached();
                 self.received_nothing(took);
             }
-            Event::Polled { answer: Ok(Some(message)), .. } => {
-                self.reached();
-                self.received(message).await;
-            }
+            Event::Polled { answer: Ok(Some(message)), .. } => self.received(message).await,
             Event::Polled { answer: Err(error), .. } => self.failed(&error),
             Event::Recovered(answer) => self.recovered(answer),
             Event::LeaseEnded(ended) => self.lease_ended(ended).await,

@@ -4,18 +4,20 @@ use serde::{Deserialize, Serialize};
 
 use crate::{AgentId, JobId, MessageId, TimeSpan};
 
-/// A message: its body is JSON text, encrypted when there is an `iv` and the session has a key.
+/// A message: its body is JSON text, encrypted when there is an `iv` and the session has a key. Without a number and a type it is no message: any JSON
+/// could pass for one.
 #[derive(Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
+#[serde(rename_all = "camelCase")]
 pub struct TaskAgentMessage {
     /// Grows within a session.
     pub message_id: MessageId,
     /// One of the constants below, in any case.
     pub message_type: String,
     /// The initialization vector, base64.
-    #[serde(rename = "iv", skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub iv: Option<String>,
     /// Plain JSON, or base64 of its encryption.
+    #[serde(default)]
     pub body: String,
 }
 

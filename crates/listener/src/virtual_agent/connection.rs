@@ -7,7 +7,7 @@ use dayfly_protocol::{crypto::AgentKey, session::TaskAgentSession};
 use futures::future::BoxFuture;
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::{Event, VirtualAgent};
+use super::{Event, Refusal, VirtualAgent};
 use crate::{
     agent_context::{AgentContext, SetContext},
     backoff,
@@ -23,8 +23,8 @@ const RECOVERY_TRIES: u32 = 5;
 impl VirtualAgent {
     /// The next call to make.
     pub(super) fn network(&self) -> BoxFuture<'static, Event> {
-        let (context, not_before) = (self.context.clone(), self.not_before);
-        if self.refused_login.is_some() {
+        let (context, not_before) = (self.context.clone(), self.pace.not_before());
+        if self.refusal.is_some() {
             return Box::pin(async move {
                 wait_until(not_before).await;
                 Event::Recovered(recover(&context).await)
@@ -52,9 +52,10 @@ impl VirtualAgent {
     pub(super) fn connected(&mut self, answer: Result<TaskAgentSession, ClientError>) {
         match answer {
             Ok(session) => {
+                let is_news = !self.outage.as_ref().is_some_and(Outage::is_kept_quiet);
                 self.reached();
                 self.conflict_since = None;
-                self.not_before = None;
+                self.pace.at_once();
                 self.session_key = session.encryption_key;
                 self.context.set_session(Some(session.session_id));
                 // Also what was deleted in vain comes again; jobs we have acted on are known by their requests.
@@ -62,7 +63,9 @@ impl VirtualAgent {
                 if let Some(online) = self.online.take() {
                     online.send_modify(|count| *count += 1);
                 }
-                self.context.set.events.send(SetEvent::Online { agent: self.context.name.clone() });
+                if is_news {
+                    self.context.set.events.send(SetEvent::Online { agent: self.context.name.clone() });
+                }
             }
             Err(error) if meaning(&error) == Meaning::SessionHeld => self.conflict(&error),
             Err(error) => self.failed(&error),
@@ -71,28 +74,16 @@ impl VirtualAgent {
 
     /// The service took a call.
     pub(super) fn reached(&mut self) {
-        self.backoff.succeeded();
-        if self.outage.take().is_some() {
+        if self.outage.as_mut().is_some_and(|outage| outage.succeeded(Instant::now())) {
             self.context.set.events.send(SetEvent::Reconnected { agent: self.context.name.clone() });
         }
     }
 
     /// The service did not take a call, and trying again may help.
-    fn not_reached(&mut self, error: String, retry_after: Option<Duration>) {
-        let timings = &self.context.set.timings;
-        let pause = self.backoff.after_failure(timings.retry_first, timings.retry_limit);
-        let pause = pause.max(retry_after.unwrap_or_default());
-        let now = Instant::now();
-        self.not_before = Some(now + pause);
+    pub(super) fn not_reached(&mut self, error: String, retry_after: Option<Duration>) {
+        let pause = self.pace.failed(&self.context.set.timings, retry_after);
         tracing::debug!(agent = %self.context.name, error, ?pause, "a call of the message loop failed");
-        let away = match &mut self.outage {
-            Some(outage) => outage.reminder(now),
-            None => {
-                self.outage = Some(Outage::begin(now));
-                Some(Duration::ZERO)
-            }
-        };
-        if let Some(away) = away {
+        if let Some(away) = Outage::failed(&mut self.outage, Instant::now()) {
             let agent = self.context.name.clone();
             self.context.set.events.send(SetEvent::Disconnected { agent, away, error });
         }
@@ -111,7 +102,7 @@ impl VirtualAgent {
             self.end_with(AgentEnd::Failed(text));
             return;
         }
-        self.not_before = Some(Instant::now() + backoff::around(timings.conflict_retry));
+        self.pace.after(backoff::around(timings.conflict_retry));
         if is_first {
             self.context.warn(format!(
                 "agent `{name}` still has a session, of another process or of one that has died; trying for {} s to get one",
@@ -127,15 +118,19 @@ impl VirtualAgent {
             Meaning::SessionGone if self.context.session().is_some() => {
                 tracing::info!(agent = %self.context.name, "the session has expired, making a new one");
                 self.context.set_session(None);
-                self.not_before = None;
+                if !self.pace.may_make_anew() {
+                    self.not_reached(describe(error), error.retry_after());
+                }
             }
             // An agent that was deleted is often known only by its login being refused.
             Meaning::AgentGone | Meaning::Never if can_recover && !self.is_stopping() => {
                 let text = describe(error);
                 tracing::info!(agent = %self.context.name, error = text, "looking whether the agent was deleted");
                 self.context.set_session(None);
-                self.refused_login = Some(text);
-                self.not_before = None;
+                if !self.pace.may_make_anew() {
+                    self.not_reached(text.clone(), error.retry_after());
+                }
+                self.refusal = Some(Refusal { error: text, tries: 0 });
             }
             Meaning::AgentGone => self.end_with(AgentEnd::Deleted),
             Meaning::Revoked => self.end_with(AgentEnd::Revoked),
@@ -161,26 +156,32 @@ impl VirtualAgent {
     pub(super) fn recovered(&mut self, answer: Result<Option<RegisteredAgent>, String>) {
         match answer {
             Ok(Some(agent)) => {
-                self.refused_login = None;
+                self.refusal = None;
                 self.context.warn(format!(
                     "agent `{}` was deleted from its pool and is registered again, with number {}",
                     agent.name, agent.id
                 ));
                 // A job in hand keeps the context it began with.
                 (self.context, self.key) = open(agent, self.context.set.clone());
-                self.not_before = None;
+                self.pace.at_once();
             }
             Ok(None) => {
-                let error = self.refused_login.take().unwrap_or_default();
+                let error = self.refusal.take().map(|refusal| refusal.error).unwrap_or_default();
                 self.end_with(AgentEnd::Failed(format!(
                     "agent `{}` is registered, but the service refuses it, as after somebody else registered it anew; stop one of the two, or give them different names: {error}",
                     self.context.name
                 )));
             }
-            Err(text) if self.backoff.failures() >= RECOVERY_TRIES => {
-                self.end_with(AgentEnd::Failed(format!("the agent could not be registered again: {text}")));
-            }
-            Err(text) => self.not_reached(text, None),
+            Err(text) => match &mut self.refusal {
+                Some(refusal) if refusal.tries < RECOVERY_TRIES => {
+                    refusal.tries += 1;
+                    self.not_reached(text, None);
+                }
+                _ => {
+                    let text = format!("the agent could not be registered again: {text}");
+                    self.end_with(AgentEnd::Failed(text));
+                }
+            },
         }
     }
 

@@ -8,14 +8,10 @@ use std::{sync::Arc, time::Duration};
 
 use dayfly_protocol::{JobId, MessageId, RequestId, TaskResult, job::AgentJobRequestMessage};
 use futures::future::BoxFuture;
-use tokio::{
-    sync::mpsc,
-    task::JoinError,
-    time::{Instant, timeout},
-};
+use tokio::{sync::mpsc, task::JoinError, time::timeout};
 use tokio_util::task::AbortOnDropHandle;
 
-use super::{Event, VirtualAgent};
+use super::{Event, VirtualAgent, messages::Worth};
 use crate::{
     backoff,
     events::AgentEnd,
@@ -58,48 +54,53 @@ pub(super) struct Waiting {
 }
 
 impl VirtualAgent {
-    pub(super) async fn job_received(&mut self, message_id: MessageId, body: &[u8]) {
+    pub(super) async fn job_received(&mut self, message_id: MessageId, body: &[u8]) -> Worth {
         match JobMessage::read(body) {
             JobMessage::Whole(message) => {
                 self.offered(Waiting { message_id, message, cancelled: None }).await
             }
             JobMessage::Broken { remains, reason } => self.refuse(message_id, remains, reason).await,
             JobMessage::Unreadable(reason) => {
-                self.context.warn(format!("a job is given up, since {reason}, and not even its ids could be read; the service will end it when its lock runs out"));
+                let text = format!(
+                    "a job is given up, since {reason}, and not even its ids could be read; the service will end it when its lock runs out"
+                );
+                self.told.once(&self.context, "unreadable job", text);
                 self.delete_message(message_id).await;
+                Worth::Useless(format!("a job's message cannot be read, since {reason}"))
             }
         }
     }
 
     /// Takes a job, or lets it wait, or leaves it in the queue.
-    async fn offered(&mut self, offer: Waiting) {
+    async fn offered(&mut self, offer: Waiting) -> Worth {
         let request = offer.message.request_id;
         if self.current.as_ref().is_some_and(|current| current.request == request) {
             // Ours, and its deletion is under way: the lease tries again by itself.
             tracing::debug!(agent = %self.context.name, %request, "the message of the job in hand came again");
-            return;
+            return Worth::Notice;
         }
         if self.takes_no_more() {
             tracing::info!(agent = %self.context.name, %request, "a job is left in the queue, since this agent takes no more");
             self.has_passed_over = true;
-            return;
+            return Worth::Notice;
         }
         if self.current.is_some() {
             if self.waiting.is_some() {
                 tracing::info!(agent = %self.context.name, %request, "a job is left in the queue, since another one waits already");
                 self.has_passed_over = true;
-            } else {
-                self.waiting = Some(offer);
-                self.check = Some(self.check_after(self.context.set.timings.overdue));
+                return Worth::Notice;
             }
-            return;
+            self.waiting = Some(offer);
+            self.check = Some(self.check_after(self.context.set.timings.overdue));
+            return Worth::Work;
         }
         if !self.context.set.accepted.take(request) {
             tracing::warn!(agent = %self.context.name, %request, "a job that was already taken was delivered again, its message is deleted");
             self.delete_message(offer.message_id).await;
-            return;
+            return Worth::Notice;
         }
         self.accept(offer);
+        Worth::Work
     }
 
     fn accept(&mut self, offer: Waiting) {
@@ -122,14 +123,20 @@ impl VirtualAgent {
     }
 
     /// A job whose message is broken is ended as failed, with the reason.
-    async fn refuse(&mut self, message_id: MessageId, remains: Box<AgentJobRequestMessage>, reason: String) {
-        self.context.warn(format!("job `{}` cannot be run, since {reason}", remains.job_display_name));
+    async fn refuse(
+        &mut self,
+        message_id: MessageId,
+        remains: Box<AgentJobRequestMessage>,
+        reason: String,
+    ) -> Worth {
         self.delete_message(message_id).await;
         if !self.context.set.accepted.take(remains.request_id) {
-            return;
+            return Worth::Notice;
         }
+        self.context.warn(format!("job `{}` cannot be run, since {reason}", remains.job_display_name));
         let text = format!("This job could not be run, since {reason}.");
         self.deliver(Arc::from(remains), Reported::No, text).await;
+        Worth::Notice
     }
 
     /// Has a job that has no lease ended as failed, by a task of its own.
@@ -171,8 +178,7 @@ impl VirtualAgent {
                 if may_return {
                     // It is still in the queue and shall come again.
                     self.poll_from_the_beginning();
-                    self.not_before =
-                        Some(Instant::now() + backoff::around(self.context.set.timings.retry_first));
+                    self.pace.after(backoff::around(self.context.set.timings.retry_first));
                 } else {
                     self.delete_message(current.message_id).await;
                 }
@@ -197,7 +203,7 @@ impl VirtualAgent {
                 self.poll_from_the_beginning();
             }
             if let Some(waiting) = waiting {
-                self.offered(waiting).await;
+                let _ = self.offered(waiting).await;
             }
         }
     }

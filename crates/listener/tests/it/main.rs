@@ -4,5 +4,6 @@
 mod agents;
 mod jobs;
 mod messages;
+mod polls;
 mod process;
 mod world;

@@ -96,8 +96,13 @@ async fn a_wish_for_another_version_is_told_and_deleted() {
 
 #[tokio::test]
 async fn messages_of_unknown_types_are_told_and_deleted() {
-    let hologram = FaultRule::new(POLLS, plain("HologramRequest", "{}")).method("GET").times(1);
-    let oddity = FaultRule::new(POLLS, plain("", "not even JSON")).method("GET").after(1).times(1);
+    let hologram = document(&json!({"messageId": -1, "messageType": "HologramRequest", "body": "{}"}));
+    let hologram = FaultRule::new(POLLS, hologram).method("GET").times(1);
+    let oddity =
+        FaultRule::new(POLLS, document(&json!({"messageId": 0, "messageType": "", "body": "not even JSON"})))
+            .method("GET")
+            .after(1)
+            .times(1);
     let world = World::with(|settings| settings.faults = vec![deletions(), hologram, oddity]).await;
     let (set, mut events) =
         AgentSet::start(world.config(&["a"]), world.script(&finish("succeeded"))).await.expect("it starts");
@@ -282,5 +287,5 @@ async fn an_agent_whose_login_is_revoked_asks_no_more_and_carries_its_job_to_the
     assert_eq!(world.completed(job).await, (TaskResult::Succeeded, CompletionReason::Event));
     let summary = bounded("the set has ended", set.wait()).await;
     assert_eq!((summary.revoked, summary.failed), (1, 0), "{summary:?}");
-    assert_eq!(world.strikes(revoked).await, 1, "it has not polled any more");
+    assert_eq!(world.strikes(revoked), 1, "it has not polled any more");
 }

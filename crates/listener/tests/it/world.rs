@@ -42,7 +42,6 @@ pub(crate) fn quick() -> Timings {
         conflict_limit: ms(400),
         retry_first: ms(20),
         retry_limit: ms(200),
-        empty_poll_floor: ms(5),
         empty_poll_pause: ms(20),
         call: ms(5_000),
         renew_interval: ms(200),
@@ -201,20 +200,14 @@ impl World {
     }
 
     /// How often a rule has struck.
-    pub(crate) async fn strikes(&self, rule: u64) -> u64 {
-        let client = reqwest::Client::builder().no_proxy().build().expect("a client");
-        let faults = client.get(format!("{}/_dayfly/faults", self.emulator.url())).basic_auth("", Some(PAT));
-        let faults = faults.send().await.expect("an answer").json().await;
-        let faults: serde_json::Value = faults.expect("rules");
-        let rules = faults["value"].as_array().expect("a list");
-        let rule = rules.iter().find(|found| found["id"] == rule).expect("the rule");
-        rule["struck"].as_u64().expect("a number")
+    pub(crate) fn strikes(&self, rule: u64) -> u64 {
+        self.emulator.strikes(rule).expect("the rule")
     }
 
     /// Waits until a rule has struck so often.
     pub(crate) async fn struck(&self, rule: u64, count: u64) {
-        bounded("the rule has struck", async {
-            while self.strikes(rule).await < count {
+        bounded(&format!("rule {rule} has struck"), async {
+            while self.strikes(rule) < count {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         })
