@@ -40,3 +40,25 @@ pub(crate) enum Step {
     Index(Node),
     Wildcard,
 }
+
+/// Whether the tree reads this entry of a root by a fixed key. As deep as the tree, which the parser bounds.
+pub(crate) fn reads(node: &Node, root: &str, key: &str) -> bool {
+    match &node.kind {
+        NodeKind::Literal(_) | NodeKind::Root(_) => false,
+        NodeKind::Call { arguments, .. } | NodeKind::HostCall { arguments, .. } => {
+            arguments.iter().any(|argument| reads(argument, root, key))
+        }
+        NodeKind::Access { base, steps } => {
+            let is_root = matches!(&base.kind, NodeKind::Root(name) if name.eq_ignore_ascii_case(root));
+            let is_key = steps.first().is_some_and(|step| match step {
+                Step::Property(name) => name.eq_ignore_ascii_case(key),
+                Step::Index(Node { kind: NodeKind::Literal(index), .. }) => {
+                    index.as_text().is_some_and(|index| index.eq_ignore_ascii_case(key))
+                }
+                Step::Index(_) | Step::Wildcard => false,
+            });
+            let inside = |step: &Step| matches!(step, Step::Index(index) if reads(index, root, key));
+            (is_root && is_key) || reads(base, root, key) || steps.iter().any(inside)
+        }
+    }
+}

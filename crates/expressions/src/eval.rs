@@ -14,7 +14,7 @@ use crate::format::{Moment, Segment};
 use crate::functions::{self, Function, Separators};
 use crate::scope::Scope;
 use crate::value::{Kind, NoCast, Side, Value};
-use crate::{explain, format, json, parser, text};
+use crate::{ast, explain, format, json, parser, text};
 
 /// The most that the texts and lists made by one evaluation may take together: `format` within `format` grows without
 /// bounds otherwise. As much as the service allows for the expansion of a whole pipeline.
@@ -40,6 +40,11 @@ impl Expression {
     /// The text that was parsed.
     pub fn text(&self) -> &str {
         &self.text
+    }
+
+    /// Whether it reads this entry of a root name by a fixed key: `variables.name` or `variables['name']`, in any case.
+    pub fn reads(&self, root: &str, key: &str) -> bool {
+        ast::reads(&self.root, root, key)
     }
 
     /// The value.

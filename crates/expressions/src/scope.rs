@@ -35,10 +35,10 @@ impl Scope {
         status_functions(Scope::new().with_roots(roots), usize::MAX)
     }
 
-    /// The condition of a stage: as that of a job, but without `stageDependencies`, which the service refuses there.
+    /// The condition of a stage: the same names as for a job. There `stageDependencies` is another name for `dependencies`; in 2020 the
+    /// service refused it, today pipelines rely on it.
     pub fn stage_condition() -> Scope {
-        let roots = ["variables", "pipeline", "dependencies", "resources"];
-        status_functions(Scope::new().with_roots(roots), usize::MAX)
+        Scope::job_condition()
     }
 
     /// `$[ ]`, settled when the stage or job starts. Has `counter`.

@@ -6,6 +6,7 @@ use dayfly_expressions::{Error, Expression, Scope, runtime_expression};
 
 use crate::{
     diagnostics::{Collector, Span},
+    plan::Variable,
     schema::Reader,
     yaml::Node,
 };
@@ -46,6 +47,31 @@ pub(crate) fn condition(node: Option<&Node>, place: Place, reader: &mut Reader<'
         }
     }
     Some(text)
+}
+
+/// Warns of a condition that reads variables of its own stage or job which a `$[ ]` gives: it is judged before they are evaluated.
+pub(crate) fn warn_of_later_variables(
+    node: Option<&Node>,
+    place: Place,
+    variables: &[Variable],
+    reader: &mut Reader<'_>,
+) {
+    let Some(node) = node else { return };
+    // What does not parse is told already.
+    let Some(condition) = node.text().and_then(|text| Expression::parse(text, &place.scope()).ok()) else {
+        return;
+    };
+    let is_later = |variable: &&Variable| {
+        runtime_expression(&variable.value).is_some() && condition.reads("variables", &variable.name)
+    };
+    for variable in variables.iter().filter(is_later) {
+        let name = &variable.name;
+        let message = format!("the condition reads `{name}` before its `$[ ]` is evaluated");
+        reader
+            .collector
+            .warning(node.span, message)
+            .help("write what is inside the `$[ ]` into the condition itself");
+    }
 }
 
 /// Checks the `$[ ]` of a value, if it is one.

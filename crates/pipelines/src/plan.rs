@@ -444,7 +444,7 @@ pub enum WorkspaceClean {
 pub struct Deployment {
     /// Where to.
     pub environment: Option<Environment>,
-    /// `runOnce` or `canary`.
+    /// `runOnce` or `canary`; empty when the file names none, and there are no hooks then.
     pub strategy: String,
     /// The hooks in the order in which they run. Those of `on:` are not among them.
     pub hooks: Vec<Hook>,

@@ -453,7 +453,7 @@ fn scopes_have_what_their_place_has() {
         (&Scope::job_condition(), "always('A')", false),
         (&Scope::job_condition(), "parameters.x", false),
         (&Scope::stage_condition(), "succeeded('A', 'B')", true),
-        (&Scope::stage_condition(), "stageDependencies.S.J.result", false),
+        (&Scope::stage_condition(), "stageDependencies.S.J.result", true),
         (&Scope::runtime(), "counter(variables.prefix, 1)", true),
         (&Scope::runtime(), "counter(1, 2, 3)", false),
         (&Scope::runtime(), "succeeded()", false),
@@ -469,5 +469,22 @@ fn scopes_have_what_their_place_has() {
     ];
     for (scope, text, allowed) in rows {
         assert_eq!(Expression::parse(text, scope).is_ok(), allowed, "{text}");
+    }
+}
+
+#[test]
+fn what_an_expression_reads_by_a_fixed_key_is_known() {
+    let text = "and(eq(variables.one, variables['Two']), dependencies[variables.three].result, failed(variables.four))";
+    let expression = Expression::parse(text, &Scope::job_condition()).unwrap();
+    for (root, key, expected) in [
+        ("variables", "ONE", true),
+        ("variables", "two", true),
+        ("variables", "three", true),
+        ("variables", "four", true),
+        ("dependencies", "result", false),
+        ("variables", "result", false),
+        ("dependencies", "one", false),
+    ] {
+        assert_eq!(expression.reads(root, key), expected, "{root}.{key}");
     }
 }

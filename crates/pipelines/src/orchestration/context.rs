@@ -5,22 +5,11 @@ use std::sync::Arc;
 use dayfly_expressions::{Context, Expression, Object, Scope, Value, runtime_expression};
 use dayfly_protocol::{TaskResult, timeline::VariableValue};
 
-use super::inputs::Counter;
+use super::{inputs::Counter, upstream::Upstream};
 use crate::{
     plan::Variable,
     variable_set::{VariableSet, is_secret},
 };
-
-/// How the things went that a stage or job waits for.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Upstream {
-    /// What it depends on directly.
-    pub(super) direct: Vec<(String, TaskResult)>,
-    /// Whether something further up failed (known for stages).
-    pub(super) failed_further_up: bool,
-    /// Whether the run is being cancelled.
-    pub(super) canceling: bool,
-}
 
 /// Everything an expression can read in one place of a run.
 pub(super) struct Surroundings<'a> {
@@ -46,36 +35,12 @@ impl Context for Surroundings<'_> {
     }
 
     fn call(&self, name: &str, arguments: &[Value]) -> Option<Result<Value, String>> {
-        let upstream = self.upstream;
+        if name == "counter" {
+            return Some(self.count(arguments));
+        }
         let names: Vec<String> =
             arguments.iter().map(|argument| argument.as_text().unwrap_or_default().into_owned()).collect();
-        let named = || names.iter().map(|name| upstream.result(name));
-        // While a run is being cancelled, `succeeded` and `failed` are false, whatever the results are
-        // (actions/runner `GraphCondition.cs`).
-        let goes_on = !upstream.canceling;
-        let answer = match name {
-            "always" => true,
-            "canceled" => upstream.canceling,
-            "succeeded" if names.is_empty() => {
-                goes_on && upstream.direct.iter().all(|(_, result)| result.is_success())
-            }
-            "succeeded" => goes_on && named().all(|result| result.is_some_and(TaskResult::is_success)),
-            "failed" if names.is_empty() => {
-                goes_on
-                    && (upstream.failed_further_up
-                        || upstream.direct.iter().any(|(_, result)| is_failure(*result)))
-            }
-            "failed" => goes_on && named().any(|result| result.is_some_and(is_failure)),
-            "succeededOrFailed" if names.is_empty() => goes_on,
-            "succeededOrFailed" => {
-                goes_on
-                    && named()
-                        .any(|result| result.is_some_and(|result| result.is_success() || is_failure(result)))
-            }
-            "counter" => return Some(self.count(arguments)),
-            _ => return None,
-        };
-        Some(Ok(Value::from(answer)))
+        Some(Ok(Value::from(self.upstream.answer(name, &names)?)))
     }
 }
 
@@ -123,6 +88,18 @@ impl Surroundings<'_> {
         }
     }
 
+    /// Adds written variables to a set, except those that a `$[ ]` gives.
+    ///
+    /// This is what the condition of a stage or job sees of its own variables: "nothing computed at runtime inside that unit of
+    /// work is available" (azure-devops-docs, `process/conditions.md`).
+    pub(super) fn literals(&mut self, written: &[Variable], set: &mut VariableSet) {
+        self.variables = Value::Null;
+        for variable in written.iter().filter(|variable| runtime_expression(&variable.value).is_none()) {
+            put(set, variable, variable.value.clone(), false);
+        }
+        self.variables = set.object();
+    }
+
     /// Adds written variables to a set, evaluating `$[ ]` one after the other, so that later ones see earlier ones.
     pub(super) fn variables(
         &mut self,
@@ -140,14 +117,16 @@ impl Surroundings<'_> {
                 computed && is_secret(&value, set.secrets().chain(secret_outputs.iter().map(String::as_str)));
             // Frees the copy for expressions, so that the set need not be copied to be written.
             self.variables = Value::Null;
-            set.put(
-                &variable.name,
-                VariableValue { value: Some(value), is_secret, is_read_only: variable.read_only },
-            );
+            put(set, variable, value, is_secret);
             self.variables = set.object();
         }
         Ok(())
     }
+}
+
+fn put(set: &mut VariableSet, variable: &Variable, value: String, is_secret: bool) {
+    let value = VariableValue { value: Some(value), is_secret, is_read_only: variable.read_only };
+    set.put(&variable.name, value);
 }
 
 /// What a condition says.
@@ -157,17 +136,6 @@ pub(super) enum Verdict {
         /// The condition with what it read in place of its names; may hold secrets.
         expanded: String,
     },
-}
-
-impl Upstream {
-    fn result(&self, name: &str) -> Option<TaskResult> {
-        self.direct.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, result)| *result)
-    }
-}
-
-/// Whether `failed()` holds for a result. A lost agent is a failure.
-pub(super) fn is_failure(result: TaskResult) -> bool {
-    matches!(result, TaskResult::Failed | TaskResult::Abandoned)
 }
 
 /// The name of a result in expressions.

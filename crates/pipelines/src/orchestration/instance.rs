@@ -4,14 +4,13 @@ use std::collections::BTreeMap;
 
 use dayfly_protocol::{job::Variables, timeline::VariableValue};
 use serde::Serialize;
-use serde_json::Value as Json;
 
-use super::{JobReference, PhaseReference, StageReference, context::Surroundings};
+use super::{JobReference, PhaseReference, StageReference, context::Surroundings, matrix};
 use crate::{
     identifiers::DEFAULT_NAME,
     plan::{
         Container, ContainerResource, Environment, Hook, HookKind, Job, Legs, Plan, Pool, Setting, Step,
-        Strategy, Variable, WorkspaceClean,
+        Strategy, WorkspaceClean,
     },
     schema::strategy::MAX_JOBS,
     variable_set::VariableSet,
@@ -147,7 +146,7 @@ pub(super) fn unfold(
                 Legs::List(legs) => {
                     legs.iter().map(|leg| (leg.name.clone(), leg.variables.clone())).collect()
                 }
-                Legs::Expression(text) => matrix(&surroundings.text(text)?)?,
+                Legs::Expression(text) => matrix::legs(&surroundings.text(text)?)?,
             };
             let mut drafts = Vec::with_capacity(legs.len());
             for (name, written) in legs {
@@ -215,39 +214,6 @@ fn place(
             Ok(Some(alias))
         }
     }
-}
-
-/// The legs that an expression gives as JSON text: an object of objects.
-fn matrix(text: &str) -> Result<Vec<(String, Vec<Variable>)>, String> {
-    if text.trim().is_empty() {
-        return Err(
-            "the matrix is empty: check the name of the output, and that the job depends on the one that sets it"
-                .to_owned(),
-        );
-    }
-    let json: Json = serde_json::from_str(text).map_err(|error| format!("the matrix is no JSON: {error}"))?;
-    let Json::Object(legs) = json else {
-        return Err("the matrix has to be a JSON object of legs".to_owned());
-    };
-    if legs.is_empty() || legs.len() > MAX_JOBS {
-        return Err(format!("the matrix has {} legs; a stage holds 1 to {MAX_JOBS} jobs", legs.len()));
-    }
-    legs.into_iter()
-        .map(|(name, values)| {
-            let Json::Object(values) = values else {
-                return Err(format!("the leg `{name}` of the matrix has to be a JSON object"));
-            };
-            let variables = values.into_iter().map(|(name, value)| {
-                let value = match value {
-                    Json::String(text) => text,
-                    Json::Null => String::new(),
-                    other => other.to_string(),
-                };
-                Variable { name, value, read_only: false }
-            });
-            Ok((name, variables.collect()))
-        })
-        .collect()
 }
 
 fn number(

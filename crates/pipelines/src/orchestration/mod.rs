@@ -10,8 +10,10 @@ mod action;
 mod context;
 mod inputs;
 mod instance;
+mod matrix;
 mod phase;
 mod select;
+mod upstream;
 
 use std::{collections::HashMap, fmt, sync::Arc};
 
@@ -25,12 +27,14 @@ pub use select::{UnknownNames, select, select_legs};
 
 use crate::{
     identifiers,
-    plan::{Job, Plan, Stage},
+    plan::{Plan, Stage},
     variable_set::{VariableSet, masked},
 };
-use context::{Surroundings, Upstream, Verdict, dependency, is_failure};
+use context::{Surroundings, Verdict, dependency};
 use inputs::Counter;
+use instance::Unfolded;
 use phase::Phase;
+use upstream::{Kind, Upstream};
 
 /// How far a stage is.
 enum Progress {
@@ -46,7 +50,11 @@ struct StageState {
     /// The person asked for it by name, so a manual stage runs.
     named: bool,
     progress: Progress,
-    variables: VariableSet,
+    /// It began although the run was being cancelled: its condition wanted it. Its jobs then run as in any stage
+    /// (azure-devops-docs, `process/conditions.md`, "Stage example 1").
+    begun_canceling: bool,
+    /// The stages that it depends on, as places among all stages.
+    depends_on: Vec<usize>,
     phases: Vec<Phase>,
 }
 
@@ -100,13 +108,18 @@ impl Orchestration {
                     Progress::Done(TaskResult::Succeeded)
                 },
                 wanted: wanted.contains(&true),
-                variables: VariableSet::default(),
+                begun_canceling: false,
+                depends_on: places(&stage.depends_on, plan.stages.iter().map(|stage| stage.name.as_str())),
                 phases: stage
                     .jobs
                     .iter()
                     .zip(wanted)
                     .zip(1..)
-                    .map(|((job, wanted), order)| Phase::new(stage, job, order, attempt, wanted))
+                    .map(|((job, wanted), order)| {
+                        let names = stage.jobs.iter().map(|job| job.name.as_str());
+                        let depends_on = places(&job.depends_on, names);
+                        Phase::new(stage, job, order, attempt, wanted, depends_on)
+                    })
                     .collect(),
             })
             .collect();
@@ -156,11 +169,13 @@ impl Orchestration {
     /// is a success with issues); nothing when the job is not running, for example because it was told of before.
     pub fn job_completed(&mut self, job: JobId, result: TaskResult, outputs: Outputs) -> Option<TaskResult> {
         let (stage, phase, leg) = self.running.remove(&job)?;
-        Some(self.stages[stage].phases[phase].leg_completed(leg, result, outputs, self.canceling))
+        let canceling = self.is_canceling(stage);
+        Some(self.stages[stage].phases[phase].leg_completed(leg, result, outputs, canceling))
     }
 
     /// Cancels the run: running jobs get a [`Action::CancelJob`] with the next advance, jobs that did not start never do,
-    /// and what waits is judged by its condition, as on the service: `always()` and `canceled()` still run.
+    /// and what waits is judged by its condition, as on the service: `always()` and `canceled()` still run. A stage that still
+    /// begins runs as if nothing had happened.
     pub fn cancel(&mut self) {
         if self.canceling || self.result.is_some() {
             return;
@@ -191,7 +206,7 @@ impl Orchestration {
     fn evaluate_root(&mut self) {
         let mut set = self.variables.clone();
         self.resources = resources(&self.plan);
-        let upstream = Upstream::default();
+        let upstream = Upstream::new(Kind::Stage, Vec::new(), false);
         let mut surroundings = Surroundings {
             variables: set.object(),
             dependencies: Value::Null,
@@ -226,36 +241,34 @@ impl Orchestration {
         let Some(upstream) = self.stage_upstream(at) else { return };
         let plan = Arc::clone(&self.plan);
         let written = &plan.stages[at];
-        let mut set = self.variables.clone();
-        let secrets = self.secret_outputs();
         let verdict = match &self.broken {
             Some(reason) => Err(reason.clone()),
             None if written.manual && !self.stages[at].named => {
                 Ok(Some("the stage waits for a person; name it to run it".to_owned()))
             }
             None => {
+                let mut set = self.variables.clone();
+                let dependencies = self.stage_dependencies(at);
                 let mut surroundings = Surroundings {
                     variables: set.object(),
-                    dependencies: self.stage_dependencies(at),
-                    stage_dependencies: self.job_results_of_stages(at),
+                    // In the condition of a stage both names mean the same (MicrosoftDocs/azure-devops-docs, issue 8366).
+                    stage_dependencies: dependencies.clone(),
+                    dependencies,
                     resources: self.resources.clone(),
                     pipeline: self.pipeline.clone(),
                     upstream: &upstream,
                     counter: &self.counter,
                 };
-                surroundings
-                    .variables(&written.variables, &mut set, &secrets)
-                    .and_then(|()| {
-                        judge(&surroundings, written.condition.as_deref(), &Scope::stage_condition())
-                    })
-                    .map(|skip| skip.map(|reason| masked(&reason, set.secrets())))
+                surroundings.literals(&written.variables, &mut set);
+                let verdict = judge(&surroundings, written.condition.as_deref(), &Scope::stage_condition());
+                self.masked(verdict, &set)
             }
         };
         let stage = &mut self.stages[at];
         let reference = stage.reference.clone();
         match verdict {
             Ok(None) => {
-                stage.variables = set;
+                stage.begun_canceling = upstream.is_canceling();
                 stage.progress = Progress::Running;
                 actions.push(Action::StageStarted { stage: reference });
             }
@@ -272,36 +285,33 @@ impl Orchestration {
         }
     }
 
-    /// The results of what a stage depends on; `None` while one of them is not done.
+    /// Whether what waits in a stage is judged as in a run that is being cancelled.
+    fn is_canceling(&self, stage: usize) -> bool {
+        self.canceling && !self.stages[stage].begun_canceling
+    }
+
+    /// The results of what a stage depends on, directly or through others; `None` while one of them is not done.
     fn stage_upstream(&self, at: usize) -> Option<Upstream> {
-        let mut upstream = Upstream { canceling: self.canceling, ..Upstream::default() };
-        for name in &self.plan.stages[at].depends_on {
-            let Some(dependency) = self.stage_named(name) else { continue };
-            let Progress::Done(result) = self.stages[dependency].progress else { return None };
-            upstream.direct.push((name.clone(), result));
-        }
-        upstream.failed_further_up = self.failed_above(at);
-        Some(upstream)
+        let result = |at: usize| match self.stages[at].progress {
+            Progress::Done(result) => Some((self.stages[at].reference.name.clone(), result)),
+            Progress::Waiting | Progress::Running => None,
+        };
+        // Most often it is a direct one that is not done.
+        self.stages[at].depends_on.iter().try_for_each(|above| result(*above).map(drop))?;
+        let above = upstream::ancestors(at, |stage| &self.stages[stage].depends_on);
+        let results = above.into_iter().map(result).collect::<Option<_>>()?;
+        Some(Upstream::new(Kind::Stage, results, self.canceling))
     }
 
-    fn failed_above(&self, at: usize) -> bool {
-        let mut seen = vec![false; self.stages.len()];
-        let mut open = vec![at];
-        while let Some(stage) = open.pop() {
-            for above in self.plan.stages[stage].depends_on.iter().filter_map(|name| self.stage_named(name)) {
-                if !std::mem::replace(&mut seen[above], true) {
-                    if matches!(self.stages[above].progress, Progress::Done(result) if is_failure(result)) {
-                        return true;
-                    }
-                    open.push(above);
-                }
-            }
-        }
-        false
-    }
-
-    fn stage_named(&self, name: &str) -> Option<usize> {
-        self.plan.stages.iter().position(|stage| same_name(&stage.name, name))
+    /// A reason without secrets: those of the variables, and those that jobs put out.
+    fn masked(
+        &self,
+        verdict: Result<Option<String>, String>,
+        set: &VariableSet,
+    ) -> Result<Option<String>, String> {
+        let outputs = self.secret_outputs();
+        let hide = |reason: String| masked(&reason, set.secrets().chain(outputs.iter().map(String::as_str)));
+        verdict.map(|skip| skip.map(hide)).map_err(hide)
     }
 
     /// `dependencies` of a stage: results, and outputs as `Job.step.variable`.
@@ -335,11 +345,7 @@ impl Orchestration {
     }
 
     fn stages_above(&self, at: usize) -> impl Iterator<Item = &StageState> {
-        self.plan.stages[at]
-            .depends_on
-            .iter()
-            .filter_map(|name| self.stage_named(name))
-            .map(|at| &self.stages[at])
+        self.stages[at].depends_on.iter().map(|at| &self.stages[*at])
     }
 
     /// The values of secret outputs so far, so that variables made of them become secret.
@@ -353,9 +359,10 @@ impl Orchestration {
         }
         let plan = Arc::clone(&self.plan);
         let job = &plan.stages[at].jobs[phase_at];
+        let canceling = self.is_canceling(at);
         let StageState { reference, phases, .. } = &mut self.stages[at];
         let phase = &mut phases[phase_at];
-        for (leg, instance) in phase.start_legs(&plan, reference, job, self.canceling, actions) {
+        for (leg, instance) in phase.start_legs(&plan, reference, job, canceling, actions) {
             self.running.insert(instance.job.id, (at, phase_at, leg));
             actions.push(Action::StartJob(Box::new(instance)));
         }
@@ -364,56 +371,69 @@ impl Orchestration {
 
     /// Judges a waiting phase as soon as everything it depends on is done.
     fn begin_phase(&mut self, at: usize, phase_at: usize, actions: &mut Vec<Action>) {
+        let Some(upstream) = self.phase_upstream(at, phase_at) else { return };
         let plan = Arc::clone(&self.plan);
+        let unfolding = self.unfold(&plan.stages[at], at, phase_at, &upstream);
         let job = &plan.stages[at].jobs[phase_at];
-        let Some(upstream) = self.phase_upstream(at, job) else { return };
-        let mut set = self.stages[at].variables.clone();
+        let canceling = upstream.is_canceling();
+        let StageState { reference, phases, .. } = &mut self.stages[at];
+        let phase = &mut phases[phase_at];
+        match unfolding {
+            Ok(Unfolding::Jobs(unfolded)) => phase.begin(reference, *unfolded, canceling, actions),
+            Ok(Unfolding::Skip(reason)) => phase.skip(reference, job, reason, actions),
+            Err(reason) => phase.fail(reference, reason, actions),
+        }
+    }
+
+    /// Judges a job, and unfolds it if it is to run. The variables of its stage are evaluated for each job, so that in them, too,
+    /// `dependencies` are the jobs that this one depends on.
+    fn unfold(
+        &self,
+        stage: &Stage,
+        at: usize,
+        phase_at: usize,
+        upstream: &Upstream,
+    ) -> Result<Unfolding, String> {
+        let job = &stage.jobs[phase_at];
+        let mut set = self.variables.clone();
         let secrets = self.secret_outputs();
         let mut surroundings = Surroundings {
             variables: set.object(),
-            dependencies: self.phase_dependencies(at, job),
+            dependencies: self.phase_dependencies(at, phase_at),
             stage_dependencies: self.job_results_of_stages(at),
             resources: self.resources.clone(),
             pipeline: self.pipeline.clone(),
-            upstream: &upstream,
+            upstream,
             counter: &self.counter,
         };
-        let verdict = surroundings
-            .variables(&job.variables, &mut set, &secrets)
-            .and_then(|()| judge(&surroundings, job.condition.as_deref(), &Scope::job_condition()))
-            .map(|skip| skip.map(|reason| masked(&reason, set.secrets())));
-        let unfolded = match verdict {
-            Ok(None) => instance::unfold(job, &surroundings, set, &secrets).map(Some),
-            Ok(Some(reason)) => {
-                let StageState { reference, phases, .. } = &mut self.stages[at];
-                phases[phase_at].skip(reference, job, reason, actions);
-                Ok(None)
-            }
-            Err(reason) => Err(reason),
-        };
-        let StageState { reference, phases, .. } = &mut self.stages[at];
-        match unfolded {
-            Ok(Some(unfolded)) => phases[phase_at].begin(reference, unfolded, self.canceling, actions),
-            Ok(None) => {}
-            Err(reason) => phases[phase_at].fail(reference, reason, actions),
+        surroundings.variables(&stage.variables, &mut set, &secrets)?;
+        let mut known = set.clone();
+        surroundings.literals(&job.variables, &mut known);
+        let verdict = judge(&surroundings, job.condition.as_deref(), &Scope::job_condition());
+        if let Some(reason) = self.masked(verdict, &known)? {
+            return Ok(Unfolding::Skip(reason));
         }
+        surroundings.variables = set.object();
+        surroundings.variables(&job.variables, &mut set, &secrets)?;
+        let unfolded = instance::unfold(job, &surroundings, set, &secrets)?;
+        if unfolded.drafts.is_empty() && job.deployment.is_none() {
+            return Ok(Unfolding::Skip("the matrix has no legs".to_owned()));
+        }
+        Ok(Unfolding::Jobs(Box::new(unfolded)))
     }
 
-    fn phase_upstream(&self, at: usize, job: &Job) -> Option<Upstream> {
-        let mut upstream = Upstream { canceling: self.canceling, ..Upstream::default() };
-        for name in &job.depends_on {
-            let Some(phase) = self.stages[at].phases.iter().find(|phase| same_name(phase.name(), name))
-            else {
-                continue;
-            };
-            upstream.direct.push((name.clone(), phase.result()?));
-        }
-        Some(upstream)
+    /// The results of what a job depends on, directly or through others; `None` while one of them is not done.
+    fn phase_upstream(&self, at: usize, phase_at: usize) -> Option<Upstream> {
+        let phases = &self.stages[at].phases;
+        let above = upstream::ancestors(phase_at, |phase| phases[phase].depends_on());
+        let result = |at: usize| Some((phases[at].name().to_owned(), phases[at].result()?));
+        let results = above.into_iter().map(result).collect::<Option<_>>()?;
+        Some(Upstream::new(Kind::Job, results, self.is_canceling(at)))
     }
 
-    fn phase_dependencies(&self, at: usize, job: &Job) -> Value {
-        let phases = self.stages[at].phases.iter();
-        let above = phases.filter(|phase| job.depends_on.iter().any(|name| same_name(phase.name(), name)));
+    fn phase_dependencies(&self, at: usize, phase_at: usize) -> Value {
+        let phases = &self.stages[at].phases;
+        let above = phases[phase_at].depends_on().iter().map(|above| &phases[*above]);
         Object::from_iter(above.map(|phase| (phase.name().to_owned(), phase.dependency().into()))).into()
     }
 
@@ -442,6 +462,13 @@ fn stage_reference(stage: &Stage, order: u32, attempt: u32) -> StageReference {
     }
 }
 
+/// What becomes of a job whose turn has come.
+enum Unfolding {
+    Jobs(Box<Unfolded>),
+    /// It is skipped, for this reason.
+    Skip(String),
+}
+
 /// Evaluates a condition; `Some` is the reason to skip.
 fn judge(
     surroundings: &Surroundings<'_>,
@@ -453,7 +480,7 @@ fn judge(
         return Ok(None);
     };
     Ok(Some(match condition {
-        None if surroundings.upstream.canceling => "the run was cancelled".to_owned(),
+        None if surroundings.upstream.is_canceling() => "the run was cancelled".to_owned(),
         None => "what it depends on did not succeed".to_owned(),
         // A literal explains itself.
         Some(text) if expanded.eq_ignore_ascii_case(text.trim()) || expanded == "False" => {
@@ -483,6 +510,11 @@ fn merge(whole: TaskResult, part: TaskResult) -> TaskResult {
         (TaskResult::Succeeded, TaskResult::SucceededWithIssues) => TaskResult::SucceededWithIssues,
         _ => whole,
     }
+}
+
+/// Where the named stages or jobs are among all of their kind.
+fn places<'p>(names: &[String], all: impl Iterator<Item = &'p str> + Clone) -> Vec<usize> {
+    names.iter().filter_map(|name| all.clone().position(|known| same_name(known, name))).collect()
 }
 
 /// Names of stages and jobs are compared without regard to case.

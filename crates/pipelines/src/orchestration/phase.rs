@@ -5,9 +5,10 @@ use dayfly_protocol::{JobId, TaskResult};
 
 use super::{
     Action, JobReference, Outputs, PhaseReference, StageReference,
-    context::{dependency, is_failure},
+    context::dependency,
     instance::{Draft, JobInstance, Unfolded},
     merge,
+    upstream::is_failure,
 };
 use crate::{
     identifiers::{self, DEFAULT_NAME},
@@ -18,6 +19,8 @@ use crate::{
 pub(super) struct Phase {
     reference: PhaseReference,
     wanted: bool,
+    /// The jobs that it depends on, as places among those of the stage.
+    depends_on: Vec<usize>,
     state: State,
     /// It began although the run was being cancelled: its condition wanted it.
     begun_canceling: bool,
@@ -36,6 +39,8 @@ struct Leg {
     /// Shown in outputs: `leg.step.variable` where the phase has legs.
     prefixed: bool,
     state: LegState,
+    /// It failed, whatever `continueOnError` makes of that for others: the hooks of a deployment see the failure itself.
+    failed: bool,
     outputs: Outputs,
 }
 
@@ -47,7 +52,14 @@ enum LegState {
 }
 
 impl Phase {
-    pub(super) fn new(stage: &Stage, job: &Job, order: u32, attempt: u32, wanted: bool) -> Self {
+    pub(super) fn new(
+        stage: &Stage,
+        job: &Job,
+        order: u32,
+        attempt: u32,
+        wanted: bool,
+        depends_on: Vec<usize>,
+    ) -> Self {
         let identifier = identifiers::phase(&stage.name, &job.name, attempt);
         Self {
             reference: PhaseReference {
@@ -60,6 +72,7 @@ impl Phase {
             },
             state: if wanted { State::Waiting } else { State::Done(TaskResult::Succeeded) },
             wanted,
+            depends_on,
             begun_canceling: false,
             legs: Vec::new(),
         }
@@ -67,6 +80,10 @@ impl Phase {
 
     pub(super) fn name(&self) -> &str {
         &self.reference.name
+    }
+
+    pub(super) fn depends_on(&self) -> &[usize] {
+        &self.depends_on
     }
 
     pub(super) fn wanted(&self) -> bool {
@@ -210,8 +227,7 @@ impl Phase {
         if before.iter().any(|leg| !matches!(leg.state, LegState::Done(_))) {
             return Turn::Later;
         }
-        let failed =
-            before.iter().any(|leg| matches!(leg.state, LegState::Done(result) if is_failure(result)));
+        let failed = before.iter().any(|leg| leg.failed);
         let canceled = before.iter().any(|leg| leg.state == LegState::Done(TaskResult::Canceled));
         let runs = match unfolded.drafts[at].hook.as_ref().map(|hook| hook.kind) {
             Some(HookKind::OnFailure) => failed,
@@ -228,6 +244,7 @@ impl Phase {
         outputs: Outputs,
         canceling: bool,
     ) -> TaskResult {
+        self.legs[leg].failed = is_failure(result) && !(canceling && result == TaskResult::Abandoned);
         let forgiving = matches!(&self.state, State::Running(unfolded) if unfolded.continue_on_error);
         let result = match result {
             TaskResult::Abandoned if canceling => TaskResult::Canceled,
@@ -306,6 +323,12 @@ enum Turn {
 impl Leg {
     fn new(draft: &Draft, unfolded: &Unfolded) -> Self {
         let prefixed = unfolded.sequential || draft.name != DEFAULT_NAME;
-        Self { name: draft.name.clone(), prefixed, state: LegState::Pending, outputs: Outputs::new() }
+        Self {
+            name: draft.name.clone(),
+            prefixed,
+            state: LegState::Pending,
+            failed: false,
+            outputs: Outputs::new(),
+        }
     }
 }

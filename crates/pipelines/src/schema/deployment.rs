@@ -6,7 +6,6 @@ use super::{
     steps,
 };
 use crate::{
-    diagnostics::Span,
     plan::{Deployment, Environment, Hook, HookKind, Job, Step},
     yaml::Node,
 };
@@ -54,15 +53,12 @@ pub(super) fn strategy(
     node: Option<&Node>,
     job: &Job,
     environment: Option<Environment>,
-    job_span: Span,
     reader: &mut Reader<'_>,
 ) -> Option<Deployment> {
     let Some(node) = node.filter(|node| !node.is_blank()) else {
-        reader
-            .collector
-            .error(job_span, "a deployment job needs `strategy`")
-            .help("its steps go into `strategy: runOnce: deploy: steps:`");
-        return None;
+        // Only `deployment` is required (azure-pipelines-vscode, `service-schema.json`): such jobs serve as gates.
+        let (hooks, on_failure, on_success) = (Vec::new(), None, None);
+        return Some(Deployment { environment, strategy: String::new(), hooks, on_failure, on_success });
     };
     let mut fields = Fields::open(node, "the strategy of a deployment", reader);
     if fields.is_silent() {

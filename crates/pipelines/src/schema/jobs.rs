@@ -74,10 +74,12 @@ fn job(item: &Node, pool: Option<&Pool>, reader: &mut Reader<'_>) -> Option<Plac
     }
     let depends_node = fields.take("dependsOn");
     let depends_on = reader.spanned_texts(depends_node, "dependsOn");
-    let condition = expression::condition(fields.take("condition"), Place::Job, reader);
+    let condition_node = fields.take("condition");
+    let condition = expression::condition(condition_node, Place::Job, reader);
     let display_name = reader.optional(fields.take("displayName"), "`displayName`");
     let own_pool = fields.take("pool").and_then(|node| pool::pool(node, reader));
     let own_variables = variables::variables(fields.take("variables"), reader);
+    expression::warn_of_later_variables(condition_node, Place::Job, &own_variables, reader);
 
     let named = name.is_some();
     let mut job = keys(&mut fields, name.unwrap_or_default(), display_name, own_pool, pool, reader);
@@ -230,5 +232,5 @@ fn deploy(fields: &mut Fields<'_>, job: &mut Job, reader: &mut Reader<'_>) {
     }
     let environment = deployment::environment(fields.take("environment"), reader);
     let strategy = fields.take("strategy");
-    job.deployment = deployment::strategy(strategy, job, environment, fields.span, reader);
+    job.deployment = deployment::strategy(strategy, job, environment, reader);
 }

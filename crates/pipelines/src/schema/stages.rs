@@ -143,13 +143,17 @@ fn stage(item: &Node, pool: Option<&Pool>, reader: &mut Reader<'_>) -> Option<Pl
             format!("the trigger of a stage is `manual` or `automatic`, not `{}`", short(trigger)),
         );
     }
+    let condition_node = fields.take("condition");
+    let condition = expression::condition(condition_node, Place::Stage, reader);
+    let own_variables = variables::variables(fields.take("variables"), reader);
+    expression::warn_of_later_variables(condition_node, Place::Stage, &own_variables, reader);
     let stage = Stage {
         display_name: reader
             .optional(fields.take("displayName"), "`displayName`")
             .unwrap_or_else(|| name.clone()),
         depends_on: depends_on.iter().map(|(name, _)| name.clone()).collect(),
-        condition: expression::condition(fields.take("condition"), Place::Stage, reader),
-        variables: variables::variables(fields.take("variables"), reader),
+        condition,
+        variables: own_variables,
         manual: trigger.is_some_and(|trigger| trigger.eq_ignore_ascii_case("manual")),
         skippable: reader.boolean(fields.take("isSkippable"), "`isSkippable`", true),
         lock_behavior: fields.take("lockBehavior").and_then(|node| lock_behavior(node, reader)),

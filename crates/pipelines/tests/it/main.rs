@@ -4,6 +4,7 @@ mod anything;
 #[path = "../../../../fuzz/checks/pipelines.rs"]
 mod checks;
 mod compile;
+mod conditions;
 mod files;
 mod message;
 mod mistakes;

@@ -478,7 +478,6 @@ jobs:
 jobs:
 - deployment: a
   steps: []
-=> 2:3 a deployment job needs `strategy` [its steps go into `strategy: runOnce: deploy: steps:`]
 => 3:3 a deployment job has no `steps` of its own [put them under `strategy: runOnce: deploy: steps:`]
 
 jobs:

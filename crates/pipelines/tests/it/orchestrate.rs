@@ -85,6 +85,20 @@ impl Run {
         self.advance()
     }
 
+    /// The same, with one secret output.
+    pub(crate) fn end_with_secret(&mut self, identifier: &str, name: &str, value: &str) -> String {
+        let id = self.job(identifier).job.id;
+        let outputs = Outputs::from([(name.to_owned(), VariableValue::secret(value))]);
+        assert!(self.orchestration.job_completed(id, TaskResult::Succeeded, outputs).is_some());
+        self.advance()
+    }
+
+    /// Cancels the run, and advances.
+    pub(crate) fn cancel(&mut self) -> String {
+        self.orchestration.cancel();
+        self.advance()
+    }
+
     pub(crate) fn variable(&self, identifier: &str, name: &str) -> Option<String> {
         let variables = &self.job(identifier).variables;
         variables
@@ -223,8 +237,8 @@ phase replaced
   start replaced.__default "replaced"
   job after_skipped.__default Skipped
 phase after_skipped Skipped (what it depends on did not succeed)
-phase not_failed
-  start not_failed.__default "not_failed"
+  job not_failed.__default Skipped
+phase not_failed Skipped (the condition `not(failed())` does not hold: not(True))
 "#);
     insta::assert_snapshot!(run.end("on_failure.__default", TaskResult::Succeeded), @r#"
 phase on_failure Succeeded
@@ -324,7 +338,7 @@ phase work
     run.advance();
     insta::assert_snapshot!(run.end_with("plan.__default", TaskResult::Succeeded, &[("legs.json", "[1")]), @r"
   phase plan Succeeded
-  phase work Failed (the matrix is no JSON: EOF while parsing a list at line 1 column 2)
+  phase work Failed (the matrix has to be a JSON object of legs)
     job after.__default Skipped
   phase after Skipped (what it depends on did not succeed)
 stage __default Failed
@@ -500,11 +514,12 @@ phase told
 stage A Canceled
 stage B Skipped (the run was cancelled)
 stage C
-    job C.x.__default Skipped
-  phase x Skipped (the run was cancelled)
+  phase x
+    start C.x.__default "x"
   phase y
     start C.y.__default "y"
 "#);
+    run.end("C.x.__default", TaskResult::Succeeded);
     insta::assert_snapshot!(run.end("C.y.__default", TaskResult::Succeeded), @r"
   phase y Succeeded
 stage C Succeeded
