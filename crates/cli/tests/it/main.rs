@@ -6,6 +6,7 @@ mod agent;
 mod architecture;
 mod bad_input;
 mod chaos;
+mod conditions;
 mod emulator;
 mod eval;
 mod outage;

@@ -97,7 +97,7 @@ pub enum Action {
     },
     /// A job has to be queued. Answer with [`Orchestration::job_completed`](super::Orchestration::job_completed), once.
     StartJob(Box<JobInstance>),
-    /// A job that never starts: its phase was skipped, or the run was cancelled before.
+    /// A job that never starts: its phase was skipped or has no hooks to run, or the run was cancelled before.
     JobSkipped {
         /// Its stage.
         stage: StageReference,
@@ -105,7 +105,7 @@ pub enum Action {
         phase: PhaseReference,
         /// Which one.
         job: JobReference,
-        /// `Skipped` or `Canceled`.
+        /// `Skipped` or `Canceled`; `Succeeded` when there is nothing to run.
         result: TaskResult,
         /// Why.
         reason: Option<String>,

@@ -325,7 +325,7 @@ fn place(text: &str, byte: usize) -> String {
 mod tests {
     use std::collections::{BTreeMap, HashSet};
 
-    use proptest::test_runner::TestCaseError;
+    use proptest::{collection::btree_map, test_runner::TestCaseError};
 
     use super::*;
 
@@ -427,11 +427,11 @@ mod tests {
         }
 
         #[test]
-        fn what_is_strict_json_means_the_same(matrix: BTreeMap<String, BTreeMap<String, String>>) {
+        fn what_is_strict_json_means_the_same(
+            matrix in btree_map("[^A-Z]{1,8}", btree_map(".{1,8}", ".{0,12}", 0..4), 0..4),
+        ) {
             let names: HashSet<String> = matrix.keys().map(|name| name.to_lowercase()).collect();
-            let is_named = |name: &String| !name.is_empty();
-            proptest::prop_assume!(matrix.keys().chain(matrix.values().flat_map(BTreeMap::keys)).all(is_named));
-            proptest::prop_assume!(names.len() == matrix.len() && names.len() <= MAX_JOBS);
+            proptest::prop_assume!(names.len() == matrix.len());
             let text = serde_json::to_string(&matrix).map_err(|error| TestCaseError::fail(error.to_string()))?;
             let read = legs(&text).map_err(TestCaseError::fail)?.into_iter().map(|(name, leg)| {
                 (name, leg.into_iter().map(|one| (one.name, one.value)).collect::<BTreeMap<_, _>>())

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     identifiers::{self, DEFAULT_NAME},
-    plan::{HookKind, Job, Plan, Stage, Strategy},
+    plan::{HookKind, Job, Plan, Stage},
 };
 
 /// A phase of a run.
@@ -132,11 +132,9 @@ impl Phase {
         actions: &mut Vec<Action>,
     ) {
         self.state = State::Done(TaskResult::Skipped);
-        // How many jobs a matrix would have had is not known here; a plain job is one.
-        if matches!(job.strategy, Strategy::Single) && job.deployment.is_none() {
-            let job = self.job_reference(stage, DEFAULT_NAME, &job.display_name, 1);
-            self.tell_skipped(stage, job, TaskResult::Skipped, Some(reason.clone()), actions);
-        }
+        // How many jobs a matrix would have had is not known here: one stands for all, so that none is left out in silence.
+        let job = self.job_reference(stage, DEFAULT_NAME, &job.display_name, 1);
+        self.tell_skipped(stage, job, TaskResult::Skipped, Some(reason.clone()), actions);
         self.tell_completed(stage, TaskResult::Skipped, Some(reason), actions);
     }
 
@@ -159,6 +157,11 @@ impl Phase {
         self.legs = unfolded.drafts.iter().map(|draft| Leg::new(draft, &unfolded)).collect();
         self.state = State::Running(Box::new(unfolded));
         actions.push(Action::PhaseStarted { stage: stage.clone(), phase: self.reference.clone() });
+        if self.legs.is_empty() {
+            let job = self.job_reference(stage, DEFAULT_NAME, &self.reference.display_name, 1);
+            let reason = "the deployment has no hooks".to_owned();
+            self.tell_skipped(stage, job, TaskResult::Succeeded, Some(reason), actions);
+        }
     }
 
     /// Starts as many legs as may run now. When the run is being cancelled, those that did not start never do.
