@@ -260,8 +260,8 @@ impl Orchestration {
                     counter: &self.counter,
                 };
                 surroundings.literals(&written.variables, &mut set);
-                let verdict = judge(&surroundings, written.condition.as_deref(), &Scope::stage_condition());
-                self.masked(verdict, &set)
+                judge(&surroundings, written.condition.as_deref(), &Scope::stage_condition())
+                    .map(|skip| skip.map(|reason| self.hidden(&reason, &set)))
             }
         };
         let stage = &mut self.stages[at];
@@ -304,14 +304,9 @@ impl Orchestration {
     }
 
     /// A reason without secrets: those of the variables, and those that jobs put out.
-    fn masked(
-        &self,
-        verdict: Result<Option<String>, String>,
-        set: &VariableSet,
-    ) -> Result<Option<String>, String> {
+    fn hidden(&self, reason: &str, set: &VariableSet) -> String {
         let outputs = self.secret_outputs();
-        let hide = |reason: String| masked(&reason, set.secrets().chain(outputs.iter().map(String::as_str)));
-        verdict.map(|skip| skip.map(hide)).map_err(hide)
+        masked(reason, set.secrets().chain(outputs.iter().map(String::as_str)))
     }
 
     /// `dependencies` of a stage: results, and outputs as `Job.step.variable`.
@@ -409,13 +404,14 @@ impl Orchestration {
         surroundings.variables(&stage.variables, &mut set, &secrets)?;
         let mut known = set.clone();
         surroundings.literals(&job.variables, &mut known);
-        let verdict = judge(&surroundings, job.condition.as_deref(), &Scope::job_condition());
-        if let Some(reason) = self.masked(verdict, &known)? {
-            return Ok(Unfolding::Skip(reason));
+        if let Some(reason) = judge(&surroundings, job.condition.as_deref(), &Scope::job_condition())? {
+            return Ok(Unfolding::Skip(self.hidden(&reason, &known)));
         }
         surroundings.variables = set.object();
         surroundings.variables(&job.variables, &mut set, &secrets)?;
-        let unfolded = instance::unfold(job, &surroundings, set, &secrets)?;
+        let known = set.clone();
+        let unfolded = instance::unfold(job, &surroundings, set, &secrets)
+            .map_err(|reason| self.hidden(&reason, &known))?;
         if unfolded.drafts.is_empty() && job.deployment.is_none() {
             return Ok(Unfolding::Skip("the matrix has no legs".to_owned()));
         }

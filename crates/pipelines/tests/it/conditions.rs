@@ -330,6 +330,16 @@ fn secrets_that_a_job_put_out_do_not_show_in_the_reason_of_another() {
 }
 
 #[test]
+fn secrets_do_not_show_in_the_reason_why_a_job_could_not_be_made() {
+    let text =
+        "jobs: [{job: a}, {job: b, dependsOn: a, timeoutInMinutes: \"$[ dependencies.a.outputs['s.t'] ]\"}]";
+    let mut run = Run::new(text);
+    run.advance();
+    let events = run.end_with_secret("a.__default", "s.t", "hunter22");
+    assert!(events.contains("gives `***`") && !events.contains("hunter22"), "{events}");
+}
+
+#[test]
 fn hooks_of_a_deployment_see_a_failure_that_is_forgiven() {
     let text = "
 jobs:
