@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::header::{ACCEPT, ACCEPT_LANGUAGE, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE};
-use http::{HeaderName, HeaderValue};
+use http::{HeaderName, HeaderValue, Method};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::io::AsyncReadExt;
 use tokio::time::{Instant, timeout_at};
@@ -16,6 +16,7 @@ use uuid::Uuid;
 use crate::answer::Answer;
 use crate::clock::Clock;
 use crate::error::{Call, Error, Result};
+use crate::file::open_file;
 use crate::login::Login;
 use crate::operation::{Operation, Repeat};
 use crate::polls::{Place, Polls};
@@ -272,8 +273,7 @@ impl Transport {
                     Content::Bytes(bytes) => bytes.clone().into(),
                     Content::File(file) => {
                         let read = |source| Error::Read { call: request.call.clone(), source };
-                        let file = tokio::fs::File::open(file).await.map_err(read)?;
-                        let length = file.metadata().await.map_err(read)?.len();
+                        let (file, length) = open_file(file).await.map_err(read)?;
                         // The service takes no chunked uploads. A file that grows meanwhile is sent up to its length at the start.
                         headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
                         reqwest::Body::wrap_stream(ReaderStream::new(file.take(length)))
@@ -282,6 +282,7 @@ impl Transport {
             }
         };
         *prepared.body_mut() = body;
+        tell_empty_body(&mut prepared);
         Ok(prepared)
     }
 
@@ -307,6 +308,16 @@ impl Transport {
             Ok(outcome) => outcome,
             Err(_) => Err(Error::Deadline { call: Box::new(call.clone()), after: started.elapsed() }),
         }
+    }
+}
+
+/// Says `Content-Length: 0` where a body may be and none is. HTTP/1.1 servers refuse such a request without it (411), and our
+/// HTTP library leaves it out; .NET sends it for the same methods (`HttpMethod.MustHaveRequestBody`).
+fn tell_empty_body(request: &mut reqwest::Request) {
+    let may_have_body = matches!(*request.method(), Method::POST | Method::PUT | Method::PATCH);
+    let is_empty = request.body().is_none_or(|body| body.as_bytes().is_some_and(<[u8]>::is_empty));
+    if may_have_body && is_empty {
+        request.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(0));
     }
 }
 

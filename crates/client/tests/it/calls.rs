@@ -299,6 +299,7 @@ async fn files_and_artifacts() {
     assert_eq!(seen[0].header("content-range"), "bytes 2-3/4");
     assert_eq!(seen[0].header("x-tfs-filelength"), "4");
     assert!(!seen[1].headers.contains_key("content-range"), "an empty file has no range");
+    assert_eq!((seen[1].header("content-length"), seen[1].header("x-tfs-filelength")), ("0", "0"));
     assert_eq!(
         format!("{} {}", seen[2].method, seen[2].uri),
         format!("POST /dayfly/{ONE}/_apis/build/builds/5/artifacts")
@@ -320,6 +321,7 @@ async fn builds_and_connection_data() {
     );
     assert_eq!(seen[0].json(), serde_json::json!({"id":5,"buildNumber":"1.2"}));
     assert_eq!(seen[1].uri.to_string(), format!("/dayfly/{ONE}/_apis/build/builds/5/tags/x%20y"));
+    assert_eq!(seen[1].header("content-length"), "0");
     assert_eq!(
         seen[2].uri.to_string(),
         "/dayfly/_apis/connectionData?connectOptions=1&lastChangeId=-1&lastChangeId64=-1"

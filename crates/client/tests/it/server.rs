@@ -70,11 +70,17 @@ where
                 body,
                 at: std::time::Instant::now(),
             };
+            let has_length =
+                ["content-length", "transfer-encoding"].iter().any(|name| !request.header(name).is_empty());
             let number = {
                 let mut seen = seen.lock().unwrap();
                 seen.push(request.clone());
                 seen.len() - 1
             };
+            // As HTTP/1.1 servers do: none of our calls may leave its length open.
+            if matches!(request.method, Method::POST | Method::PUT | Method::PATCH) && !has_length {
+                return StatusCode::LENGTH_REQUIRED.into_response();
+            }
             answer(request, number).await
         }
     })

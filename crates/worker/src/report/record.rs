@@ -407,7 +407,7 @@ fn now() -> DateTime {
 }
 
 async fn check_readable(file: &Path) -> Result<(), Error> {
-    match tokio::fs::File::open(file).await {
+    match dayfly_client::open_file(file).await {
         Ok(_) => Ok(()),
         Err(source) => Err(Error::Read { path: file.to_owned(), source }),
     }

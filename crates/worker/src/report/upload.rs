@@ -9,12 +9,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use dayfly_client::open_file;
 use dayfly_protocol::logs::TaskLogReference;
 use dayfly_protocol::timeline::TimelineRecord;
 use dayfly_protocol::{LogId, RecordId, TimelineId};
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
-use tokio::fs::File;
 use tokio::io::AsyncReadExt as _;
 use tokio::sync::mpsc;
 
@@ -178,8 +178,7 @@ impl Uploader {
     /// Uploads what `path` has now as a log of its own, in pieces of whole lines.
     async fn upload_log(&self, record: RecordId, path: &Path) -> Result<(), Error> {
         let read_error = |source| Error::Read { path: path.to_owned(), source };
-        let file = File::open(path).await.map_err(read_error)?;
-        let length = file.metadata().await.map_err(read_error)?.len();
+        let (file, length) = open_file(path).await.map_err(read_error)?;
         let mut file = file.take(length);
         let id = self.patience.retry(|| self.service.create_log(record)).await?;
         let mut lines_before = 0;
