@@ -13,6 +13,7 @@ use crate::disk::Disk;
 use crate::events::Hub;
 use crate::faults::Faults;
 use crate::git::GitServer;
+use crate::http::extract::BodyRoom;
 use crate::http::serve::Connections;
 use crate::settings::Settings;
 use crate::state::State;
@@ -31,6 +32,7 @@ struct Shared {
     faults: Faults,
     stores: Stores,
     connections: Connections,
+    body_room: BodyRoom,
     stop: CancellationToken,
 }
 
@@ -56,12 +58,18 @@ impl App {
     ) -> Self {
         let hub = Arc::clone(&state.hub);
         let (state, connections) = (Mutex::new(state), Connections::default());
-        Self(Arc::new(Shared { settings, base, state, hub, faults, stores, connections, stop }))
+        let body_room = BodyRoom::new(settings.limits.body_bytes);
+        Self(Arc::new(Shared { settings, base, state, hub, faults, stores, connections, body_room, stop }))
     }
 
     /// The connections that are open.
     pub(crate) fn connections(&self) -> &Connections {
         &self.0.connections
+    }
+
+    /// The memory for the bodies of requests.
+    pub(crate) fn body_room(&self) -> &BodyRoom {
+        &self.0.body_room
     }
 
     /// Serves repositories.

@@ -40,6 +40,14 @@ pub enum Error {
     /// A path which is none, or leads out of its container.
     #[error("`{0}` is not a path inside a container")]
     Path(String),
+    /// A path with more bytes than a path may have.
+    #[error("the path `{start}…` is longer than {limit} bytes")]
+    LongPath {
+        /// Its first letters.
+        start: String,
+        /// The bound.
+        limit: usize,
+    },
     /// The `Content-Range` header, or the body's length, does not fit.
     #[error("the chunk of `{path}` is not acceptable: {reason}")]
     Chunk {
@@ -272,8 +280,12 @@ fn clean_path(path: &str) -> Result<String> {
     let trimmed = unified.trim_matches('/');
     let refused = |part: &str| part == "." || part == ".." || part.chars().any(char::is_control);
     let parts: Vec<_> = trimmed.split('/').filter(|part| !part.is_empty()).collect();
-    if parts.is_empty() || trimmed.len() > MAX_PATH_BYTES || parts.iter().any(|part| refused(part)) {
-        return Err(Error::Path(path.chars().take(200).collect()));
+    let start = || path.chars().take(200).collect();
+    if trimmed.len() > MAX_PATH_BYTES {
+        return Err(Error::LongPath { start: start(), limit: MAX_PATH_BYTES });
+    }
+    if parts.is_empty() || parts.iter().any(|part| refused(part)) {
+        return Err(Error::Path(start()));
     }
     Ok(parts.join("/"))
 }

@@ -129,6 +129,8 @@ pub struct Limits {
     pub json_bytes: usize,
     /// The largest block of a log, attachment or artifact in one request, in bytes.
     pub upload_bytes: usize,
+    /// The bodies of all requests that are in memory at a time, in bytes; a request for which there is no room is answered 503.
+    pub body_bytes: usize,
     /// All logs, attachments and artifacts together, in bytes on disk.
     pub data_bytes: u64,
     /// Agents in one pool.
@@ -171,6 +173,7 @@ impl Default for Limits {
             streams_per_connection: 1_000,
             json_bytes: 16 * MIB,
             upload_bytes: 64 * MIB,
+            body_bytes: 256 * MIB,
             data_bytes: 16 * 1024 * MIB as u64,
             agents_per_pool: 20_000,
             pools: 1_000,

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::caller::Caller;
 use super::error::ApiError;
-use super::extract::{Json, Path};
+use super::extract::{Json, Path, Unread};
 use super::serve::Connection;
 use crate::app::App;
 use crate::emulator::Statistics;
@@ -57,9 +57,10 @@ async fn list_faults(State(app): State<App>, caller: Caller) -> Result<Json<List
 async fn add_faults(
     State(app): State<App>,
     caller: Caller,
-    Json(rules): Json<Rules>,
+    body: Unread,
 ) -> Result<Json<ListOf<ActiveFault>>, ApiError> {
     caller.require(Scope::Full)?;
+    let rules: Rules = body.json(&app).await?;
     let rules = match rules {
         Rules::Several(rules) => rules,
         Rules::One(rule) => vec![*rule],

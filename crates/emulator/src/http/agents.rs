@@ -11,7 +11,7 @@ use http::StatusCode;
 
 use super::caller::Caller;
 use super::error::ApiError;
-use super::extract::{Json, Path};
+use super::extract::{Json, Path, Unread};
 use super::query::Query;
 use crate::app::App;
 use crate::settings::Scope;
@@ -85,9 +85,10 @@ async fn create(
     State(app): State<App>,
     caller: Caller,
     Path(pool): Path<PoolId>,
-    Json(wanted): Json<TaskAgent>,
+    body: Unread,
 ) -> Result<Json<TaskAgent>, ApiError> {
     caller.require(Scope::AgentPoolsManage)?;
+    let wanted: TaskAgent = body.json(&app).await?;
     let agent = app.state().create_agent(pool, wanted, app.now())?;
     show(&app, pool, agent, REGISTERED)
 }
@@ -96,9 +97,10 @@ async fn replace(
     State(app): State<App>,
     caller: Caller,
     Path((pool, agent)): Path<(PoolId, AgentId)>,
-    Json(wanted): Json<TaskAgent>,
+    body: Unread,
 ) -> Result<Json<TaskAgent>, ApiError> {
     caller.require(Scope::AgentPoolsManage)?;
+    let wanted: TaskAgent = body.json(&app).await?;
     app.state().replace_agent(pool, agent, wanted, app.now())?;
     show(&app, pool, agent, REGISTERED)
 }
@@ -107,9 +109,10 @@ async fn update(
     State(app): State<App>,
     caller: Caller,
     Path((pool, agent)): Path<(PoolId, AgentId)>,
-    Json(change): Json<TaskAgent>,
+    body: Unread,
 ) -> Result<Json<TaskAgent>, ApiError> {
     caller.require(Scope::AgentPoolsManage)?;
+    let change: TaskAgent = body.json(&app).await?;
     app.state().update_agent(pool, agent, change, app.now())?;
     show(&app, pool, agent, REGISTERED)
 }
@@ -128,9 +131,10 @@ async fn set_user_capabilities(
     State(app): State<App>,
     caller: Caller,
     Path((pool, agent)): Path<(PoolId, AgentId)>,
-    Json(capabilities): Json<BTreeMap<String, String>>,
+    body: Unread,
 ) -> Result<Json<TaskAgent>, ApiError> {
     caller.require(Scope::AgentPoolsManage)?;
+    let capabilities: BTreeMap<String, String> = body.json(&app).await?;
     app.state().set_user_capabilities(pool, agent, capabilities, app.now())?;
     show(&app, pool, agent, REGISTERED)
 }

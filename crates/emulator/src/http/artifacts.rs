@@ -13,7 +13,7 @@ use super::build_wire::Wire;
 use super::caller::Caller;
 use super::containers::{stream_file, to_api};
 use super::error::ApiError;
-use super::extract::{Json, Path};
+use super::extract::{Json, Path, Unread};
 use super::query::Query;
 use super::zip;
 use crate::app::App;
@@ -78,22 +78,23 @@ async fn associate(
     State(app): State<App>,
     caller: Caller,
     Path((project, build)): Path<(String, BuildId)>,
-    Json(artifact): Json<BuildArtifact>,
+    body: Unread,
 ) -> Result<Json<Value>, ApiError> {
-    let (project, place) = {
+    let (project, own) = {
         let state = app.state();
         let run = state.run_for(&caller, &project, build)?;
         caller.require_plan(run.plan_id, Scope::BuildExecute)?;
-        let place = container_of(&artifact);
-        // An artifact may only name files of its own run.
-        if place.as_ref().is_some_and(|(container, _)| *container != run.container.0) {
-            return Err(ApiError::denied(format!(
-                "`{}` is not the container of build {build}",
-                artifact.resource.data
-            )));
-        }
-        (run.project, place)
+        (run.project, run.container.0)
     };
+    let artifact: BuildArtifact = body.json(&app).await?;
+    let place = container_of(&artifact);
+    // An artifact may only name files of its own run.
+    if place.as_ref().is_some_and(|(container, _)| *container != own) {
+        return Err(ApiError::denied(format!(
+            "`{}` is not the container of build {build}",
+            artifact.resource.data
+        )));
+    }
     if let Some((container, path)) = &place
         && app.containers().list(*container, path).map_err(to_api)?.is_empty()
     {

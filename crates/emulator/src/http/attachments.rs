@@ -12,7 +12,7 @@ use tokio_util::io::ReaderStream;
 
 use super::caller::Caller;
 use super::error::ApiError;
-use super::extract::{Json, Path, Upload};
+use super::extract::{Json, Path, Unread};
 use crate::app::App;
 use crate::settings::Scope;
 use crate::state::Error;
@@ -38,10 +38,11 @@ async fn upload(
     State(app): State<App>,
     caller: Caller,
     Path((project, hub, plan, timeline, record, kind, name)): AttachmentPath,
-    Upload(content): Upload,
+    body: Unread,
 ) -> Result<Json<TaskAttachment>, ApiError> {
     caller.require_plan(plan, Scope::Full)?;
     app.state().plan_at(&project, &hub, plan)?;
+    let content = body.upload(&app).await?;
     let key = AttachmentKey { timeline, record, kind, name };
     let disk = app.disk().clone();
     let kept = disk.run(move || keep(&app, plan, key, &content));

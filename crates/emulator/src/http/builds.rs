@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 use super::build_wire::Wire;
 use super::caller::Caller;
 use super::error::ApiError;
-use super::extract::{Json, Path};
+use super::extract::{Json, Path, Unread};
 use super::log_text::{self, FirstLine};
 use super::query::Query;
 use crate::app::App;
@@ -151,9 +151,10 @@ async fn queue(
     caller: Caller,
     Path(project): Path<String>,
     query: Query,
-    Json(new): Json<NewBuild>,
+    body: Unread,
 ) -> Result<Json<Value>, ApiError> {
     caller.require(Scope::BuildExecute)?;
+    let new: NewBuild = body.json(&app).await?;
     let definition = match new.definition {
         Some(definition) => definition.id,
         None => query.required("definitionId")?,
@@ -194,8 +195,10 @@ async fn update(
     State(app): State<App>,
     caller: Caller,
     Path((project, build)): Path<(String, BuildId)>,
-    Json(update): Json<BuildUpdate>,
+    body: Unread,
 ) -> Result<Json<Value>, ApiError> {
+    app.state().run_for(&caller, &project, build)?;
+    let update = body.json(&app).await?;
     apply(&app, &caller, &project, build, update).map(Json)
 }
 
@@ -204,8 +207,12 @@ async fn update_many(
     State(app): State<App>,
     caller: Caller,
     Path(project): Path<String>,
-    Json(updates): Json<Vec<BuildUpdate>>,
+    body: Unread,
 ) -> Result<Json<ListOf<Value>>, ApiError> {
+    if caller.plan().is_none() {
+        caller.require(Scope::BuildRead)?;
+    }
+    let updates: Vec<BuildUpdate> = body.json(&app).await?;
     let updated: Result<Vec<_>, _> =
         updates.into_iter().map(|update| apply(&app, &caller, &project, update.id, update)).collect();
     Ok(Json(updated?.into()))
@@ -321,8 +328,10 @@ async fn add_tags(
     State(app): State<App>,
     caller: Caller,
     Path((project, build)): Path<(String, BuildId)>,
-    Json(tags): Json<Vec<String>>,
+    body: Unread,
 ) -> Result<Json<ListOf<String>>, ApiError> {
+    app.state().run_for(&caller, &project, build)?;
+    let tags: Vec<String> = body.json(&app).await?;
     change_tags(&app, &caller, &project, build, |state, project| state.add_tags(project, build, &tags))
 }
 

@@ -1,7 +1,7 @@
 //! File containers: `PUT` stores a chunk of a file, `GET` lists or reads (`FileContainerHttpClient.cs`).
 
 use axum::Router;
-use axum::body::Body;
+use axum::body::{Body, HttpBody as _};
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
@@ -86,8 +86,9 @@ async fn put(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, ApiError> {
-    let path: String = query.required("itemPath")?;
-    put_item(&app, &caller, container, &path, &headers, body).await
+    // As it is: a file's name may begin or end with a space.
+    let path = query.text("itemPath").ok_or_else(|| ApiError::missing_parameter("itemPath"))?;
+    put_item(&app, &caller, container, path, &headers, body).await
 }
 
 async fn put_path(
@@ -129,6 +130,8 @@ async fn put_item(
         }
         (None, Some(0)) => None,
         (None, Some(length)) => Some(Chunk { start: 0, length, total: length, is_gzip }),
+        // Without a length there is none to come, as in HTTP/2, or the pieces of the body say where it ends.
+        (None, None) if body.is_end_stream() => None,
         (None, None) => {
             return Err(ApiError::bad_request("a chunk needs a `Content-Range` or a `Content-Length`"));
         }
@@ -164,7 +167,9 @@ fn wire_item(container: i64, item: Item) -> FileContainerItem {
 pub(crate) fn to_api(error: Error) -> ApiError {
     match error {
         Error::NoContainer(_) | Error::NoItem { .. } => ApiError::not_found(error.to_string()),
-        Error::Path(_) | Error::Chunk { .. } | Error::Broken(_) => ApiError::bad_request(error.to_string()),
+        Error::Path(_) | Error::LongPath { .. } | Error::Chunk { .. } | Error::Broken(_) => {
+            ApiError::bad_request(error.to_string())
+        }
         Error::TooManyItems { .. } | Error::Full(_) => ApiError::limit_reached(error.to_string()),
         Error::Disk { .. } => ApiError::internal("the file container failed", &error),
     }

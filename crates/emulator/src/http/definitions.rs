@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::build_wire::Wire;
 use super::caller::Caller;
 use super::error::ApiError;
-use super::extract::{Json, Path};
+use super::extract::{Json, Path, Unread};
 use super::query::Query;
 use crate::app::App;
 use crate::settings::Scope;
@@ -88,9 +88,10 @@ async fn create(
     State(app): State<App>,
     caller: Caller,
     Path(project): Path<String>,
-    Json(new): Json<NewDefinition>,
+    body: Unread,
 ) -> Result<Json<Value>, ApiError> {
     caller.require(Scope::BuildExecute)?;
+    let new: NewDefinition = body.json(&app).await?;
     let mut state = app.state();
     let repository = new.repository.into_name();
     let (project, id) =

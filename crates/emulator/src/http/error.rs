@@ -63,6 +63,12 @@ impl ApiError {
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, "RequestContentTooLargeException", message)
     }
 
+    /// The request does not say how long its body is.
+    pub(crate) fn length_required() -> Self {
+        let message = "the request needs a `Content-Length`, which is 0 if it has no body";
+        Self::new(StatusCode::LENGTH_REQUIRED, "VssServiceException", message)
+    }
+
     /// The request cannot be carried out as it is.
     pub(crate) fn bad_request(message: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "InvalidArgumentValueException", message)

@@ -9,8 +9,9 @@ use http::StatusCode;
 
 use super::caller::Caller;
 use super::error::ApiError;
-use super::extract::{Json, Path};
+use super::extract::{Path, Unread};
 use crate::app::App;
+use crate::settings::Scope;
 
 pub(crate) fn routes() -> Router<App> {
     Router::new().route("/{project}/_apis/distributedtask/hubs/{hub}/plans/{plan}/events", post(raise))
@@ -20,8 +21,10 @@ async fn raise(
     State(app): State<App>,
     caller: Caller,
     Path((project, hub, plan)): Path<(String, String, PlanId)>,
-    Json(event): Json<JobEvent>,
+    body: Unread,
 ) -> Result<StatusCode, ApiError> {
+    caller.require_plan(plan, Scope::Full)?;
+    let event: JobEvent = body.json(&app).await?;
     caller.require_job(plan, event.job_id)?;
     let mut state = app.state();
     state.plan_at(&project, &hub, plan)?;

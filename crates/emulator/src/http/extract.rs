@@ -1,13 +1,18 @@
 //! What handlers take from requests, and how they answer.
 
-use axum::body::{Body, Bytes};
+use std::sync::Arc;
+
+use axum::body::Body;
 use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::response::{IntoResponse, Response};
+use bytes::BytesMut;
 use dayfly_protocol::json;
+use futures::StreamExt as _;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
 use http::request::Parts;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::error::ApiError;
 use crate::app::App;
@@ -31,18 +36,9 @@ impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Path<T>
     }
 }
 
-/// A JSON body, read and written as .NET does.
+/// A JSON answer, written as .NET does.
 #[derive(Clone, Debug)]
 pub(crate) struct Json<T>(pub(crate) T);
-
-impl<T: DeserializeOwned> FromRequest<App> for Json<T> {
-    type Rejection = ApiError;
-
-    async fn from_request(request: Request, app: &App) -> Result<Self, ApiError> {
-        let bytes = read_body(request, app.settings().limits.json_bytes).await?;
-        json::from_slice(&bytes).map(Self).map_err(ApiError::invalid_body)
-    }
-}
 
 impl<T: Serialize> IntoResponse for Json<T> {
     fn into_response(self) -> Response {
@@ -58,27 +54,132 @@ impl<T: Serialize> IntoResponse for Json<T> {
     }
 }
 
-/// A body of bytes: a block of a log, or a file.
-#[derive(Clone, Debug)]
-pub(crate) struct Upload(pub(crate) Bytes);
+/// A body that has not been read yet: a handler reads it once it knows that the caller may send it. So a token that may
+/// not do a thing cannot make the emulator hold what it sends for it.
+#[derive(Debug)]
+pub(crate) struct Unread(Request);
 
-impl FromRequest<App> for Upload {
-    type Rejection = ApiError;
-
-    async fn from_request(request: Request, app: &App) -> Result<Self, ApiError> {
-        read_body(request, app.settings().limits.upload_bytes).await.map(Self)
+impl From<Request> for Unread {
+    fn from(request: Request) -> Self {
+        Self(request)
     }
 }
 
-/// The whole body, when it is not larger than `limit`.
-pub(crate) async fn read_body(request: Request, limit: usize) -> Result<Bytes, ApiError> {
-    let told =
-        request.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
-    if told.is_some_and(|told| told > limit) {
-        return Err(ApiError::too_large(limit));
+impl FromRequest<App> for Unread {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, _: &App) -> Result<Self, ApiError> {
+        Ok(Self(request))
     }
-    axum::body::to_bytes(request.into_body(), limit).await.map_err(|error| {
-        // A body without a length that is too long, or a connection that broke.
-        ApiError::invalid_body(format_args!("it could not be read, or is larger than {limit} bytes: {error}"))
-    })
+}
+
+impl Unread {
+    /// Reads JSON, as .NET does.
+    pub(crate) async fn json<T: DeserializeOwned>(self, app: &App) -> Result<T, ApiError> {
+        let body = self.read(app, app.settings().limits.json_bytes).await?;
+        json::from_slice(&body).map_err(ApiError::invalid_body)
+    }
+
+    /// Reads bytes: a block of a log, or a file.
+    pub(crate) async fn upload(self, app: &App) -> Result<Held, ApiError> {
+        self.read(app, app.settings().limits.upload_bytes).await
+    }
+
+    /// Reads the whole body, when it is not larger than `limit` and there is room for it beside the other bodies.
+    pub(crate) async fn read(self, app: &App, limit: usize) -> Result<Held, ApiError> {
+        self.check_length(limit)?;
+        let mut held = Held { bytes: BytesMut::new(), room: app.body_room().share() };
+        let mut pieces = self.0.into_body().into_data_stream();
+        while let Some(piece) = pieces.next().await {
+            let piece = piece.map_err(unreadable)?;
+            if held.bytes.len() + piece.len() > limit {
+                return Err(ApiError::too_large(limit));
+            }
+            if !held.room.grow(piece.len()) {
+                return Err(ApiError::unavailable("the requests under way use all the memory for bodies"));
+            }
+            held.bytes.extend_from_slice(&piece);
+        }
+        Ok(held)
+    }
+
+    /// Reads the body to its end and keeps nothing of it.
+    pub(crate) async fn discard(self, app: &App) -> Result<(), ApiError> {
+        let limit = app.settings().limits.json_bytes;
+        self.check_length(limit)?;
+        let mut left = limit;
+        let mut pieces = self.0.into_body().into_data_stream();
+        while let Some(piece) = pieces.next().await {
+            left = left
+                .checked_sub(piece.map_err(unreadable)?.len())
+                .ok_or_else(|| ApiError::too_large(limit))?;
+        }
+        Ok(())
+    }
+
+    /// Refuses a body that says that it is too long.
+    fn check_length(&self, limit: usize) -> Result<(), ApiError> {
+        let told =
+            self.0.headers().get(CONTENT_LENGTH).and_then(|told| told.to_str().ok()?.parse::<usize>().ok());
+        if told.is_some_and(|told| told > limit) { Err(ApiError::too_large(limit)) } else { Ok(()) }
+    }
+}
+
+fn unreadable(error: axum::Error) -> ApiError {
+    ApiError::invalid_body(format_args!("it could not be read: {error}"))
+}
+
+/// The memory for the bodies of all requests. Clones are the same.
+#[derive(Clone, Debug)]
+pub(crate) struct BodyRoom(Arc<Semaphore>);
+
+impl BodyRoom {
+    /// Room for so many bytes.
+    pub(crate) fn new(bytes: usize) -> Self {
+        Self(Arc::new(Semaphore::new(bytes.min(Semaphore::MAX_PERMITS))))
+    }
+
+    /// Nothing of it yet.
+    fn share(&self) -> Share {
+        Share { room: Arc::clone(&self.0), taken: None }
+    }
+}
+
+/// What a body has of the memory, given back when it is dropped.
+#[derive(Debug)]
+struct Share {
+    room: Arc<Semaphore>,
+    taken: Option<OwnedSemaphorePermit>,
+}
+
+impl Share {
+    /// Takes so many bytes more, if there are as many.
+    fn grow(&mut self, bytes: usize) -> bool {
+        let Some(more) = u32::try_from(bytes)
+            .ok()
+            .and_then(|bytes| Arc::clone(&self.room).try_acquire_many_owned(bytes).ok())
+        else {
+            return false;
+        };
+        match &mut self.taken {
+            Some(taken) => taken.merge(more),
+            none => *none = Some(more),
+        }
+        true
+    }
+}
+
+/// A body in memory.
+#[derive(Debug)]
+pub(crate) struct Held {
+    bytes: BytesMut,
+    room: Share,
+}
+
+impl std::ops::Deref for Held {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.bytes
+    }
 }

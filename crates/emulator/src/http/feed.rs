@@ -9,7 +9,7 @@ use http::StatusCode;
 
 use super::caller::Caller;
 use super::error::ApiError;
-use super::extract::{Json, Path};
+use super::extract::{Path, Unread};
 use crate::app::App;
 use crate::events::Event;
 
@@ -25,10 +25,11 @@ async fn append(
     State(app): State<App>,
     caller: Caller,
     Path((project, hub, plan, timeline, record)): Path<(String, String, PlanId, TimelineId, RecordId)>,
-    Json(feed): Json<FeedLines>,
+    body: Unread,
 ) -> Result<StatusCode, ApiError> {
     let job = JobId(record.0);
     caller.require_job(plan, job)?;
+    let feed: FeedLines = body.json(&app).await?;
     let place = app.hub().place().await;
     let mut state = app.state();
     let found = state.plan_at(&project, &hub, plan)?;

@@ -13,7 +13,7 @@ use serde::Deserialize;
 
 use super::caller::Caller;
 use super::error::ApiError;
-use super::extract::{Json, Path};
+use super::extract::{Json, Path, Unread};
 use super::query::Query;
 use crate::app::App;
 use crate::state::requests::RequestFilter;
@@ -77,9 +77,10 @@ async fn renew_or_finish(
     State(app): State<App>,
     caller: Caller,
     Path((pool, request)): Path<(PoolId, RequestId)>,
-    Json(change): Json<RequestChange>,
+    body: Unread,
 ) -> Result<Json<TaskAgentJobRequest>, ApiError> {
     let agent = caller.require_any_agent(pool)?;
+    let change: RequestChange = body.json(&app).await?;
     if change.request_id.is_some_and(|named| named != request) {
         return Err(ApiError::invalid_body("it names another request than the address"));
     }

@@ -12,7 +12,7 @@ use http::HeaderMap;
 
 use super::caller::Caller;
 use super::error::ApiError;
-use super::extract::{Json, Path, Upload};
+use super::extract::{Json, Path, Unread};
 use super::log_text::{self, FirstLine};
 use super::query::Query;
 use crate::app::App;
@@ -30,9 +30,10 @@ async fn create(
     State(app): State<App>,
     caller: Caller,
     Path((project, hub, plan)): Path<(String, String, PlanId)>,
-    Json(wanted): Json<TaskLog>,
+    body: Unread,
 ) -> Result<Json<TaskLog>, ApiError> {
     caller.require_plan(plan, Scope::Full)?;
+    let wanted: TaskLog = body.json(&app).await?;
     let mut state = app.state();
     state.plan_at(&project, &hub, plan)?;
     Ok(Json(state.create_log(plan, wanted.path, app.now())?))
@@ -54,10 +55,11 @@ async fn append(
     State(app): State<App>,
     caller: Caller,
     Path((project, hub, plan, log)): Path<(String, String, PlanId, LogId)>,
-    Upload(block): Upload,
+    body: Unread,
 ) -> Result<Json<TaskLog>, ApiError> {
     caller.require_plan(plan, Scope::Full)?;
     let writer = app.state().plan_at(&project, &hub, plan)?.log(log)?.writer();
+    let block = body.upload(&app).await?;
     let place = app.hub().place().await;
     let writer = writer.lock_owned().await;
     let disk = app.disk().clone();

@@ -15,7 +15,7 @@ use tokio::sync::Notify;
 
 use super::caller::Caller;
 use super::error::ApiError;
-use super::extract::{Json, Path, Upload};
+use super::extract::{Json, Path, Unread};
 use super::query::Query;
 use crate::app::App;
 use crate::settings::Scope;
@@ -129,9 +129,10 @@ async fn refresh(
     caller: Caller,
     Path(pool): Path<PoolId>,
     query: Query,
-    Upload(body): Upload,
+    body: Unread,
 ) -> Result<StatusCode, ApiError> {
     caller.require(Scope::AgentPoolsManage)?;
+    let body = body.upload(&app).await?;
     let wanted: AgentRefreshMessage = if body.is_empty() {
         AgentRefreshMessage::default()
     } else {

@@ -14,8 +14,8 @@ use axum::response::{IntoResponse, Response};
 use dayfly_protocol::error::type_key;
 use dayfly_protocol::{PoolId, SessionId};
 use futures::{FutureExt, Stream, StreamExt};
-use http::header::{HeaderName, HeaderValue, RETRY_AFTER};
-use http::{Method, Request, StatusCode, Uri};
+use http::header::{CONTENT_LENGTH, HeaderName, HeaderValue, RETRY_AFTER, TRANSFER_ENCODING};
+use http::{Method, Request, StatusCode, Uri, Version};
 use tower::ServiceExt;
 
 use crate::app::App;
@@ -33,7 +33,7 @@ mod containers;
 mod definitions;
 pub(crate) mod error;
 mod events;
-mod extract;
+pub(crate) mod extract;
 mod feature_flags;
 mod feed;
 mod git;
@@ -152,6 +152,9 @@ impl Service {
 
     /// Authenticates and routes.
     async fn handle(&self, mut request: Request<Body>) -> Response {
+        if leaves_length_open(&request) {
+            return ApiError::length_required().into_response();
+        }
         if request.method() == Method::OPTIONS {
             return locations::options(request.uri().path()).into_response();
         }
@@ -272,6 +275,13 @@ impl Answer for Service {
         trace.mark(response.headers_mut());
         response
     }
+}
+
+/// Whether a request says nothing of the body it may have, not even that it has none. The service's HTTP/1.1 front refuses it.
+fn leaves_length_open(request: &Request<Body>) -> bool {
+    let may_have_body = matches!(*request.method(), Method::POST | Method::PUT | Method::PATCH);
+    let is_told = [CONTENT_LENGTH, TRANSFER_ENCODING].iter().any(|name| request.headers().contains_key(name));
+    may_have_body && !is_told && request.version() < Version::HTTP_2
 }
 
 /// The session which a request about messages or sessions names.

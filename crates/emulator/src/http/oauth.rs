@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 use super::ClockSkew;
 use super::error::ApiError;
-use super::extract::{Json, read_body};
+use super::extract::{Json, Unread};
 use crate::app::App;
 use crate::state::tokens::Replay;
 
@@ -65,7 +65,7 @@ impl IntoResponse for Refusal {
 
 async fn issue(State(app): State<App>, request: Request) -> Result<Response, ApiError> {
     let skew = request.extensions().get::<ClockSkew>().copied().unwrap_or_default();
-    let body = read_body(request, FORM_BYTES_MAX).await?;
+    let body = Unread::from(request).read(&app, FORM_BYTES_MAX).await?;
     let now = app.now();
     // The emulator's own times stay right; only the judgement of the assertion is skewed.
     let clock = now.checked_add(SignedDuration::from_secs(skew.0)).unwrap_or(now);

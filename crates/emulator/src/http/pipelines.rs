@@ -17,7 +17,7 @@ use super::build_wire::Wire;
 use super::caller::Caller;
 use super::definitions::NamedRepository;
 use super::error::ApiError;
-use super::extract::{Json, Path};
+use super::extract::{Json, Path, Unread};
 use super::log_text::{self, FirstLine};
 use super::query::Query;
 use crate::app::App;
@@ -86,9 +86,10 @@ async fn create(
     State(app): State<App>,
     caller: Caller,
     Path(project): Path<String>,
-    Json(new): Json<NewPipeline>,
+    body: Unread,
 ) -> Result<Json<Value>, ApiError> {
     caller.require(Scope::BuildExecute)?;
+    let new: NewPipeline = body.json(&app).await?;
     let Configuration { path, repository } = new.configuration;
     let mut state = app.state();
     let (project, id) =
@@ -143,9 +144,10 @@ async fn run(
     State(app): State<App>,
     caller: Caller,
     Path((project, pipeline)): Path<(String, i32)>,
-    Json(parameters): Json<RunParameters>,
+    body: Unread,
 ) -> Result<Json<Value>, ApiError> {
     caller.require(Scope::BuildExecute)?;
+    let parameters: RunParameters = body.json(&app).await?;
     if parameters.preview_run {
         return compile_only(&app, parameters.into_request(project, pipeline)).await;
     }
@@ -162,9 +164,10 @@ async fn preview(
     State(app): State<App>,
     caller: Caller,
     Path((project, pipeline)): Path<(String, i32)>,
-    Json(parameters): Json<RunParameters>,
+    body: Unread,
 ) -> Result<Json<Value>, ApiError> {
     caller.require(Scope::BuildExecute)?;
+    let parameters: RunParameters = body.json(&app).await?;
     compile_only(&app, parameters.into_request(project, pipeline)).await
 }
 

@@ -11,7 +11,7 @@ use serde::Deserialize;
 
 use super::caller::Caller;
 use super::error::ApiError;
-use super::extract::{Json, Path};
+use super::extract::{Json, Path, Unread};
 use super::query::Query;
 use crate::app::App;
 use crate::settings::Scope;
@@ -76,9 +76,10 @@ async fn get_one(
 async fn create(
     State(app): State<App>,
     caller: Caller,
-    Json(wanted): Json<PoolChange>,
+    body: Unread,
 ) -> Result<Json<TaskAgentPool>, ApiError> {
     caller.require(Scope::AgentPoolsManage)?;
+    let wanted: PoolChange = body.json(&app).await?;
     let mut state = app.state();
     let id = state.create_pool(&wanted.name.unwrap_or_default(), app.now())?;
     state.update_pool(id, None, wanted.auto_update)?;
@@ -89,9 +90,10 @@ async fn update(
     State(app): State<App>,
     caller: Caller,
     Path(pool): Path<PoolId>,
-    Json(change): Json<PoolChange>,
+    body: Unread,
 ) -> Result<Json<TaskAgentPool>, ApiError> {
     caller.require(Scope::AgentPoolsManage)?;
+    let change: PoolChange = body.json(&app).await?;
     let mut state = app.state();
     state.update_pool(pool, change.name.as_deref(), change.auto_update)?;
     Ok(Json(state.pools.get(pool)?.to_wire()))

@@ -10,7 +10,7 @@ use http::StatusCode;
 
 use super::caller::Caller;
 use super::error::ApiError;
-use super::extract::{Json, Path};
+use super::extract::{Json, Path, Unread};
 use crate::app::App;
 
 pub(crate) fn routes() -> Router<App> {
@@ -23,8 +23,10 @@ async fn create(
     State(app): State<App>,
     caller: Caller,
     Path(pool): Path<PoolId>,
-    Json(wanted): Json<TaskAgentSession>,
+    body: Unread,
 ) -> Result<Json<TaskAgentSession>, ApiError> {
+    caller.require_any_agent(pool)?;
+    let wanted: TaskAgentSession = body.json(&app).await?;
     let agent = wanted.agent.id;
     caller.require_agent(pool, agent)?;
     let public_key = app.state().agent(pool, agent)?.public_key.clone();

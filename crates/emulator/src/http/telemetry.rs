@@ -2,13 +2,14 @@
 //! agent is ever told to update itself.
 
 use axum::Router;
+use axum::extract::State;
 use axum::routing::{get, post};
 use dayfly_protocol::ListOf;
 use http::StatusCode;
 
 use super::caller::Caller;
 use super::error::ApiError;
-use super::extract::{Json, Upload};
+use super::extract::{Json, Unread};
 use crate::app::App;
 
 pub(crate) fn routes() -> Router<App> {
@@ -20,8 +21,9 @@ pub(crate) fn routes() -> Router<App> {
         .route("/_apis/distributedtask/packages/{kind}/{platform}/{version}", get(no_package))
 }
 
-async fn take(_: Caller, _: Upload) -> StatusCode {
-    StatusCode::NO_CONTENT
+async fn take(State(app): State<App>, _: Caller, body: Unread) -> Result<StatusCode, ApiError> {
+    body.discard(&app).await?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 async fn no_packages(_: Caller) -> Json<ListOf<()>> {

@@ -8,7 +8,7 @@ use dayfly_protocol::{ListOf, PlanId, TimelineId};
 
 use super::caller::Caller;
 use super::error::ApiError;
-use super::extract::{Json, Path};
+use super::extract::{Json, Path, Unread};
 use super::query::Query;
 use crate::app::App;
 use crate::settings::Scope;
@@ -42,9 +42,10 @@ async fn create(
     State(app): State<App>,
     caller: Caller,
     Path((project, hub, plan)): PlanPath,
-    Json(wanted): Json<TimelineReference>,
+    body: Unread,
 ) -> Result<Json<Timeline>, ApiError> {
     caller.require_plan(plan, Scope::Full)?;
+    let wanted: TimelineReference = body.json(&app).await?;
     let mut state = app.state();
     state.plan_at(&project, &hub, plan)?;
     Ok(Json(state.create_timeline(plan, wanted.id)?))
@@ -83,9 +84,10 @@ async fn update_records(
     State(app): State<App>,
     caller: Caller,
     Path((project, hub, plan, timeline)): TimelinePath,
-    Json(changes): Json<ListOf<TimelineRecord>>,
+    body: Unread,
 ) -> Result<Json<ListOf<TimelineRecord>>, ApiError> {
     caller.require_plan(plan, Scope::Full)?;
+    let changes: ListOf<TimelineRecord> = body.json(&app).await?;
     let place = app.hub().place().await;
     let mut state = app.state();
     state.plan_at(&project, &hub, plan)?;

@@ -44,6 +44,11 @@ async fn artifact_goes_up_in_chunks_and_down_as_a_zip() {
     let whole =
         upload(&job, &service, &container, "drop/a b.txt", "bytes 5-9/10", b"56789").send().await.unwrap();
     assert_eq!(whole.status(), StatusCode::CREATED);
+    // A file without a byte has no range.
+    let empty = job.call(&service, Method::PUT, &format!("_apis/resources/Containers/{container}"));
+    let empty =
+        empty.query(&[("itemPath", "drop/empty")]).header("content-length", "0").send().await.unwrap();
+    assert_eq!(empty.status(), StatusCode::CREATED);
     let path = format!("dayfly/_apis/build/builds/{id}/artifacts");
     let made = success(job.call(&service, Method::POST, &path).json(&artifact(&container, "drop"))).await;
     assert_eq!(made["id"], 1);
@@ -65,7 +70,8 @@ async fn artifact_goes_up_in_chunks_and_down_as_a_zip() {
     let into = tempfile::tempdir().unwrap();
     let build = serde_json::from_value(id).unwrap();
     let artifacts = service.emulator.run_artifacts(build).unwrap();
-    assert_eq!(service.emulator.copy_artifact(&artifacts[0], into.path()).await.unwrap(), 1);
+    assert_eq!(service.emulator.copy_artifact(&artifacts[0], into.path()).await.unwrap(), 2);
+    assert_eq!(std::fs::read(into.path().join("empty")).unwrap(), b"");
     assert_eq!(std::fs::read_to_string(into.path().join("a b.txt")).unwrap(), "0123456789");
     service.emulator.stop().await;
 }

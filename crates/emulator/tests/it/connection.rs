@@ -199,7 +199,8 @@ async fn unknown_addresses_methods_and_organizations_are_typed_errors() {
     let service = Service::start().await;
     let nothing = service.admin(Method::GET, "_apis/nothing").send().await.unwrap();
     assert_error(nothing, StatusCode::NOT_FOUND, "VssResourceNotFoundException").await;
-    let method = service.admin(Method::PUT, "_apis/projects").send().await.unwrap();
+    let method =
+        service.admin(Method::PUT, "_apis/projects").header("content-length", "0").send().await.unwrap();
     assert_error(method, StatusCode::METHOD_NOT_ALLOWED, "VssRequestMethodNotSupportedException").await;
     let mut url = service.emulator.url().clone();
     url.set_path("other/_apis/projects");

@@ -4,6 +4,7 @@
 
 mod agents;
 mod artifacts;
+mod bodies;
 mod connection;
 mod core;
 mod disk;

@@ -94,8 +94,11 @@ async fn logs_grow_block_by_block_and_are_read_by_lines() {
     let (service, job) = running().await;
     let log = success(job.call(&service, Method::POST, "logs").json(&json!({ "path": "logs\\x" }))).await;
     assert_eq!((&log["id"], &log["lineCount"]), (&json!(1), &json!(0)));
-    let append =
-        async |text: &'static str| success(job.call(&service, Method::POST, "logs/1").body(text)).await;
+    let append = async |text: &'static str| {
+        let length = text.len().to_string();
+        let request = job.call(&service, Method::POST, "logs/1").header("content-length", length);
+        success(request.body(text)).await
+    };
     assert_eq!(append("\u{feff}one\ntwo\nth").await["lineCount"], 3);
     assert_eq!(append("ree\nfour").await["lineCount"], 4);
     assert_eq!(append("").await["lineCount"], 4);

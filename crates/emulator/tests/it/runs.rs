@@ -228,7 +228,8 @@ async fn builds_are_listed_tagged_renumbered_and_their_logs_read() {
     // What `build.updatebuildnumber` and `build.addbuildtag` do.
     let number = json!({ "buildNumber": "release 7" });
     success(job.call(&service, Method::PATCH, &path).json(&number)).await;
-    success(job.call(&service, Method::PUT, &format!("{path}/tags/good"))).await;
+    let tag = job.call(&service, Method::PUT, &format!("{path}/tags/good"));
+    success(tag.header("content-length", "0")).await;
     let refused =
         job.call(&service, Method::PATCH, &path).json(&json!({ "status": "cancelling" })).send().await;
     assert_error(refused.unwrap(), StatusCode::FORBIDDEN, "AccessDeniedException").await;

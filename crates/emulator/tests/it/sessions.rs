@@ -161,7 +161,16 @@ async fn refresh_is_sent_to_one_agent_or_to_all() {
     let service = Service::start().await;
     let (one, two) = (service.online("one").await, service.online("two").await);
     let path = format!("_apis/distributedtask/pools/1/messages?agentId={}", one.id);
-    assert!(service.admin(Method::POST, &path).send().await.unwrap().status().is_success());
+    assert!(
+        service
+            .admin(Method::POST, &path)
+            .header("content-length", "0")
+            .send()
+            .await
+            .unwrap()
+            .status()
+            .is_success()
+    );
     let message = one.message(&service, None).await;
     assert_eq!((message.kind.as_str(), &message.body["agentId"]), ("AgentRefresh", &json!(one.id)));
     let all = service.admin(Method::POST, "_apis/distributedtask/pools/1/messages");
