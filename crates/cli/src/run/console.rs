@@ -275,11 +275,12 @@ impl Console {
             bar.finish_and_clear();
         }
         job.steps.clear();
-        for error in issues.errors {
-            push_line(text, &prefix, &format!("##[error]{error}"));
-        }
-        for warning in issues.warnings {
-            push_line(text, &prefix, &format!("##[warning]{warning}"));
+        let errors = issues.errors.iter().map(|error| format!("##[error]{error}"));
+        let warnings = issues.warnings.iter().map(|warning| format!("##[warning]{warning}"));
+        for issue in errors.chain(warnings) {
+            for line in issue.lines() {
+                push_line(text, &prefix, line);
+            }
         }
         if result == TaskResult::Skipped {
             text.push_str(&format!("{FAINT}- {display_name} skipped{FAINT:#}\n"));

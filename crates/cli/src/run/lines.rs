@@ -56,6 +56,11 @@ pub(crate) fn sanitize(text: &str) -> String {
     clean
 }
 
+/// The same for a text of several lines, which stay lines; all but the first are indented.
+pub(crate) fn sanitize_lines(text: &str) -> String {
+    text.lines().map(sanitize).collect::<Vec<_>>().join("\n  ")
+}
+
 fn is_colour(sequence: &str) -> bool {
     sequence.starts_with("\x1b[") && sequence.ends_with('m')
 }
@@ -95,6 +100,11 @@ mod tests {
             let shown = format(line).map(|text| anstream::adapter::strip_str(&text).to_string());
             assert_eq!(shown.as_deref(), expected, "{line}");
         }
+    }
+
+    #[test]
+    fn lines_stay_lines() {
+        assert_eq!(sanitize_lines("first\r\nse\x1b[2Jcond\n"), "first\n  second");
     }
 
     #[test]

@@ -12,7 +12,7 @@ use dayfly_protocol::TaskResult;
 
 use super::change::Change;
 use super::console::{duration, mark, word};
-use super::lines::{ERROR, FAINT, STRONG, WARNING, sanitize};
+use super::lines::{ERROR, FAINT, STRONG, WARNING, sanitize_lines};
 
 /// How many errors and warnings are repeated under the table.
 const MAX_REPEATED_ISSUES: usize = 20;
@@ -116,7 +116,7 @@ impl Summary {
         let mut text = format!("\n{}", self.table());
         for (is_error, issue) in &self.issues {
             let (style, kind) = if *is_error { (ERROR, "error") } else { (WARNING, "warning") };
-            let _ = writeln!(text, "{style}{kind}:{style:#} {}", sanitize(issue));
+            let _ = writeln!(text, "{style}{kind}:{style:#} {}", sanitize_lines(issue));
         }
         if self.hidden_issues > 0 {
             let _ = writeln!(text, "{FAINT}and {} more{FAINT:#}", self.hidden_issues);
