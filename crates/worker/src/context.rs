@@ -276,7 +276,20 @@ struct StepState {
 /// Work that a logging command started and the step waits for at its end. It answers lines for the log, or what went wrong.
 pub(crate) struct Pending {
     pub(crate) name: &'static str,
-    pub(crate) work: AbortOnDropHandle<Result<Vec<String>, String>>,
+    pub(crate) work: AbortOnDropHandle<Result<Vec<String>, PendingFailure>>,
+}
+
+/// Why such work failed.
+pub(crate) struct PendingFailure {
+    /// What it did until then, for the log.
+    pub(crate) lines: Vec<String>,
+    pub(crate) message: String,
+}
+
+impl From<String> for PendingFailure {
+    fn from(message: String) -> Self {
+        PendingFailure { lines: Vec::new(), message }
+    }
 }
 
 impl StepContext {
@@ -395,7 +408,7 @@ impl StepContext {
         work: impl FnOnce() -> W,
     ) -> Result<(), String>
     where
-        W: Future<Output = Result<Vec<String>, String>> + Send + 'static,
+        W: Future<Output = Result<Vec<String>, PendingFailure>> + Send + 'static,
     {
         let permit = tokio::select! {
             permit = Arc::clone(&self.job.commands).acquire_owned() => permit.map_err(|error| error.to_string())?,

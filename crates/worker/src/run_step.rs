@@ -257,7 +257,7 @@ async fn wait_for_pending(context: &StepContext) {
         };
         let (lines, failure) = match outcome {
             Some(Ok(Ok(lines))) => (lines, None),
-            Some(Ok(Err(message))) => (Vec::new(), Some((message, TaskResult::Failed))),
+            Some(Ok(Err(failure))) => (failure.lines, Some((failure.message, TaskResult::Failed))),
             Some(Err(error)) => {
                 (Vec::new(), Some((format!("{name} ended unexpectedly: {error}"), TaskResult::Failed)))
             }

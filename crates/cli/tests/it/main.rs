@@ -4,6 +4,7 @@
 
 mod agent;
 mod architecture;
+mod artifacts;
 mod bad_input;
 mod chaos;
 mod conditions;

@@ -7,11 +7,11 @@ use nix::sys::signal::Signal;
 
 use crate::project::{Ended, Project};
 
-fn assert_has(ended: &Ended, text: &str) {
+pub(crate) fn assert_has(ended: &Ended, text: &str) {
     assert!(ended.stdout.contains(text), "no `{text}` in\n{}\n--- stderr\n{}", ended.stdout, ended.stderr);
 }
 
-fn assert_has_not(ended: &Ended, text: &str) {
+pub(crate) fn assert_has_not(ended: &Ended, text: &str) {
     assert!(
         !ended.stdout.contains(text) && !ended.stderr.contains(text),
         "`{text}` in\n{}\n{}",

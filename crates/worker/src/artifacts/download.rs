@@ -1,17 +1,27 @@
 //! Downloads artifacts from file containers.
 
 use std::path::{Component, Path, PathBuf};
+use std::time::Duration;
 
+use dayfly_client::{describe, random_pause};
 use dayfly_protocol::ContainerId;
 use dayfly_protocol::artifact::BuildArtifact;
-use futures::{StreamExt as _, TryStreamExt as _};
+use futures::StreamExt as _;
 use tokio::io::AsyncWriteExt as _;
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use super::log::{Log, Progress};
 use super::{Artifacts, Error, Result};
 
 /// Files at a time.
 const PARALLEL_FILES: usize = 4;
+
+/// How often a file is begun (`retryDownloadCount` of the official task).
+const FILE_ATTEMPTS: u32 = 4;
+
+/// The longest pause before a file is begun anew.
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
 /// What was downloaded.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -49,7 +59,7 @@ impl Artifacts {
         Err(Error::NoArtifact { name: name.to_owned(), known })
     }
 
-    /// Downloads those files of `artifact` to `target` whose path within the artifact `is_wanted`.
+    /// Downloads those files of `artifact` to `target` whose path within the artifact `is_wanted`. How far it is is told to `log`.
     ///
     /// # Errors
     ///
@@ -60,9 +70,11 @@ impl Artifacts {
         target: &Path,
         is_wanted: impl Fn(&str) -> bool,
         cancel: &CancellationToken,
+        log: mpsc::Sender<String>,
     ) -> Result<Downloaded> {
+        let log = Log(log);
         tokio::select! {
-            downloaded = self.download_all(artifact, target, is_wanted) => downloaded,
+            downloaded = self.download_all(artifact, target, is_wanted, &log) => downloaded,
             () = cancel.cancelled() => Err(Error::Cancelled),
         }
     }
@@ -72,6 +84,7 @@ impl Artifacts {
         artifact: &BuildArtifact,
         target: &Path,
         is_wanted: impl Fn(&str) -> bool,
+        log: &Log,
     ) -> Result<Downloaded> {
         let (container, folder) = place(artifact).ok_or_else(|| Error::Unsupported {
             name: artifact.name.clone(),
@@ -88,23 +101,42 @@ impl Artifacts {
                 files.push((item.path, file));
             }
         }
-        futures::stream::iter(files)
-            .map(|(path, file)| self.download_file(container, path, file))
-            .buffer_unordered(PARALLEL_FILES)
-            .try_fold(Downloaded::default(), async |sum, bytes| {
-                Ok(Downloaded { files: sum.files + 1, bytes: sum.bytes + bytes })
-            })
-            .await
+        let mut progress = Progress::new("Downloaded", files.len());
+        let downloads =
+            futures::stream::iter(files).map(|(path, file)| self.download_file(container, path, file));
+        let mut downloads = std::pin::pin!(downloads.buffer_unordered(PARALLEL_FILES));
+        let mut sum = Downloaded::default();
+        while let Some(bytes) = downloads.next().await {
+            sum.bytes += bytes?;
+            sum.files += 1;
+            progress.one_more(log).await;
+        }
+        Ok(sum)
     }
 
+    /// Downloads a file. The client tries again only until the first byte has come, so a file that broke off begins anew here.
     async fn download_file(&self, container: ContainerId, path: String, file: PathBuf) -> Result<u64> {
-        let write_error = |source| Error::File { action: "write", path: file.clone(), source };
+        let mut attempt = 1;
+        loop {
+            match self.try_file(container, &path, &file).await {
+                Err(Error::Service { source, .. }) if attempt < FILE_ATTEMPTS && source.is_retryable() => {
+                    tracing::debug!(error = describe(&source), path, attempt, "a download broke off");
+                }
+                outcome => return outcome,
+            }
+            attempt += 1;
+            tokio::time::sleep(random_pause(Duration::ZERO, LONGEST_PAUSE)).await;
+        }
+    }
+
+    async fn try_file(&self, container: ContainerId, path: &str, file: &Path) -> Result<u64> {
+        let write_error = |source| Error::File { action: "write", path: file.to_owned(), source };
         if let Some(folder) = file.parent() {
             tokio::fs::create_dir_all(folder).await.map_err(write_error)?;
         }
-        let mut content = tokio::fs::File::create(&file).await.map_err(write_error)?;
-        let bytes = self.connection.download_item(self.project, container, &path, &mut content).await;
-        let bytes = bytes.map_err(|source| Error::Service { object: path, source })?;
+        let mut content = tokio::fs::File::create(file).await.map_err(write_error)?;
+        let bytes = self.connection.download_item(self.project, container, path, &mut content).await;
+        let bytes = bytes.map_err(|source| Error::Service { object: path.to_owned(), source })?;
         content.flush().await.map_err(write_error)?;
         Ok(bytes)
     }

@@ -2,18 +2,25 @@
 //! `ArtifactCommandExtension.cs`).
 //!
 //! Files go in pieces of 4 MiB, two files at a time; files that fail are tried once more a minute later, as the official agent
-//! does, and so each piece has the client's own repetitions twice. The deduplicating blob store of Azure Pipelines is not
-//! spoken: its protocol is not public.
+//! does, and so each piece has the client's own repetitions twice. What the service refuses is not: it would be refused again.
+//! The deduplicating blob store of Azure Pipelines is not spoken: its protocol is not public.
+//!
+//! The service keeps no permissions of files, neither in containers nor in that store
+//! (<https://github.com/microsoft/azure-pipelines-tasks/issues/21170>), so what is downloaded cannot be executed.
 
 mod download;
 mod files;
+mod ignore;
+mod log;
+mod patterns;
 mod upload;
 
 pub use download::Downloaded;
-pub use upload::Uploaded;
+pub(crate) use patterns::Patterns;
+pub use upload::{Kind, NewArtifact, Uploaded};
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use dayfly_client::Connection;
@@ -68,6 +75,64 @@ pub enum Error {
         /// The file.
         path: PathBuf,
     },
+    /// A file's name has a character that the service does not take.
+    #[error("the name of {path:?} contains {letter:?}, which an artifact cannot hold; rename the file")]
+    Letter {
+        /// The file.
+        path: PathBuf,
+        /// The character.
+        letter: char,
+    },
+    /// Two files would have the same name in the artifact, where `\` parts folders.
+    #[error("'{}' and '{other}' would be the same file in the artifact; rename one of them", path.display())]
+    Collision {
+        /// The one.
+        path: PathBuf,
+        /// The other, below the artifact.
+        other: String,
+    },
+    /// What is to be published is neither a file nor a folder.
+    #[error("'{}' is {what}, and an artifact holds only files; remove it or publish another folder", path.display())]
+    Special {
+        /// Its path.
+        path: PathBuf,
+        /// What it is.
+        what: &'static str,
+    },
+    /// A link leads nowhere.
+    #[error("the link '{}' leads to '{}', which does not exist; remove the link or create its target", path.display(), target.display())]
+    Dangling {
+        /// The link.
+        path: PathBuf,
+        /// What it says.
+        target: PathBuf,
+    },
+    /// There is more than an artifact may have.
+    #[error("'{}' holds more than {limit} files and folders, counting those behind links; publish a smaller folder or pack it into one file", path.display())]
+    TooMany {
+        /// The folder.
+        path: PathBuf,
+        /// The bound.
+        limit: usize,
+    },
+    /// A line of an `.artifactignore` is no pattern.
+    #[error("line {line} of '{}' is not a valid pattern: {reason}", path.display())]
+    Pattern {
+        /// The file.
+        path: PathBuf,
+        /// The line's number, from 1.
+        line: usize,
+        /// Why not.
+        reason: String,
+    },
+    /// A pipeline artifact can be published once.
+    #[error("Artifact {name} already exists for build {build}. Publish it under another name.")]
+    Exists {
+        /// The artifact.
+        name: String,
+        /// The build.
+        build: BuildId,
+    },
     /// The artifact names a file outside of the folder it is downloaded to.
     #[error("the artifact's file '{path}' would be written outside of the target folder")]
     Outside {
@@ -92,8 +157,8 @@ pub enum Error {
         /// Its type.
         kind: String,
     },
-    /// Some files could not be uploaded in two rounds.
-    #[error("{count} files could not be uploaded, the first is '{}'", first.display())]
+    /// Some files could not be uploaded.
+    #[error("{count} {} could not be uploaded, the first is '{}'", noun(*.count), first.display())]
     Incomplete {
         /// How many.
         count: usize,
@@ -109,6 +174,16 @@ pub enum Error {
     /// The step was cancelled.
     #[error("the operation was canceled")]
     Cancelled,
+}
+
+/// What is said of a folder without files.
+pub(crate) fn nothing_in(folder: &Path, name: &str) -> String {
+    format!("Directory '{}' is empty. Nothing will be added to build artifact '{name}'.", folder.display())
+}
+
+/// The noun after a number of files.
+fn noun(count: usize) -> &'static str {
+    if count == 1 { "file" } else { "files" }
 }
 
 /// The artifacts of one build, as a job sees them.

@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use dayfly_client::describe;
+use tokio::sync::mpsc;
 
 use super::command::Command;
 use super::{CommandResult, local_path};
-use crate::context::StepContext;
+use crate::artifacts::{Kind, NewArtifact, nothing_in};
+use crate::context::{PendingFailure, StepContext};
 use crate::files;
 
 /// Tells the service of an artifact that is elsewhere.
@@ -49,11 +51,7 @@ pub(super) async fn upload(step: &StepContext, command: &Command) -> CommandResu
         return Err(format!("Path does not exist: {}", command.data));
     }
     if is_empty_folder(path.clone()).await {
-        step.warning(&format!(
-            "Directory '{}' is empty. Nothing will be added to build artifact '{name}'.",
-            path.display()
-        ))
-        .await;
+        step.warning(&nothing_in(&path, &name)).await;
         return Ok(());
     }
     let properties = properties(command);
@@ -63,14 +61,20 @@ pub(super) async fn upload(step: &StepContext, command: &Command) -> CommandResu
         .await;
     let cancel = step.cancel.clone();
     step.start_pending("Upload Artifact", || async move {
+        let new = NewArtifact { kind: Kind::Build, name: &name, folder: &folder, source: &path, properties };
+        let (log, mut told) = mpsc::channel(1);
         let mut lines = Vec::new();
-        match artifacts.upload(&name, &folder, &path, properties, &cancel, &mut lines).await {
-            Ok(_) => Ok(lines),
-            Err(error) => {
-                lines.push(describe(&error));
-                Err(lines.join("\n"))
+        let telling = async {
+            while let Some(line) = told.recv().await {
+                lines.push(line);
             }
+        };
+        match tokio::join!(artifacts.upload(new, &cancel, log), telling).0 {
+            Ok(Some(_)) => {}
+            Ok(None) => lines.push(nothing_in(&path, &name)),
+            Err(error) => return Err(PendingFailure { lines, message: describe(&error) }),
         }
+        Ok(lines)
     })
     .await
 }

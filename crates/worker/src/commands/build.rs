@@ -63,7 +63,7 @@ pub(super) async fn add_build_tag(step: &StepContext, command: &Command) -> Comm
     step.start_pending("Add Build Tag", || async move {
         let tags = service.add_build_tag(&tag).await.map_err(|error| describe(&error))?;
         if !tags.iter().any(|present| present.eq_ignore_ascii_case(&tag)) {
-            return Err(format!("Build tag '{tag}' was not added successfully."));
+            return Err(format!("Build tag '{tag}' was not added successfully.").into());
         }
         Ok(vec![format!("Build '{build}' has following tags now: {}", tags.join(", "))])
     })

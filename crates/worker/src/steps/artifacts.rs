@@ -10,11 +10,14 @@ use std::path::{Path, PathBuf};
 use dayfly_client::describe;
 use dayfly_protocol::artifact::BuildArtifact;
 use dayfly_protocol::{BuildId, TaskResult};
-use globset::{GlobBuilder, GlobMatcher};
+use tokio::sync::mpsc;
 
 use super::{Inputs, Prepared, StepError, normalize};
-use crate::artifacts::{self, Artifacts, Downloaded};
+use crate::artifacts::{self, Artifacts, Downloaded, Kind, NewArtifact, Patterns};
 use crate::context::StepContext;
+
+/// Lines of an upload or download that wait for the step's log.
+const LINES_AHEAD: usize = 16;
 
 /// `publish:` steps, the task PublishPipelineArtifact.
 pub(super) async fn publish_pipeline(
@@ -36,7 +39,7 @@ pub(super) async fn publish_pipeline(
         Some(path) => path.to_owned(),
         None => step.job.variable_or_empty("pipeline.workspace"),
     };
-    publish(step, &name, &rooted(step, &path)).await
+    publish(step, Kind::Pipeline, &name, &rooted(step, &path)).await
 }
 
 /// The task PublishBuildArtifacts.
@@ -56,10 +59,10 @@ pub(super) async fn publish_build(step: &StepContext, prepared: &Prepared) -> Re
         Some(path) => path.to_owned(),
         None => step.job.variable_or_empty("build.artifactStagingDirectory"),
     };
-    publish(step, &name, &rooted(step, &path)).await
+    publish(step, Kind::Build, &name, &rooted(step, &path)).await
 }
 
-async fn publish(step: &StepContext, name: &str, path: &Path) -> Result<TaskResult, StepError> {
+async fn publish(step: &StepContext, kind: Kind, name: &str, path: &Path) -> Result<TaskResult, StepError> {
     if !is_valid_name(name) {
         return Err(StepError::Failed(format!(
             "Artifact name is not valid: {name}. It cannot contain '\\', '/', '\"', ':', '<', '>', '|', '*', and '?'"
@@ -67,23 +70,25 @@ async fn publish(step: &StepContext, name: &str, path: &Path) -> Result<TaskResu
     }
     let artifacts = of_this_build(step)?;
     let properties = BTreeMap::from([("localpath".to_owned(), path.display().to_string())]);
-    let mut lines = Vec::new();
-    let uploaded = artifacts.upload(name, name, path, properties, &step.cancel, &mut lines).await;
-    for line in lines {
-        step.output(&line).await;
-    }
+    let new = NewArtifact { kind, name, folder: name, source: path, properties };
+    let uploaded = telling(step, |log| artifacts.upload(new, &step.cancel, log)).await;
     match uploaded {
         Ok(Some(_)) => {}
-        Ok(None) => {
-            let text = format!(
-                "Directory '{}' is empty. Nothing will be added to build artifact '{name}'.",
-                path.display()
-            );
-            step.warning(&text).await;
-        }
+        Ok(None) => step.warning(&artifacts::nothing_in(path, name)).await,
         Err(error) => return Err(step_error(&error)),
     }
     Ok(TaskResult::Succeeded)
+}
+
+/// Does work that tells lines to the step's log meanwhile.
+async fn telling<W: Future>(step: &StepContext, work: impl FnOnce(mpsc::Sender<String>) -> W) -> W::Output {
+    let (log, mut lines) = mpsc::channel::<String>(LINES_AHEAD);
+    let telling = async {
+        while let Some(line) = lines.recv().await {
+            step.output(&line).await;
+        }
+    };
+    tokio::join!(work(log), telling).0
 }
 
 /// `download:` steps, the task DownloadPipelineArtifact.
@@ -101,7 +106,7 @@ pub(super) async fn download_pipeline(
         None => step.job.variable_or_empty("pipeline.workspace"),
     };
     let name = first(inputs, &["artifactName", "artifact"]);
-    let patterns = Patterns::new(first(inputs, &["itemPattern", "patterns"]).unwrap_or("**"))?;
+    let patterns = patterns(inputs)?;
     download(step, &artifacts, name, &patterns, &rooted(step, &target), Layout::ByName).await
 }
 
@@ -125,8 +130,13 @@ pub(super) async fn download_build(step: &StepContext, prepared: &Prepared) -> R
     if single && name.is_none() {
         return Err(StepError::failed("Input required: artifactName"));
     }
-    let patterns = Patterns::new(first(inputs, &["itemPattern", "patterns"]).unwrap_or("**"))?;
+    let patterns = patterns(inputs)?;
     download(step, &artifacts, name, &patterns, &target, Layout::AlwaysByName).await
+}
+
+/// Which files are downloaded; all of them if nothing is said.
+fn patterns(inputs: &Inputs) -> Result<Patterns, StepError> {
+    Patterns::new(first(inputs, &["itemPattern", "patterns"]).unwrap_or("**")).map_err(StepError::Failed)
 }
 
 /// Whether an artifact gets a folder of its name.
@@ -162,7 +172,8 @@ async fn download(
             _ => target.join(folder_of(artifact)?),
         };
         let is_wanted = |path: &str| patterns.matches(&artifact.name, path);
-        let downloaded = artifacts.download(artifact, &folder, is_wanted, &step.cancel).await;
+        let downloading = |log| artifacts.download(artifact, &folder, is_wanted, &step.cancel, log);
+        let downloaded = telling(step, downloading).await;
         let downloaded = downloaded.map_err(|error| step_error(&error))?;
         step.output(&format!("Downloaded {} files of artifact '{}'", downloaded.files, artifact.name)).await;
         sum.files += downloaded.files;
@@ -215,9 +226,10 @@ fn name_of_job(identifier: &str) -> String {
     name.replace(".default", "")
 }
 
+/// As `PipelineArtifactPathHelper` in `PipelineArtifactPluginUtil.cs`; and a name that would be a folder above is none.
 fn is_valid_name(name: &str) -> bool {
     !name.is_empty()
-        && !name.contains(['\\', '/', '"', ':', '<', '>', '|', '*', '?'])
+        && !name.contains(|letter: char| letter.is_control() || "\\/\":<>|*?".contains(letter))
         && !name.trim_matches('.').is_empty()
 }
 
@@ -237,53 +249,9 @@ fn step_error(error: &artifacts::Error) -> StepError {
     }
 }
 
-/// Which files are downloaded: one pattern a line, a later one beats an earlier one, `!` takes files out.
-struct Patterns(Vec<(bool, GlobMatcher)>);
-
-impl Patterns {
-    fn new(text: &str) -> Result<Patterns, StepError> {
-        let mut patterns = Vec::new();
-        for line in text.lines().map(str::trim).filter(|line| !line.is_empty()) {
-            let (takes, pattern) = line.strip_prefix('!').map_or((true, line), |pattern| (false, pattern));
-            let pattern = pattern.replace('\\', "/");
-            let glob = GlobBuilder::new(&pattern)
-                .literal_separator(true)
-                .build()
-                .map_err(|error| StepError::Failed(format!("The pattern '{line}' is not valid: {error}")))?;
-            patterns.push((takes, glob.compile_matcher()));
-        }
-        Ok(Patterns(patterns))
-    }
-
-    /// Patterns are written with the artifact's name in front, or without.
-    fn matches(&self, artifact: &str, path: &str) -> bool {
-        let named = format!("{artifact}/{path}");
-        let last = self.0.iter().rfind(|(_, pattern)| pattern.is_match(path) || pattern.is_match(&named));
-        last.is_some_and(|(takes, _)| *takes)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn patterns_take_files_and_leave_files() {
-        let cases = [
-            ("**", "a/b.txt", true),
-            ("*.txt", "b.txt", true),
-            ("*.txt", "a/b.txt", false),
-            ("**/*.txt", "a/b.txt", true),
-            ("drop/**", "a/b.txt", true),
-            ("other/**", "a/b.txt", false),
-            ("**\n!**/*.txt", "a/b.txt", false),
-            ("**\n!**/*.txt\n**/b.*", "a/b.txt", true),
-        ];
-        for (patterns, path, expected) in cases {
-            assert_eq!(Patterns::new(patterns).unwrap().matches("drop", path), expected, "{patterns} {path}");
-        }
-        assert!(Patterns::new("a[").is_err());
-    }
 
     #[test]
     fn a_name_is_made_from_the_job() {

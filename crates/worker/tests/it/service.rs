@@ -50,8 +50,10 @@ pub(crate) struct Told {
     pub(crate) artifacts: Vec<Value>,
     /// How many of the next events are refused with 503.
     pub(crate) refuse_events: u32,
-    /// How many of the next uploads are refused for good.
-    pub(crate) refuse_uploads: u32,
+    /// How many of the next uploads are put off with 503.
+    pub(crate) put_off_uploads: u32,
+    /// Uploads to paths that end so are refused with 400.
+    pub(crate) refused_upload: Option<&'static str>,
     /// Large files by their hash, which git-lfs asks for.
     pub(crate) large_files: BTreeMap<String, Vec<u8>>,
 }
@@ -107,7 +109,7 @@ impl Service {
             .route(&format!("{plan}/events"), post(event))
             .route(build, patch(update_build))
             .route(&format!("{build}/tags/{{tag}}"), put(add_tag))
-            .route(&format!("{build}/artifacts"), post(add_artifact))
+            .route(&format!("{build}/artifacts"), post(add_artifact).get(list_artifacts))
             .route("/dayfly/_apis/resources/Containers/{container}", put(upload))
             .route("/dayfly/_git/{repository}/info/refs", get(advertise))
             .route("/dayfly/_git/{repository}/git-upload-pack", post(upload_pack))
@@ -293,6 +295,11 @@ async fn add_tag(State(shared): State<Shared>, Path(names): Names) -> Json<Value
     list(told.tags.iter().map(|tag| json!(tag)).collect())
 }
 
+async fn list_artifacts(State(shared): State<Shared>) -> Json<Value> {
+    let told = shared.told.lock().expect("not poisoned");
+    Json(json!({"count": told.artifacts.len(), "value": told.artifacts}))
+}
+
 async fn add_artifact(State(shared): State<Shared>, Json(mut body): Json<Value>) -> Json<Value> {
     let mut told = shared.told.lock().expect("not poisoned");
     body["id"] = json!(told.artifacts.len() + 1);
@@ -308,9 +315,12 @@ async fn upload(
 ) -> Response {
     let path = query["itemPath"].clone();
     let mut told = shared.told.lock().expect("not poisoned");
-    if told.refuse_uploads > 0 {
-        told.refuse_uploads -= 1;
-        return (StatusCode::BAD_REQUEST, Json(json!({"message": "Not this time."}))).into_response();
+    if told.put_off_uploads > 0 {
+        told.put_off_uploads -= 1;
+        return (StatusCode::SERVICE_UNAVAILABLE, Json(json!({"message": "Not this time."}))).into_response();
+    }
+    if told.refused_upload.is_some_and(|end| path.ends_with(end)) {
+        return (StatusCode::BAD_REQUEST, Json(json!({"message": "Never."}))).into_response();
     }
     let content = told.items.entry(path.clone()).or_default();
     let range = headers.get(header::CONTENT_RANGE).and_then(|value| value.to_str().ok());

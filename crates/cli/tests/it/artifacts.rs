@@ -1,0 +1,159 @@
+//! Artifacts from one job to another: what arrives is what was published.
+
+use crate::project::Project;
+use crate::run::{assert_has, assert_has_not};
+
+/// Makes a tree with all that is hard to carry. Names that only pipeline artifacts can have are in `odd`.
+const TREE: &str = r#"
+    set -e
+    rm -rf p beside
+    mkdir -p p/lib/deep p/odd p/none && cd p
+    echo 1 > lib/a && echo 2 > lib/deep/b && touch lib/__init__.py
+    ln -s lib lib64 && ln -s lib/a current && ln -s deep lib/same
+    mkdir ../beside && echo out > ../beside/far && ln -s ../beside outside
+    echo x > .hidden && echo p > '100%25.txt' && echo s > ' both ends ' && echo u > 'grün+ß&=#;.txt'
+    echo l > "$(printf 'n%.0s' {1..250})" && echo c > CASE && echo c2 > case && echo d > -dash
+    printf '#!/bin/sh\n' > run.sh && chmod 755 run.sh
+    echo o > 'odd/a:b?c*"<>|' && echo q > "odd/it's"
+"#;
+
+/// A step that runs a script.
+fn bash(script: &str) -> String {
+    format!("  - bash: |\n      {}\n", script.trim().replace('\n', "\n      "))
+}
+
+#[test]
+fn what_was_published_is_downloaded() {
+    let make = bash(&format!("{TREE}    ln -s .. lib/up"));
+    let compare = bash(&format!(
+        "{TREE}    rm -r none && cd ..
+    diff -r p $(Pipeline.Workspace)/drop && echo pipeline artifact is whole
+    rm -r p/odd && diff -r p $(Pipeline.Workspace)/built && echo build artifact is whole
+    test ! -x $(Pipeline.Workspace)/drop/run.sh && echo permissions are not kept"
+    ));
+    let project = Project::with_pipeline(&format!(
+        "jobs:
+- job: Make
+  steps:
+  - checkout: none
+{make}  - publish: p
+    artifact: drop
+  - bash: rm -r p/odd
+  - task: PublishBuildArtifacts@1
+    inputs: {{ PathtoPublish: p, ArtifactName: built }}
+- job: Use
+  dependsOn: Make
+  steps:
+  - checkout: none
+  - download: current
+{compare}"
+    ));
+    let ended = project.run(&[], 0);
+    for text in ["pipeline artifact is whole", "build artifact is whole", "permissions are not kept"] {
+        assert_has(&ended, text);
+    }
+    assert_has(&ended, "/up', a link to a folder that holds it, and 1 more");
+}
+
+#[test]
+fn artifactignore_says_what_stays_here() {
+    let list = bash(
+        "cd $(Pipeline.Workspace) && for a in chosen plain git built; do echo $a: $(cd $a && find . -type f | sort); done",
+    );
+    let project = Project::with_pipeline(&format!(
+        "jobs:
+- job: Make
+  steps:
+  - checkout: none
+  - bash: mkdir -p out .git && echo o > out/o && echo k > .env && echo g > .git/config
+  - publish: .
+    artifact: plain
+  - bash: touch .artifactignore
+  - publish: .
+    artifact: git
+  - bash: printf '**/*\\n!out/**\\n' > .artifactignore
+  - publish: $(System.DefaultWorkingDirectory)
+    artifact: chosen
+  - task: PublishBuildArtifacts@1
+    inputs: {{ PathtoPublish: ., ArtifactName: built }}
+- job: Use
+  dependsOn: Make
+  steps:
+  - checkout: none
+  - download: current
+{list}"
+    ));
+    let ended = project.run(&[], 0);
+    assert_has(&ended, "chosen: ./out/o\n");
+    assert_has(&ended, "plain: ./.env ./out/o\n");
+    assert_has(&ended, "git: ./.artifactignore ./.env ./.git/config ./out/o\n");
+    assert_has(&ended, "built: ./.artifactignore ./.env ./.git/config ./out/o\n");
+    assert_has(&ended, "Left out .git; an .artifactignore, also an empty one, takes it in");
+}
+
+#[test]
+fn a_name_of_a_pipeline_artifact_is_used_once() {
+    let publish = "  - checkout: none\n  - bash: mkdir -p d && echo $(System.JobDisplayName) > d/f\n  - publish: d\n    artifact: drop\n";
+    let twice = Project::with_pipeline(&format!(
+        "jobs:\n- job: A\n  steps:\n{publish}  - publish: d\n    artifact: DROP\n"
+    ));
+    assert_has(&twice.run(&[], 1), "Artifact DROP already exists for build 1.");
+    let both =
+        Project::with_pipeline(&format!("jobs:\n- job: A\n  steps:\n{publish}- job: B\n  steps:\n{publish}"));
+    assert_has(&both.run(&[], 1), "Artifact drop already exists for build 1.");
+    let other_kind = Project::with_pipeline(&format!(
+        "jobs:\n- job: A\n  steps:\n{publish}  - task: PublishBuildArtifacts@1\n    inputs: {{ PathtoPublish: d }}\n"
+    ));
+    assert_has(&other_kind.run(&[], 1), "Artifact drop already exists for build 1.");
+    let merged = "  - checkout: none\n  - bash: mkdir d && echo x > d/$(System.JobDisplayName)\n  - task: PublishBuildArtifacts@1\n    inputs: { PathtoPublish: d }\n";
+    let merged = Project::with_pipeline(&format!(
+        "jobs:\n- job: A\n  steps:\n{merged}- job: B\n  steps:\n{merged}- job: C\n  dependsOn: [A, B]\n  steps:\n  - checkout: none\n  - download: current\n  - bash: echo files $(ls $(Pipeline.Workspace)/drop)\n"
+    ));
+    assert_has(&merged.run(&[], 0), "files A B");
+}
+
+#[test]
+fn what_cannot_be_kept_fails_at_once_and_says_why() {
+    let project = Project::with_pipeline(
+        "steps:
+- checkout: none
+- bash: mkfifo ff && mkdir fifo link colon back && mkfifo fifo/ff && ln -s nowhere link/l && touch colon/12:30 'back/a\\b'
+- publish: ff
+  artifact: a1
+  continueOnError: true
+- publish: fifo
+  artifact: a2
+  continueOnError: true
+- publish: link
+  artifact: a3
+  continueOnError: true
+- publish: back
+  artifact: a4
+  continueOnError: true
+- task: PublishBuildArtifacts@1
+  inputs: { PathtoPublish: ff, ArtifactName: b1 }
+  continueOnError: true
+- task: PublishBuildArtifacts@1
+  inputs: { PathtoPublish: colon, ArtifactName: b2 }
+  continueOnError: true
+- bash: echo '##vso[artifact.upload artifactname=c1]fifo'
+  continueOnError: true
+- publish: none
+  artifact: d1
+  continueOnError: true
+",
+    );
+    let ended = project.run(&[], 0);
+    for text in [
+        "/ff' is a named pipe, and an artifact holds only files",
+        "/fifo/ff' is a named pipe",
+        "/link/l' leads to 'nowhere', which does not exist",
+        "contains '\\\\', which an artifact cannot hold; rename the file",
+        "/colon/12:30\" contains ':', which an artifact cannot hold",
+        "/none' does not exist",
+    ] {
+        assert_has(&ended, text);
+    }
+    assert_has_not(&ended, "next attempt");
+    assert_has_not(&ended, "Associated artifact");
+}
