@@ -237,6 +237,19 @@ pub fn message(
     })
 }
 
+/// What the service turns on and off for all agents (AG `AgentKnobs.cs`), as far as it changes what a job on Linux sees. The values are those
+/// that Azure DevOps sends.
+const SWITCHES: &[(&str, &str)] = &[
+    ("agent.disablelogplugin.TestFilePublisherPlugin", "true"),
+    ("agent.disablelogplugin.TestResultLogPlugin", "true"),
+    ("agent.readOnlyVariables", "true"),
+    ("agent.retainDefaultEncoding", "false"),
+    ("agent.taskRestrictionsEnforcementMode", "Enabled"),
+    ("agent.useWorkspaceId", "true"),
+    ("AGENT_USE_FETCH_FILTER_IN_CHECKOUT_TASK", "true"),
+    ("ENABLE_ISSUE_SOURCE_VALIDATION", "true"),
+];
+
 fn variables(instance: &JobInstance, run: &RunContext, token: &SecretString) -> Variables {
     let (stage, phase, job) = (&instance.stage, &instance.phase, &instance.job);
     let mut set = VariableSet::new(&run.variables());
@@ -261,6 +274,10 @@ fn variables(instance: &JobInstance, run: &RunContext, token: &SecretString) -> 
     for (name, value) in rows {
         set.put(name, VariableValue::read_only(value));
     }
+    for (name, value) in SWITCHES {
+        set.put(name, VariableValue::read_only(*value));
+    }
+    set.put("system.jobTimeout", VariableValue::read_only(instance.timeout_in_minutes.to_string()));
     let secret = VariableValue { is_read_only: true, ..VariableValue::secret(token.expose_secret()) };
     set.put("system.accessToken", secret);
     for (name, value) in &instance.variables {
@@ -369,7 +386,7 @@ fn step(written: &plan::Step, instance: &JobInstance, run: &RunContext) -> Step 
         step_type: Some("task".to_owned()),
         id: RecordId(identifiers::record_id(&identifier)),
         name: Some(written.name.clone()),
-        display_name: Some(display_name(written, run)),
+        display_name: Some(display_name(written, instance, run)),
         reference: Some(TaskReference {
             id: TaskId(written.task.id),
             name: written.task.name.clone(),
@@ -394,7 +411,7 @@ fn step(written: &plan::Step, instance: &JobInstance, run: &RunContext) -> Step 
 }
 
 /// A step without a name for people is called by its task; a checkout by what it checks out, and where to.
-fn display_name(written: &plan::Step, run: &RunContext) -> String {
+fn display_name(written: &plan::Step, instance: &JobInstance, run: &RunContext) -> String {
     if let Some(name) = &written.display_name {
         return name.clone();
     }
@@ -402,7 +419,11 @@ fn display_name(written: &plan::Step, run: &RunContext) -> String {
     match alias.and_then(|alias| run.repository(alias)) {
         Some(repository) => {
             let reference = repository.reference.strip_prefix("refs/heads/").unwrap_or(&repository.reference);
-            let path = written.inputs.get("path").map_or("s", String::as_str);
+            let path = written.inputs.get("path").cloned().unwrap_or_else(|| {
+                let several = instance.steps.iter().filter(|step| step.task.id == CHECKOUT).count() > 1;
+                let folder = repository.name.rsplit('/').next().unwrap_or_default();
+                if several { format!("s/{folder}") } else { "s".to_owned() }
+            });
             format!("Checkout {}@{reference} to {path}", repository.name)
         }
         None => written.task.name.clone(),

@@ -296,6 +296,14 @@ stages:
     "id": "00000000-0000-0000-0000-000000000004"
   },
   "variables": {
+    "AGENT_USE_FETCH_FILTER_IN_CHECKOUT_TASK": {
+      "isReadOnly": true,
+      "value": "true"
+    },
+    "ENABLE_ISSUE_SOURCE_VALIDATION": {
+      "isReadOnly": true,
+      "value": "true"
+    },
     "System.JobPositionInPhase": {
       "isReadOnly": true,
       "value": "1"
@@ -303,6 +311,30 @@ stages:
     "System.TotalJobsInPhase": {
       "isReadOnly": true,
       "value": "1"
+    },
+    "agent.disablelogplugin.TestFilePublisherPlugin": {
+      "isReadOnly": true,
+      "value": "true"
+    },
+    "agent.disablelogplugin.TestResultLogPlugin": {
+      "isReadOnly": true,
+      "value": "true"
+    },
+    "agent.readOnlyVariables": {
+      "isReadOnly": true,
+      "value": "true"
+    },
+    "agent.retainDefaultEncoding": {
+      "isReadOnly": true,
+      "value": "false"
+    },
+    "agent.taskRestrictionsEnforcementMode": {
+      "isReadOnly": true,
+      "value": "Enabled"
+    },
+    "agent.useWorkspaceId": {
+      "isReadOnly": true,
+      "value": "true"
     },
     "build.buildId": {
       "isReadOnly": true,
@@ -463,6 +495,10 @@ stages:
     "system.jobParallelismTag": {
       "isReadOnly": true,
       "value": "Private"
+    },
+    "system.jobTimeout": {
+      "isReadOnly": true,
+      "value": "60"
     },
     "system.phaseAttempt": {
       "isReadOnly": true,
