@@ -2,6 +2,7 @@
 //! (`Worker.cs` `InitializeSecretMasker` and `AddUserSuppliedSecret`, `HostContext.cs` encoders).
 
 use std::collections::BTreeSet;
+use std::fmt::Write as _;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -16,7 +17,19 @@ const LONGEST_LITERAL_BYTES: usize = 4096;
 const SHORTEST_LINE_CHARACTERS: usize = 6;
 
 /// Base64 inside of longer base64 is looked for from this length on, to avoid chance matches.
-const SHORTEST_BASE64_FRAGMENT: usize = 12;
+const SHORTEST_BASE64_FRAGMENT: usize = 8;
+
+/// The same for Base64 of a text that ends with the secret, whose last letters are known as well.
+const SHORTEST_BASE64_END: usize = 6;
+
+/// Where tools break Base64 into lines: PEM and `openssl`, MIME and `base64`.
+const BASE64_COLUMNS: [usize; 2] = [64, 76];
+
+/// Where `xxd -p` breaks its lines.
+const HEX_COLUMNS: usize = 60;
+
+/// Values shorter than this are not looked for in hexadecimal, to avoid chance matches.
+const SHORTEST_HEX_BYTES: usize = 4;
 
 /// The secret values of a job's message: variables, logins of service connections, tickets of secure files. Its mask hints, which are regular
 /// expressions, are not among them.
@@ -33,7 +46,8 @@ pub fn of(message: &AgentJobRequestMessage) -> impl Iterator<Item = &str> {
     variables.chain(logins).chain(tickets).filter(|secret| !secret.trim().is_empty())
 }
 
-/// All literals to be hidden for `secret`: as it is, its lines, quoted, as JSON, in URLs, in Base64. A long one comes in pieces of at most 4,096 bytes.
+/// All literals to be hidden for `secret`: as it is, its lines, quoted, as JSON, in URLs, in Base64, in hexadecimal. A long one comes in pieces of at
+/// most 4,096 bytes.
 /// None for a blank one.
 pub fn written_forms(secret: &str) -> BTreeSet<String> {
     let mut literals = BTreeSet::new();
@@ -47,6 +61,7 @@ pub fn written_forms(secret: &str) -> BTreeSet<String> {
             add_encoded(&mut literals, &escaped);
         }
         add_base64(&mut literals, plain.as_bytes());
+        add_hex(&mut literals, plain.as_bytes());
         add_lines(&mut literals, &plain);
     }
     literals
@@ -71,26 +86,111 @@ fn escape_newlines(text: &str) -> String {
 
 fn add_encoded(literals: &mut BTreeSet<String>, text: &str) {
     add(literals, text);
-    add(literals, &json_escape(text));
-    add(literals, &uri_escape(text));
+    add_json(literals, text);
+    add_uri(literals, text);
     add(literals, &text.replace('\\', r"\\").replace('\'', r"\'").replace('"', "\\\""));
     if text.contains('\\') {
         add(literals, &backslash_unescape(text));
     }
 }
 
-/// Base64 of the value itself, and of the value at any offset within something longer (`user:password`).
+/// As a JSON string without its quotes: plain, with `\/`, and with the characters that are special in HTML as `\u00xx`, as Go, PowerShell and .NET
+/// write them.
+fn add_json(literals: &mut BTreeSet<String>, text: &str) {
+    let plain = json_escape(text);
+    if text.contains('/') {
+        add(literals, &plain.replace('/', r"\/"));
+    }
+    if text.contains(['<', '>', '&', '\'', '+']) {
+        // Go.
+        let go = plain.replace('<', r"\u003c").replace('>', r"\u003e").replace('&', r"\u0026");
+        add(literals, &go);
+        // Windows PowerShell.
+        add(literals, &go.replace('\'', r"\u0027"));
+    }
+    if text.contains(['<', '>', '&', '\'', '+', '"']) {
+        // `System.Text.Json`.
+        let net =
+            ['<', '>', '&', '\'', '+', '"'].into_iter().fold(plain.replace("\\\"", "\""), |text, special| {
+                text.replace(special, &format!("\\u{:04X}", u32::from(special)))
+            });
+        add(literals, &net);
+    }
+    add(literals, &plain);
+}
+
+/// In a URL: all but unreserved characters in upper-case or lower-case hexadecimal, with `+` for spaces as forms have it, and with the
+/// punctuation that JavaScript's `encodeURIComponent` leaves.
+fn add_uri(literals: &mut BTreeSet<String>, text: &str) {
+    let spellings = [uri_escape(text, "-_.~"), uri_escape(text, "-_.~!'()*")];
+    for spelling in &spellings {
+        add(literals, spelling);
+        add(literals, &lower_percents(spelling));
+        add(literals, &spelling.replace("%20", "+"));
+    }
+}
+
+/// Base64 of the value itself, in lines too, and of the value at any offset within something longer (`user:password`), which it may end. `echo`
+/// adds a line end to what it is given.
 fn add_base64(literals: &mut BTreeSet<String>, bytes: &[u8]) {
-    add(literals, &STANDARD.encode(bytes));
-    for offset in 0..3 {
-        if let Some(rest) = bytes.get(offset..) {
-            // The last quantum depends on what follows.
-            let fragment = STANDARD.encode(&rest[..rest.len() / 3 * 3]);
-            if fragment.len() >= SHORTEST_BASE64_FRAGMENT {
-                add(literals, &fragment);
+    let with_line_end = [bytes, b"\n"].concat();
+    let mut found = BTreeSet::from([STANDARD.encode(bytes)]);
+    for offset in 0..3.min(bytes.len()) {
+        let rest = &bytes[offset..];
+        // What stands at the end of the last quantum depends on what follows.
+        let mut known = STANDARD.encode(rest);
+        known.truncate(rest.len() * 8 / 6);
+        if known.len() >= SHORTEST_BASE64_FRAGMENT {
+            found.insert(known);
+        }
+        for end in [rest, &with_line_end[offset..]] {
+            let end = STANDARD.encode(end);
+            if end.trim_end_matches('=').len() >= SHORTEST_BASE64_END {
+                found.insert(end);
             }
         }
     }
+    for whole in [STANDARD.encode(bytes), STANDARD.encode(&with_line_end)] {
+        for columns in BASE64_COLUMNS {
+            add_columns(&mut found, &whole, columns, SHORTEST_BASE64_FRAGMENT);
+        }
+    }
+    for text in &found {
+        add(literals, text);
+        if text.contains(['+', '/']) {
+            add(literals, &text.replace('+', "-").replace('/', "_"));
+        }
+    }
+}
+
+/// Hexadecimal, in the lines of `xxd -p` too.
+fn add_hex(literals: &mut BTreeSet<String>, bytes: &[u8]) {
+    if bytes.len() < SHORTEST_HEX_BYTES {
+        return;
+    }
+    let mut lower = String::with_capacity(2 * bytes.len());
+    for byte in bytes {
+        // Writing to a string cannot fail.
+        let _ = write!(lower, "{byte:02x}");
+    }
+    let mut found = BTreeSet::new();
+    add_columns(&mut found, &lower, HEX_COLUMNS, 2 * SHORTEST_HEX_BYTES);
+    found.insert(lower);
+    for text in &found {
+        add(literals, text);
+        add(literals, &text.to_ascii_uppercase());
+    }
+}
+
+/// A text broken into lines: all of them together, and each that is not too short, since time stamps may stand between them.
+fn add_columns(found: &mut BTreeSet<String>, text: &str, columns: usize, shortest: usize) {
+    if text.len() <= columns {
+        return;
+    }
+    let lines: Vec<&str> =
+        text.as_bytes().chunks(columns).map(|line| std::str::from_utf8(line).unwrap_or_default()).collect();
+    found.insert(lines.join("\n"));
+    found.extend(lines.into_iter().filter(|line| line.len() >= shortest).map(str::to_owned));
 }
 
 fn add_lines(literals: &mut BTreeSet<String>, text: &str) {
@@ -139,20 +239,118 @@ fn json_escape(text: &str) -> String {
     quoted[1..quoted.len() - 1].to_owned()
 }
 
-/// As .NET's `Uri.EscapeDataString`: all but unreserved characters in upper-case hexadecimal.
-fn uri_escape(text: &str) -> String {
+/// All bytes but letters, digits and `kept` in upper-case hexadecimal; with `-_.~` this is .NET's `Uri.EscapeDataString`.
+fn uri_escape(text: &str, kept: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte) {
+        if byte.is_ascii_alphanumeric() || kept.as_bytes().contains(&byte) {
             escaped.push(char::from(byte));
         } else {
-            escaped.push_str(&format!("%{byte:02X}"));
+            // Writing to a string cannot fail.
+            let _ = write!(escaped, "%{byte:02X}");
         }
     }
     escaped
 }
 
+/// A text escaped by [`uri_escape`] with its hexadecimal digits in lower case.
+fn lower_percents(escaped: &str) -> String {
+    let mut parts = escaped.split('%');
+    let mut lower = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let (digits, rest) = part.split_at(part.len().min(2));
+        lower.push('%');
+        lower.push_str(&digits.to_ascii_lowercase());
+        lower.push_str(rest);
+    }
+    lower
+}
+
 /// What a shell prints of a text in which backslashes escape.
 fn backslash_unescape(text: &str) -> String {
     text.replace(r"\\", r"\").replace(r"\'", "'").replace("\\\"", "\"").replace(r"\t", "\t")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is left of `text` when all written forms are taken out.
+    fn left(secret: &str, text: &str) -> String {
+        let mut forms: Vec<String> = written_forms(secret).into_iter().collect();
+        forms.sort_unstable_by_key(|form| std::cmp::Reverse(form.len()));
+        forms.iter().fold(text.to_owned(), |text, form| text.replace(form.as_str(), "*"))
+    }
+
+    fn check(secret: &str, text: &str, expected: &str) {
+        assert_eq!(left(secret, text), expected, "{secret:?} in {text:?}");
+    }
+
+    #[test]
+    fn urls_and_json_hide_a_secret_however_they_are_escaped() {
+        let secret = "a/b c&d=<é>'!";
+        for spelling in [
+            "a%2Fb%20c%26d%3D%3C%C3%A9%3E%27%21",
+            "a%2fb%20c%26d%3d%3c%c3%a9%3e%27%21",
+            "a%2Fb+c%26d%3D%3C%C3%A9%3E%27%21",
+            "a%2Fb%20c%26d%3D%3C%C3%A9%3E'!",
+            "a\\/b c&d=<é>'!",
+            "a/b c\\u0026d=\\u003cé\\u003e'!",
+            "a/b c\\u0026d=\\u003cé\\u003e\\u0027!",
+            "a/b c\\u0026d=\\u003Cé\\u003E\\u0027!",
+        ] {
+            check(secret, &format!("<{spelling}>"), "<*>");
+        }
+        check("say \"hi\"+", "say \\u0022hi\\u0022\\u002B", "*");
+    }
+
+    #[test]
+    fn hexadecimal_hides_a_secret() {
+        check("sesame-open", "736573616d652d6f70656e", "*");
+        check("sesame-open", "736573616D652D6F70656E", "*");
+        check("abc", "616263", "616263");
+        let long = "0123456789".repeat(5);
+        let hex: String = long.bytes().map(|byte| format!("{byte:02x}")).collect();
+        // As `xxd -p` prints it, and with something between the lines.
+        check(&long, &format!("{}\n{}", &hex[..60], &hex[60..]), "*");
+        check(&long, &format!("1 {}\n2 {}", &hex[..60], &hex[60..]), "1 *\n2 *");
+    }
+
+    #[test]
+    fn base64_hides_a_short_secret_wherever_it_stands() {
+        // Nothing of these seven letters is left but bits of the last one that depend on what follows.
+        for before in ["", "u", "us", "user:"] {
+            for after in ["", "\n"] {
+                let text = STANDARD.encode(format!("{before}hunter2{after}"));
+                let left = left("hunter2", &text);
+                assert!(left.ends_with('*'), "{before:?} {after:?} {text} {left}");
+            }
+        }
+        let within = left("hunter2!", &STANDARD.encode("x=hunter2!;"));
+        assert!(within.contains('*'), "{within}");
+        // The alphabet of URLs.
+        check(
+            "\u{3ff}\u{3ff}\u{3ff}?>",
+            &STANDARD.encode("\u{3ff}\u{3ff}\u{3ff}?>").replace('+', "-").replace('/', "_"),
+            "*",
+        );
+    }
+
+    #[test]
+    fn lines_of_base64_hide_a_long_secret() {
+        let secret: String =
+            (0..150u32).map(|n| char::from(b'a' + u8::try_from(n * 7 % 26).unwrap())).collect();
+        for end in ["", "\n"] {
+            let whole = STANDARD.encode(format!("{secret}{end}"));
+            for columns in [64, 76] {
+                let lines: Vec<&str> =
+                    whole.as_bytes().chunks(columns).map(|line| std::str::from_utf8(line).unwrap()).collect();
+                check(&secret, &lines.join("\n"), "*");
+                // Each line alone, as a log with time stamps has them; the last may be too short for that.
+                for line in lines.iter().filter(|line| line.len() >= SHORTEST_BASE64_FRAGMENT) {
+                    check(&secret, line, "*");
+                }
+            }
+        }
+    }
 }
