@@ -20,6 +20,7 @@ use super::agents::{self, LocalAgents};
 use super::change::Change;
 use super::inputs::Pair;
 use super::keep;
+use super::masking::KnownSecrets;
 use super::model::Model;
 use super::pipeline::PipelineFile;
 use super::screen::Screen;
@@ -184,6 +185,7 @@ async fn show(
 ) -> anyhow::Result<Ended> {
     let begun = Instant::now();
     let mut model = Model::default();
+    let secrets = KnownSecrets::new(&order.secrets);
     let mut ticks = tokio::time::interval(screen.tick());
     let mut cancelled = false;
     let mut give_up_at = None;
@@ -192,7 +194,8 @@ async fn show(
             event = events.next() => {
                 let Some(event) = event else { bail!("the emulator stopped before the run was over") };
                 let completed = completed(&event, build);
-                screen.show(translate(event, order, &mut model, begun))?;
+                secrets.learn(&event);
+                screen.show(secrets.mask(translate(event, order, &mut model, begun)))?;
                 if let Some(result) = completed {
                     return Ok(if cancelled { Ended::Interrupted } else { Ended::Completed(result) });
                 }

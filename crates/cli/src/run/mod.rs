@@ -10,6 +10,7 @@ mod json;
 pub(crate) mod keep;
 mod lines;
 pub(crate) mod list;
+mod masking;
 mod model;
 pub(crate) mod pipeline;
 mod screen;

@@ -40,6 +40,7 @@ pub(super) async fn update_build_number(step: &StepContext, command: &Command) -
     step.job.change_variables(|variables| variables.set("build.buildNumber", &number, Flags::default()));
     let service = Arc::clone(&step.job.service);
     let build = service.build().map_err(|error| describe(&error))?;
+    warn_of_secret(step, "build number", &number).await;
     step.debug(&format!("Update build number for build: {build} to: {number} at backend.")).await;
     step.start_pending("Update Build Number", || {
         // Only what is under way has a turn, so whoever is waited for can go on.
@@ -52,6 +53,16 @@ pub(super) async fn update_build_number(step: &StepContext, command: &Command) -
     .await
 }
 
+/// The service shows these as they are, and the official worker says nothing.
+async fn warn_of_secret(step: &StepContext, what: &str, text: &str) {
+    if step.job.masker.mask(text) != text {
+        step.warning(&format!(
+            "The {what} contains a secret. Azure DevOps shows it unmasked to everyone who can see this pipeline."
+        ))
+        .await;
+    }
+}
+
 pub(super) async fn add_build_tag(step: &StepContext, command: &Command) -> CommandResult {
     let tag = command.data.trim().to_owned();
     if tag.is_empty() {
@@ -59,6 +70,7 @@ pub(super) async fn add_build_tag(step: &StepContext, command: &Command) -> Comm
     }
     let service = Arc::clone(&step.job.service);
     let build = service.build().map_err(|error| describe(&error))?;
+    warn_of_secret(step, "build tag", &tag).await;
     step.debug(&format!("Add build tag: {tag} to build: {build} at backend.")).await;
     step.start_pending("Add Build Tag", || async move {
         let tags = service.add_build_tag(&tag).await.map_err(|error| describe(&error))?;

@@ -9,6 +9,7 @@
 //! costs the rebuild of a small tier only. Regular expressions are of the `regex` crate (linear time, so a hostile
 //! pattern cannot stall the worker) and are matched within one line.
 
+mod coloured;
 mod patterns;
 mod stream;
 
@@ -121,7 +122,7 @@ impl Masker {
             Ok(regex) => self.publish(|snapshot| snapshot.with_regex(regex)),
             // The pattern itself may hold a secret, so the error's text must not be shown.
             Err(_) => tracing::warn!(
-                "a mask hint of the job message is no regular expression we know and hides its literal text only"
+                "a mask hint of the job message is not a supported regular expression, so only its literal text is hidden"
             ),
         }
     }
@@ -148,6 +149,24 @@ impl Masker {
         }
         masked.push_str(&text[position..]);
         Cow::Owned(masked)
+    }
+
+    /// A line without the secrets that colours and other control characters interrupt: whoever shows it without those would show the secret
+    /// whole. Other secrets are left to [`Masker::mask`] and the like.
+    pub fn mask_coloured<'a>(&self, line: &'a str) -> Cow<'a, str> {
+        if !coloured::has_controls(line) {
+            return Cow::Borrowed(line);
+        }
+        let plain = coloured::Plain::of(line);
+        let snapshot = self.snapshot();
+        if !snapshot.may_match(&plain.text) {
+            return Cow::Borrowed(line);
+        }
+        let mut regions = Vec::new();
+        snapshot.find_literals(&plain.text, &mut regions);
+        snapshot.find_regexes(&plain.text, &mut regions);
+        merge(&mut regions);
+        plain.mask(line, &regions)
     }
 
     /// A masker for a text that comes in pieces.

@@ -213,7 +213,8 @@ impl Record {
         let mut log = self.inner.log();
         let log = &mut *log;
         for line in text.split('\n') {
-            log.stream.push_line(line.strip_suffix('\r').unwrap_or(line), &mut log.masked);
+            let line = self.inner.shared.masker.mask_coloured(line.strip_suffix('\r').unwrap_or(line));
+            log.stream.push_line(&line, &mut log.masked);
         }
         self.inner.emit(log);
     }
