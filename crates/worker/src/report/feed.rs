@@ -4,6 +4,8 @@
 //! 500 ms for 30 rounds and then every second, or as the service asks (`JobServerQueue.cs`). A round sends all that waits. At the
 //! end of a record its lines go without waiting.
 //!
+//! At the end of the job, lines that the service does not take are given up soon if it takes other reports; the log has them.
+//!
 //! Nothing is skipped and no step waits for the network: of the lines that wait, the oldest are in memory (some MiB) and the
 //! others on disk, in chunks which the page writer writes. (The official agent keeps all in memory, sends no more than the last
 //! 200 lines of a step at its end, and drops lines whenever a call fails.)
@@ -19,7 +21,7 @@ use tokio::time::Instant;
 use super::chunk::{self, Line};
 use super::losses::{Loss, Losses};
 use super::pages::Content;
-use super::patience::Patience;
+use super::patience::{Patience, Witness};
 use super::service::{Error, Service};
 
 /// The service cuts longer lines off anyway.
@@ -66,6 +68,10 @@ struct State {
     urgent: u64,
     /// What the service asks for; none: early and late interval.
     interval: Option<Duration>,
+    /// Since when a call is under way that has not come through; none once one has.
+    failing_since: Option<Instant>,
+    /// When another report came through first since then: the service is there, only the feed is not.
+    others_since: Option<Instant>,
     is_closed: bool,
     /// Nobody sends any more.
     is_over: bool,
@@ -130,6 +136,15 @@ impl State {
             next += 1;
         }
         Some(batch)
+    }
+
+    /// Lines are being sent (false) or came through (true).
+    fn note(&mut self, came_through: bool) {
+        if came_through {
+            (self.failing_since, self.others_since) = (None, None);
+        } else {
+            self.failing_since.get_or_insert_with(Instant::now);
+        }
     }
 
     fn count_sent(&mut self, lines: u64) {
@@ -220,6 +235,14 @@ impl Queue {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Waits until the feed alone has failed for `patience` while other reports came through.
+    pub(super) async fn is_hopeless(&self, patience: Duration) {
+        const LOOK: Duration = Duration::from_millis(100);
+        while !self.lock().others_since.is_some_and(|since| since.elapsed() >= patience) {
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
     /// Waits for lines. False if there are none and never will be.
     async fn wait(&self) -> bool {
         loop {
@@ -287,6 +310,15 @@ impl Queue {
         state.chunks.clear();
         state.spill = Vec::new();
         std::mem::take(&mut state.waiting)
+    }
+}
+
+impl Witness for Queue {
+    fn another_came_through(&self) {
+        let mut state = self.lock();
+        if state.failing_since.is_some() {
+            state.others_since.get_or_insert_with(Instant::now);
+        }
     }
 }
 
@@ -374,8 +406,12 @@ impl Sender {
         let mut lines = batch.lines.as_slice();
         while !lines.is_empty() {
             let count = lines.len().min(*largest_batch);
+            self.queue.lock().note(false);
             let result =
                 self.patience.retry(|| self.service.post_lines(batch.record, start, &lines[..count])).await;
+            if result.is_ok() {
+                self.queue.lock().note(true);
+            }
             match result {
                 Err(_) if count > USUAL_BATCH && !self.patience.is_over() => {
                     // The service may not take that many at once.

@@ -64,7 +64,11 @@ impl Losses {
     }
 
     pub(super) fn add_log(&self, record: RecordId, lines: u64, error: &Error) {
-        self.add(Loss::Log, &format!("{lines} lines of the log of {}", self.name_of(record)), error);
+        self.add(
+            Loss::Log,
+            &format!("{} of the log of {}", count_of_lines(lines), self.name_of(record)),
+            error,
+        );
     }
 
     pub(super) fn add_record(&self, record: &TimelineRecord, error: &Error) {
@@ -105,6 +109,11 @@ impl Losses {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// `1 line`, `2 lines`.
+pub(super) fn count_of_lines(lines: u64) -> String {
+    if lines == 1 { "1 line".to_owned() } else { format!("{lines} lines") }
 }
 
 impl State {
@@ -155,7 +164,7 @@ mod tests {
         assert_eq!(
             issue.message,
             format!(
-                "Not all reports of this job reached the service. 1 lines of the log of 'Build ***' {over}; \
+                "Not all reports of this job reached the service. 1 line of the log of 'Build ***' {over}; \
                  2 lines of the log of 'Build ***' {over}; 3 lines of the log of 'Build ***' {over}"
             )
         );

@@ -40,7 +40,7 @@ use tokio::task::{JoinError, JoinHandle};
 use tokio_util::sync::CancellationToken;
 
 use crate::mask::Masker;
-use losses::{Loss, Losses};
+use losses::{Loss, Losses, count_of_lines};
 use pages::Message;
 use patience::Patience;
 use service::Service;
@@ -54,6 +54,9 @@ const UPLOAD_QUEUE: usize = 1024;
 
 /// How long the beginning of a possible secret is held back if the text does not go on.
 const LONGEST_HOLD: Duration = Duration::from_secs(1);
+
+/// How long the console may fail at the end while other reports come through. (The official agent tries each batch once.)
+const CONSOLE_PATIENCE: Duration = Duration::from_secs(15);
 
 /// Of the time at the end, this much is kept for what must follow the logs: the last update of the timeline.
 const LAST_UPDATE: Duration = Duration::from_secs(1);
@@ -239,7 +242,7 @@ impl Reporter {
                 timeline: Arc::clone(&shared.timeline),
                 timeline_id: settings.timeline,
                 losses: Arc::clone(&losses),
-                patience: Patience::new(uploads_over.clone()),
+                patience: Patience::new(uploads_over.clone()).telling(Arc::clone(&shared.feed) as _),
             },
         ));
         let console = feed::Sender {
@@ -252,7 +255,7 @@ impl Reporter {
             Arc::clone(&shared.timeline),
             Arc::clone(&service),
             losses,
-            Patience::new(over.clone()),
+            Patience::new(over.clone()).telling(Arc::clone(&shared.feed) as _),
         );
         let running = Running {
             shared: Arc::clone(&shared),
@@ -340,9 +343,16 @@ impl Reporter {
             () = end_of_console() => running.uploads_over.cancel(),
         }
         self.shared.feed.close();
-        let console = running.console.join_until(end_of_console(), &running.console_over).await;
+        let end_or_hopeless = async {
+            tokio::select! {
+                () = end_of_console() => {}
+                () = self.shared.feed.is_hopeless(CONSOLE_PATIENCE) => {}
+            }
+        };
+        let console = running.console.join_until(end_or_hopeless, &running.console_over).await;
         if let Some(lost @ 1..) = running.note_panic("the console", console) {
-            let message = format!("{lost} lines did not reach the console in time; the log has them all");
+            let message =
+                format!("{} did not reach the console in time; the log has all lines", count_of_lines(lost));
             self.shared.losses.describe(Loss::Console, message.clone());
             self.job.write(&format!("##[warning]{message}"));
             tokio::select! {
@@ -443,7 +453,7 @@ impl Record {
     /// Tells in the job's log and as an issue that log pages do not go to disk any more. Called from the page writer's thread.
     fn warn_of_disk(&self, folder: &Path, error: &std::io::Error) {
         let message = format!(
-            "Log pages cannot be written to '{}': {error}. Logs go straight to the service from now on; free some space to speed the job up.",
+            "Cannot write log pages to '{}': {error}. Logs now go straight to the service; free some disk space to speed up the job.",
             folder.display()
         );
         tracing::warn!("{message}");

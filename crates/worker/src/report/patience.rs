@@ -1,8 +1,7 @@
 //! How long a sender goes on trying: for as long as the job runs, and at its end until the deadline.
 
 use std::future::Future;
-use std::sync::Mutex;
-use std::sync::PoisonError;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use dayfly_client::random_pause;
@@ -16,16 +15,28 @@ const FIRST_PAUSE: Duration = Duration::from_millis(250);
 /// Bound of every pause: how late we notice that the service is back.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
+/// Hears of calls that come through.
+pub(super) trait Witness: Send + Sync {
+    /// A call of another sender came through.
+    fn another_came_through(&self);
+}
+
 /// One sender's patience. Pauses double from failure to failure and are jittered; a success resets them.
 pub(super) struct Patience {
     /// Cancelled at the deadline.
     over: CancellationToken,
     next: Mutex<Duration>,
+    witness: Option<Arc<dyn Witness>>,
 }
 
 impl Patience {
     pub(super) fn new(over: CancellationToken) -> Patience {
-        Patience { over, next: Mutex::new(FIRST_PAUSE) }
+        Patience { over, next: Mutex::new(FIRST_PAUSE), witness: None }
+    }
+
+    /// Tells of its successes.
+    pub(super) fn telling(self, witness: Arc<dyn Witness>) -> Patience {
+        Patience { witness: Some(witness), ..self }
     }
 
     pub(super) fn is_over(&self) -> bool {
@@ -39,6 +50,9 @@ impl Patience {
 
     pub(super) fn succeeded(&self) {
         *self.next.lock().unwrap_or_else(PoisonError::into_inner) = FIRST_PAUSE;
+        if let Some(witness) = &self.witness {
+            witness.another_came_through();
+        }
     }
 
     /// One attempt, ended by the deadline.

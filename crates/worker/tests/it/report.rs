@@ -380,7 +380,7 @@ async fn a_console_that_is_too_slow_is_told_in_the_log() {
     let lines = write_lines(&step, 0, 60_000).await;
     step.finish(TaskResult::Succeeded, None).await;
     let flushed = reporter.finish(Duration::from_secs(8)).await;
-    let message = "60000 lines did not reach the console in time; the log has them all";
+    let message = "60000 lines did not reach the console in time; the log has all lines";
     assert!(!flushed.variables_lost);
     assert_eq!(flushed.lost, [message]);
     let seen = service.seen();
@@ -390,6 +390,23 @@ async fn a_console_that_is_too_slow_is_told_in_the_log() {
     assert!(seen.log(step.id()) == lines, "the log differs");
     assert_eq!(seen.log(reporter.job().id()).last(), Some(&format!("##[warning]{message}")));
     assert_eq!(std::fs::read_dir(folder.path().join("pages")).unwrap().count(), 0, "pages are left behind");
+}
+
+/// The console is a courtesy: the end of a job does not wait for minutes until it fails for good.
+#[tokio::test]
+async fn a_console_that_fails_while_other_reports_come_through_does_not_hold_the_end() {
+    let service = PlanService::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let reporter = Reporter::start(service.settings(folder.path()));
+    service.fault(Fault::Away, "/feed", usize::MAX);
+    let step = step(&reporter, "Build");
+    let lines = write_lines(&step, 0, 31).await;
+    step.finish(TaskResult::Succeeded, None).await;
+    // The console may have the half of this. A test that takes so long has failed.
+    let flushed = tokio::time::timeout(DEADLINE, reporter.finish(Duration::from_secs(600))).await;
+    let flushed = flushed.expect("the end does not wait for the console");
+    assert_eq!(flushed.lost, ["31 lines did not reach the console in time; the log has all lines"]);
+    assert!(service.seen().log(step.id()) == lines, "the log differs");
 }
 
 #[tokio::test]
@@ -507,8 +524,12 @@ async fn a_disk_that_cannot_be_written_loses_no_line_and_is_told() {
     assert!(seen.log(step.id()) == lines, "the log differs");
     let job = &seen.records[&reporter.job().id()];
     assert_eq!(job.warning_count, Some(1));
-    assert!(job.issues[0].message.starts_with("Log pages cannot be written to '"), "{:?}", job.issues);
-    assert!(seen.log(reporter.job().id()).iter().any(|line| line.starts_with("##[warning]Log pages cannot")));
+    assert!(job.issues[0].message.starts_with("Cannot write log pages to '"), "{:?}", job.issues);
+    assert!(
+        seen.log(reporter.job().id())
+            .iter()
+            .any(|line| line.starts_with("##[warning]Cannot write log pages"))
+    );
 }
 
 #[tokio::test]
