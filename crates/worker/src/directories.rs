@@ -153,9 +153,10 @@ impl WorkFolder {
         collection: &str,
         definition: &str,
         repositories: &[RepositoryResource],
+        sets: Sets,
         clean: Clean,
     ) -> Result<PipelineFolders, Error> {
-        let number = self.number(collection, definition, repositories)?;
+        let number = self.number(collection, definition, repositories, sets)?;
         let build = self.path.join(number.to_string());
         let folders = PipelineFolders {
             sources: build.join("s"),
@@ -177,25 +178,101 @@ impl WorkFolder {
         collection: &str,
         definition: &str,
         repositories: &[RepositoryResource],
+        sets: Sets,
     ) -> Result<u32, Error> {
-        let root = self.path.join("SourceRootMapping");
-        let folder = root.join(file_name(collection)).join(file_name(definition));
-        let file = folder.join("SourceFolder.json");
+        let root = self.path.join(MAPPINGS);
+        let of_pipeline = root.join(file_name(collection)).join(file_name(definition));
         let key = hash_key(collection, definition, repositories);
-        if let Some(present) = read::<SourceFolder>(&file)
-            && present.hash_key == key
-            && present.build_directory > 0
-        {
-            return Ok(present.build_directory);
-        }
-        let mappings_file = root.join("Mappings.json");
-        let mut mappings = read::<Mappings>(&mappings_file).unwrap_or_default();
-        mappings.last_build_folder_number += 1;
-        let number = mappings.last_build_folder_number;
+        let of_all = of_pipeline.join("SourceFolder.json");
+        let (folder, file) = match sets {
+            Sets::OneFolder => (of_pipeline, of_all.clone()),
+            Sets::FolderEach => {
+                let folder = of_pipeline.join(&key);
+                let file = folder.join("SourceFolder.json");
+                (folder, file)
+            }
+        };
+        let known = read::<SourceFolder>(&file).map(|known| (&file, known));
+        let known = known.or_else(|| read::<SourceFolder>(&of_all).map(|known| (&of_all, known)));
+        let number = match known {
+            Some((of, known)) if known.hash_key == key && known.build_directory > 0 => {
+                if *of == file {
+                    return Ok(known.build_directory);
+                }
+                known.build_directory
+            }
+            Some((_, other)) => {
+                self.mark_garbage(other.build_directory)?;
+                self.next_number()?
+            }
+            None => self.next_number()?,
+        };
         fs::create_dir_all(&folder).map_err(failed("making the folder", &folder))?;
-        write(&mappings_file, &mappings)?;
         write(&file, &SourceFolder { build_directory: number, hash_key: key })?;
+        if file != of_all && of_all.exists() {
+            fs::remove_file(&of_all).map_err(failed("deleting the file", &of_all))?;
+        }
         Ok(number)
+    }
+
+    fn next_number(&self) -> Result<u32, Error> {
+        let root = self.path.join(MAPPINGS);
+        fs::create_dir_all(&root).map_err(failed("making the folder", &root))?;
+        let file = root.join("Mappings.json");
+        let mut mappings = read::<Mappings>(&file).unwrap_or_default();
+        mappings.last_build_folder_number += 1;
+        write(&file, &mappings)?;
+        Ok(mappings.last_build_folder_number)
+    }
+
+    /// Notes that no pipeline uses a folder any more (`TrackingManager.MarkForGarbageCollection`).
+    fn mark_garbage(&self, number: u32) -> Result<(), Error> {
+        let folder = self.path.join(MAPPINGS).join(GARBAGE);
+        fs::create_dir_all(&folder).map_err(failed("making the folder", &folder))?;
+        let file = folder.join(format!("{number}.json"));
+        write(&file, &SourceFolder { build_directory: number, hash_key: String::new() })
+    }
+
+    /// Deletes the folders that no pipeline uses any more. (The official agent leaves that to the maintenance jobs of its pool.) What cannot be
+    /// deleted now is tried again after the next job.
+    pub(crate) async fn collect_garbage(&self) {
+        let work = self.path.clone();
+        let collection = tokio::task::spawn_blocking(move || collect_garbage(&work));
+        if let Err(error) = collection.await {
+            tracing::warn!(%error, "old folders of pipelines were not deleted");
+        }
+    }
+}
+
+/// Where the numbers of the folders are kept.
+const MAPPINGS: &str = "SourceRootMapping";
+/// Where it is noted which of them nobody uses.
+const GARBAGE: &str = "GC";
+
+/// What a pipeline whose jobs check out different sets of repositories gets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Sets {
+    /// One folder, which is given up when the set changes.
+    OneFolder,
+    /// One folder for each set (`agent.useWorkspaceId`).
+    FolderEach,
+}
+
+fn collect_garbage(work: &Path) {
+    let Ok(entries) = fs::read_dir(work.join(MAPPINGS).join(GARBAGE)) else { return };
+    for entry in entries.flatten() {
+        let file = entry.path();
+        let Some(garbage) = read::<SourceFolder>(&file).filter(|garbage| garbage.build_directory > 0) else {
+            continue;
+        };
+        let folder = work.join(garbage.build_directory.to_string());
+        let deleted = match fs::remove_dir_all(&folder) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => fs::remove_file(&file),
+        };
+        if let Err(error) = deleted {
+            tracing::warn!(path = %folder.display(), %error, "a folder that no pipeline uses any more could not be deleted");
+        }
     }
 }
 
@@ -330,20 +407,69 @@ mod tests {
     fn a_pipeline_keeps_its_folder_until_its_repositories_change() {
         let folder = tempfile::tempdir().expect("a folder");
         let work = WorkFolder::open_now(folder.path()).expect("opened");
-        let first = work.prepare("c", "1", &[repository("a")], Clean::Nothing).expect("prepared");
+        let first =
+            work.prepare("c", "1", &[repository("a")], Sets::OneFolder, Clean::Nothing).expect("prepared");
         assert_eq!(first.build, folder.path().join("1"));
         fs::write(first.sources.join("kept"), "").expect("written");
         fs::write(first.artifacts.join("old"), "").expect("written");
-        let again = work.prepare("c", "1", &[repository("a")], Clean::Nothing).expect("prepared");
+        let again =
+            work.prepare("c", "1", &[repository("a")], Sets::OneFolder, Clean::Nothing).expect("prepared");
         assert_eq!(again, first);
         assert!(again.sources.join("kept").exists());
         assert!(!again.artifacts.join("old").exists());
         let mut changed = repository("a");
         changed.properties.repository_type = Some("GitHub".to_owned());
-        let other = work.prepare("c", "1", &[changed], Clean::Nothing).expect("prepared");
+        let other = work.prepare("c", "1", &[changed], Sets::OneFolder, Clean::Nothing).expect("prepared");
         assert_eq!(other.build, folder.path().join("2"));
-        let another = work.prepare("c", "2", &[], Clean::Nothing).expect("prepared");
+        let another = work.prepare("c", "2", &[], Sets::OneFolder, Clean::Nothing).expect("prepared");
         assert_eq!(another.build, folder.path().join("3"));
+    }
+
+    #[test]
+    fn each_set_of_repositories_may_have_a_folder_of_its_own() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let work = WorkFolder::open_now(folder.path()).expect("opened");
+        let [large, small] = [&["a", "b"][..], &["a"]].map(|names| {
+            names
+                .iter()
+                .map(|name| RepositoryResource { alias: (*name).to_owned(), ..repository(name) })
+                .collect::<Vec<_>>()
+        });
+        let prepare = |repositories: &[RepositoryResource], sets| {
+            work.prepare("c", "1", repositories, sets, Clean::Nothing).expect("prepared").build
+        };
+        // What an older version noted is found again.
+        let first = prepare(&large, Sets::OneFolder);
+        assert_eq!(prepare(&large, Sets::FolderEach), first);
+        let second = prepare(&small, Sets::FolderEach);
+        assert_ne!(second, first);
+        for _ in 0..2 {
+            assert_eq!(prepare(&large, Sets::FolderEach), first);
+            assert_eq!(prepare(&small, Sets::FolderEach), second);
+        }
+        collect_garbage(folder.path());
+        assert!(first.exists() && second.exists(), "both are in use");
+    }
+
+    #[test]
+    fn folders_that_no_pipeline_uses_are_deleted() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let work = WorkFolder::open_now(folder.path()).expect("opened");
+        let prepare = |name: &str| {
+            work.prepare("c", "1", &[repository(name)], Sets::OneFolder, Clean::Nothing)
+                .expect("prepared")
+                .build
+        };
+        let first = prepare("a");
+        collect_garbage(folder.path());
+        assert!(first.exists(), "it is in use");
+        let mut other = repository("a");
+        other.alias = "other".to_owned();
+        let second =
+            work.prepare("c", "1", &[other], Sets::OneFolder, Clean::Nothing).expect("prepared").build;
+        collect_garbage(folder.path());
+        assert!(!first.exists() && second.exists());
+        assert_eq!(fs::read_dir(folder.path().join(MAPPINGS).join(GARBAGE)).expect("a folder").count(), 0);
     }
 
     #[test]
@@ -356,10 +482,10 @@ mod tests {
             (Clean::Binaries, true, false),
             (Clean::All, false, false),
         ] {
-            let folders = work.prepare("c", "1", &[], Clean::Nothing).expect("prepared");
+            let folders = work.prepare("c", "1", &[], Sets::OneFolder, Clean::Nothing).expect("prepared");
             fs::write(folders.sources.join("f"), "").expect("written");
             fs::write(folders.binaries.join("f"), "").expect("written");
-            work.prepare("c", "1", &[], clean).expect("prepared");
+            work.prepare("c", "1", &[], Sets::OneFolder, clean).expect("prepared");
             assert_eq!(folders.sources.join("f").exists(), sources, "{clean:?}");
             assert_eq!(folders.binaries.join("f").exists(), binaries, "{clean:?}");
         }

@@ -1,5 +1,6 @@
 //! "Initialize job": folders, predefined variables, and the list of what will run (`JobExtension.cs`, `BuildJobExtension.cs`).
 
+use std::ffi::OsStr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -13,7 +14,7 @@ use crate::AGENT_VERSION;
 use crate::commands::Restrictions;
 use crate::conditions::Condition;
 use crate::context::{JobContext, StepContext};
-use crate::directories::{Clean, PipelineFolders, WorkFolder, clone_folder};
+use crate::directories::{Clean, PipelineFolders, Sets, WorkFolder, clone_folder};
 use crate::files;
 use crate::report::NewRecord;
 use crate::steps::{self, Part, expand};
@@ -120,11 +121,7 @@ pub(crate) async fn initialize(
         .output(&format!("Current agent version: '{AGENT_VERSION}' (Dayfly {})", env!("CARGO_PKG_VERSION")))
         .await;
     record.output(&format!("Agent running as: '{}'", user_name().await)).await;
-    if let Some(container) = message.job_container.as_deref().filter(|container| !container.is_empty()) {
-        return Err(format!(
-            "The job wants to run in the container '{container}'. Dayfly's native worker cannot start containers yet; run this job on Microsoft's agent."
-        ));
-    }
+    refuse_containers(job, message)?;
     let mut steps = message.steps.clone();
     if job.with_variables(|variables| variables.get_boolean("build.syncsources")).unwrap_or(true) {
         prepare_pipeline(job, record, message, &mut steps, work).await?;
@@ -142,6 +139,35 @@ pub(crate) async fn initialize(
         record.output("Start tracking orphan processes.").await;
     }
     Ok(Initialized { entries, lookup_id })
+}
+
+/// Containers cannot be started here, and a job must not run without those it counts on (`ExecutionContext.cs`, `InitializeJob`).
+fn refuse_containers(job: &JobContext, message: &AgentJobRequestMessage) -> Result<(), String> {
+    const ADVICE: &str =
+        "Dayfly's native worker cannot start containers yet; run this job on Microsoft's agent.";
+    // The old way to ask for one, by a variable of the job or of the agent.
+    const PREVIEW: &str = "_PREVIEW_VSTS_DOCKER_IMAGE";
+    let preview = || {
+        job.variable(PREVIEW)
+            .filter(|image| !image.is_empty())
+            .or_else(|| Some(job.inherited.get(OsStr::new(PREVIEW))?.to_string_lossy().into_owned()))
+    };
+    let asked = message.job_container.clone().filter(|container| !container.is_empty()).or_else(preview);
+    if let Some(container) = asked.filter(|container| !container.is_empty()) {
+        return Err(format!("This job runs in the container '{container}'. {ADVICE}"));
+    }
+    let services: Vec<String> = message
+        .job_sidecar_containers
+        .iter()
+        .map(|(network, container)| match network == container {
+            true => format!("'{network}'"),
+            false => format!("'{network}' ({container})"),
+        })
+        .collect();
+    if services.is_empty() {
+        return Ok(());
+    }
+    Err(format!("This job needs the service containers {}. {ADVICE}", services.join(", ")))
 }
 
 /// The machine may ask a directory service, which may take its time.
@@ -174,10 +200,15 @@ async fn prepare_pipeline(
         let definition = job.variable_or_empty("system.definitionid");
         let repositories = message.resources.repositories.clone();
         let clean = clean_option(job, message);
-        tokio::task::spawn_blocking(move || work.prepare(&collection, &definition, &repositories, clean))
-            .await
-            .map_err(|error| format!("The folders of the job could not be prepared: {error}"))?
-            .map_err(|error| dayfly_client::describe(&error))?
+        let by_set =
+            job.with_variables(|variables| variables.get_boolean("agent.useworkspaceid")) == Some(true);
+        let sets = if by_set { Sets::FolderEach } else { Sets::OneFolder };
+        tokio::task::spawn_blocking(move || {
+            work.prepare(&collection, &definition, &repositories, sets, clean)
+        })
+        .await
+        .map_err(|error| format!("The job's folders could not be prepared: {error}"))?
+        .map_err(|error| dayfly_client::describe(&error))?
     };
     for repository in job.repositories() {
         let path = if job.multiple_checkouts {
@@ -323,7 +354,7 @@ fn entries(job: &Arc<JobContext>, steps: Vec<Step>) -> Result<Vec<Entry>, String
     let mut post = Vec::new();
     // "Initialize job" is the first.
     let mut order = 1;
-    // The service leaves disabled steps out; one that comes all the same is left out here.
+    // The service leaves disabled steps out; one that comes anyway is left out here.
     for step in steps.into_iter().filter(|step| step.enabled) {
         let condition = Condition::parse(step.condition.as_deref())
             .map_err(|message| format!("Step '{}': {message}", name_of(&step)))?;

@@ -144,14 +144,14 @@ async fn listen(job: &JobContext, mut control: mpsc::Receiver<ToWorker>) {
             ToWorker::Metadata { post_lines_frequency_millis } => {
                 job.reporter.set_feed_interval(Duration::from_millis(post_lines_frequency_millis));
             }
-            ToWorker::Job(_) => tracing::warn!("a second job for the same worker is ignored"),
+            ToWorker::Job(_) => tracing::warn!("the worker ignored a second job"),
         }
     }
     if !job.cancel.is_cancelled() {
         job.cancel(CancelReason::AgentShutdown);
         add_job_error(
             &job.record,
-            "The agent that accepted this job is gone, so nobody renews the job's lock any more. The job is canceled.",
+            "The agent that accepted this job is gone, so the job's lock is no longer renewed. The job was canceled.",
         );
     }
     tokio::time::sleep(ORPHANED_TIMEOUT).await;
@@ -175,7 +175,7 @@ impl Run<'_> {
         for warning in job.change_variables(Variables::recalculate) {
             tracing::warn!(warning, "a variable of the message cannot be expanded");
         }
-        job.set_variable("Agent.JobStatus", TaskResult::Succeeded.name());
+        job.set_variable("agent.jobstatus", TaskResult::Succeeded.name());
         let opened = match opened {
             Ok(work) => work.empty_temporary().await.map(|()| Arc::new(work)),
             Err(error) => Err(error),
@@ -199,6 +199,7 @@ impl Run<'_> {
         let outcome = self.complete(result).await;
         if !job.settings.keep_work {
             directories::empty(work.temporary()).await;
+            work.collect_garbage().await;
         }
         outcome
     }
