@@ -49,7 +49,7 @@ fn missing(message: &AgentJobRequestMessage) -> Option<&'static str> {
         (message.job_id == JobId::default(), "job id"),
         (message.request_id == RequestId::default(), "request id"),
         (message.plan.plan_id == PlanId::default(), "plan id"),
-        (!has_connection, "system connection with an address and a token"),
+        (!has_connection, "system connection with a URL and a token"),
     ]
     .into_iter()
     .find_map(|(is_missing, part)| is_missing.then_some(part))

@@ -28,7 +28,7 @@ impl Condition {
         let text = text.map(str::trim).filter(|text| !text.is_empty()).unwrap_or("succeeded()");
         Expression::parse(text, &Scope::step_condition())
             .map(Condition)
-            .map_err(|error| format!("The condition '{text}' cannot be understood: {error}"))
+            .map_err(|error| format!("The condition '{text}' is not valid: {error}"))
     }
 
     /// The condition of post-job parts.

@@ -3,7 +3,7 @@
 //! [`JobContext`] lives as long as the job, [`StepContext`] as long as one record below it. Both are what Microsoft's
 //! `ExecutionContext.cs` is for the official worker.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -21,6 +21,7 @@ use crate::mask::Masker;
 use crate::process::Background;
 use crate::report::{Record, Reporter};
 use crate::service::Service;
+use crate::steps::UnsetMacros;
 use crate::variables::{Flags, Variables};
 
 /// How much logging commands of one job may have under way at a time: each is a call to the service or an upload.
@@ -79,6 +80,8 @@ struct JobState {
     prepend_path: Vec<String>,
     result: Option<TaskResult>,
     cancel_reason: Option<CancelReason>,
+    /// Variables of which was told that they are too long for an environment.
+    told: BTreeSet<String>,
 }
 
 /// The parts of a [`JobContext`].
@@ -124,6 +127,7 @@ impl JobContext {
                 prepend_path: Vec::new(),
                 result: None,
                 cancel_reason: None,
+                told: BTreeSet::new(),
             }),
         })
     }
@@ -202,6 +206,12 @@ impl JobContext {
         state.prepend_path.push(folder.to_owned());
     }
 
+    /// Of variables that are too long, those of which nobody was told before; they count as told from now on.
+    pub(crate) fn first_told(&self, variables: Vec<(String, usize)>) -> Vec<(String, usize)> {
+        let mut state = lock(&self.state);
+        variables.into_iter().filter(|(name, _)| state.told.insert(name.to_lowercase())).collect()
+    }
+
     /// The folders put in front of the path, the last one first.
     pub(crate) fn prepended_path(&self) -> Vec<String> {
         lock(&self.state).prepend_path.iter().rev().cloned().collect()
@@ -259,8 +269,6 @@ pub(crate) struct StepContext {
     pub(crate) restrictions: Restrictions,
     /// Stops the step.
     pub(crate) cancel: CancellationToken,
-    /// `task.complete` with `done=true` was seen.
-    pub(crate) completed: CancellationToken,
     pub(crate) details: Mutex<Details>,
     state: Mutex<StepState>,
 }
@@ -271,6 +279,10 @@ struct StepState {
     result_code: Option<String>,
     command_result: Option<TaskResult>,
     pending: Vec<Pending>,
+    /// `task.complete` with `done=true` was seen in this attempt.
+    completed: CancellationToken,
+    unset_macros: UnsetMacros,
+    told_of_macros: bool,
 }
 
 /// Work that a logging command started and the step waits for at its end. It answers lines for the log, or what went wrong.
@@ -308,7 +320,6 @@ impl StepContext {
             task_variables,
             restrictions,
             cancel: CancellationToken::new(),
-            completed: CancellationToken::new(),
             details: Mutex::default(),
             state: Mutex::default(),
         }
@@ -384,6 +395,42 @@ impl StepContext {
     /// Sets the text beside the result.
     pub(crate) fn set_result_code(&self, code: &str) {
         lock(&self.state).result_code = Some(code.to_owned());
+    }
+
+    /// Cancelled once this attempt has said that it is done.
+    pub(crate) fn completed(&self) -> CancellationToken {
+        lock(&self.state).completed.clone()
+    }
+
+    /// Forgets what the attempt before said of its result (`RetryHelper.RetryStep`).
+    pub(crate) fn begin_anew(&self) {
+        let mut state = lock(&self.state);
+        state.result = None;
+        state.completed = CancellationToken::new();
+    }
+
+    /// Keeps the macros that no variable answered.
+    pub(crate) fn set_unset_macros(&self, unset: UnsetMacros) {
+        lock(&self.state).unset_macros = unset;
+    }
+
+    /// Takes them again, to tell of them. A step that is retried tells once.
+    pub(crate) fn take_unset_macros(&self) -> UnsetMacros {
+        let mut state = lock(&self.state);
+        let unset = std::mem::take(&mut state.unset_macros);
+        if state.told_of_macros {
+            return UnsetMacros::default();
+        }
+        state.told_of_macros = unset.has_missing();
+        unset
+    }
+
+    /// Lets them hear a line of the standard error, if that can tell something of them.
+    pub(crate) fn hear_of_macros(&self, line: &str) {
+        let mut state = lock(&self.state);
+        if state.unset_macros.has_suspects() {
+            state.unset_macros.hear(line);
+        }
     }
 
     /// What the step's logging commands did to its result.

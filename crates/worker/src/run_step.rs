@@ -203,7 +203,7 @@ async fn attempts(entry: &Entry) -> Result<(), ()> {
         // One, four, nine, ... seconds (`RetryHelper.ExponentialDelay`).
         let pause = Duration::from_secs(u64::from((attempt + 1).unsigned_abs()).pow(2));
         attempt += 1;
-        context.set_result(None);
+        context.begin_anew();
         context
             .warning(&format!(
                 "RetryHelper encountered task failure, will retry (attempt #: {attempt} out of {retries}) after {} ms",

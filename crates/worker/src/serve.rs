@@ -24,7 +24,7 @@ const USUAL_MESSAGE_BYTES: usize = 512 * 1024;
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
     /// The listener closed the channel before it sent a job.
-    #[error("the job channel closed before a job came; start the worker by a listener")]
+    #[error("the job channel closed before a job came; the worker must be started by a listener")]
     NoJob,
     /// The first frame was not a job.
     #[error(
@@ -117,7 +117,7 @@ pub async fn serve(
 async fn tell(output: &mut (impl AsyncWrite + Unpin), mut frames: mpsc::Receiver<FromWorker>) {
     while let Some(frame) = frames.recv().await {
         if let Err(error) = write_frame(output, &frame).await {
-            tracing::warn!(%error, "the listener does not listen any more");
+            tracing::warn!(%error, "the listener has stopped listening");
             return;
         }
     }

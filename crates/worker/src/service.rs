@@ -23,7 +23,7 @@ const COMPLETION_PAUSE: Duration = Duration::from_secs(5);
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
     /// The message is not complete.
-    #[error("the job message has no endpoint SystemVssConnection with an address and a token")]
+    #[error("the job message has no endpoint SystemVssConnection with a URL and a token")]
     NoConnection,
     /// The job belongs to no build.
     #[error("the job has no variable Build.BuildId, so there is no build to change")]

@@ -118,6 +118,16 @@ impl Variables {
             .is_some_and(|variable| variable.read_only || AGENT_OWNED.contains(&key.as_str()))
     }
 
+    /// The public variable that steps may not set, is not called `name` and has the same name in the environment.
+    pub(crate) fn read_only_namesake(&self, name: &str) -> Option<&str> {
+        let (own, in_environment) = (key(name), environment_name(name, false));
+        self.expanded
+            .iter()
+            .filter(|(key, variable)| **key != own && !variable.secret && self.is_read_only(key))
+            .map(|(_, variable)| variable.name.as_str())
+            .find(|other| environment_name(other, false) == in_environment)
+    }
+
     /// Every variable with its expanded value, by name.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Variable> {
         self.expanded.values()

@@ -18,3 +18,4 @@ mod service;
 mod stages;
 mod surroundings;
 mod usage;
+mod variables;

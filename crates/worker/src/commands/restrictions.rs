@@ -51,7 +51,7 @@ fn patterns(names: &[String]) -> GlobSet {
             Ok(glob) => {
                 builder.add(glob);
             }
-            Err(error) => tracing::warn!(%error, "a pattern of settable variables is not a pattern"),
+            Err(error) => tracing::warn!(%error, "a pattern of settable variables is not valid"),
         }
     }
     builder.build().unwrap_or_default()

@@ -9,11 +9,11 @@ use dayfly_protocol::{DateTime, RecordId, TaskResult, TimelineId};
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use super::command::{Command, escape};
+use super::command::{Command, escape, unescape};
 use super::{CommandResult, Restrictions, decodes_percents, local_path};
 use crate::context::{StepContext, lock};
 use crate::files;
-use crate::variables::{Flags, convert_to_boolean};
+use crate::variables::{Flags, convert_to_boolean, environment_name};
 
 const READ_ONLY_DETAILS: &str = "See https://github.com/microsoft/azure-pipelines-yaml/blob/master/design/readonly-variables.md for details.";
 
@@ -32,24 +32,42 @@ pub(super) async fn log_issue(step: &StepContext, command: &Command) -> CommandR
     };
     let mut data: BTreeMap<String, String> =
         command.properties().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+    if step.job.with_variables(|variables| variables.is_on("ENABLE_ISSUE_SOURCE_VALIDATION")) {
+        drop_source(step, &mut data).await;
+    }
     let mut message = command.data.clone();
     let mut category = "General";
     if let Some(source) = command.property("sourcepath") {
         category = "Code";
         let source = relative_to_repository(step, source).await;
-        let of = |name| command.property(name).unwrap_or_default();
-        // As a compiler would say it: Program.cs(13,18): error CS1002: ; expected
-        message = format!(
-            "{source}({},{}): {kind} {}: {message}",
-            of("linenumber"),
-            of("columnnumber"),
-            of("code")
-        );
+        let of = |name| command.non_empty(name);
+        let place = place(&source, of("linenumber"), of("columnnumber"));
+        let code = of("code").map(|code| format!(" {code}")).unwrap_or_default();
+        message = format!("{place}: {kind}{code}: {message}");
         data.retain(|name, _| !name.eq_ignore_ascii_case("sourcepath"));
         data.insert("sourcepath".to_owned(), source);
     }
     step.issue(Issue { issue_type, category: Some(category.to_owned()), message, data }).await;
     Ok(())
+}
+
+/// A place as compilers write it: `Program.cs(13,18)`. What is not known is left out, so that editors and terminals know it for a place.
+fn place(source: &str, line: Option<&str>, column: Option<&str>) -> String {
+    match (line, column) {
+        (Some(line), Some(column)) => format!("{source}({line},{column})"),
+        (Some(line), None) => format!("{source}({line})"),
+        (None, _) => source.to_owned(),
+    }
+}
+
+/// Takes away who an issue says it is from. Only tasks of the official worker are told the job's correlation id, which would prove it
+/// (`TaskCommandExtension.ProcessIssueSource`).
+async fn drop_source(step: &StepContext, data: &mut BTreeMap<String, String>) {
+    let had_id = data.keys().any(|name| name.eq_ignore_ascii_case("correlationId"));
+    data.retain(|name, _| !["source", "correlationId"].iter().any(|gone| name.eq_ignore_ascii_case(gone)));
+    if had_id {
+        step.debug("The task provided an invalid correlation ID when using the task.issue command.").await;
+    }
 }
 
 /// A file's path below its repository, if it is a file of one.
@@ -81,7 +99,7 @@ pub(super) fn complete(step: &StepContext, command: &Command) -> CommandResult {
     step.merge_result(result);
     step.record.progress(Some(100), some_text(&command.data));
     if command.non_empty("done").is_some_and(convert_to_boolean) {
-        step.completed.cancel();
+        step.completed().cancel();
     }
     Ok(())
 }
@@ -94,6 +112,7 @@ pub(super) async fn set_variable(step: &StepContext, command: &Command) -> Comma
     let name = command
         .non_empty("variable")
         .ok_or("Required field 'variable' is missing in ##vso[task.setvariable] command.")?;
+    warn_of_switches(step, command, name).await;
     let (read_only, refuses) = step.job.with_variables(|variables| {
         (variables.is_read_only(name), variables.get_boolean("agent.readonlyvariables").unwrap_or(false))
     });
@@ -104,7 +123,11 @@ pub(super) async fn set_variable(step: &StepContext, command: &Command) -> Comma
         refuse_lines(step, &command.data)?;
     }
     if Restrictions::check_settable(step, name).await {
-        step.set_variable(name, &command.data, command.flag("isoutput"), flags);
+        let output = command.flag("isoutput");
+        if !output && !flags.secret {
+            warn_of_namesake(step, name).await;
+        }
+        step.set_variable(name, &command.data, output, flags);
     }
     Ok(())
 }
@@ -117,6 +140,7 @@ pub(super) async fn set_task_variable(step: &StepContext, command: &Command) -> 
     let name = command
         .non_empty("variable")
         .ok_or("Required field 'variable' is missing in ##vso[task.settaskvariable] command.")?;
+    warn_of_switches(step, command, name).await;
     let read_only = lock(&step.task_variables).is_read_only(name);
     if read_only {
         let refuses = step
@@ -133,8 +157,33 @@ pub(super) async fn set_task_variable(step: &StepContext, command: &Command) -> 
 
 /// Masks a command's data as it is, as it would be escaped, and as it was written. To be done first: a command that fails is quoted.
 fn hide(step: &StepContext, command: &Command) {
-    let escaped = escape(&command.data, decodes_percents(step));
+    let decodes = decodes_percents(step);
+    let escaped = escape(&command.data, decodes);
     step.job.masker.add_values([command.data.as_str(), &escaped, &command.written]);
+    if !decodes {
+        // The task library escapes percent signs whatever the job says, so this is what the task meant (`TaskCommandHelper.AddSecret`).
+        step.job.masker.add_value(&unescape(&command.data, true));
+    }
+}
+
+/// Warns of switches that are neither on nor off. They count as off, as with the official worker, which says nothing: a variable that was to be
+/// secret is not.
+async fn warn_of_switches(step: &StepContext, command: &Command, name: &str) {
+    for (switch, effect) in [
+        ("issecret", "is not secret"),
+        ("isoutput", "is not an output variable"),
+        ("isreadonly", "can be overwritten"),
+        ("preservecase", "gets an upper-case name in the environment"),
+    ] {
+        let unclear =
+            command.property(switch).filter(|value| crate::variables::parse_boolean(value).is_none());
+        if let Some(value) = unclear {
+            step.warning(&format!(
+                "`{switch}={value}` is neither `true` nor `false`, so the variable '{name}' {effect}."
+            ))
+            .await;
+        }
+    }
 }
 
 fn flags(command: &Command) -> Flags {
@@ -142,6 +191,18 @@ fn flags(command: &Command) -> Flags {
         secret: command.flag("issecret"),
         read_only: command.flag("isreadonly"),
         preserve_case: command.flag("preservecase"),
+    }
+}
+
+/// Scripts find the variable that may not be written under the name in the environment which both have.
+async fn warn_of_namesake(step: &StepContext, name: &str) {
+    let namesake = step.job.with_variables(|variables| variables.read_only_namesake(name).map(str::to_owned));
+    if let Some(namesake) = namesake {
+        let in_environment = environment_name(name, false);
+        step.warning(&format!(
+            "The variable '{name}' was set, but the environment variable {in_environment} keeps the value of the read-only variable '{namesake}', which has the same environment name."
+        ))
+        .await;
     }
 }
 
@@ -281,7 +342,7 @@ pub(super) fn log_detail(step: &StepContext, command: &Command) -> CommandResult
             );
         }
         if details.records.len() == Details::MAX_RECORDS {
-            return Err(format!("A step may have {} timeline records at the most.", Details::MAX_RECORDS));
+            return Err(format!("A step can have at most {} timeline records.", Details::MAX_RECORDS));
         }
         record.start_time.get_or_insert_with(now);
         record.state.get_or_insert(TimelineRecordState::InProgress);

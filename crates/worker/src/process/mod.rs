@@ -34,7 +34,7 @@ use crate::platform;
 use output::Output;
 
 /// How long output is waited for after the process has exited (`ProcessInvoker.cs`).
-const OPEN_PIPE_PATIENCE: Duration = Duration::from_secs(5);
+pub(crate) const OPEN_PIPE_PATIENCE: Duration = Duration::from_secs(5);
 
 /// The same after a cancellation, when nobody wants the rest.
 const OPEN_PIPE_PATIENCE_WHEN_CANCELLED: Duration = Duration::from_secs(1);
@@ -50,7 +50,7 @@ const OUT_OF_MEMORY_SCORE: i32 = 500;
 #[non_exhaustive]
 pub enum Error {
     /// The working directory is not there.
-    #[error("the working directory '{}' does not exist or is no directory", directory.display())]
+    #[error("the working directory '{}' does not exist or is not a directory", directory.display())]
     NoDirectory {
         /// The directory.
         directory: PathBuf,
@@ -65,7 +65,7 @@ pub enum Error {
         source: std::io::Error,
     },
     /// The end of the process could not be found out.
-    #[error("cannot learn how '{}' ended", program.display())]
+    #[error("cannot find out how '{}' ended", program.display())]
     Wait {
         /// The program.
         program: PathBuf,
@@ -74,7 +74,7 @@ pub enum Error {
         source: std::io::Error,
     },
     /// The process does not go away although it was killed.
-    #[error("'{}' (process {process_id}) was killed but the system does not let it go", program.display())]
+    #[error("'{}' (process {process_id}) was killed, but the system has not ended it", program.display())]
     Stuck {
         /// The program.
         program: PathBuf,

@@ -10,7 +10,7 @@ use crate::files;
 pub(super) async fn run(step: &StepContext, prepared: &Prepared) -> Result<TaskResult, StepError> {
     let inputs = &prepared.inputs;
     let directory = inputs.directory("workingDirectory").await?;
-    let mut environment = environment_of(step, prepared);
+    let mut environment = environment_of(step, prepared).await?;
     if let Some(value) = inputs.get("bashEnvValue") {
         let key = std::ffi::OsString::from("BASH_ENV");
         if let Some(present) = environment.get(&key).filter(|present| !present.is_empty()) {
@@ -28,7 +28,7 @@ pub(super) async fn run(step: &StepContext, prepared: &Prepared) -> Result<TaskR
         check_file(inputs.text("filePath")).await?;
     }
     step.output("Generating script.").await;
-    let program = which("bash", &environment).await.ok_or_else(|| not_found("bash"))?;
+    let program = which("bash", &environment).await.ok_or_else(|| not_found(step, "bash"))?;
     let contents = if from_file {
         let sources = environment
             .get(std::ffi::OsStr::new("AZP_BASHV3_OLD_SOURCE_BEHAVIOR"))

@@ -5,6 +5,7 @@ mod bash;
 mod checkout;
 mod definition;
 mod inputs;
+mod macros;
 mod output;
 mod powershell;
 mod script;
@@ -20,6 +21,7 @@ use dayfly_protocol::task;
 pub(crate) use checkout::display_name as checkout_display_name;
 pub(crate) use definition::Definition;
 pub(crate) use inputs::{Inputs, expand, normalize};
+pub(crate) use macros::UnsetMacros;
 
 use crate::context::StepContext;
 use crate::process;
@@ -85,7 +87,7 @@ pub(crate) fn has_post_job(step: &Step) -> bool {
 /// Runs a part of a step. `Ok` is the task's own result; logging commands may have changed the step's beside it.
 pub(crate) async fn run(context: &StepContext, step: &Step, part: Part) -> Result<TaskResult, StepError> {
     let Some(reference) = &step.reference else {
-        return Err(StepError::failed("The step names no task, so it cannot be run."));
+        return Err(StepError::failed("The step has no task, so it cannot run."));
     };
     let Some(definition) = Definition::of(reference.id.0) else {
         return Err(StepError::Failed(unknown_task(step)));
@@ -97,19 +99,33 @@ pub(crate) async fn run(context: &StepContext, step: &Step, part: Part) -> Resul
         )));
     }
     let prepared = inputs::prepare(context, step, definition);
-    match (reference.id.0, part) {
-        (task::CMD_LINE, Part::Main) => script::run(context, &prepared).await,
-        (task::BASH, Part::Main) => bash::run(context, &prepared).await,
-        (task::POWERSHELL, Part::Main) => powershell::run(context, &prepared).await,
-        (task::PUBLISH_PIPELINE_ARTIFACT, Part::Main) => {
-            artifacts::publish_pipeline(context, &prepared).await
-        }
+    if part == Part::Main {
+        context.set_unset_macros(UnsetMacros::of(&context.job, step));
+    }
+    let result = run_task(context, step, part, reference.id.0, &prepared).await;
+    context.take_unset_macros().tell(context).await;
+    result
+}
+
+/// Runs a part of the task with this id.
+async fn run_task(
+    context: &StepContext,
+    step: &Step,
+    part: Part,
+    task: uuid::Uuid,
+    prepared: &Prepared,
+) -> Result<TaskResult, StepError> {
+    match (task, part) {
+        (task::CMD_LINE, Part::Main) => script::run(context, prepared).await,
+        (task::BASH, Part::Main) => bash::run(context, prepared).await,
+        (task::POWERSHELL, Part::Main) => powershell::run(context, prepared).await,
+        (task::PUBLISH_PIPELINE_ARTIFACT, Part::Main) => artifacts::publish_pipeline(context, prepared).await,
         (task::DOWNLOAD_PIPELINE_ARTIFACT, Part::Main) => {
-            artifacts::download_pipeline(context, &prepared).await
+            artifacts::download_pipeline(context, prepared).await
         }
-        (task::PUBLISH_BUILD_ARTIFACTS, Part::Main) => artifacts::publish_build(context, &prepared).await,
-        (task::DOWNLOAD_BUILD_ARTIFACTS, Part::Main) => artifacts::download_build(context, &prepared).await,
-        (task::CHECKOUT, Part::Main) => checkout::run(context, &prepared).await,
+        (task::PUBLISH_BUILD_ARTIFACTS, Part::Main) => artifacts::publish_build(context, prepared).await,
+        (task::DOWNLOAD_BUILD_ARTIFACTS, Part::Main) => artifacts::download_build(context, prepared).await,
+        (task::CHECKOUT, Part::Main) => checkout::run(context, prepared).await,
         (task::CHECKOUT, Part::PostJob) => checkout::cleanup::run(context).await,
         _ => Err(StepError::Failed(unknown_task(step))),
     }
@@ -130,6 +146,6 @@ fn unknown_task(step: &Step) -> String {
         },
     );
     format!(
-        "The task {task} cannot be run by Dayfly's native worker, which knows checkout, script, bash, pwsh, publish and download steps. Replace the step by a script, or leave it out by a condition."
+        "Dayfly's native worker cannot run the task {task}; it runs checkout, script, bash, pwsh, publish and download steps. Replace this step with a script, skip it with a `condition:`, or run the job on Microsoft's agent."
     )
 }

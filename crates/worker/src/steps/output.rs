@@ -15,6 +15,8 @@ pub(super) struct StepOutput<'a> {
     /// The standard error for `failOnStderr`, kept if asked for.
     stderr: Option<String>,
     wrote_stderr: bool,
+    /// Whether the step was told of commands in its shell's trace.
+    told_of_trace: bool,
     /// Whether the previous piece of each stream did not end its line.
     continued: [bool; 2],
 }
@@ -27,18 +29,31 @@ impl<'a> StepOutput<'a> {
             commands: true,
             stderr: keep_stderr.then(String::new),
             wrote_stderr: false,
+            told_of_trace: false,
             continued: [false; 2],
         }
     }
 
     /// Lines of a program the worker itself runs.
     pub(super) fn of_program(step: &'a StepContext) -> StepOutput<'a> {
-        StepOutput { step, commands: false, stderr: None, wrote_stderr: false, continued: [false; 2] }
+        StepOutput { commands: false, ..StepOutput::of_script(step, false) }
     }
 
     /// What was written to the standard error, if anything was and it was to be kept.
     pub(super) fn into_stderr(self) -> Option<String> {
         self.stderr.filter(|_| self.wrote_stderr)
+    }
+
+    /// The command itself comes on the standard output. The official worker carries out both, in an order that is left to chance, so now and then a
+    /// value ends with the quote of the trace.
+    async fn tell_of_trace(&mut self) {
+        if !std::mem::replace(&mut self.told_of_trace, true) {
+            self.step
+                .warning(
+                    "The shell's trace (`set -x`) repeats logging commands. Dayfly ignores the repetition, but on Azure DevOps it may append a quote to a variable's value; use `set +x` before logging commands.",
+                )
+                .await;
+        }
     }
 
     fn keep(&mut self, text: &str) {
@@ -61,8 +76,13 @@ impl Sink for StepOutput<'_> {
         };
         if stream == 1 {
             self.keep(line.text);
+            self.step.hear_of_macros(line.text);
         }
         let whole = !self.continued[stream] && !line.continues;
+        if whole && stream == 1 && self.commands && is_traced_command(line.text) {
+            self.tell_of_trace().await;
+            return;
+        }
         self.continued[stream] = line.continues;
         if line.continues {
             self.step.record.part(line.text).await;
@@ -70,4 +90,10 @@ impl Sink for StepOutput<'_> {
             self.step.output(line.text).await;
         }
     }
+}
+
+/// Whether a line of the standard error is the trace of a shell that is about to print a logging command.
+fn is_traced_command(line: &str) -> bool {
+    let after = line.trim_start_matches('+');
+    after.len() < line.len() && after.starts_with(' ') && after.contains("##vso[")
 }

@@ -28,10 +28,10 @@ pub(super) async fn run(step: &StepContext, prepared: &Prepared) -> Result<TaskR
     let contents = contents(inputs, &preferences, &script);
     // The byte order mark tells PowerShell that the file is UTF-8.
     let file = write_script(step, "ps1", &format!("\u{feff}{contents}")).await?;
-    let environment = environment_of(step, prepared);
+    let environment = environment_of(step, prepared).await?;
     let program = match which("pwsh", &environment).await {
         Some(program) => program,
-        None => which("powershell", &environment).await.ok_or_else(|| not_found("pwsh"))?,
+        None => which("powershell", &environment).await.ok_or_else(|| not_found(step, "pwsh"))?,
     };
     let operator = if inputs.flag("runScriptInSeparateScope") { "&" } else { "." };
     let shell = Shell {

@@ -17,10 +17,10 @@ pub(super) async fn run(step: &StepContext, prepared: &Prepared) -> Result<TaskR
     step.output("Generating script.").await;
     let file = write_script(step, "sh", &script).await?;
     print_one_liner(step, &script).await;
-    let environment = environment_of(step, prepared);
+    let environment = environment_of(step, prepared).await?;
     let shell = Shell {
         name: "Bash",
-        program: which("bash", &environment).await.ok_or_else(|| not_found("bash"))?,
+        program: which("bash", &environment).await.ok_or_else(|| not_found(step, "bash"))?,
         arguments: vec!["--noprofile".into(), "--norc".into(), file.into()],
         directory,
         fail_on_stderr: prepared.inputs.flag("failOnStderr"),

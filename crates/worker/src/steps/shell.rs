@@ -62,6 +62,9 @@ impl Shell<'_> {
                 }
             }
         };
+        if ended.left_children && !ended.cancelled {
+            step.output(&left_children(&self.program)).await;
+        }
         if step.cancel.is_cancelled() && ended.cancelled {
             return Err(StepError::Canceled);
         }
@@ -104,10 +107,19 @@ impl Shell<'_> {
     }
 }
 
+/// Why the step took longer than its process, in the words of the task library (`LIB_StdioNotClosed`).
+fn left_children(program: &Path) -> String {
+    format!(
+        "The STDIO streams did not close within {} seconds of the exit event from process '{}'. This may indicate a child process inherited the STDIO streams and has not yet exited.",
+        process::OPEN_PIPE_PATIENCE.as_secs(),
+        program.display()
+    )
+}
+
 /// Ends five seconds after the step's process said `task.complete` with `done=true` (`ExecutionContext.ForceTaskComplete`).
 async fn force_complete(step: &StepContext) {
     const GRACE: std::time::Duration = std::time::Duration::from_secs(5);
-    step.completed.cancelled().await;
+    step.completed().cancelled_owned().await;
     tokio::time::sleep(GRACE).await;
 }
 
@@ -135,8 +147,34 @@ pub(super) fn ladder(step: &StepContext) -> Ladder {
 }
 
 /// The environment of a script, from the step's own `env`.
-pub(super) fn environment_of(step: &StepContext, prepared: &Prepared) -> BTreeMap<OsString, OsString> {
-    environment::of_step(&step.job, &prepared.environment)
+pub(super) async fn environment_of(
+    step: &StepContext,
+    prepared: &Prepared,
+) -> Result<BTreeMap<OsString, OsString>, StepError> {
+    let environment = environment::of_step(&step.job, &prepared.environment).map_err(StepError::Failed)?;
+    // Once is enough: the next steps have the same variables.
+    let left_out = step.job.first_told(environment.left_out);
+    if !left_out.is_empty() {
+        step.warning(&left_out_of_environment(&left_out)).await;
+    }
+    Ok(environment.values)
+}
+
+/// Says which variables are too long for the environment.
+fn left_out_of_environment(variables: &[(String, usize)]) -> String {
+    const SHOWN: usize = 5;
+    let mut names: Vec<String> =
+        variables.iter().take(SHOWN).map(|(name, length)| format!("'{name}' ({length} bytes)")).collect();
+    if let Some(more @ 1..) = variables.len().checked_sub(SHOWN) {
+        names.push(format!("{more} more"));
+    }
+    let example = &variables[0].0;
+    let (variables, are, were) =
+        if variables.len() == 1 { ("variable", "is", "was") } else { ("variables", "are", "were") };
+    format!(
+        "The {variables} {} {are} too large for the environment of a process and {were} left out of it. Use `$({example})` in the script instead.",
+        names.join(", ")
+    )
 }
 
 /// Writes a script into the job's folder for temporary files, readable by this user only: macros may have put secrets into it.
@@ -178,11 +216,23 @@ pub(super) async fn which(name: &str, environment: &BTreeMap<OsString, OsString>
     tokio::task::spawn_blocking(move || process::find_in_path(&name, &path)).await.ok()?
 }
 
-/// What the task library says when a program is missing.
-pub(super) fn not_found(name: &str) -> StepError {
-    StepError::Failed(format!(
-        "Unable to locate executable file: '{name}'. Please verify either the file path exists or the file can be found within a directory specified by the PATH environment variable. Also check the file mode to verify the file is executable."
-    ))
+/// Says that a program is missing, beginning as the task library does, and what to do about it.
+pub(super) fn not_found(step: &StepContext, name: &str) -> StepError {
+    // A variable for a path of one's own is easily called that, and is the PATH from then on.
+    let replaced = step.job.with_variables(|variables| {
+        let path = variables.iter().find(|variable| variable.name.eq_ignore_ascii_case("path"));
+        path.filter(|variable| !variable.secret)
+            .map(|variable| (variable.name.clone(), variable.value.clone()))
+    });
+    let advice = match (replaced, name) {
+        (Some((variable, value)), _) => {
+            format!("The variable '{variable}' replaces the PATH, which is '{value}' now; rename the variable.")
+        }
+        (None, "pwsh") => "This step needs PowerShell 7: install it from https://aka.ms/powershell, or use `bash:` instead of `pwsh:`.".to_owned(),
+        (None, "git") => "Install git on this agent; checkout needs version 2.0 or newer.".to_owned(),
+        (None, _) => "Install it on this agent, or add its folder to the PATH.".to_owned(),
+    };
+    StepError::Failed(format!("Unable to locate executable file: '{name}'. {advice}"))
 }
 
 /// The adjustment the job asks for (`ProcessInvoker.cs`, `PIPELINE_JOB_OOMSCOREADJ`).

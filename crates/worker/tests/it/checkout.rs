@@ -596,6 +596,25 @@ async fn git_trusts_the_agents_certificate_authorities_for_the_services_host() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn certificate_authorities_of_the_environment_are_left_to_other_hosts() {
+    let service = Service::start().await;
+    repository(&service, "garden");
+    let mut job = Job::new(&service).step(checkout_step("get", &[("repository", "self")]));
+    let file = job.folder.path().join("ca.pem");
+    std::fs::write(&file, CA).expect("written");
+    job.settings.ca_files = vec![file.clone()];
+    // Git prefers this variable to all configuration.
+    job.surroundings.environment.push(("GIT_SSL_CAINFO".into(), "/etc/other.pem".into()));
+    let (result, _folder) = job.run().await;
+    let log = service.log("get");
+    assert_eq!(result, TaskResult::Succeeded, "{log}");
+    let host = service.url.as_str().trim_end_matches("/dayfly/");
+    let both =
+        format!(" -c http.sslcainfo=/etc/other.pem -c http.{host}.sslcainfo={} fetch ", file.display());
+    assert!(log.contains(&both), "{log}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_fetch_is_tried_three_times_and_its_failure_told() {
     let service = Service::start().await;
     let (result, _folder) =

@@ -102,6 +102,147 @@ async fn read_only_variables_warn_or_refuse() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn switches_that_are_neither_true_nor_false_are_told() {
+    let service = Service::start().await;
+    let (result, _folder) = Job::new(&service)
+        .script(
+            "set",
+            "echo '##vso[task.setvariable variable=a;issecret=1]x'; \
+             echo '##vso[task.setvariable variable=b;isSecret=True;isOutput=FALSE]sesame-open'; \
+             echo '##vso[task.settaskvariable variable=c;isreadonly=yes]x'",
+        )
+        .run()
+        .await;
+    assert_eq!(result, TaskResult::Succeeded);
+    let log = service.log("set");
+    let warnings: Vec<&str> = log.lines().filter(|line| line.starts_with("##[warning]")).collect();
+    assert_eq!(
+        warnings,
+        [
+            "##[warning]`issecret=1` is neither `true` nor `false`, so the variable 'a' is not secret.",
+            "##[warning]`isreadonly=yes` is neither `true` nor `false`, so the variable 'c' can be overwritten.",
+        ]
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_secret_is_masked_as_the_task_library_escapes_it_and_as_it_means_it() {
+    for decodes in ["true", "false"] {
+        let service = Service::start().await;
+        Job::new(&service)
+            .variable("DECODE_PERCENTS", decodes)
+            .script(
+                "set",
+                "echo '##vso[task.setsecret]half%AZP25done'; \
+                 echo '##vso[task.setvariable variable=x;issecret=true]ninety%AZP25sure'; \
+                 echo 'half%done half%AZP25done ninety%sure ninety%AZP25sure'",
+            )
+            .run()
+            .await;
+        assert!(service.log("set").contains("\n*** *** *** ***\n"), "{decodes}: {}", service.log("set"));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn commands_in_the_trace_of_a_shell_are_not_carried_out() {
+    let service = Service::start().await;
+    Job::new(&service)
+        .script(
+            "set",
+            "set -x
+            for n in 1 2 3 4 5; do echo \"##vso[task.setvariable variable=v$n]plain\"; done
+            echo '##vso[task.setvariable variable=hush;issecret=true]sesame-open'
+            echo '##vso[task.logissue type=error]once'",
+        )
+        .script("use", "echo '[$(v1)$(v2)$(v3)$(v4)$(v5)]'")
+        .run()
+        .await;
+    assert!(service.log("use").contains("\n[plainplainplainplainplain]\n"), "{}", service.log("use"));
+    let log = service.log("set");
+    assert_eq!(
+        log.matches("##[warning]The shell's trace (`set -x`) repeats logging commands.").count(),
+        1,
+        "{log}"
+    );
+    assert_eq!(service.record("set")["errorCount"], json!(1));
+    assert!(!log.contains("sesame-open"), "{log}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn colours_within_a_secret_do_not_show_it() {
+    let service = Service::start().await;
+    Job::new(&service)
+        .secret("hush", "sesame-open")
+        .script("grep", "printf 'say \\033[01;31m\\033[Ksesame\\033[m\\033[K-open\\n'")
+        .run()
+        .await;
+    let log = service.log("grep");
+    assert!(log.contains("say \u{1b}[01;31m\u{1b}[K***\u{1b}[m\u{1b}[K"), "{log:?}");
+    assert!(!log.lines().any(|line| line.starts_with("say") && line.contains("open")), "{log:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_secret_in_a_build_number_or_tag_is_warned_of() {
+    let service = Service::start().await;
+    Job::new(&service)
+        .secret("hush", "sesame-open")
+        .script(
+            "name",
+            "echo '##vso[build.updatebuildnumber]v-$(hush)'; echo '##vso[build.addbuildtag]$(hush)'",
+        )
+        .run()
+        .await;
+    let log = service.log("name");
+    assert!(
+        log.contains("##[warning]The build number contains a secret. Azure DevOps shows it unmasked"),
+        "{log}"
+    );
+    assert!(log.contains("##[warning]The build tag contains a secret."), "{log}");
+    service.look(|told| assert_eq!(told.build_numbers, ["v-sesame-open"]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn steps_cannot_say_that_an_issue_is_from_the_task_itself() {
+    for (validates, has_source) in [("true", false), ("false", true)] {
+        let service = Service::start().await;
+        Job::new(&service)
+            .variable("ENABLE_ISSUE_SOURCE_VALIDATION", validates)
+            .variable("system.debug", "true")
+            .script(
+                "say",
+                "echo '##vso[task.logissue type=warning;source=TaskInternal;correlationId=0a0a;code=7]slow disk'",
+            )
+            .run()
+            .await;
+        let data = service.record("say")["issues"][0]["data"].clone();
+        assert_eq!(data["code"], json!("7"));
+        assert_eq!(data.get("source").is_some(), has_source, "{data}");
+        assert_eq!(data.get("correlationId").is_some(), has_source, "{data}");
+        let told = service.log("say").contains("##[debug]The task provided an invalid correlation ID");
+        assert_ne!(told, has_source);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn places_are_written_without_what_is_not_known() {
+    let service = Service::start().await;
+    Job::new(&service)
+        .script(
+            "check",
+            "echo '##vso[task.logissue type=error;sourcepath=b.py;linenumber=12]assertion failed'; \
+             echo '##vso[task.logissue type=error;sourcepath=b.py;columnnumber=3]somewhere'; \
+             echo '##vso[task.logissue type=error;sourcepath=b.py;linenumber=12;columnnumber=3;code=E1]here'",
+        )
+        .run()
+        .await;
+    let log = service.log("check");
+    for line in ["b.py(12): error: assertion failed", "b.py: error: somewhere", "b.py(12,3): error E1: here"]
+    {
+        assert!(log.contains(&format!("##[error]{line}\n")), "{log}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn issues_are_counted_and_carry_their_place() {
     let service = Service::start().await;
     let (result, _folder) = Job::new(&service)

@@ -16,3 +16,4 @@ mod report;
 mod serve;
 mod service;
 mod steps;
+mod variables;

@@ -145,7 +145,7 @@ async fn what_cannot_start_says_why() {
         .unwrap_err();
     assert_eq!(
         nowhere.to_string(),
-        "the working directory '/no/such/folder' does not exist or is no directory"
+        "the working directory '/no/such/folder' does not exist or is not a directory"
     );
 }
 

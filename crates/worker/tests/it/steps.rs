@@ -68,6 +68,20 @@ async fn records_come_in_order_and_the_result_comes_last() {
     });
 }
 
+/// What the first attempt says of its end does not end the second one after five seconds.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_attempt_that_is_done_does_not_end_the_next() {
+    let service = Service::start().await;
+    let script =
+        "if mkdir first 2>/dev/null; then echo '##vso[task.complete result=Failed;done=true]'; exit 1; fi
+        sleep 6; echo second attempt";
+    let mut step = script_step("try", script);
+    step.retry_count_on_task_failure = 1;
+    let (result, _folder) = Job::new(&service).step(step).run().await;
+    assert_eq!(result, TaskResult::Succeeded, "{}", service.log("try"));
+    assert!(service.log("try").contains("\nsecond attempt\n"), "{}", service.log("try"));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_job_log_has_the_lines_of_all_steps() {
     let service = Service::start().await;
@@ -197,7 +211,10 @@ async fn an_unknown_task_fails_with_a_message_that_names_it() {
     let (result, _folder) = Job::new(&service).step(other_step("setup")).run().await;
     assert_eq!(result, TaskResult::Failed);
     let message = service.record("setup")["issues"][0]["message"].as_str().expect("an issue").to_owned();
-    assert!(message.contains("UseNode@1 cannot be run") && message.contains("by a script"), "{message}");
+    assert!(
+        message.contains("cannot run the task UseNode@1") && message.contains("with a script"),
+        "{message}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -589,9 +606,7 @@ async fn a_job_in_a_container_is_refused_with_the_reason() {
     job.message.job_container = Some("toolbox".to_owned());
     let (result, _folder) = job.run().await;
     assert_eq!(result, TaskResult::Failed);
-    assert!(
-        service.log("Initialize job").contains("##[error]The job wants to run in the container 'toolbox'.")
-    );
+    assert!(service.log("Initialize job").contains("##[error]This job runs in the container 'toolbox'."));
 }
 
 #[tokio::test(flavor = "multi_thread")]

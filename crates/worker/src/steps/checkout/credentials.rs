@@ -83,7 +83,7 @@ fn user_and_password(authorization: &EndpointAuthorization) -> Result<Option<(St
         None
     } else {
         return Err(StepError::Failed(format!(
-            "The repository's service connection logs in by '{scheme}', which Dayfly's native worker does not know; run this job on Microsoft's agent."
+            "The repository's service connection uses the authentication scheme '{scheme}', which Dayfly's native worker does not support; run this job on Microsoft's agent."
         )));
     };
     Ok(pair)

@@ -66,21 +66,23 @@ impl Configuration {
 impl<'a> Git<'a> {
     /// Finds git and asks its version.
     pub(super) async fn find(step: &'a StepContext, with_lfs: bool) -> Result<Git<'a>, StepError> {
-        let mut environment = environment::of_step(&step.job, &BTreeMap::new());
+        let mut environment =
+            environment::of_step(&step.job, &BTreeMap::new()).map_err(StepError::Failed)?.values;
         // The variables themselves, as the official worker's git plugin has them, though never secret ones.
         step.job.with_variables(|variables| {
-            for variable in
-                variables.iter().filter(|variable| !variable.secret && !variable.value.contains('\0'))
-            {
-                environment
-                    .insert(environment_name(&variable.name, false).into(), variable.value.clone().into());
+            for variable in variables.iter().filter(|variable| !variable.secret && variable.preserve_case) {
+                let kept = environment.get(OsStr::new(&environment_name(&variable.name, true))).cloned();
+                let name = OsString::from(environment_name(&variable.name, false));
+                if let Some(value) = kept {
+                    environment.entry(name).or_insert(value);
+                }
             }
         });
         if !with_lfs {
             // Without `lfs: true`, pointers stay pointers even if large files are configured on this machine.
             environment.insert("GIT_LFS_SKIP_SMUDGE".into(), "1".into());
         }
-        let program = which("git", &environment).await.ok_or_else(|| not_found("git"))?;
+        let program = which("git", &environment).await.ok_or_else(|| not_found(step, "git"))?;
         let has_lfs = which("git-lfs", &environment).await.is_some();
         let mut git = Git { step, program, environment, version: (0, 0, 0), has_lfs };
         let folder = PathBuf::from(step.job.variable_or_empty("agent.workfolder"));
@@ -233,6 +235,11 @@ impl<'a> Git<'a> {
             let name = variable_of(key);
             set(&[&format!("--config-env={key}={name}")]);
             command.environment.insert(name.into(), value.into());
+        }
+        let own_authority = configuration.plain.iter().any(|(key, _)| key.ends_with(".sslcainfo"));
+        // This variable of git's beats its configuration, also that for a single host. As configuration it holds for all others.
+        if own_authority && let Some(file) = command.environment.remove(OsStr::new("GIT_SSL_CAINFO")) {
+            set(&["-c", &format!("http.sslcainfo={}", file.to_string_lossy())]);
         }
         for (key, value) in &configuration.plain {
             set(&["-c", &format!("{key}={value}")]);

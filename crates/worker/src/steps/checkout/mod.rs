@@ -77,6 +77,13 @@ async fn place(step: &StepContext, repository: &Repository, inputs: &Inputs) -> 
     let job = &step.job;
     let build_directory = PathBuf::from(job.variable_or_empty("agent.builddirectory"));
     let wanted = if let Some(path) = inputs.get("path") {
+        if Path::new(path).is_absolute() {
+            // (`IOUtil.ResolvePath`)
+            return Err(StepError::Failed(format!(
+                "The input `path: {path}` is absolute; it must be relative to '{}'.",
+                build_directory.display()
+            )));
+        }
         let wanted = normalize(&build_directory.join(path));
         let root = if job.with_variables(|v| v.is_on("AZP_AGENT_ALLOW_WORK_DIRECTORY_REPOSITORIES")) {
             PathBuf::from(job.variable_or_empty("agent.workfolder"))

@@ -53,9 +53,10 @@ pub(super) fn wishes(
             "Repositories of type '{kind}' cannot be checked out by Dayfly's native worker; run this job on Microsoft's agent."
         )));
     }
-    let url = properties.url.as_ref().ok_or_else(|| {
-        StepError::Failed(format!("The repository '{}' has no address.", repository.alias()))
-    })?;
+    let url = properties
+        .url
+        .as_ref()
+        .ok_or_else(|| StepError::Failed(format!("The repository '{}' has no URL.", repository.alias())))?;
     let inputs = MergedInputs { inputs, options: properties.checkout_options.as_ref() };
     let variable = |name: &str| job.variable(name);
     let depth = variable("agent.source.git.shallowfetchdepth")
