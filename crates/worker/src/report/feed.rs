@@ -238,7 +238,7 @@ impl Queue {
     /// Waits until the feed alone has failed for `patience` while other reports came through.
     pub(super) async fn is_hopeless(&self, patience: Duration) {
         const LOOK: Duration = Duration::from_millis(100);
-        while !self.lock().others_since.is_some_and(|since| since.elapsed() >= patience) {
+        while self.lock().others_since.is_none_or(|since| since.elapsed() < patience) {
             tokio::time::sleep(LOOK).await;
         }
     }
