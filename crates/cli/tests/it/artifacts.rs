@@ -157,3 +157,36 @@ fn what_cannot_be_kept_fails_at_once_and_says_why() {
     assert_has_not(&ended, "next attempt");
     assert_has_not(&ended, "Associated artifact");
 }
+
+#[test]
+fn names_have_marks_and_commands_take_empty_files() {
+    let project = Project::with_pipeline(
+        "jobs:
+- job: Make
+  steps:
+  - checkout: none
+  - bash: mkdir d && echo x > d/f && touch empty
+  - task: PublishBuildArtifacts@1
+    inputs: { PathtoPublish: d, ArtifactName: 'a+b%c {x}' }
+  - publish: d/f
+    artifact: '.ü & =#;'
+  - bash: |
+      echo \"##vso[task.uploadfile]$PWD/empty\"
+      echo \"##vso[task.uploadsummary]$PWD/empty\"
+      echo \"##vso[build.uploadlog]$PWD/empty\"
+      echo \"##vso[artifact.upload artifactname=e]$PWD/empty\"
+      echo '##vso[build.addbuildtag]tag one'
+- job: Use
+  dependsOn: Make
+  steps:
+  - checkout: none
+  - download: current
+    patterns: ''
+  - bash: cd $(Pipeline.Workspace) && find . -type f -not -path './s/*' | sort
+",
+    );
+    let ended = project.run(&[], 0);
+    for text in ["./a+b%c {x}/f", "./.ü & =#;/f", "./e/empty", "following tags now: tag one"] {
+        assert_has(&ended, text);
+    }
+}
