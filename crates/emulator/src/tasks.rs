@@ -276,6 +276,12 @@ impl TaskCatalog for TaskFolder {
         names.dedup();
         names
     }
+
+    fn newest(&self, name: &str) -> Option<u32> {
+        let installed = self.names.get(&name.to_ascii_lowercase()).and_then(BTreeSet::last);
+        let installed = installed.map(|(version, _)| version.major);
+        installed.max(BuiltinTasks.newest(name))
+    }
 }
 
 /// Reads a `task.json` and normalizes its id and version, which authors write in several ways.

@@ -113,7 +113,7 @@ impl<'a> Evaluator<'a> {
     fn access(&self, base: &Node, steps: &[Step], span: &Range<usize>) -> Result<Value> {
         let mut value = self.node(base)?;
         let mut filtered = false;
-        for step in steps {
+        for (at, step) in steps.iter().enumerate() {
             // The index of something without items is not even evaluated.
             if !filtered
                 && !matches!(value, Value::Array(_) | Value::Object(_))
@@ -128,7 +128,11 @@ impl<'a> Evaluator<'a> {
                 Step::Wildcard => None,
             };
             value = match (key, filtered) {
-                (Some(key), false) => functions::item(&value, &key).unwrap_or_default(),
+                (Some(key), false) => match functions::item(&value, &key) {
+                    Some(item) => item,
+                    None if at == 0 => self.missing(base, &key, span)?,
+                    None => Value::Null,
+                },
                 (key, _) => {
                     let filter = Filter { key: key.as_ref(), filtered };
                     filtered = true;
@@ -137,6 +141,16 @@ impl<'a> Evaluator<'a> {
             };
         }
         Ok(value)
+    }
+
+    /// What a name is that the base does not hold.
+    fn missing(&self, base: &Node, key: &Value, span: &Range<usize>) -> Result<Value> {
+        if let (NodeKind::Root(root), Some(name)) = (&base.kind, key.as_text())
+            && let Some(message) = self.context.missing(root, &name)
+        {
+            return Err(self.error(ErrorKind::Host, span, message));
+        }
+        Ok(Value::Null)
     }
 
     fn filter(&self, value: &Value, filter: &Filter<'_>, span: &Range<usize>) -> Result<Value> {

@@ -3,7 +3,7 @@
 //! Everything the compiler finds is collected and reported at once. [`Diagnostics`] renders like a Rust compiler
 //! (file, line, column, caret, help) and as JSON.
 
-use std::{fmt, sync::Arc};
+use std::{collections::HashMap, fmt, sync::Arc};
 
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 use serde::Serialize;
@@ -13,8 +13,11 @@ use crate::Source;
 /// How many errors and warnings are kept. A file with more is most likely no pipeline at all.
 const MAX_KEPT: usize = 100;
 
+/// How many calls of templates are named for one mistake.
+const MAX_TRAIL: usize = 6;
+
 /// Which source text a span belongs to: an index into the list of sources.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct SourceId(u32);
 
 impl SourceId {
@@ -58,6 +61,11 @@ impl Span {
         self.start as usize
     }
 
+    /// The text it points into.
+    pub(crate) fn source(self) -> SourceId {
+        self.source
+    }
+
     fn range(self, text: &str) -> std::ops::Range<usize> {
         let end = floor(text, self.end as usize);
         floor(text, self.start as usize).min(end)..end
@@ -90,6 +98,10 @@ pub(crate) struct Diagnostic {
     message: String,
     span: Span,
     help: Vec<String>,
+    /// The calls that led to the file, the nearest first.
+    trail: Vec<Span>,
+    /// How many more calls place the file.
+    elsewhere: usize,
 }
 
 impl Diagnostic {
@@ -122,11 +134,23 @@ pub(crate) struct Collector {
     dropped: usize,
     /// Takes what is said after [`MAX_KEPT`].
     spill: Option<Diagnostic>,
+    /// The templates that are open, with the calls that placed them.
+    open: Vec<(SourceId, Span)>,
+    /// Every call by which a file was placed.
+    calls: HashMap<SourceId, Vec<Span>>,
 }
 
 impl Collector {
     pub(crate) fn new(source: Source) -> Self {
-        Self { sources: vec![source], items: Vec::new(), errors: 0, dropped: 0, spill: None }
+        Self {
+            sources: vec![source],
+            items: Vec::new(),
+            errors: 0,
+            dropped: 0,
+            spill: None,
+            open: Vec::new(),
+            calls: HashMap::new(),
+        }
     }
 
     /// Takes in one more text that spans may point into.
@@ -144,7 +168,14 @@ impl Collector {
     }
 
     fn push(&mut self, severity: Severity, span: Span, message: String) -> &mut Diagnostic {
-        let diagnostic = Diagnostic { severity, message: on_one_line(message), span, help: Vec::new() };
+        let mut diagnostic = Diagnostic {
+            severity,
+            message: on_one_line(message),
+            span,
+            help: Vec::new(),
+            trail: Vec::new(),
+            elsewhere: 0,
+        };
         // A template that is placed twice has its mistakes twice; one telling is enough.
         if self.items.iter().any(|told| told.span == span && told.message == diagnostic.message) {
             return self.spill.insert(diagnostic);
@@ -154,9 +185,58 @@ impl Collector {
             self.dropped += 1;
             return self.spill.insert(diagnostic);
         }
+        (diagnostic.trail, diagnostic.elsewhere) = self.trail(span.source);
         let at = self.items.len();
         self.items.push(diagnostic);
         &mut self.items[at]
+    }
+
+    /// A template is being placed: what is told from here on about its text came in by this call.
+    pub(crate) fn enter(&mut self, template: SourceId, call: Span) {
+        self.open.push((template, call));
+        let calls = self.calls.entry(template).or_default();
+        if !calls.contains(&call) {
+            calls.push(call);
+        }
+    }
+
+    /// The template that was entered last is placed.
+    pub(crate) fn leave(&mut self) {
+        self.open.pop();
+    }
+
+    /// The calls that led to a file, and how many more there are.
+    fn trail(&self, source: SourceId) -> (Vec<Span>, usize) {
+        let mut trail: Vec<Span> = Vec::new();
+        if let Some(at) = self.open.iter().rposition(|(template, _)| *template == source) {
+            for (_, call) in self.open[..=at].iter().rev() {
+                if trail.len() < MAX_TRAIL && !trail.contains(call) {
+                    trail.push(*call);
+                }
+            }
+            return (trail, 0);
+        }
+        // The expansion is over: the first call stands for all.
+        let mut at = source;
+        while let Some(call) = self.calls.get(&at).and_then(|calls| calls.first())
+            && trail.len() < MAX_TRAIL
+            && !trail.contains(call)
+        {
+            trail.push(*call);
+            at = call.source;
+        }
+        (trail, self.calls.get(&source).map_or(0, |calls| calls.len() - 1))
+    }
+
+    /// Forgets the warnings told since there were `before` diagnostics.
+    pub(crate) fn forget_warnings(&mut self, before: usize) {
+        let fresh = self.items.split_off(before.min(self.items.len()));
+        self.items.extend(fresh.into_iter().filter(|item| item.severity == Severity::Error));
+    }
+
+    /// How many diagnostics are kept so far.
+    pub(crate) fn len(&self) -> usize {
+        self.items.len()
     }
 
     /// How many errors there are so far.
@@ -262,6 +342,9 @@ pub struct Report {
     /// What to do about it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub help: Vec<String>,
+    /// The calls that placed the file, the nearest first.
+    #[serde(rename = "includedFrom", skip_serializing_if = "Vec::is_empty")]
+    pub included_from: Vec<Location>,
 }
 
 impl Diagnostics {
@@ -293,6 +376,7 @@ impl Diagnostics {
                     end_line: end.line,
                     end_column: end.column,
                     help: item.help.clone(),
+                    included_from: item.trail.iter().map(|call| self.location(*call)).collect(),
                 }
             })
             .collect()
@@ -325,6 +409,11 @@ impl Diagnostics {
         text
     }
 
+    fn location(&self, span: Span) -> Location {
+        let source = self.source(span);
+        locate(source, span.range(&source.text).start)
+    }
+
     fn source(&self, span: Span) -> &Source {
         &self.sources[(span.source.0 as usize).min(self.sources.len() - 1)]
     }
@@ -347,6 +436,16 @@ impl Diagnostics {
         let mut group = level.primary_title(item.message.as_str()).element(snippet);
         for help in &item.help {
             group = group.element(Level::HELP.message(help.as_str()));
+        }
+        for (at, call) in item.trail.iter().enumerate() {
+            let mut note = format!("included from {}", self.location(*call));
+            match item.elsewhere {
+                0 => {}
+                1 if at == 0 => note.push_str(" and from one more place"),
+                others if at == 0 => note.push_str(&format!(" and from {others} more places")),
+                _ => {}
+            }
+            group = group.element(Level::NOTE.message(note));
         }
         group
     }

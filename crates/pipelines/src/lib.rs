@@ -35,7 +35,6 @@ pub use plan::Plan;
 pub use tasks::{AnyTasks, BuiltinTasks, TaskCatalog};
 
 use diagnostics::{Collector, SourceId};
-use schema::parameters::Arguments;
 
 /// A file's text with the name that messages give it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -95,22 +94,20 @@ pub fn compile(source: &Source, inputs: &Inputs) -> Result<Compiled, Diagnostics
     let Some(root) = yaml::parse(SourceId::ROOT, &source.text, &mut collector) else {
         return Err(collector.finish());
     };
-    let mut reader = schema::Reader::new(&mut collector, inputs.tasks.as_ref());
-    let bound = schema::parameters::bind(&root, Arguments::Run(&inputs.parameters), &mut reader);
     let given = inputs.system.iter().chain(&inputs.variables);
     let variables =
         Object::from_iter(given.map(|(name, value)| (name.as_str(), Value::from(value.as_str()))));
-    let declared = bound.parameters.clone();
     let surroundings = template::Surroundings {
-        parameters: bound,
+        arguments: &inputs.parameters,
         variables,
         path: inputs.path.clone(),
         files: inputs.files.as_ref(),
         tasks: inputs.tasks.as_ref(),
     };
-    let Some(expanded) = template::expand(&root, surroundings, reader.collector) else {
+    let Some((expanded, declared)) = template::expand(&root, surroundings, &mut collector) else {
         return Err(collector.finish());
     };
+    let mut reader = schema::Reader::new(&mut collector, inputs.tasks.as_ref());
     let plan = schema::pipeline(&expanded, declared, &mut reader);
     if collector.errors() > 0 {
         return Err(collector.finish());

@@ -6,8 +6,7 @@ use dayfly_protocol::task::CHECKOUT;
 use uuid::Uuid;
 
 use crate::plan::TaskReference;
-use crate::schema::closest;
-use in_box::IN_BOX;
+use in_box::{IN_BOX, OLDER};
 
 /// The version of `Checkout`.
 pub const CHECKOUT_VERSION: &str = "1.0.0";
@@ -20,33 +19,46 @@ pub trait TaskCatalog {
 
     /// Names of tasks that exist, for suggestions in messages.
     fn names(&self) -> Vec<String>;
+
+    /// The newest major version of a task, for suggestions in messages.
+    fn newest(&self, name: &str) -> Option<u32> {
+        BuiltinTasks::newest_major(name)
+    }
+
+    /// Whether a task that [`resolve`](Self::resolve) answers is known to exist, and not only taken for granted.
+    fn is_certain(&self, name: &str, major: u32) -> bool {
+        let _ = (name, major);
+        true
+    }
 }
 
 /// The tasks that every organization has, known without a service. Which of them can run is the worker's business.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct BuiltinTasks;
 
-/// The tasks that every organization has, and any others: those of extensions, which nobody knows without the organization. A name
-/// that is all but one of the former is taken for a slip.
+/// The tasks that every organization has, and any others: those of extensions, and versions that came or went since, which nobody
+/// knows without the organization. The service looks names up exactly, so a likeness says nothing.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct AnyTasks;
 
 impl TaskCatalog for AnyTasks {
     fn resolve(&self, name: &str, major: u32) -> Option<TaskReference> {
-        let known = self.names();
-        // Also the right name of a version that is not there.
-        let is_slip = || closest(name, known.iter().map(String::as_str)).is_some();
-        BuiltinTasks.resolve(name, major).or_else(|| (!is_slip()).then(|| of_an_extension(name, major)))
+        BuiltinTasks.resolve(name, major).or_else(|| Some(of_an_extension(name, major)))
     }
 
     fn names(&self) -> Vec<String> {
         BuiltinTasks.names()
     }
+
+    fn is_certain(&self, name: &str, major: u32) -> bool {
+        BuiltinTasks.resolve(name, major).is_some()
+    }
 }
 
-/// A task of which no more is known than how files call it.
+/// A task of which no more is known than how files call it. All versions of a task have one id.
 fn of_an_extension(name: &str, major: u32) -> TaskReference {
-    let id = Uuid::try_parse(name).unwrap_or_else(|_| {
+    let own = || IN_BOX.iter().find(|(known, _, _)| known.eq_ignore_ascii_case(name)).map(|(_, id, _)| *id);
+    let id = Uuid::try_parse(name).ok().or_else(own).unwrap_or_else(|| {
         Uuid::new_v5(&Uuid::NAMESPACE_URL, format!("task:{}", name.to_lowercase()).as_bytes())
     });
     TaskReference { id, name: name.to_owned(), version: format!("{major}.0.0") }
@@ -70,6 +82,7 @@ impl TaskCatalog for BuiltinTasks {
                 name: (*name).to_owned(),
                 version: (*version).to_owned(),
             })
+            .or_else(|| older(name, major))
     }
 
     fn names(&self) -> Vec<String> {
@@ -77,6 +90,29 @@ impl TaskCatalog for BuiltinTasks {
             CHECKOUT_TASK.iter().chain(IN_BOX).map(|(name, _, _)| (*name).to_owned()).collect();
         names.dedup();
         names
+    }
+}
+
+/// An older major version of a task that is in the list.
+fn older(name: &str, major: u32) -> Option<TaskReference> {
+    let id = Uuid::try_parse(name).ok();
+    let (name, id, _) = IN_BOX
+        .iter()
+        .find(|(known, known_id, _)| id == Some(*known_id) || known.eq_ignore_ascii_case(name))?;
+    OLDER.contains(&(*name, major)).then(|| TaskReference {
+        id: *id,
+        name: (*name).to_owned(),
+        version: format!("{major}.0.0"),
+    })
+}
+
+impl BuiltinTasks {
+    fn newest_major(name: &str) -> Option<u32> {
+        let versions = CHECKOUT_TASK.iter().chain(IN_BOX);
+        versions
+            .filter(|(known, _, _)| known.eq_ignore_ascii_case(name))
+            .filter_map(|(_, _, version)| major_of(version))
+            .max()
     }
 }
 
@@ -114,13 +150,27 @@ mod tests {
     }
 
     #[test]
-    fn tasks_of_extensions_are_taken_as_they_are_called_but_slips_are_not() {
+    fn tasks_of_extensions_are_taken_as_they_are_called() {
         let task = AnyTasks.resolve("SonarQubePrepare", 5).unwrap();
         assert_eq!((task.name.as_str(), task.version.as_str()), ("SonarQubePrepare", "5.0.0"));
         assert_eq!(AnyTasks.resolve("sonarqubeprepare", 6).unwrap().id, task.id, "one task in any case");
         assert_ne!(AnyTasks.resolve("publisher.extension.task", 5).unwrap().id, task.id);
         assert_eq!(AnyTasks.resolve("cmdline", 2), BuiltinTasks.resolve("CmdLine", 2));
-        assert_eq!(AnyTasks.resolve("CmdLin", 2), None);
-        assert_eq!(AnyTasks.resolve("CmdLine", 9), None);
+        for (name, major) in [("CmdLin", 2), ("S3Upload", 1), ("YarnInstaller", 3)] {
+            assert!(AnyTasks.resolve(name, major).is_some(), "{name}@{major}");
+            assert!(!AnyTasks.is_certain(name, major), "{name}@{major}");
+        }
+        let unknown = AnyTasks.resolve("CmdLine", 9).unwrap();
+        assert_eq!((unknown.id, unknown.version.as_str()), (CMD_LINE, "9.0.0"));
+    }
+
+    #[test]
+    fn older_versions_are_known() {
+        for (name, major) in OLDER {
+            let task = BuiltinTasks.resolve(name, *major).unwrap();
+            assert!(IN_BOX.iter().any(|(known, id, _)| known == name && *id == task.id), "{name}");
+            assert!(BuiltinTasks.newest(name) > Some(*major), "{name}");
+        }
+        assert_eq!(BuiltinTasks.newest("usedotnet"), Some(2));
     }
 }

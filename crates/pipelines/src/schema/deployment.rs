@@ -83,7 +83,7 @@ pub(super) fn strategy(
     let resource = environment.as_ref().and_then(|environment| environment.resource_name.clone());
     let mut hooks = Hooks { job, resource, hooks: Vec::new(), on_failure: None, on_success: None };
     hooks.read(which, &entry.value, reader);
-    if !hooks.hooks.iter().any(|hook| hook.kind == HookKind::Deploy) {
+    if !reader.is_part && !hooks.hooks.iter().any(|hook| hook.kind == HookKind::Deploy) {
         reader.collector.error(entry.key.span, format!("`{which}` needs the hook `deploy`"));
     }
     Some(Deployment {

@@ -56,7 +56,7 @@ pub(super) fn implicit(
     job
 }
 
-fn job(item: &Node, pool: Option<&Pool>, reader: &mut Reader<'_>) -> Option<Placed<Job>> {
+pub(super) fn job(item: &Node, pool: Option<&Pool>, reader: &mut Reader<'_>) -> Option<Placed<Job>> {
     let mut fields = Fields::open(item, "a job", reader);
     if fields.is_silent() {
         return None;

@@ -3,6 +3,7 @@
 pub(crate) mod parameters;
 pub(crate) mod variables;
 
+mod canonical;
 mod deployment;
 mod graph;
 mod jobs;

@@ -1,11 +1,14 @@
-//! `parameters:` of the root file: what is declared, and the values of this run.
+//! `parameters:`: what a file declares, and the values that it is given.
 
 use std::collections::BTreeMap;
 
 use dayfly_expressions::{Number, Object, Value};
 use serde_json::Value as Json;
 
-use super::reader::{Fields, Reader, closest, listed, parse_boolean, short};
+use super::{
+    canonical,
+    reader::{Fields, Reader, closest, listed, parse_boolean, short},
+};
 use crate::{
     Source,
     diagnostics::Span,
@@ -69,14 +72,21 @@ fn shape(kind: ParameterType) -> Shape {
 pub(crate) struct Bound {
     pub(crate) parameters: Vec<Parameter>,
     pub(crate) values: Object,
-    /// Whether the file declares what there is, so that other names are most likely mistakes.
-    pub(crate) typed: bool,
+    /// Whether a name that is not among them is an error. The service says "Key not found" in files with a typed list of
+    /// parameters (ChristopherHX/runner.server#246, measured for root files without parameters as well); templates of the old kind
+    /// take arguments that they do not declare, and Microsoft's own rely on it (ChristopherHX/runner.server#308).
+    pub(crate) strict: bool,
 }
 
 /// What the parameters of a file are given.
 pub(crate) enum Arguments<'a> {
     /// Given with the run, for the root file.
-    Run(&'a BTreeMap<String, Json>),
+    Run {
+        /// As they came.
+        given: &'a BTreeMap<String, Json>,
+        /// Those of structural types, read; nothing where that failed and was reported.
+        read: Vec<(String, Option<Node>)>,
+    },
     /// Given by the file that places a template.
     Template {
         /// The arguments.
@@ -91,16 +101,14 @@ pub(crate) struct Argument {
     pub(crate) name: String,
     /// Where the name stands.
     pub(crate) key: Span,
-    /// Where the value stands.
-    pub(crate) place: Span,
-    pub(crate) value: Value,
+    pub(crate) value: Node,
 }
 
 impl Arguments<'_> {
     /// The names, with the place to point to when one of them is not known.
     fn names(&self, block: Span) -> Vec<(&str, Span)> {
         match self {
-            Self::Run(arguments) => arguments.keys().map(|name| (name.as_str(), block)).collect(),
+            Self::Run { given, .. } => given.keys().map(|name| (name.as_str(), block)).collect(),
             Self::Template { entries, .. } => {
                 entries.iter().map(|one| (one.name.as_str(), one.key)).collect()
             }
@@ -110,25 +118,35 @@ impl Arguments<'_> {
     /// The value for a parameter, if one is given. `Some(None)`: one that is wrong, and was reported.
     fn value(&self, declaration: &Declaration, reader: &mut Reader<'_>) -> Option<Option<Value>> {
         match self {
-            Self::Run(arguments) => {
-                let (_, argument) =
-                    arguments.iter().find(|(name, _)| name.eq_ignore_ascii_case(&declaration.name))?;
+            Self::Run { given, read } => {
+                let is_it = |name: &str| name.eq_ignore_ascii_case(&declaration.name);
+                if let Some((_, node)) = read.iter().find(|(name, _)| is_it(name)) {
+                    return Some(node.as_ref().and_then(|node| placed_value(declaration, node, reader)));
+                }
+                let (_, argument) = given.iter().find(|(name, _)| is_it(name))?;
                 Some(argument_value(declaration, argument, reader))
             }
             Self::Template { entries, .. } => {
                 let one = entries.iter().find(|one| one.name.eq_ignore_ascii_case(&declaration.name))?;
-                Some(placed_value(declaration, &one.value, one.place, reader))
+                Some(placed_value(declaration, &one.value, reader))
             }
         }
     }
 }
 
 /// Reads the declarations of a file and binds the given arguments to them.
-pub(crate) fn bind(root: &Node, arguments: Arguments<'_>, reader: &mut Reader<'_>) -> Bound {
-    let block = root.get("parameters");
+///
+/// `root` is the place of the file, `block` its `parameters:`.
+pub(crate) fn bind(
+    root: Span,
+    block: Option<&Node>,
+    arguments: Arguments<'_>,
+    reader: &mut Reader<'_>,
+) -> Bound {
     // A template without typed declarations takes whatever it is given.
     let typed = block.is_some_and(|block| matches!(block.kind, Kind::Sequence(_)));
-    let mut bound = Bound { parameters: Vec::new(), values: Object::new(), typed };
+    let strict = typed || (block.is_none() && matches!(arguments, Arguments::Run { .. }));
+    let mut bound = Bound { parameters: Vec::new(), values: Object::new(), strict };
     let declared = block.map(|node| declarations(node, reader)).unwrap_or_default();
     for declaration in declared {
         if bound.values.get(&declaration.name).is_some() {
@@ -155,11 +173,11 @@ pub(crate) fn bind(root: &Node, arguments: Arguments<'_>, reader: &mut Reader<'_
         Arguments::Template { entries, .. } if !typed => {
             for Argument { name, value, .. } in entries {
                 if bound.values.get(&name).is_none() {
-                    bound.values.insert(name, value);
+                    bound.values.insert(name, values::from_node(&value));
                 }
             }
         }
-        arguments => unknown(&bound, &arguments, block.map_or(root.span, |block| block.span), reader),
+        arguments => unknown(&bound, &arguments, block.map_or(root, |block| block.span), reader),
     }
     bound
 }
@@ -167,20 +185,20 @@ pub(crate) fn bind(root: &Node, arguments: Arguments<'_>, reader: &mut Reader<'_
 fn missing(declaration: &Declaration, arguments: &Arguments<'_>, reader: &mut Reader<'_>) {
     let name = &declaration.name;
     match arguments {
-        Arguments::Run(_) => reader
+        Arguments::Run { .. } => reader
             .collector
             .error(declaration.span, format!("the parameter `{name}` needs a value"))
-            .help("give one when the run is started, or write `default:`"),
+            .help(format!("pass one with `-p {name}=VALUE`, or give it a `default:`")),
         Arguments::Template { call, .. } => reader
             .collector
             .error(*call, format!("the parameter `{name}` of this template needs a value"))
-            .help("write it below `parameters:`"),
+            .help("pass it under `parameters:`"),
     };
 }
 
 fn unknown(bound: &Bound, arguments: &Arguments<'_>, block: Span, reader: &mut Reader<'_>) {
     let owner = match arguments {
-        Arguments::Run(_) => "pipeline",
+        Arguments::Run { .. } => "pipeline",
         Arguments::Template { .. } => "template",
     };
     let names: Vec<&str> = bound.parameters.iter().map(|parameter| parameter.name.as_str()).collect();
@@ -209,7 +227,6 @@ struct Declaration {
 }
 
 fn declarations(node: &Node, reader: &mut Reader<'_>) -> Vec<Declaration> {
-    refuse_expressions(node, reader);
     if let Kind::Mapping(entries) = &node.kind {
         // The old form: names and defaults, without types.
         return entries
@@ -295,8 +312,22 @@ fn kind(node: Option<&Node>, reader: &mut Reader<'_>) -> ParameterType {
     ParameterType::String
 }
 
+/// The type of a declaration in the present form, as far as it is known.
+pub(crate) fn kind_of(item: &Node) -> Option<ParameterType> {
+    let text = item.get("type")?.text()?.trim();
+    TYPES.iter().find(|(name, _)| name.eq_ignore_ascii_case(text)).map(|(_, kind)| *kind)
+}
+
+/// Whether values of this type are lists.
+pub(crate) fn is_list(kind: ParameterType) -> bool {
+    shape(kind) == Shape::List
+}
+
 /// Reads a node as a value of the parameter's type.
 fn typed(declaration: &Declaration, node: &Node, span: Span, reader: &mut Reader<'_>) -> Option<Value> {
+    if canonical::is_structural(declaration.kind) {
+        return canonical::value(&declaration.name, declaration.kind, node, reader);
+    }
     let name = &declaration.name;
     let text = match (&node.kind, shape(declaration.kind)) {
         (Kind::Invalid, _) => return None,
@@ -306,14 +337,7 @@ fn typed(declaration: &Declaration, node: &Node, span: Span, reader: &mut Reader
         (_, Shape::Any) | (Kind::Sequence(_), Shape::List) => return Some(values::from_node(node)),
         (Kind::Scalar(text), _) => text,
         _ => {
-            reader.collector.error(
-                span,
-                format!(
-                    "the parameter `{name}` is of type {}, which {} is not",
-                    type_name(declaration.kind),
-                    node.noun()
-                ),
-            );
+            wrong_type(name, declaration.kind, node, reader);
             return None;
         }
     };
@@ -328,7 +352,7 @@ fn typed(declaration: &Declaration, node: &Node, span: Span, reader: &mut Reader
         reader.collector.error(
             span,
             format!(
-                "`{}` is no value of type {} for the parameter `{name}`",
+                "`{}` is not a {}, which the parameter `{name}` needs",
                 short(text),
                 type_name(declaration.kind)
             ),
@@ -337,9 +361,16 @@ fn typed(declaration: &Declaration, node: &Node, span: Span, reader: &mut Reader
     value
 }
 
+/// Reports a value of another shape than the type's.
+pub(super) fn wrong_type(name: &str, kind: ParameterType, node: &Node, reader: &mut Reader<'_>) {
+    let (kind, noun) = (type_name(kind), node.noun());
+    reader.collector.error(node.span, format!("the parameter `{name}` needs a {kind}, not {noun}"));
+}
+
 /// Whether a scalar says that there is nothing: blank, `null` or `~`, without quotes.
-fn is_null(text: &str, written: &str) -> bool {
-    (text.is_empty() || text == "~" || text.eq_ignore_ascii_case("null")) && !written.starts_with(['"', '\''])
+pub(super) fn is_null(text: &str, written: &str) -> bool {
+    let is_word = (text == "~" || text.eq_ignore_ascii_case("null")) && written == text;
+    text.is_empty() && !written.starts_with(['"', '\'']) || is_word
 }
 
 fn type_name(kind: ParameterType) -> &'static str {
@@ -411,41 +442,11 @@ fn argument_value(declaration: &Declaration, argument: &Json, reader: &mut Reade
 }
 
 /// Reads the value that a file gives to a template's parameter.
-fn placed_value(
-    declaration: &Declaration,
-    value: &Value,
-    span: Span,
-    reader: &mut Reader<'_>,
-) -> Option<Value> {
+fn placed_value(declaration: &Declaration, node: &Node, reader: &mut Reader<'_>) -> Option<Value> {
     if declaration.untyped {
-        return Some(value.clone());
+        return (!matches!(node.kind, Kind::Invalid)).then(|| values::from_node(node));
     }
-    let typed = match (shape(declaration.kind), value) {
-        (Shape::Any, value) => Some(value.clone()),
-        (Shape::List, Value::Array(_)) => Some(value.clone()),
-        (Shape::List, value) => value.is_null_like().then(|| Value::from(Vec::new())),
-        (Shape::Text, value) => value.as_text().map(|text| Value::from(text.as_ref())),
-        (Shape::Number, value) => value
-            .as_text()
-            .filter(|text| !text.trim().is_empty())
-            .and_then(|text| Number::parse_text(text.trim()))
-            .map(Value::from),
-        (Shape::Boolean, value) => value.as_text().and_then(|text| parse_boolean(&text)).map(Value::from),
-    };
-    match &typed {
-        Some(value) => check_allowed(declaration, value, span, reader),
-        None => {
-            let kind = type_name(declaration.kind);
-            reader.collector.error(
-                span,
-                format!("the parameter `{}` is of type {kind}, and this is not", declaration.name),
-            );
-        }
-    }
-    typed
-}
-
-/// Declarations are read before there is anything to evaluate.
-fn refuse_expressions(node: &Node, reader: &mut Reader<'_>) {
-    crate::template::refuse(node, "the declaration of parameters", reader.collector);
+    let value = typed(declaration, node, node.span, reader)?;
+    check_allowed(declaration, &value, node.span, reader);
+    Some(value)
 }

@@ -1,6 +1,8 @@
 //! Reading nodes into typed values: each function reports what is wrong and then goes on with what makes sense, so that
 //! one compilation finds all mistakes.
 
+use std::collections::HashSet;
+
 use crate::{
     diagnostics::{Collector, Span},
     tasks::TaskCatalog,
@@ -17,6 +19,10 @@ pub(crate) struct Reader<'a> {
     pub(crate) repositories: Vec<String>,
     /// Aliases of the file's container resources.
     pub(crate) containers: Vec<String>,
+    /// A part is read without what is around it: names of resources, and of stages and jobs that it may depend on, are not known.
+    pub(crate) is_part: bool,
+    /// Tasks of which it was said that they may not exist.
+    pub(crate) doubted: HashSet<(String, u32)>,
 }
 
 /// A mapping that is being read: keys are taken one by one, what is left over is unknown.
@@ -128,7 +134,20 @@ impl<'n> Fields<'n> {
 
 impl<'a> Reader<'a> {
     pub(crate) fn new(collector: &'a mut Collector, tasks: &'a dyn TaskCatalog) -> Self {
-        Self { collector, tasks, groups: Vec::new(), repositories: Vec::new(), containers: Vec::new() }
+        Self {
+            collector,
+            tasks,
+            groups: Vec::new(),
+            repositories: Vec::new(),
+            containers: Vec::new(),
+            is_part: false,
+            doubted: HashSet::new(),
+        }
+    }
+
+    /// A reader of a stage, job or step that is not yet where it will be.
+    pub(crate) fn of_a_part(collector: &'a mut Collector, tasks: &'a dyn TaskCatalog) -> Self {
+        Self { is_part: true, ..Self::new(collector, tasks) }
     }
 
     /// The name that was most likely meant, as long as somebody reads it.
@@ -140,13 +159,14 @@ impl<'a> Reader<'a> {
     pub(crate) fn has_repository(&self, name: &str) -> bool {
         let in_place = ["git://", "github://", "bitbucket://"].iter().any(|scheme| name.starts_with(scheme));
         in_place
+            || self.is_part
             || name.eq_ignore_ascii_case("self")
             || self.repositories.iter().any(|alias| alias.eq_ignore_ascii_case(name))
     }
 
     /// Whether a container resource has this alias.
     pub(crate) fn has_container(&self, name: &str) -> bool {
-        self.containers.iter().any(|alias| alias.eq_ignore_ascii_case(name))
+        self.is_part || self.containers.iter().any(|alias| alias.eq_ignore_ascii_case(name))
     }
 
     /// A scalar's text. Reports lists and mappings.

@@ -141,7 +141,7 @@ fn legacy(node: &Node, reader: &mut Reader<'_>) -> Option<RepositoryResource> {
     Some(resource)
 }
 
-fn container_resource(node: &Node, reader: &mut Reader<'_>) -> Option<ContainerResource> {
+pub(super) fn container_resource(node: &Node, reader: &mut Reader<'_>) -> Option<ContainerResource> {
     let mut fields = Fields::open(node, "a container resource", reader);
     if fields.is_silent() {
         return None;

@@ -66,6 +66,9 @@ pub(super) fn implicit(jobs: Vec<Job>) -> Stage {
 /// Reads a list of jobs and checks their graph.
 pub(super) fn job_list(node: &Node, pool: Option<&Pool>, reader: &mut Reader<'_>) -> Vec<Job> {
     let mut jobs = jobs::jobs(node, pool, reader);
+    if reader.is_part {
+        return jobs.into_iter().map(|job| job.value).collect();
+    }
     if jobs.is_empty() && matches!(&node.kind, Kind::Sequence(items) if items.is_empty()) {
         reader.collector.error(node.span, "the list of jobs is empty");
     }
@@ -114,7 +117,7 @@ fn name_unnamed<T>(list: &mut [Placed<T>], word: &str, name: impl Fn(&mut T) -> 
     }
 }
 
-fn stage(item: &Node, pool: Option<&Pool>, reader: &mut Reader<'_>) -> Option<Placed<Stage>> {
+pub(super) fn stage(item: &Node, pool: Option<&Pool>, reader: &mut Reader<'_>) -> Option<Placed<Stage>> {
     let mut fields = Fields::open(item, "a stage", reader);
     if fields.is_silent() {
         return None;
@@ -159,6 +162,7 @@ fn stage(item: &Node, pool: Option<&Pool>, reader: &mut Reader<'_>) -> Option<Pl
         lock_behavior: fields.take("lockBehavior").and_then(|node| lock_behavior(node, reader)),
         jobs: match fields.take("jobs") {
             Some(node) => job_list(node, pool, reader),
+            None if reader.is_part => Vec::new(),
             None => {
                 reader.collector.error(name_node.span, "the stage has no `jobs`");
                 Vec::new()

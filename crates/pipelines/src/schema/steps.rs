@@ -2,6 +2,9 @@
 
 use std::collections::{BTreeMap, HashSet};
 
+use dayfly_protocol::task::CHECKOUT;
+use uuid::{Uuid, uuid};
+
 use super::{
     names,
     reader::{Fields, Reader, closest, short},
@@ -96,7 +99,7 @@ pub(super) fn name(steps: &mut [Step]) {
 /// The checkout of the pipeline's own repository that jobs have when they say nothing about it.
 pub(super) fn automatic_checkout() -> Step {
     let task = TaskReference {
-        id: dayfly_protocol::task::CHECKOUT,
+        id: CHECKOUT,
         name: "Checkout".to_owned(),
         version: crate::tasks::CHECKOUT_VERSION.to_owned(),
     };
@@ -124,7 +127,7 @@ fn blank(task: TaskReference) -> Step {
     }
 }
 
-fn step(item: &Node, steps: &mut Steps, reader: &mut Reader<'_>) -> Option<Step> {
+pub(super) fn step(item: &Node, steps: &mut Steps, reader: &mut Reader<'_>) -> Option<Step> {
     let mut fields = Fields::open(item, "a step", reader);
     if fields.is_silent() {
         return None;
@@ -286,7 +289,7 @@ fn work(
             script(node, ("PowerShell", 2), fixed, &keys, fields, reader)
         }
         "checkout" => checkout(node, fields, steps, reader),
-        "task" => task(node, fields, reader),
+        "task" => task(node, fields, steps, reader),
         "publish" | "upload" => {
             let path = reader.filled(node, &format!("`{kind}`"))?;
             let mut inputs = keys(&["artifact"], fields, reader);
@@ -353,7 +356,6 @@ fn checkout(
     steps: &mut Steps,
     reader: &mut Reader<'_>,
 ) -> Option<Work> {
-    steps.checkout_written = true;
     let repository = reader.filled(node, "`checkout`");
     let names = [
         "clean",
@@ -368,7 +370,19 @@ fn checkout(
         "sparseCheckoutPatterns",
         "workspaceRepo",
     ];
-    let mut inputs = keys(&names, fields, reader);
+    let inputs = keys(&names, fields, reader);
+    checkout_of(repository, inputs, node, steps, reader)
+}
+
+/// A checkout of a repository with the inputs that are written.
+fn checkout_of(
+    repository: Option<String>,
+    mut inputs: BTreeMap<String, String>,
+    node: &Node,
+    steps: &mut Steps,
+    reader: &mut Reader<'_>,
+) -> Option<Work> {
+    steps.checkout_written = true;
     let repository = repository?;
     if repository.eq_ignore_ascii_case("none") {
         return None;
@@ -398,9 +412,20 @@ fn download(
     steps: &mut Steps,
     reader: &mut Reader<'_>,
 ) -> Option<Work> {
-    steps.download_written = true;
     let what = reader.filled(node, "`download`");
-    let mut inputs = keys(&["artifact", "patterns", "path"], fields, reader);
+    let inputs = keys(&["artifact", "patterns", "path"], fields, reader);
+    download_of(what, inputs, node, steps, reader)
+}
+
+/// A download from a run with the inputs that are written.
+fn download_of(
+    what: Option<String>,
+    mut inputs: BTreeMap<String, String>,
+    node: &Node,
+    steps: &mut Steps,
+    reader: &mut Reader<'_>,
+) -> Option<Work> {
+    steps.download_written = true;
     let what = what?;
     if what.eq_ignore_ascii_case("none") {
         return None;
@@ -418,14 +443,20 @@ fn download(
     Some((builtin("DownloadPipelineArtifact", 2, node, reader)?, inputs))
 }
 
-fn task(node: &Node, fields: &mut Fields<'_>, reader: &mut Reader<'_>) -> Option<Work> {
-    let inputs = reader.pairs(fields.take("inputs"), "inputs").into_iter().collect();
+/// The task that the service writes for `download:`. No list of tasks has it.
+const DOWNLOAD: Uuid = uuid!("30f35852-3f7e-4c0c-9a88-e127b4f97211");
+
+fn task(node: &Node, fields: &mut Fields<'_>, steps: &mut Steps, reader: &mut Reader<'_>) -> Option<Work> {
+    let mut inputs: BTreeMap<String, String> =
+        reader.pairs(fields.take("inputs"), "inputs").into_iter().collect();
     let text = reader.filled(node, "`task`")?;
     let Some((name, version)) = text.rsplit_once('@') else {
+        let name = short(&text);
+        let newest = reader.tasks.newest(text.trim()).unwrap_or(1);
         reader
             .collector
-            .error(node.span, format!("`{}` names no version of the task", short(&text)))
-            .help(format!("write the major version behind the name, for example `{}@1`", short(&text)));
+            .error(node.span, format!("the task `{name}` needs a version"))
+            .help(format!("put the major version after the name, for example `{name}@{newest}`"));
         return None;
     };
     let major = version.trim().split('.').next().and_then(|major| major.parse().ok());
@@ -433,6 +464,16 @@ fn task(node: &Node, fields: &mut Fields<'_>, reader: &mut Reader<'_>) -> Option
         reader.collector.error(node.span, format!("`{}` is no version of a task", short(version)));
         return None;
     };
+    // In the form in which typed parameters hand steps over, `checkout` and `download` are tasks.
+    let id = Uuid::try_parse(name.trim()).ok();
+    if id == Some(CHECKOUT) || name.trim().eq_ignore_ascii_case("Checkout") {
+        let repository = inputs.remove("repository").unwrap_or_else(|| "self".to_owned());
+        return checkout_of(Some(repository), inputs, node, steps, reader);
+    }
+    if id == Some(DOWNLOAD) {
+        let run = inputs.remove("alias");
+        return download_of(run, inputs, node, steps, reader);
+    }
     Some((find(name.trim(), major, node, reader)?, inputs))
 }
 
@@ -443,23 +484,50 @@ fn builtin(name: &str, major: u32, node: &Node, reader: &mut Reader<'_>) -> Opti
 }
 
 fn find(name: &str, major: u32, node: &Node, reader: &mut Reader<'_>) -> Option<TaskReference> {
-    if let Some(task) = reader.tasks.resolve(name, major) {
-        return Some(task);
+    let found = reader.tasks.resolve(name, major);
+    let taken = found.is_some();
+    if taken && (reader.tasks.is_certain(name, major) || !reader.doubted.insert((name.to_lowercase(), major)))
+    {
+        return found;
     }
+    let Some((message, help)) = doubt(name, major, taken, reader) else { return found };
+    let diagnostic = match taken {
+        true => reader.collector.warning(node.span, message),
+        false => reader.collector.error(node.span, message),
+    };
+    if let Some(help) = help {
+        diagnostic.help(help);
+    }
+    found
+}
+
+/// What to say of a task that is not known to exist, and what to do about it. Nothing of a task that is like no other: it is an
+/// extension's.
+fn doubt(name: &str, major: u32, taken: bool, reader: &Reader<'_>) -> Option<(String, Option<String>)> {
     // The catalog's list of names is made for each call, and only for this message.
     let names = if reader.collector.is_full() { Vec::new() } else { reader.tasks.names() };
-    let known = names.iter().find(|known| known.eq_ignore_ascii_case(name));
-    let best = closest(name, names.iter().map(String::as_str)).map(str::to_owned);
-    let diagnostic = match known {
-        Some(known) => {
-            reader.collector.error(node.span, format!("the task `{known}` has no version {major} here"))
-        }
-        None => reader.collector.error(node.span, format!("the task `{}` is not known here", short(name))),
-    };
-    match best.filter(|_| known.is_none()) {
-        Some(best) => diagnostic.help(format!("did you mean `{best}`?")),
-        None => diagnostic
-            .help("tasks come from Azure DevOps; make this one available, or replace it by a script"),
-    };
-    None
+    let newest = |task: &str| Some(format!("`{task}@{}`", reader.tasks.newest(task)?));
+    if let Some(known) = names.iter().find(|known| known.eq_ignore_ascii_case(name)) {
+        let message = match taken {
+            true => format!("Dayfly does not know version {major} of the task `{known}`"),
+            false => format!("the task `{known}` has no version {major} here"),
+        };
+        return Some((message, newest(known).map(|newest| format!("the newest known version is {newest}"))));
+    }
+    let best = closest(name, names.iter().map(String::as_str)).and_then(newest);
+    let name = short(name);
+    match (taken, best) {
+        (true, None) => None,
+        (true, Some(best)) => Some((
+            format!("`{name}` is not one of Azure Pipelines' own tasks"),
+            Some(format!("did you mean {best}? Ignore this if an extension provides `{name}`")),
+        )),
+        (false, best) => Some((
+            format!("there is no task `{name}` here"),
+            Some(match best {
+                Some(best) => format!("did you mean {best}?"),
+                None => "tasks come from Azure DevOps: make this one available, or use a script".to_owned(),
+            }),
+        )),
+    }
 }

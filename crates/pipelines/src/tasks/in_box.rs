@@ -231,3 +231,35 @@ pub(super) const IN_BOX: &[(&str, Uuid, &str)] = &[
     ("XamarinTestCloud", uuid!("049918cb-1488-48eb-85e8-c318eccaaa74"), "1.274.0"),
     ("Xcode", uuid!("1e78dc1b-9132-4b18-9c75-0e7ecc634b74"), "5.274.0"),
 ];
+
+/// Older major versions that organizations still have, of tasks in the list above (microsoft/azure-pipelines-vscode
+/// `service-schema.json`, definition `task`). Their exact versions are not known.
+pub(super) const OLDER: &[(&str, u32)] = &[
+    ("AndroidSigning", 1),
+    ("AppCenterDistribute", 0),
+    ("ArchiveFiles", 1),
+    ("AzureCLI", 0),
+    ("AzureFunction", 0),
+    ("AzurePowerShell", 1),
+    ("AzureResourceGroupDeployment", 1),
+    ("AzureRmWebAppDeployment", 2),
+    ("CmdLine", 1),
+    ("CopyFiles", 1),
+    ("cURLUploader", 1),
+    ("DotNetCoreCLI", 0),
+    ("DotNetCoreCLI", 1),
+    ("Gradle", 1),
+    ("InstallAppleCertificate", 0),
+    ("InstallAppleCertificate", 1),
+    ("InstallAppleProvisioningProfile", 0),
+    ("InvokeRESTAPI", 0),
+    ("JenkinsQueueJob", 1),
+    ("Maven", 1),
+    ("PowerShell", 1),
+    ("PublishSymbols", 1),
+    ("PublishToAzureServiceBus", 0),
+    ("XamariniOS", 1),
+    ("Xcode", 2),
+    ("Xcode", 3),
+    ("Xcode", 4),
+];

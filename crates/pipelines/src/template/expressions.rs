@@ -7,7 +7,7 @@ use dayfly_expressions::{ErrorKind, Expression, Piece, Value, split_template};
 use super::{Expander, MAX_TEXT_BYTES, Reported};
 use crate::{
     expression,
-    schema::closest,
+    schema::{closest, listed},
     values,
     yaml::{Key, Kind, Node},
 };
@@ -60,6 +60,8 @@ impl Expander<'_> {
         if let Some(inner) = whole {
             let value = self.parse(node, inner).and_then(|code| self.evaluate(&code));
             return match value {
+                // Nobody shall be told that something is missing which was left out.
+                Ok(Value::Null) if self.broken => Node::invalid(node.span),
                 Ok(value) => {
                     let made = values::to_node(&value, node.span);
                     self.charge(&made);
@@ -134,10 +136,11 @@ impl Expander<'_> {
         }
     }
 
-    /// Warns of parameters that the file does not declare: they are empty, which is seldom meant.
+    /// Warns of parameters that a file of the old kind does not declare: they are empty, which is seldom meant. In other
+    /// files they are errors, once they are evaluated.
     fn warn_of_undeclared(&mut self, node: &Node, text: &str, inner: &Range<usize>) {
         let Value::Object(declared) = &self.parameters else { return };
-        if !self.typed || self.collector.is_full() {
+        if self.strict || self.collector.is_full() {
             return;
         }
         let names = parameter_names(&text[inner.clone()]);
@@ -148,9 +151,8 @@ impl Expander<'_> {
             let word = &text[range.clone()];
             let best = closest(word, declared.iter().map(|(name, _)| name)).map(str::to_owned);
             let span = expression::place(self.collector, node.span, text, range.clone());
-            let diagnostic = self
-                .collector
-                .warning(span, format!("the file declares no parameter `{word}`: this is empty"));
+            let diagnostic =
+                self.collector.warning(span, format!("there is no parameter `{word}`, so this is empty"));
             if let Some(best) = best {
                 diagnostic.help(format!("did you mean `{best}`?"));
             }
@@ -160,9 +162,27 @@ impl Expander<'_> {
     pub(super) fn evaluate(&mut self, code: &Code) -> Result<Value, Reported> {
         code.expression.evaluate(&*self).map_err(|error| {
             let text = code.node.text().unwrap_or_default();
-            expression::report(self.collector, &code.node, text, code.offset, &error);
+            let help = self.missed.take().and_then(|name| self.known_parameter(&name));
+            let diagnostic = expression::report(self.collector, &code.node, text, code.offset, &error);
+            if let Some(help) = help {
+                diagnostic.help(help);
+            }
             Reported
         })
+    }
+
+    /// What to write in place of a parameter that is not there.
+    fn known_parameter(&self, missed: &str) -> Option<String> {
+        let Value::Object(declared) = &self.parameters else { return None };
+        let names: Vec<&str> = declared.iter().map(|(name, _)| name).collect();
+        if self.collector.is_full() {
+            return None;
+        }
+        match closest(missed, names.iter().copied()) {
+            Some(best) => Some(format!("did you mean `{best}`?")),
+            None if names.is_empty() => Some("declare it under `parameters:`".to_owned()),
+            None => Some(format!("the parameters here are {}", listed(&names))),
+        }
     }
 
     pub(super) fn condition(&mut self, code: &Code) -> bool {

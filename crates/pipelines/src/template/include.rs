@@ -1,7 +1,6 @@
 //! `template:` in lists of stages, jobs, steps and variables, and `extends:` at the root.
 //!
 //! A template is expanded with its own parameters in place of the caller's; variables of the caller stay visible.
-//! A `template:` that comes in by a parameter counts for the file that places it.
 
 use std::sync::Arc;
 
@@ -11,12 +10,11 @@ use super::{Expander, Level};
 use crate::{
     Source,
     diagnostics::Span,
-    files,
+    files::{self, FileError},
     schema::{
         self,
         parameters::{Argument, Arguments},
     },
-    values,
     yaml::{self, Entry, Key, Kind, Node},
 };
 
@@ -29,7 +27,7 @@ const MAX_TEMPLATES: usize = 50;
 pub(super) struct Outer {
     path: String,
     parameters: Value,
-    typed: bool,
+    strict: bool,
     locals: Vec<(String, Value)>,
 }
 
@@ -42,6 +40,12 @@ impl Expander<'_> {
         let Some(outer) = self.enter_template(&root, item) else { return failed };
         let body = self.body(&root, Level::Root).into_node(root.span);
         self.leave_template(outer);
+        // The old name of `jobs` is good in templates as well.
+        let list = if list == "jobs" && body.get(list).is_none() && body.get("phases").is_some() {
+            "phases"
+        } else {
+            list
+        };
         let Some(node) = body.get(list) else {
             let name = item.get("template").map_or(item.span, |node| node.span);
             self.collector
@@ -119,37 +123,70 @@ impl Expander<'_> {
                 return None;
             }
         };
-        let path = match files::resolve(&self.path, &reference) {
-            Ok(path) => path,
+        match files::resolve(&self.path, &reference) {
+            Ok(path) => self.load(path, &reference, name.span),
             Err(reason) => {
-                self.collector.error(
-                    name.span,
-                    format!("the template `{}` cannot be read: {reason}", reference.trim()),
-                );
-                return None;
+                self.collector
+                    .error(name.span, format!("cannot read the template `{}`: {reason}", reference.trim()));
+                None
             }
-        };
+        }
+    }
+
+    /// Reads and parses a file, once.
+    fn load(&mut self, path: String, reference: &str, call: Span) -> Option<Arc<Node>> {
         if let Some(known) = self.loaded.get(&path) {
             self.next_path = path;
             return known.clone();
         }
         if self.loaded.len() >= MAX_FILES {
-            self.collector.error(name.span, format!("the pipeline is made of more than {MAX_FILES} files"));
+            self.collector.error(call, format!("the pipeline consists of more than {MAX_FILES} files"));
             return None;
         }
         let root = match self.files.read(&path) {
             Ok(text) => {
                 let source = self.collector.add_source(Source { name: path.clone(), text: text.clone() });
+                self.places.insert(source, path.clone());
                 yaml::parse(source, &text, self.collector).map(Arc::new)
             }
+            Err(FileError::NotFound) if self.is_handed_over(call) => {
+                return self.load_beside_its_writer(&path, reference, call);
+            }
             Err(error) => {
-                self.collector.error(name.span, format!("the template `{path}` cannot be read: {error}"));
+                self.collector.error(call, format!("cannot read the template `{path}`: {error}"));
                 None
             }
         };
         self.loaded.insert(path.clone(), root.clone());
         self.next_path = path;
         root
+    }
+
+    /// Whether a call was written in another file than the one that places it.
+    fn is_handed_over(&self, call: Span) -> bool {
+        self.places.get(&call.source()).is_some_and(|writer| *writer != self.path)
+    }
+
+    /// Looks for a template beside the file that wrote its call. The service looks only beside the file that places it
+    /// (microsoft/vscode-java-pack#1711, microsoft/azure-pipelines-yaml#271), so the call is good here only.
+    fn load_beside_its_writer(&mut self, path: &str, reference: &str, call: Span) -> Option<Arc<Node>> {
+        let writer = self.places.get(&call.source()).cloned().unwrap_or_default();
+        let other = files::resolve(&writer, reference).ok().filter(|other| other != path);
+        let other = other.filter(|other| self.loaded.contains_key(other) || self.files.read(other).is_ok());
+        let Some(other) = other else {
+            self.collector.error(call, format!("cannot read the template `{path}`: there is no such file"));
+            return None;
+        };
+        let placer = self.path.clone();
+        self.collector
+            .warning(
+                call,
+                format!(
+                    "`{other}` is used here, but Azure Pipelines looks for `{path}`, beside `{placer}`, which places it"
+                ),
+            )
+            .help(format!("write `/{other}`, which is found from every file"));
+        self.load(other, reference, call)
     }
 
     /// Binds the arguments of a call and makes the template the current file.
@@ -162,8 +199,7 @@ impl Expander<'_> {
                 .map(|entry| Argument {
                     name: entry.key.text.clone(),
                     key: entry.key.span,
-                    place: entry.value.span,
-                    value: values::from_node(&entry.value),
+                    value: entry.value.clone(),
                 })
                 .collect(),
             Some((Kind::Invalid, _)) => return None,
@@ -174,15 +210,18 @@ impl Expander<'_> {
                 return None;
             }
         };
-        let mut reader = schema::Reader::new(self.collector, self.tasks);
-        let bound = schema::parameters::bind(root, Arguments::Template { entries, call: name }, &mut reader);
         let outer = Outer {
             path: std::mem::replace(&mut self.path, std::mem::take(&mut self.next_path)),
-            parameters: std::mem::replace(&mut self.parameters, bound.values.into()),
-            typed: std::mem::replace(&mut self.typed, bound.typed),
+            parameters: std::mem::take(&mut self.parameters),
+            strict: self.strict,
             locals: std::mem::take(&mut self.locals),
         };
         self.templates += 1;
+        self.collector.enter(root.span.source(), name);
+        // Calls in the arguments are placed by this file already.
+        let bound = self.bind(root, Arguments::Template { entries, call: name });
+        self.parameters = bound.values.into();
+        self.strict = bound.strict;
         self.rescope();
         Some(outer)
     }
@@ -190,9 +229,10 @@ impl Expander<'_> {
     fn leave_template(&mut self, outer: Outer) {
         self.path = outer.path;
         self.parameters = outer.parameters;
-        self.typed = outer.typed;
+        self.strict = outer.strict;
         self.locals = outer.locals;
         self.templates -= 1;
+        self.collector.leave();
         self.rescope();
     }
 

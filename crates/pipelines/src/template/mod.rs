@@ -4,24 +4,30 @@
 //! visible as the walk passes them: those of the root everywhere, those of a stage or job below it, and within one block
 //! of variables to the entries further down.
 
+mod binding;
+mod calls;
 mod expressions;
 mod include;
+mod level;
 
 use std::{
-    collections::{HashMap, HashSet},
+    cell::RefCell,
+    collections::{BTreeMap, HashMap, HashSet},
     sync::Arc,
 };
 
 use dayfly_expressions::{Context, Object, Scope, Value};
 
 use crate::{
-    diagnostics::{Collector, Span},
+    diagnostics::{Collector, SourceId, Span},
     files::Files,
-    schema::parameters::Bound,
+    plan::Parameter,
+    schema::parameters::Arguments,
     tasks::TaskCatalog,
     yaml::{Entry, Key, Kind, Node},
 };
 use expressions::{Code, Directive, is_directive};
+use level::Level;
 
 /// How many nodes the expansion may make, rounds of loops included. The service stops at 20 MB of memory.
 const MAX_NODES: usize = 250_000;
@@ -35,8 +41,8 @@ const LITERAL_ROOT_KEYS: &[&str] = &["trigger", "pr", "schedules", "parameters"]
 
 /// What the expansion of a root file needs.
 pub(crate) struct Surroundings<'a> {
-    /// The parameters of the root.
-    pub(crate) parameters: Bound,
+    /// What the run gives to the parameters of the root.
+    pub(crate) arguments: &'a BTreeMap<String, serde_json::Value>,
     /// Variables known before the file is read.
     pub(crate) variables: Object,
     /// The place of the root file in its repository.
@@ -47,17 +53,24 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) tasks: &'a dyn TaskCatalog,
 }
 
-/// Expands the root file. Nothing when the expansion had to be given up.
-pub(crate) fn expand(root: &Node, surroundings: Surroundings<'_>, collector: &mut Collector) -> Option<Node> {
+/// Expands the root file: its tree, and its parameters with their values. Nothing when the expansion had to be given up.
+pub(crate) fn expand(
+    root: &Node,
+    surroundings: Surroundings<'_>,
+    collector: &mut Collector,
+) -> Option<(Node, Vec<Parameter>)> {
     let mut expander = Expander {
         collector,
         files: surroundings.files,
         tasks: surroundings.tasks,
+        places: HashMap::from([(root.span.source(), surroundings.path.clone())]),
         path: surroundings.path,
         next_path: String::new(),
         loaded: HashMap::new(),
-        typed: surroundings.parameters.typed,
-        parameters: surroundings.parameters.values.into(),
+        strict: false,
+        missed: RefCell::new(None),
+        broken: false,
+        parameters: Value::Null,
         variables: Arc::new(surroundings.variables),
         locals: Vec::new(),
         scope: Scope::template(),
@@ -67,10 +80,13 @@ pub(crate) fn expand(root: &Node, surroundings: Surroundings<'_>, collector: &mu
         bytes: 0,
         exhausted: false,
     };
+    let bound = expander.bind(root, Arguments::Run { given: surroundings.arguments, read: Vec::new() });
+    expander.strict = bound.strict;
+    expander.parameters = bound.values.into();
     let body = expander.body(root, Level::Root).into_node(root.span);
     let body = expander.extend(body);
     let exhausted = expander.exhausted;
-    (!exhausted).then_some(body)
+    (!exhausted).then_some((body, bound.parameters))
 }
 
 /// Reports the expressions in a part of the file that may hold none.
@@ -96,55 +112,6 @@ pub(crate) fn refuse(node: &Node, place: &str, collector: &mut Collector) {
     }
 }
 
-/// Which part of a pipeline is being walked: it decides where variables become visible and where templates may stand.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Level {
-    Root,
-    Stages,
-    Jobs,
-    Steps,
-    Variables,
-    /// The strategy of a job: the hooks of a deployment hold steps.
-    Strategy,
-    Extends,
-    /// The arguments of a template: whatever is in them is for the template to place.
-    Arguments,
-    Other,
-}
-
-impl Level {
-    /// Whether a mapping at this level has variables of its own.
-    fn is_scope(self) -> bool {
-        matches!(self, Self::Root | Self::Stages | Self::Jobs)
-    }
-
-    /// The key under which a template for this list has its items.
-    fn list(self) -> Option<&'static str> {
-        match self {
-            Self::Stages => Some("stages"),
-            Self::Jobs => Some("jobs"),
-            Self::Steps => Some("steps"),
-            Self::Variables => Some("variables"),
-            Self::Root | Self::Strategy | Self::Extends | Self::Arguments | Self::Other => None,
-        }
-    }
-
-    /// The level of the value of a key.
-    fn below(self, key: &str) -> Self {
-        match (self, key) {
-            (Self::Arguments, _) | (Self::Extends, "parameters") => Self::Arguments,
-            (Self::Stages | Self::Jobs | Self::Steps | Self::Variables, "parameters") => Self::Arguments,
-            (Self::Root, "stages") => Self::Stages,
-            (Self::Root, "extends") => Self::Extends,
-            (Self::Root | Self::Stages, "jobs") => Self::Jobs,
-            (Self::Root | Self::Jobs | Self::Strategy, "steps") => Self::Steps,
-            (Self::Root | Self::Stages | Self::Jobs, "variables") => Self::Variables,
-            (Self::Jobs, "strategy") | (Self::Strategy, _) => Self::Strategy,
-            _ => Self::Other,
-        }
-    }
-}
-
 /// The outcome of a mapping or a directive's value: lists are spliced into lists, mappings merged into mappings.
 enum Body {
     Empty,
@@ -164,6 +131,16 @@ impl Body {
     }
 }
 
+impl From<Node> for Body {
+    fn from(node: Node) -> Self {
+        match node.kind {
+            Kind::Sequence(items) => Self::Items(items),
+            Kind::Mapping(entries) => Self::Entries(entries),
+            Kind::Scalar(_) | Kind::Invalid => Self::Scalar(node),
+        }
+    }
+}
+
 /// The state of a chain of `if`, `elseif` and `else`: whether a branch was taken. `None`: no chain is open.
 type Chain = Option<bool>;
 
@@ -176,9 +153,15 @@ struct Expander<'a> {
     next_path: String,
     /// Files that were read; nothing where that failed and was reported.
     loaded: HashMap<String, Option<Arc<Node>>>,
+    /// Which file a text is, by its place in the repository.
+    places: HashMap<SourceId, String>,
     parameters: Value,
-    /// Whether `parameters` is all that the file declares.
-    typed: bool,
+    /// Whether a parameter that is not there is a mistake.
+    strict: bool,
+    /// The parameter that an expression asked for in vain.
+    missed: RefCell<Option<String>>,
+    /// A value of a parameter was wrong and left out: what is missing now is no mistake of its own.
+    broken: bool,
     variables: Arc<Object>,
     /// The variables of the loops around, innermost last.
     locals: Vec<(String, Value)>,
@@ -202,6 +185,13 @@ impl Context for Expander<'_> {
             "variables" => Some(Value::Object(Arc::clone(&self.variables))),
             _ => None,
         }
+    }
+
+    fn missing(&self, root: &str, name: &str) -> Option<String> {
+        (self.strict && root == "parameters").then(|| {
+            *self.missed.borrow_mut() = Some(name.to_owned());
+            format!("there is no parameter `{name}`")
+        })
     }
 }
 
@@ -249,11 +239,14 @@ impl Expander<'_> {
     fn body_within(&mut self, node: &Node, level: Level) -> Body {
         match &node.kind {
             Kind::Invalid => Body::Scalar(node.clone()),
-            Kind::Scalar(_) => match self.scalar(node) {
-                Node { kind: Kind::Sequence(items), .. } => Body::Items(items),
-                Node { kind: Kind::Mapping(entries), .. } => Body::Entries(entries),
-                scalar => Body::Scalar(scalar),
-            },
+            Kind::Scalar(_) => {
+                let made = self.scalar(node);
+                match level.is_placing() && made.text().is_none() {
+                    true => self.place_calls(made, level),
+                    false => made,
+                }
+                .into()
+            }
             Kind::Sequence(items) => Body::Items(self.items(items, level)),
             Kind::Mapping(entries) => self.mapping(node.span, entries, level),
         }

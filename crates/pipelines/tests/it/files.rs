@@ -15,7 +15,7 @@ impl Files for Repository {
     }
 }
 
-fn inputs(files: &[(&str, &str)]) -> Inputs {
+pub(crate) fn inputs(files: &[(&str, &str)]) -> Inputs {
     let files = files.iter().map(|(path, text)| ((*path).to_owned(), (*text).to_owned()));
     Inputs {
         files: Arc::new(Repository(files.collect())),
@@ -24,11 +24,11 @@ fn inputs(files: &[(&str, &str)]) -> Inputs {
     }
 }
 
-fn outline(root: &str, files: &[(&str, &str)]) -> String {
+pub(crate) fn outline(root: &str, files: &[(&str, &str)]) -> String {
     outline_of(&compile_with(root, &inputs(files)))
 }
 
-fn rejected(root: &str, files: &[(&str, &str)]) -> String {
+pub(crate) fn rejected(root: &str, files: &[(&str, &str)]) -> String {
     compile(&source(root), &inputs(files)).expect_err("should not compile").to_string()
 }
 
@@ -201,6 +201,8 @@ error: in the expression: unrecognized value `x` (known here: parameters, variab
   |
 2 | - script: ${{ x }}
   |               ^
+  |
+  = note: included from azure-pipelines.yml:3:15
 ");
 }
 
@@ -233,19 +235,19 @@ steps:
         ("itself.yml", "steps: []\n"),
     ];
     insta::assert_snapshot!(rejected(root, &files), @r"
-error: the template `missing.yml` cannot be read: there is no such file
+error: cannot read the template `missing.yml`: there is no such file
  --> azure-pipelines.yml:3:13
   |
 3 | - template: missing.yml
   |             ^^^^^^^^^^^
 
-error: the template `../out.yml` cannot be read: the path leads out of the repository
+error: cannot read the template `../out.yml`: the path leads out of the repository
  --> azure-pipelines.yml:4:13
   |
 4 | - template: ../out.yml
   |             ^^^^^^^^^^
 
-error: the template `other.yml@tools` cannot be read: templates of other repositories are not supported yet
+error: cannot read the template `other.yml@tools`: templates of other repositories are not supported yet
  --> azure-pipelines.yml:5:13
   |
 5 | - template: other.yml@tools
@@ -257,7 +259,7 @@ error: the parameter `number` of this template needs a value
 6 | - template: good.yml
   |             ^^^^^^^^
   |
-  = help: write it below `parameters:`
+  = help: pass it under `parameters:`
 
 error: unknown key `parameter` in a template or a call of one
  --> azure-pipelines.yml:7:3
@@ -273,7 +275,7 @@ error: the parameter `number` of this template needs a value
 8 | - template: good.yml
   |             ^^^^^^^^
   |
-  = help: write it below `parameters:`
+  = help: pass it under `parameters:`
 
 error: the template has no parameter `nubmer`
  --> azure-pipelines.yml:9:16
@@ -283,7 +285,7 @@ error: the template has no parameter `nubmer`
   |
   = help: did you mean `number`?
 
-error: the parameter `number` is of type number, and this is not
+error: `x` is not a number, which the parameter `number` needs
   --> azure-pipelines.yml:11:24
    |
 11 |   parameters: {number: x}
@@ -304,6 +306,7 @@ error: this is no step: none of its keys says what it does
   |   ^^^^^
   |
   = help: did you mean `script`?
+  = note: included from azure-pipelines.yml:13:13
 
 error: not valid YAML: unclosed bracket '['
  --> broken.yml:1:8
@@ -324,6 +327,9 @@ error: templates are nested deeper than 50 levels
   |             ^^^^^
   |
   = help: does a template place itself?
+  = note: included from a.yml:2:13
+  = note: included from b.yml:2:13
+  = note: included from azure-pipelines.yml:2:13
 ");
     let files = [("a.yml", "extends: {template: a.yml}\n")];
     insta::assert_snapshot!(rejected("extends: {template: a.yml}\n", &files), @r"
@@ -334,6 +340,8 @@ error: templates are nested deeper than 50 levels
   |                     ^^^^^
   |
   = help: does a template place itself?
+  = note: included from a.yml:1:21
+  = note: included from azure-pipelines.yml:1:21
 ");
 }
 

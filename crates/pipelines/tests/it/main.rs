@@ -12,4 +12,7 @@ mod orchestrate;
 mod public_shapes;
 #[path = "../../../../fuzz/checks/run_context.rs"]
 mod run_context;
+mod tasks;
 mod template;
+mod typed;
+mod undeclared;

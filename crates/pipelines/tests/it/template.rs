@@ -129,7 +129,7 @@ jobs:
     - checkout: none
     - ${{ each version in parameters.versions }}:
       - script: python${{ version }} on ${{ variables.image }}
-- ${{ each nothing in parameters.missing }}:
+- ${{ each nothing in parameters.jobs.missing }}:
   - job: ${{ nothing }}
 - job: last
   dependsOn:
