@@ -21,7 +21,7 @@ use reader::{Fields, short};
 pub(crate) use reader::{Reader, closest, listed, parse_boolean};
 
 use crate::{
-    plan::{LockBehavior, Parameter, Plan, PullRequestTrigger, Trigger},
+    plan::{LockBehavior, Parameter, Plan, PullRequestTrigger, RepositoryResource, Trigger},
     yaml::Node,
 };
 
@@ -31,6 +31,8 @@ pub(crate) fn pipeline(root: &Node, parameters: Vec<Parameter>, reader: &mut Rea
     let resources =
         fields.take("resources").map(|node| resources::resources(node, reader)).unwrap_or_default();
     reader.repositories = resources.repositories.iter().map(|one| one.alias.clone()).collect();
+    let nameless = |one: &&RepositoryResource| one.name.is_none() && !one.alias.eq_ignore_ascii_case("self");
+    reader.nameless = resources.repositories.iter().filter(nameless).map(|one| one.alias.clone()).collect();
     reader.containers = resources.containers.iter().map(|one| one.alias.clone()).collect();
     fields.take("parameters");
     let name = reader.optional(fields.take("name"), "`name`");

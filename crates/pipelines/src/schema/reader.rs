@@ -17,6 +17,8 @@ pub(crate) struct Reader<'a> {
     pub(crate) groups: Vec<String>,
     /// Aliases of the file's repository resources.
     pub(crate) repositories: Vec<String>,
+    /// Those among them that say not which repository they are.
+    pub(crate) nameless: Vec<String>,
     /// Aliases of the file's container resources.
     pub(crate) containers: Vec<String>,
     /// A part is read without what is around it: names of resources, and of stages and jobs that it may depend on, are not known.
@@ -108,6 +110,19 @@ impl<'n> Fields<'n> {
         rest
     }
 
+    /// Warns of the keys that nobody took, in a mapping that may have any.
+    pub(crate) fn warn_of_rest(self, reader: &mut Reader<'_>) {
+        for (entry, _) in self.entries.iter().zip(&self.taken).filter(|(_, taken)| !**taken) {
+            let key = &entry.key.text;
+            let best = reader.suggest(key, self.asked.iter().copied());
+            let message = format!("`{key}` has no effect in {}", self.what);
+            let diagnostic = reader.collector.warning(entry.key.span, message);
+            if let Some(best) = best {
+                diagnostic.help(format!("did you mean `{best}`?"));
+            }
+        }
+    }
+
     /// Reports the keys that nobody took.
     pub(crate) fn finish(self, reader: &mut Reader<'_>) {
         for (entry, _) in self.entries.iter().zip(&self.taken).filter(|(_, taken)| !**taken) {
@@ -139,6 +154,7 @@ impl<'a> Reader<'a> {
             tasks,
             groups: Vec::new(),
             repositories: Vec::new(),
+            nameless: Vec::new(),
             containers: Vec::new(),
             is_part: false,
             doubted: HashSet::new(),
@@ -324,6 +340,11 @@ pub(crate) fn closest<'k>(word: &str, known: impl Iterator<Item = &'k str>) -> O
         .filter(|(distance, candidate)| *distance <= (candidate.len().max(word.len()) / 3).max(1))
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, candidate)| candidate)
+}
+
+/// Whether a word is most likely another one with a slip or two in it, where words of any kind are allowed.
+pub(crate) fn is_slip(word: &str, meant: &str) -> bool {
+    distance(&word.to_lowercase(), &meant.to_lowercase()) <= 2
 }
 
 /// Levenshtein distance, with a swap of neighbours counted as one.

@@ -90,6 +90,8 @@ fn repository(node: &Node, reader: &mut Reader<'_>) -> Option<RepositoryResource
         return None;
     }
     let alias = alias(&mut fields, "repository", reader);
+    // Versions in Team Foundation Version Control have mappings, which nothing here uses.
+    fields.take("mappings");
     let mut resource = RepositoryResource {
         alias: alias.clone().unwrap_or_default(),
         kind: reader.optional(fields.take("type"), "`type`"),
@@ -99,13 +101,15 @@ fn repository(node: &Node, reader: &mut Reader<'_>) -> Option<RepositoryResource
         checkout: BTreeMap::new(),
         trigger: fields.take("trigger").map(|node| triggers::trigger(node, reader)),
     };
-    for option in CHECKOUT_OPTIONS {
-        if let Some(text) = reader.optional(fields.take(option), option) {
-            resource.checkout.insert((*option).to_owned(), text);
-        }
+    if let Some(node) = fields.take("checkoutOptions").filter(|node| !node.is_blank()) {
+        let mut options = Fields::open(node, "checkoutOptions", reader);
+        checkout_options(&mut options, &mut resource, reader);
+        options.finish(reader);
     }
+    checkout_options(&mut fields, &mut resource, reader);
     if let Some(kind) = &resource.kind {
-        const KINDS: [&str; 5] = ["git", "github", "githubenterprise", "bitbucket", "tfsgit"];
+        const KINDS: [&str; 6] =
+            ["git", "github", "githubenterprise", "bitbucket", "tfsgit", "tfsversioncontrol"];
         if !KINDS.iter().any(|known| known.eq_ignore_ascii_case(kind)) {
             let diagnostic = reader
                 .collector
@@ -115,14 +119,17 @@ fn repository(node: &Node, reader: &mut Reader<'_>) -> Option<RepositoryResource
             }
         }
     }
-    if resource.name.is_none() && !resource.alias.eq_ignore_ascii_case("self") {
-        reader
-            .collector
-            .error(fields.span, "a repository resource needs `name`")
-            .help("`repo`, or `project/repo`");
-    }
-    fields.finish(reader);
+    fields.warn_of_rest(reader);
     alias.map(|_| resource)
+}
+
+/// The options of checkouts, beside the other keys of a repository or in a mapping of their own.
+fn checkout_options(fields: &mut Fields<'_>, resource: &mut RepositoryResource, reader: &mut Reader<'_>) {
+    for option in CHECKOUT_OPTIONS {
+        if let Some(text) = reader.optional(fields.take(option), option) {
+            resource.checkout.insert((*option).to_owned(), text);
+        }
+    }
 }
 
 fn legacy(node: &Node, reader: &mut Reader<'_>) -> Option<RepositoryResource> {
@@ -132,11 +139,7 @@ fn legacy(node: &Node, reader: &mut Reader<'_>) -> Option<RepositoryResource> {
     }
     let alias = alias(&mut fields, "repo", reader)?;
     let mut resource = RepositoryResource { alias, ..RepositoryResource::default() };
-    for option in CHECKOUT_OPTIONS {
-        if let Some(text) = reader.optional(fields.take(option), option) {
-            resource.checkout.insert((*option).to_owned(), text);
-        }
-    }
+    checkout_options(&mut fields, &mut resource, reader);
     fields.finish(reader);
     Some(resource)
 }
@@ -154,7 +157,7 @@ pub(super) fn container_resource(node: &Node, reader: &mut Reader<'_>) -> Option
     if resource.image.is_empty() && resource.kind.is_none() {
         reader.collector.error(fields.span, "a container resource needs `image`");
     }
-    fields.finish(reader);
+    fields.warn_of_rest(reader);
     resource.alias = alias?;
     Some(resource)
 }

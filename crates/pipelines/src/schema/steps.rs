@@ -7,7 +7,7 @@ use uuid::{Uuid, uuid};
 
 use super::{
     names,
-    reader::{Fields, Reader, closest, short},
+    reader::{Fields, Reader, closest, is_slip, short},
 };
 use crate::{
     expression::{self, Place},
@@ -387,7 +387,12 @@ fn checkout_of(
     if repository.eq_ignore_ascii_case("none") {
         return None;
     }
-    if !reader.has_repository(&repository) {
+    if reader.nameless.iter().any(|alias| alias.eq_ignore_ascii_case(&repository)) {
+        reader
+            .collector
+            .error(node.span, format!("the repository resource `{}` has no `name`", short(&repository)))
+            .help("write `name: repo` or `name: project/repo` there");
+    } else if !reader.has_repository(&repository) {
         let best =
             reader.suggest(&repository, reader.repositories.iter().map(String::as_str)).map(str::to_owned);
         let diagnostic = reader.collector.error(
@@ -514,7 +519,8 @@ fn doubt(name: &str, major: u32, taken: bool, reader: &Reader<'_>) -> Option<(St
         };
         return Some((message, newest(known).map(|newest| format!("the newest known version is {newest}"))));
     }
-    let best = closest(name, names.iter().map(String::as_str)).and_then(newest);
+    let best = closest(name, names.iter().map(String::as_str));
+    let best = best.filter(|best| !taken || is_slip(name, best)).and_then(newest);
     let name = short(name);
     match (taken, best) {
         (true, None) => None,

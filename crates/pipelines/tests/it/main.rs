@@ -10,6 +10,7 @@ mod message;
 mod mistakes;
 mod orchestrate;
 mod public_shapes;
+mod resources;
 #[path = "../../../../fuzz/checks/run_context.rs"]
 mod run_context;
 mod tasks;
