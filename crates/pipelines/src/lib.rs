@@ -94,6 +94,9 @@ pub fn compile(source: &Source, inputs: &Inputs) -> Result<Compiled, Diagnostics
     let Some(root) = yaml::parse(SourceId::ROOT, &source.text, &mut collector) else {
         return Err(collector.finish());
     };
+    if schema::is_foreign(&root, &mut collector) {
+        return Err(collector.finish());
+    }
     let given = inputs.system.iter().chain(&inputs.variables);
     let variables =
         Object::from_iter(given.map(|(name, value)| (name.as_str(), Value::from(value.as_str()))));
@@ -108,7 +111,7 @@ pub fn compile(source: &Source, inputs: &Inputs) -> Result<Compiled, Diagnostics
         return Err(collector.finish());
     };
     let mut reader = schema::Reader::new(&mut collector, inputs.tasks.as_ref());
-    let plan = schema::pipeline(&expanded, declared, &mut reader);
+    let plan = schema::pipeline(expanded, declared, &mut reader);
     if collector.errors() > 0 {
         return Err(collector.finish());
     }

@@ -3,6 +3,8 @@
 //! Azure Pipelines keeps scalars as the text that was written (`3.10` stays `3.10`), and does not know anchors,
 //! aliases, tags, complex keys or several documents: each is reported here, at its place.
 
+mod mistakes;
+
 use std::collections::HashMap;
 
 use granit_parser::{Event, Options, Parser};
@@ -121,12 +123,11 @@ pub(crate) fn parse(source: SourceId, text: &str, collector: &mut Collector) -> 
             }
             Err(error) => {
                 let at = error.marker().byte_offset().unwrap_or(text.len()).min(text.len());
-                let message = format!("not valid YAML: {}", error.info());
-                let line = text.get(line_start(text, at)..at).unwrap_or_default();
-                let tab = line.contains('\t') && line.trim().is_empty();
-                let diagnostic = builder.collector.error(Span::new(source, at, at), message);
-                if tab {
-                    diagnostic.help("YAML is indented with blanks, not with tabs");
+                let mistake = mistakes::explain(text, at, &error.info().to_string());
+                let span = Span::new(source, mistake.range.start, mistake.range.end);
+                let diagnostic = builder.collector.error(span, mistake.message);
+                if let Some(help) = mistake.help {
+                    diagnostic.help(help);
                 }
                 return None;
             }
@@ -139,10 +140,6 @@ pub(crate) fn parse(source: SourceId, text: &str, collector: &mut Collector) -> 
             .help("a pipeline begins with `steps:`, `jobs:` or `stages:`");
     }
     root
-}
-
-fn line_start(text: &str, at: usize) -> usize {
-    text.get(..at).and_then(|before| before.rfind('\n')).map_or(0, |newline| newline + 1)
 }
 
 /// The parse cannot go on (what was wrong is with the collector).

@@ -5,8 +5,10 @@ pub(crate) mod variables;
 
 mod canonical;
 mod deployment;
+mod foreign;
 mod graph;
 mod jobs;
+mod legacy;
 mod names;
 mod pool;
 mod reader;
@@ -17,6 +19,7 @@ mod steps;
 pub(crate) mod strategy;
 mod triggers;
 
+pub(crate) use foreign::is_foreign;
 use reader::{Fields, short};
 pub(crate) use reader::{Reader, closest, listed, parse_boolean};
 
@@ -26,8 +29,9 @@ use crate::{
 };
 
 /// Reads a root file whose template expressions are expanded.
-pub(crate) fn pipeline(root: &Node, parameters: Vec<Parameter>, reader: &mut Reader<'_>) -> Plan {
-    let mut fields = Fields::open(root, "the pipeline", reader);
+pub(crate) fn pipeline(mut root: Node, parameters: Vec<Parameter>, reader: &mut Reader<'_>) -> Plan {
+    legacy::rewrite(&mut root);
+    let mut fields = Fields::open(&root, "the pipeline", reader);
     let resources =
         fields.take("resources").map(|node| resources::resources(node, reader)).unwrap_or_default();
     reader.repositories = resources.repositories.iter().map(|one| one.alias.clone()).collect();
@@ -70,7 +74,7 @@ fn body(
     pool: Option<&crate::plan::Pool>,
     reader: &mut Reader<'_>,
 ) -> Vec<crate::plan::Stage> {
-    let kinds = ["stages", "jobs", "steps", "phases"];
+    let kinds = ["stages", "jobs", "steps"];
     let mut present: Vec<_> = kinds.into_iter().filter_map(|kind| fields.take_entry(kind)).collect();
     present.sort_by_key(|entry| entry.key.span.start());
     let Some(first) = present.first() else {
@@ -94,16 +98,9 @@ fn body(
     match first.key.text.as_str() {
         "stages" => stages::stages(&first.value, pool, reader),
         "jobs" => vec![stages::implicit(stages::job_list(&first.value, pool, reader))],
-        "steps" => {
+        _ => {
             let job = jobs::implicit(fields, &first.value, pool, reader);
             vec![stages::implicit(vec![job])]
-        }
-        _ => {
-            reader
-                .collector
-                .error(first.key.span, "`phases` is the old form of `jobs` and not supported")
-                .help("write `jobs:` and `- job: name`");
-            Vec::new()
         }
     }
 }

@@ -136,7 +136,9 @@ impl<'n> Fields<'n> {
             let best = reader.suggest(key, self.asked.iter().copied());
             let diagnostic =
                 reader.collector.error(entry.key.span, format!("unknown key `{key}` in {}", self.what));
-            if let Some(best) = best {
+            if key.starts_with('-') {
+                diagnostic.help("put a space after the `-`");
+            } else if let Some(best) = best {
                 diagnostic.help(format!("did you mean `{best}`?"));
             } else if !self.asked.is_empty() && self.asked.len() <= 8 {
                 let mut known = self.asked.clone();

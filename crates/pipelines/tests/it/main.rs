@@ -6,6 +6,7 @@ mod checks;
 mod compile;
 mod conditions;
 mod files;
+mod legacy;
 mod message;
 mod mistakes;
 mod orchestrate;

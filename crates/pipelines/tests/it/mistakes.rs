@@ -145,10 +145,10 @@ steps:
 
 steps:
 	- script: x
-=> 2:2 not valid YAML: tabs disallowed within this context (block indentation) [YAML is indented with blanks, not with tabs]
+=> 2:2 not valid YAML: a tab in the indentation [indent YAML with spaces, not with tabs]
 
 a: b: c
-=> 1:5 not valid YAML: mapping values are not allowed in this context
+=> 1:4 not valid YAML: there is a second `: ` in this line [put the whole value in quotes]
 
 steps: [a, b
 => 1:8 not valid YAML: unclosed bracket '['
@@ -186,6 +186,113 @@ steps: []
 }
 
 #[test]
+fn indentation_is_told_in_plain_words() {
+    insta::assert_snapshot!(table(&[
+        "steps:\n- script: a\n    displayName: b\n",
+        "steps:\n- script: a\n  displayName: b\n   env: c\n",
+        "steps:\n  - script: a\n - script: b\n",
+        "steps:\n - script: a\n  - script: b\n",
+        "variables:\n  a: 1\n # a comment\n b: 2\nsteps: []\n",
+        "jobs:\n- job: a\n  steps:\n  - script: x\n script: y\n",
+        "steps:\n- script: a: b\n",
+        "steps:\n- script: |\n    a\n  b\n  displayName: x\n",
+        "steps:\n-script: a\n",
+        "steps:\n- script: a\nname:x\n",
+        "steps:\n- script: `x`\n",
+        "steps:\n- script: \"a\\qb\"\n",
+        "steps:\n- script: *x\n",
+    ]), @r#"
+steps:
+- script: a
+    displayName: b
+=> 3:5 not valid YAML: line 3 is indented deeper than line 2, where its mapping began [indent it with 2 spaces, like line 2]
+
+steps:
+- script: a
+  displayName: b
+   env: c
+=> 4:4 not valid YAML: line 4 is indented deeper than line 3, where its mapping began [indent it with 2 spaces, like line 3]
+
+steps:
+  - script: a
+ - script: b
+=> 3:2 not valid YAML: line 3 is indented with 1 space, which matches no line above it [indent it with 0 or 2 spaces]
+
+steps:
+ - script: a
+  - script: b
+=> 3:3 not valid YAML: line 3 is indented with 2 spaces, which matches no line above it [indent it with 0 or 1 spaces]
+
+variables:
+  a: 1
+ # a comment
+ b: 2
+steps: []
+=> 4:2 not valid YAML: line 4 is indented with 1 space, which matches no line above it [indent it with 0 or 2 spaces]
+
+jobs:
+- job: a
+  steps:
+  - script: x
+ script: y
+=> 5:2 not valid YAML: line 5 is indented with 1 space, which matches no line above it [indent it with 2 or 4 spaces]
+
+steps:
+- script: a: b
+=> 2:11 not valid YAML: there is a second `: ` in this line [put the whole value in quotes]
+
+steps:
+- script: |
+    a
+  b
+  displayName: x
+=> 4:3 not valid YAML: line 4 has no `:`, so it is not a key [write `key: value`; if it continues the value above, indent it deeper than line 3]
+
+steps:
+-script: a
+=> 2:1 unknown key `-script` in the pipeline [put a space after the `-`]
+
+steps:
+- script: a
+name:x
+=> 3:1 not valid YAML: a space is missing after `name:`
+
+steps:
+- script: `x`
+=> 2:11 not valid YAML: a value cannot begin with a backtick [put it in quotes]
+
+steps:
+- script: "a\qb"
+=> 2:11 not valid YAML: a backslash in double quotes begins an escape, and this one does not exist [write `\\` for a backslash, or use single quotes]
+
+steps:
+- script: *x
+=> 2:11 not valid YAML: a value that begins with `*` is a YAML alias, which Azure Pipelines does not support [put it in quotes]
+"#);
+}
+
+#[test]
+fn a_workflow_of_github_actions_is_recognized() {
+    insta::assert_snapshot!(table(&[
+        "on: push\njobs:\n  build:\n    runs-on: ubuntu-latest\n    steps:\n    - run: echo ${{ github.sha }}\n",
+        "jobs:\n  build:\n    uses: ./.github/workflows/x.yml\n",
+    ]), @r"
+on: push
+jobs:
+  build:
+    runs-on: ubuntu-latest
+    steps:
+    - run: echo ${{ github.sha }}
+=> 1:1 this looks like a GitHub Actions workflow, not like an Azure pipeline [an Azure pipeline has a list under `jobs:`, whose entries begin with `- job: name`]
+
+jobs:
+  build:
+    uses: ./.github/workflows/x.yml
+=> 2:3 this looks like a GitHub Actions workflow, not like an Azure pipeline [an Azure pipeline has a list under `jobs:`, whose entries begin with `- job: name`]
+");
+}
+
+#[test]
 fn shapes_of_pipelines() {
     insta::assert_snapshot!(table(&[
         "name: x\n",
@@ -202,7 +309,6 @@ fn shapes_of_pipelines() {
         "steps:\n- {}\n",
         "steps:\n- displayName: x\n  script: y\n",
         "steps:\n- bash: x\n  script: y\n",
-        "phases:\n- phase: x\n",
         "extends:\n  template: x.yml\n",
         "steps:\n- template: a.yml\n",
         "jobs:\n- template: a.yml\n",
@@ -263,10 +369,6 @@ steps:
 - bash: x
   script: y
 => 3:3 `script` cannot stand beside `bash` in a step
-
-phases:
-- phase: x
-=> 1:1 `phases` is the old form of `jobs` and not supported [write `jobs:` and `- job: name`]
 
 extends:
   template: x.yml
