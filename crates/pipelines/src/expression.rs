@@ -43,7 +43,7 @@ pub(crate) fn condition(node: Option<&Node>, place: Place, reader: &mut Reader<'
         }
         let diagnostic = report(reader.collector, node, &text, 0, &error);
         if marked {
-            diagnostic.help("a condition is written bare, without `$[ ]`");
+            diagnostic.help("write a condition without `$[ ]`");
         }
     }
     Some(text)

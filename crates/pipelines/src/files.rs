@@ -7,10 +7,10 @@ pub enum FileError {
     #[error("there is no such file")]
     NotFound,
     /// It is there, but cannot be read as text.
-    #[error("the file cannot be read: {0}")]
+    #[error("it is unreadable: {0}")]
     Unreadable(String),
     /// No file but the pipeline's own can be read here.
-    #[error("files of the repository cannot be read here")]
+    #[error("files of the repository are not available here")]
     Unavailable,
 }
 
@@ -56,13 +56,13 @@ pub(crate) fn resolve(from: &str, reference: &str) -> Result<String, String> {
         match part {
             "" | "." => {}
             ".." => {
-                parts.pop().ok_or("the path leads out of the repository")?;
+                parts.pop().ok_or("the path leaves the repository")?;
             }
             part => parts.push(part),
         }
     }
     if path.is_empty() || path.ends_with('/') || parts.is_empty() {
-        return Err("this is no path of a file".to_owned());
+        return Err("this is not the path of a file".to_owned());
     }
     Ok(parts.join("/"))
 }
@@ -81,10 +81,10 @@ mod tests {
             ("ci/jobs.yml", "/steps.yml", Ok("steps.yml")),
             ("ci/jobs.yml", "/x/steps.yml@self", Ok("x/steps.yml")),
             ("ci/jobs.yml", "x\\steps.yml", Ok("ci/x/steps.yml")),
-            ("ci/jobs.yml", "../../steps.yml", Err("the path leads out of the repository")),
+            ("ci/jobs.yml", "../../steps.yml", Err("the path leaves the repository")),
             ("ci/jobs.yml", "x.yml@tools", Err("templates of other repositories are not supported yet")),
-            ("ci/jobs.yml", "", Err("this is no path of a file")),
-            ("ci/jobs.yml", "x/", Err("this is no path of a file")),
+            ("ci/jobs.yml", "", Err("this is not the path of a file")),
+            ("ci/jobs.yml", "x/", Err("this is not the path of a file")),
         ] {
             let result = resolve(from, reference);
             assert_eq!(result.as_deref().map_err(String::as_str), expected, "{reference} in {from}");

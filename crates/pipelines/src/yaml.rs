@@ -136,8 +136,8 @@ pub(crate) fn parse(source: SourceId, text: &str, collector: &mut Collector) -> 
     let root = builder.root.take();
     if root.is_none() {
         collector
-            .error(Span::new(source, 0, 0), "the file holds no pipeline")
-            .help("a pipeline begins with `steps:`, `jobs:` or `stages:`");
+            .error(Span::new(source, 0, 0), "the file is empty")
+            .help("a pipeline starts with `steps:`, `jobs:` or `stages:`");
     }
     root
 }
@@ -183,7 +183,8 @@ impl Builder<'_> {
             Event::DocumentStart(..) => {
                 self.documents += 1;
                 if self.documents > 1 {
-                    self.collector.error(span, "a pipeline is one YAML document; a second one begins here");
+                    self.collector
+                        .error(span, "a pipeline is a single YAML document, but a second one starts here");
                     return Err(Stop);
                 }
             }
@@ -246,7 +247,7 @@ impl Builder<'_> {
     fn add(&mut self, node: Node) -> Result<(), Stop> {
         self.nodes += 1;
         if self.nodes > MAX_NODES {
-            self.collector.error(node.span, format!("the file holds more than {MAX_NODES} values"));
+            self.collector.error(node.span, format!("the file has more than {MAX_NODES} values"));
             return Err(Stop);
         }
         match self.stack.last_mut() {
@@ -268,8 +269,8 @@ impl Builder<'_> {
                         if let Some(earlier) = earlier {
                             let line = self.collector.line_of(earlier);
                             self.collector
-                                .error(node.span, format!("the key `{text}` is given twice"))
-                                .help(format!("it was given in line {line}; keep one of them"));
+                                .error(node.span, format!("the key `{text}` appears twice"))
+                                .help(format!("the first one is on line {line}; keep only one"));
                             *skip_value = true;
                         }
                         *slot = Some(Key { text, span: node.span });
@@ -277,7 +278,7 @@ impl Builder<'_> {
                     _ => {
                         let span = node.span;
                         if !matches!(node.kind, Kind::Invalid) {
-                            self.collector.error(span, format!("a key has to be text, not {}", node.noun()));
+                            self.collector.error(span, format!("a key must be text, not {}", node.noun()));
                         }
                         *skip_value = true;
                         *slot = Some(Key { text: String::new(), span });

@@ -107,7 +107,7 @@ fn warnings_are_events_too() {
     let events: Vec<serde_json::Value> =
         ended.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(events[0]["event"], "warning");
-    assert_eq!(events[0]["message"], "`x-y` is no proper name for a matrix leg");
+    assert_eq!(events[0]["message"], "`x-y` is not a valid matrix leg name");
     let place = ["file", "line", "column", "endLine", "endColumn"].map(|name| &events[0][name]);
     assert_eq!(serde_json::json!(place), serde_json::json!(["azure-pipelines.yml", 4, 25, 4, 28]));
     assert!(events[0]["help"][0].is_string());

@@ -55,7 +55,7 @@ impl Surroundings<'_> {
             Some(value) => value
                 .to_number()
                 .and_then(dayfly_expressions::Number::as_integer)
-                .ok_or("the seed of `counter` has to be a whole number")?,
+                .ok_or("the seed of `counter` must be a whole number")?,
         };
         Ok(Value::from(self.counter.next(&prefix, seed)))
     }

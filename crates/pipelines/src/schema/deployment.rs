@@ -67,16 +67,17 @@ pub(super) fn strategy(
     let which = fields.which(&["runOnce", "rolling", "canary"]);
     let entry = which.and_then(|which| fields.take_entry(which));
     let (Some(which), Some(entry)) = (which, entry) else {
-        reader
-            .collector
-            .error(fields.span, "the strategy of a deployment is `runOnce`, `rolling` or `canary`");
+        reader.collector.error(fields.span, "a deployment strategy must be `runOnce`, `rolling` or `canary`");
         return None;
     };
     fields.finish(reader);
     if which == "rolling" {
         reader
             .collector
-            .error(entry.key.span, "the strategy `rolling` is not supported: it goes round the virtual machines of an environment")
+            .error(
+                entry.key.span,
+                "the strategy `rolling` is not supported: it needs the virtual machines of an environment",
+            )
             .help("use `runOnce`, or `canary`");
         return None;
     }
@@ -204,7 +205,10 @@ fn increments(node: Option<&Node>, reader: &mut Reader<'_>) -> Vec<u32> {
             _ => {
                 reader.collector.error(
                     span,
-                    format!("`{}` is no increment: different numbers from 1 to 100 are", short(&text)),
+                    format!(
+                        "`{}` is not a valid increment: use different numbers from 1 to 100",
+                        short(&text)
+                    ),
                 );
             }
         }

@@ -14,7 +14,7 @@ pub(crate) fn is_foreign(root: &Node, collector: &mut Collector) -> bool {
     let job = jobs.iter().find(|job| job.value.get("runs-on").is_some() || job.value.get("uses").is_some());
     let Some(entry) = on.or(job) else { return false };
     collector
-        .error(entry.key.span, "this looks like a GitHub Actions workflow, not like an Azure pipeline")
-        .help("an Azure pipeline has a list under `jobs:`, whose entries begin with `- job: name`");
+        .error(entry.key.span, "this looks like a GitHub Actions workflow, not an Azure pipeline")
+        .help("Dayfly runs Azure Pipelines: there, `jobs:` is a list whose entries start with `- job: name`");
     true
 }

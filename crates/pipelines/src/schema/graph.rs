@@ -29,7 +29,7 @@ pub(super) fn check(nodes: &[Node<'_>], one: &str, many: &str, reader: &mut Read
             reader
                 .collector
                 .error(node.span, format!("two {many} are called `{}`", node.name))
-                .help(format!("the first one is in line {line}; names are compared without regard to case"));
+                .help(format!("the first one is on line {line}; case does not matter in names"));
         }
     }
     for node in nodes {
@@ -60,9 +60,7 @@ pub(super) fn check(nodes: &[Node<'_>], one: &str, many: &str, reader: &mut Read
         && !nodes.is_empty()
         && nodes.iter().all(|node| !node.depends_on.is_empty())
     {
-        reader
-            .collector
-            .error(nodes[0].span, format!("no {one} can begin: each of them depends on another one"));
+        reader.collector.error(nodes[0].span, format!("no {one} can start: each one depends on another"));
     }
 }
 

@@ -118,11 +118,11 @@ fn not_a_job(item: &Node, reader: &mut Reader<'_>) {
         return;
     };
     let diagnostic =
-        reader.collector.error(first.key.span, "this is no job: a job begins with `job` or `deployment`");
+        reader.collector.error(first.key.span, "this is not a job: a job starts with `job` or `deployment`");
     if let Some(best) = closest(&first.key.text, ["job", "deployment"].into_iter()) {
         diagnostic.help(format!("did you mean `{best}`?"));
     } else if steps_key(&first.key.text) {
-        diagnostic.help("steps belong under `steps:` of a job");
+        diagnostic.help("steps go under the `steps:` of a job");
     }
 }
 
@@ -148,7 +148,7 @@ fn keys(
         reader.collector.error(
             node.span,
             format!(
-                "`cancelTimeoutInMinutes` is a number from {} to {}",
+                "`cancelTimeoutInMinutes` must be a number from {} to {}",
                 CANCEL_TIMEOUTS.start(),
                 CANCEL_TIMEOUTS.end()
             ),
@@ -208,7 +208,7 @@ fn workspace(node: Option<&Node>, reader: &mut Reader<'_>) -> Option<WorkspaceCl
         _ => {
             reader.collector.error(
                 clean.span,
-                format!("`clean` is `outputs`, `resources` or `all`, not `{}`", short(&text)),
+                format!("`clean` must be `outputs`, `resources` or `all`, not `{}`", short(&text)),
             );
             None
         }
@@ -227,7 +227,7 @@ fn deploy(fields: &mut Fields<'_>, job: &mut Job, reader: &mut Reader<'_>) {
     if let Some(entry) = fields.take_entry("steps") {
         reader
             .collector
-            .error(entry.key.span, "a deployment job has no `steps` of its own")
+            .error(entry.key.span, "a deployment job cannot have `steps` of its own")
             .help("put them under `strategy: runOnce: deploy: steps:`");
     }
     let environment = deployment::environment(fields.take("environment"), reader);

@@ -79,10 +79,9 @@ fn body(
     present.sort_by_key(|entry| entry.key.span.start());
     let Some(first) = present.first() else {
         if !fields.is_silent() {
-            reader.collector.error(
-                fields.span,
-                "the pipeline does nothing: it has neither `stages` nor `jobs` nor `steps`",
-            );
+            reader
+                .collector
+                .error(fields.span, "the pipeline does nothing: it has no `stages`, `jobs` or `steps`");
         }
         return Vec::new();
     };
@@ -91,9 +90,9 @@ fn body(
             .collector
             .error(
                 second.key.span,
-                format!("`{}` and `{}` cannot stand side by side", first.key.text, second.key.text),
+                format!("`{}` and `{}` cannot be used together", first.key.text, second.key.text),
             )
-            .help("a pipeline holds one of `stages`, `jobs` and `steps`");
+            .help("a pipeline has either `stages`, `jobs` or `steps`");
     }
     match first.key.text.as_str() {
         "stages" => stages::stages(&first.value, pool, reader),
@@ -113,7 +112,7 @@ fn lock_behavior(node: &Node, reader: &mut Reader<'_>) -> Option<LockBehavior> {
         _ => {
             reader.collector.error(
                 node.span,
-                format!("`lockBehavior` is `sequential` or `runLatest`, not `{}`", short(&text)),
+                format!("`lockBehavior` must be `sequential` or `runLatest`, not `{}`", short(&text)),
             );
             None
         }

@@ -9,9 +9,10 @@ const MAX_LENGTH: usize = 100;
 /// Reports a name that the service would refuse.
 pub(super) fn check(name: &str, what: &str, span: Span, reader: &mut Reader<'_>) {
     if !is_legal(name) {
-        reader.collector.error(span, format!("`{}` is no name for {what}", short(name))).help(
-            "names hold letters, digits and `_`, begin with a letter or `_`, and have at most 100 characters",
-        );
+        reader
+            .collector
+            .error(span, format!("`{}` is not a valid name for {what}", short(name)))
+            .help("use letters, digits and `_`; start with a letter or `_`; at most 100 characters");
     }
 }
 
@@ -19,7 +20,7 @@ pub(super) fn check(name: &str, what: &str, span: Span, reader: &mut Reader<'_>)
 /// others.
 pub(super) fn check_leg(name: &str, span: Span, reader: &mut Reader<'_>) -> bool {
     if name.trim().is_empty() || name.chars().count() > MAX_LENGTH {
-        reader.collector.error(span, "the name of a matrix leg has 1 to 100 characters");
+        reader.collector.error(span, "a matrix leg name must have 1 to 100 characters");
         return true;
     }
     is_legal(name)
@@ -30,13 +31,13 @@ pub(super) fn warn_of_legs(improper: &[(&str, Span)], reader: &mut Reader<'_>) {
     let Some((name, span)) = improper.first() else { return };
     let others = match improper.len() - 1 {
         0 => String::new(),
-        1 => " (nor is another of this matrix)".to_owned(),
-        others => format!(" (nor are {others} others of this matrix)"),
+        1 => " (1 more in this matrix)".to_owned(),
+        others => format!(" ({others} more in this matrix)"),
     };
     reader
         .collector
-        .warning(*span, format!("`{}` is no proper name for a matrix leg{others}", short(name)))
-        .help("use letters, digits and `_`, beginning with a letter");
+        .warning(*span, format!("`{}` is not a valid matrix leg name{others}", short(name)))
+        .help("use letters, digits and `_`, and start with a letter");
 }
 
 fn is_legal(name: &str) -> bool {

@@ -301,13 +301,11 @@ fn kind(node: Option<&Node>, reader: &mut Reader<'_>) -> ParameterType {
     if let Some((_, kind)) = TYPES.iter().find(|(name, _)| name.eq_ignore_ascii_case(text.trim())) {
         return *kind;
     }
-    let diagnostic =
-        reader.collector.error(node.span, format!("unknown type `{}` of a parameter", short(&text)));
+    let diagnostic = reader.collector.error(node.span, format!("unknown parameter type `{}`", short(&text)));
     match closest(&text, TYPES.iter().map(|(name, _)| *name)) {
         Some(best) => diagnostic.help(format!("did you mean `{best}`?")),
-        None => diagnostic.help(
-            "types are `string`, `number`, `boolean`, `object`, `stepList`, `jobList`, `stageList`, ...",
-        ),
+        None => diagnostic
+            .help("some types: `string`, `number`, `boolean`, `object`, `stepList`, `jobList`, `stageList`"),
     };
     ParameterType::String
 }
@@ -352,9 +350,9 @@ fn typed(declaration: &Declaration, node: &Node, span: Span, reader: &mut Reader
         reader.collector.error(
             span,
             format!(
-                "`{}` is not a {}, which the parameter `{name}` needs",
+                "`{}` is not {}, which the parameter `{name}` needs",
                 short(text),
-                type_name(declaration.kind)
+                a_value(declaration.kind)
             ),
         );
     }
@@ -363,14 +361,21 @@ fn typed(declaration: &Declaration, node: &Node, span: Span, reader: &mut Reader
 
 /// Reports a value of another shape than the type's.
 pub(super) fn wrong_type(name: &str, kind: ParameterType, node: &Node, reader: &mut Reader<'_>) {
-    let (kind, noun) = (type_name(kind), node.noun());
-    reader.collector.error(node.span, format!("the parameter `{name}` needs a {kind}, not {noun}"));
+    let (kind, noun) = (a_value(kind), node.noun());
+    reader.collector.error(node.span, format!("the parameter `{name}` needs {kind}, not {noun}"));
 }
 
 /// Whether a scalar says that there is nothing: blank, `null` or `~`, without quotes.
 pub(super) fn is_null(text: &str, written: &str) -> bool {
     let is_word = (text == "~" || text.eq_ignore_ascii_case("null")) && written == text;
     text.is_empty() && !written.starts_with(['"', '\'']) || is_word
+}
+
+/// "a number", "an environment"
+fn a_value(kind: ParameterType) -> String {
+    let name = type_name(kind);
+    let article = if name.starts_with(['a', 'e', 'i', 'o', 'u']) { "an" } else { "a" };
+    format!("{article} {name}")
 }
 
 fn type_name(kind: ParameterType) -> &'static str {
@@ -397,9 +402,13 @@ fn check_allowed(declaration: &Declaration, value: &Value, span: Span, reader: &
             .collector
             .error(
                 span,
-                format!("`{}` is not among the values of the parameter `{}`", short(&text), declaration.name),
+                format!(
+                    "`{}` is not one of the allowed values of the parameter `{}`",
+                    short(&text),
+                    declaration.name
+                ),
             )
-            .help(format!("its values are {}", listed(&words)));
+            .help(format!("allowed: {}", listed(&words)));
     }
 }
 
@@ -419,9 +428,9 @@ fn argument_value(declaration: &Declaration, argument: &Json, reader: &mut Reade
                 reader.collector.error(
                     declaration.span,
                     format!(
-                        "the value given for `{}` is not of type {}",
+                        "the value passed for `{}` is not {}",
                         declaration.name,
-                        type_name(declaration.kind)
+                        a_value(declaration.kind)
                     ),
                 );
                 return None;

@@ -31,7 +31,7 @@ pub(super) fn pool(node: &Node, reader: &mut Reader<'_>) -> Option<Pool> {
                     None => {
                         reader
                             .collector
-                            .error(span, format!("`{}` is no demand", super::reader::short(&text)))
+                            .error(span, format!("`{}` is not a demand", super::reader::short(&text)))
                             .help("write `name`, or `name -equals value`");
                     }
                 }

@@ -45,7 +45,7 @@ impl<'n> Fields<'n> {
             Kind::Mapping(entries) => (entries, false),
             Kind::Invalid => (&[], true),
             _ => {
-                reader.collector.error(node.span, format!("{what} has to be a mapping, not {}", node.noun()));
+                reader.collector.error(node.span, format!("{what} must be a mapping, not {}", node.noun()));
                 (&[], true)
             }
         };
@@ -92,7 +92,7 @@ impl<'n> Fields<'n> {
         {
             reader
                 .collector
-                .error(entry.key.span, format!("`{key}` has to be the first key of {}", self.what))
+                .error(entry.key.span, format!("`{key}` must be the first key of {}", self.what))
                 .help(format!("move it before `{}`", first.key.text));
         }
     }
@@ -129,7 +129,8 @@ impl<'n> Fields<'n> {
             let key = &entry.key.text;
             // Of several keys that say what a mapping is, one was taken.
             if let Some(first) = self.entries.first().filter(|_| self.asked.contains(&key.as_str())) {
-                let text = format!("`{key}` cannot stand beside `{}` in {}", first.key.text, self.what);
+                let text =
+                    format!("`{key}` cannot be used together with `{}` in {}", first.key.text, self.what);
                 reader.collector.error(entry.key.span, text);
                 continue;
             }
@@ -193,7 +194,7 @@ impl<'a> Reader<'a> {
             Kind::Scalar(text) => Some(text.clone()),
             Kind::Invalid => None,
             _ => {
-                self.collector.error(node.span, format!("{what} has to be text, not {}", node.noun()));
+                self.collector.error(node.span, format!("{what} must be text, not {}", node.noun()));
                 None
             }
         }
@@ -220,7 +221,7 @@ impl<'a> Reader<'a> {
         let Some(text) = self.text(node, what) else { return default };
         parse_boolean(&text).unwrap_or_else(|| {
             self.collector
-                .error(node.span, format!("{what} has to be `true` or `false`, not `{}`", short(&text)));
+                .error(node.span, format!("{what} must be `true` or `false`, not `{}`", short(&text)));
             default
         })
     }
@@ -230,8 +231,7 @@ impl<'a> Reader<'a> {
         let Some(node) = node.filter(|node| !node.is_blank()) else { return default };
         let Some(text) = self.text(node, what) else { return default };
         text.trim().parse().unwrap_or_else(|_| {
-            self.collector
-                .error(node.span, format!("{what} has to be a whole number, not `{}`", short(&text)));
+            self.collector.error(node.span, format!("{what} must be a whole number, not `{}`", short(&text)));
             default
         })
     }
@@ -250,7 +250,7 @@ impl<'a> Reader<'a> {
             Kind::Invalid => return Vec::new(),
             Kind::Mapping(_) => {
                 self.collector
-                    .error(node.span, format!("{what} has to be text or a list of texts, not a mapping"));
+                    .error(node.span, format!("{what} must be text or a list of texts, not a mapping"));
                 return Vec::new();
             }
         };
@@ -283,8 +283,8 @@ impl<'a> Reader<'a> {
             _ if node.is_blank() => &[],
             _ => {
                 self.collector
-                    .error(node.span, format!("{what} has to be a list, not {}", node.noun()))
-                    .help("begin each entry with `- `");
+                    .error(node.span, format!("{what} must be a list, not {}", node.noun()))
+                    .help("start each entry with `- `");
                 &[]
             }
         }

@@ -78,7 +78,7 @@ fn alias(fields: &mut Fields<'_>, key: &'static str, reader: &mut Reader<'_>) ->
         None => {
             reader
                 .collector
-                .error(fields.span, format!("the resource needs `{key}`, the name it is used by"));
+                .error(fields.span, format!("this resource needs `{key}`, the name it is used by"));
             None
         }
     }
@@ -111,9 +111,7 @@ fn repository(node: &Node, reader: &mut Reader<'_>) -> Option<RepositoryResource
         const KINDS: [&str; 6] =
             ["git", "github", "githubenterprise", "bitbucket", "tfsgit", "tfsversioncontrol"];
         if !KINDS.iter().any(|known| known.eq_ignore_ascii_case(kind)) {
-            let diagnostic = reader
-                .collector
-                .error(fields.span, format!("unknown type `{kind}` of a repository resource"));
+            let diagnostic = reader.collector.error(fields.span, format!("unknown repository type `{kind}`"));
             if let Some(best) = closest(kind, KINDS.into_iter()) {
                 diagnostic.help(format!("did you mean `{best}`?"));
             }

@@ -35,7 +35,7 @@ fn setting<T>(
     match parse(&text) {
         Some(value) => Setting::Value(value),
         None => {
-            reader.collector.error(node.span, format!("{what} has to be {expected}, not `{}`", short(&text)));
+            reader.collector.error(node.span, format!("{what} must be {expected}, not `{}`", short(&text)));
             Setting::Value(default)
         }
     }

@@ -73,7 +73,7 @@ pub(super) fn job_list(node: &Node, pool: Option<&Pool>, reader: &mut Reader<'_>
         reader.collector.error(node.span, "the list of jobs is empty");
     }
     if jobs.len() > MAX_JOBS {
-        let message = format!("the stage has {} jobs; {MAX_JOBS} are allowed", jobs.len());
+        let message = format!("the stage has {} jobs, but at most {MAX_JOBS} are allowed", jobs.len());
         reader.collector.error(node.span, message);
         return Vec::new();
     }
@@ -143,7 +143,7 @@ pub(super) fn stage(item: &Node, pool: Option<&Pool>, reader: &mut Reader<'_>) -
         let span = item.get("trigger").map_or(item.span, |node| node.span);
         reader.collector.error(
             span,
-            format!("the trigger of a stage is `manual` or `automatic`, not `{}`", short(trigger)),
+            format!("the trigger of a stage must be `manual` or `automatic`, not `{}`", short(trigger)),
         );
     }
     let condition_node = fields.take("condition");
@@ -190,10 +190,11 @@ fn not_a_stage(item: &Node, reader: &mut Reader<'_>) {
         reader.collector.error(item.span, "the stage is empty");
         return;
     };
-    let diagnostic = reader.collector.error(first.key.span, "this is no stage: a stage begins with `stage`");
+    let diagnostic =
+        reader.collector.error(first.key.span, "this is not a stage: a stage starts with `stage`");
     if let Some(best) = closest(&first.key.text, ["stage"].into_iter()) {
         diagnostic.help(format!("did you mean `{best}`?"));
     } else if ["job", "deployment"].contains(&first.key.text.as_str()) {
-        diagnostic.help("jobs belong under `jobs:` of a stage");
+        diagnostic.help("jobs go under the `jobs:` of a stage");
     }
 }

@@ -54,8 +54,8 @@ pub(super) fn steps(node: &Node, reader: &mut Reader<'_>) -> Steps {
             let span = item.get("name").map_or(item.span, |name| name.span);
             reader
                 .collector
-                .error(span, format!("two steps of the job are called `{}`", step.name))
-                .help("names of steps are unique in a job: outputs are addressed by them");
+                .error(span, format!("two steps of this job are called `{}`", step.name))
+                .help("step names must be unique in a job: outputs are found by them");
         }
         result.steps.push(step);
     }
@@ -164,11 +164,11 @@ fn unknown_kind(item: &Node, reader: &mut Reader<'_>) {
         return;
     };
     let diagnostic =
-        reader.collector.error(first.key.span, "this is no step: none of its keys says what it does");
+        reader.collector.error(first.key.span, "this is not a step: it has no key that says what to run");
     match closest(&first.key.text, KINDS.iter().copied()) {
         Some(best) => diagnostic.help(format!("did you mean `{best}`?")),
         None => diagnostic
-            .help("a step begins with `script`, `bash`, `pwsh`, `checkout`, `task`, `publish` or `download`"),
+            .help("a step starts with `script`, `bash`, `pwsh`, `checkout`, `task`, `publish` or `download`"),
     };
 }
 
@@ -195,7 +195,7 @@ fn extras(fields: &mut Fields<'_>, reader: &mut Reader<'_>) -> Extras {
     if let Some(node) = retry_node
         && retries > MAX_RETRIES
     {
-        reader.collector.error(node.span, format!("a step is tried again {MAX_RETRIES} times at the most"));
+        reader.collector.error(node.span, format!("a step can be retried at most {MAX_RETRIES} times"));
         retries = MAX_RETRIES;
     }
     Extras {
@@ -233,7 +233,7 @@ fn target(node: &Node, reader: &mut Reader<'_>) -> Option<StepTarget> {
             let span = commands.map_or(fields.span, |node| node.span);
             reader
                 .collector
-                .error(span, format!("`commands` is `any` or `restricted`, not `{}`", short(other)));
+                .error(span, format!("`commands` must be `any` or `restricted`, not `{}`", short(other)));
             false
         }
     };
@@ -257,7 +257,7 @@ fn check_target(container: &str, node: &Node, reader: &mut Reader<'_>) {
     let best = reader.suggest(container, known.iter().map(String::as_str)).map(str::to_owned);
     let diagnostic = reader
         .collector
-        .error(node.span, format!("`{}` is no container of `resources.containers`", short(container)));
+        .error(node.span, format!("`{}` is not a container in `resources.containers`", short(container)));
     if let Some(best) = best {
         diagnostic.help(format!("did you mean `{best}`?"));
     }
@@ -397,13 +397,13 @@ fn checkout_of(
             reader.suggest(&repository, reader.repositories.iter().map(String::as_str)).map(str::to_owned);
         let diagnostic = reader.collector.error(
             node.span,
-            format!("`{}` is no repository of `resources.repositories`", short(&repository)),
+            format!("`{}` is not a repository in `resources.repositories`", short(&repository)),
         );
         if let Some(best) = best {
             diagnostic.help(format!("did you mean `{best}`?"));
         } else {
             diagnostic.help(
-                "`self` is the repository of the pipeline; `git://project/repo@ref` names another in place",
+                "use `self` for the pipeline's own repository, or name another one in place: `git://project/repo@ref`",
             );
         }
     }
@@ -466,7 +466,7 @@ fn task(node: &Node, fields: &mut Fields<'_>, steps: &mut Steps, reader: &mut Re
     };
     let major = version.trim().split('.').next().and_then(|major| major.parse().ok());
     let Some(major) = major else {
-        reader.collector.error(node.span, format!("`{}` is no version of a task", short(version)));
+        reader.collector.error(node.span, format!("`{}` is not a task version", short(version)));
         return None;
     };
     // In the form in which typed parameters hand steps over, `checkout` and `download` are tasks.

@@ -27,8 +27,8 @@ pub(super) fn strategy(node: Option<&Node>, reader: &mut Reader<'_>) -> Strategy
         if let Some(entry) = fields.take_entry(hook) {
             reader
                 .collector
-                .error(entry.key.span, format!("`{hook}` is a strategy of deployment jobs"))
-                .help("write `- deployment: name` in place of `- job: name`");
+                .error(entry.key.span, format!("`{hook}` is a strategy for deployment jobs"))
+                .help("write `- deployment: name` instead of `- job: name`");
         }
     }
     fields.finish(reader);
@@ -48,7 +48,7 @@ pub(super) fn strategy(node: Option<&Node>, reader: &mut Reader<'_>) -> Strategy
             {
                 reader
                     .collector
-                    .error(parallel.value.span, format!("`parallel` is a number from 1 to {MAX_JOBS}"));
+                    .error(parallel.value.span, format!("`parallel` must be a number from 1 to {MAX_JOBS}"));
                 return Strategy::Single;
             }
             Strategy::Parallel { count, max_parallel }
@@ -87,7 +87,10 @@ fn legs(node: &Node, reader: &mut Reader<'_>) -> Option<Legs> {
             if legs.len() > MAX_JOBS {
                 reader.collector.error(
                     node.span,
-                    format!("the matrix has {} legs; a stage holds {MAX_JOBS} jobs at the most", legs.len()),
+                    format!(
+                        "the matrix has {} legs, but a stage can have at most {MAX_JOBS} jobs",
+                        legs.len()
+                    ),
                 );
                 return None;
             }
@@ -97,7 +100,7 @@ fn legs(node: &Node, reader: &mut Reader<'_>) -> Option<Legs> {
         _ => {
             reader.collector.error(
                 node.span,
-                format!("matrix has to be a mapping of legs or a `$[ ]`, not {}", node.noun()),
+                format!("`matrix` must be a mapping of legs or a `$[ ]`, not {}", node.noun()),
             );
             None
         }

@@ -91,8 +91,11 @@ fn cron(node: Option<&Node>, fields: &Fields<'_>, reader: &mut Reader<'_>) -> Op
     if text.split_whitespace().count() != 5 {
         reader
             .collector
-            .error(node.span, format!("`{}` is not a schedule of five fields", super::reader::short(&text)))
-            .help("minutes, hours, days of the month, months, days of the week; for example `0 3 * * 1-5`");
+            .error(
+                node.span,
+                format!("`{}` is not a cron schedule: it needs five fields", super::reader::short(&text)),
+            )
+            .help("minute, hour, day of the month, month, day of the week; for example `0 3 * * 1-5`");
     }
     Some(text)
 }

@@ -50,9 +50,9 @@ fn entry(item: &Node, reader: &mut Reader<'_>) -> Option<Variable> {
                     .collector
                     .warning(
                         node.span,
-                        format!("the variable group `{group}` lives in Azure DevOps and is not read"),
+                        format!("the variable group `{group}` is kept in Azure DevOps, so its variables are not set here"),
                     )
-                    .help("give the variables and secrets that the pipeline needs when the run is started");
+                    .help("pass the values that the pipeline needs when you start the run");
                 reader.groups.push(group);
             }
             None
@@ -67,7 +67,7 @@ fn entry(item: &Node, reader: &mut Reader<'_>) -> Option<Variable> {
                 reader
                     .collector
                     .error(span, "a variable in a list needs `name` and `value`")
-                    .help("write `- name: x` and `value: y`, or make `variables` a mapping");
+                    .help("write `- name: x` and `value: y`, or use a mapping: `x: y`");
                 return None;
             };
             let name = reader.filled(name_node, "the variable's `name`")?;
@@ -101,14 +101,14 @@ pub(super) fn check(name: &str, span: Span, value: &Node, reader: &mut Reader<'_
     if name.is_empty() || name.chars().any(|c| c.is_control() || matches!(c, '(' | ')' | '[' | ']')) {
         reader
             .collector
-            .error(span, format!("`{name}` is no name for a variable"))
-            .help("names hold letters, digits, `.` and `_`");
+            .error(span, format!("`{name}` is not a valid name for a variable"))
+            .help("use letters, digits, `.` and `_`");
     }
     let lower = name.to_ascii_lowercase();
     if let Some(reserved) = RESERVED.iter().find(|reserved| lower.starts_with(*reserved)) {
         reader
             .collector
-            .warning(span, format!("the service refuses variables whose names begin with `{reserved}`"))
+            .warning(span, format!("Azure Pipelines refuses variables whose names start with `{reserved}`"))
             .help(format!("rename `{name}`"));
     }
     expression::check_runtime(value, reader);

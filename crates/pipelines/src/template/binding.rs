@@ -82,7 +82,7 @@ impl Expander<'_> {
         if items.len() != 1 {
             self.collector.error(
                 value.span,
-                format!("one {} is expected, and this template gives {}", level.one(), items.len()),
+                format!("this must be a single {}, but the template has {}", level.one(), items.len()),
             );
             return Node::invalid(value.span);
         }

@@ -85,7 +85,7 @@ impl Expander<'_> {
                                 let noun =
                                     if matches!(value, Value::Array(_)) { "a list" } else { "a mapping" };
                                 self.collector
-                                    .error(span, format!("{noun} cannot be put into text"))
+                                    .error(span, format!("{noun} cannot be part of a text"))
                                     .help("use `convertToJson`, or `join` for a list");
                             }
                         },
@@ -129,7 +129,8 @@ impl Expander<'_> {
                 let word = text[inner.clone()].split_whitespace().next().unwrap_or_default();
                 let diagnostic = expression::report(self.collector, node, text, inner.start, &error);
                 if DIRECTIVES.contains(&word) {
-                    diagnostic.help(format!("`{word}` is written as a key: `- ${{{{ {word} ... }}}}:`"));
+                    diagnostic
+                        .help(format!("write `{word}` as a key, with a colon: `- ${{{{ {word} ... }}}}:`"));
                 }
                 Err(Reported)
             }
@@ -199,11 +200,11 @@ impl Expander<'_> {
             "elseif" => Directive::ElseIf(Arc::new(self.parse(&node, rest)?)),
             "else" | "insert" => {
                 if !key.text[rest].trim().is_empty() {
-                    self.collector.error(key.span, format!("nothing may follow `{word}`")).help(
+                    self.collector.error(key.span, format!("`{word}` takes nothing after it")).help(
                         if word == "else" {
-                            "a second condition is written `elseif`"
+                            "for another condition, write `elseif`"
                         } else {
-                            "the mapping is the value of the key"
+                            "put the mapping in the value of this key"
                         },
                     );
                     return Err(Reported);
@@ -218,7 +219,7 @@ impl Expander<'_> {
                 let keyword = tail.trim_start();
                 let well_formed = keyword.starts_with("in") && keyword[2..].starts_with(char::is_whitespace);
                 if name.is_empty() || !well_formed {
-                    self.collector.error(key.span, "a loop is written `${{ each item in list }}`");
+                    self.collector.error(key.span, "write a loop as `${{ each item in list }}`");
                     return Err(Reported);
                 }
                 let start = rest.start + after + (tail.len() - keyword.len()) + 2;

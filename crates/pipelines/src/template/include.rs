@@ -50,7 +50,7 @@ impl Expander<'_> {
             let name = item.get("template").map_or(item.span, |node| node.span);
             self.collector
                 .error(name, format!("this template has no `{list}`"))
-                .help(format!("in this place a template has to be a list of {list}"));
+                .help(format!("in this place a template must be a list of {list}"));
             return failed;
         };
         self.check_keys(&body, &["parameters", list]);
@@ -62,7 +62,7 @@ impl Expander<'_> {
             Kind::Invalid => failed,
             _ if node.is_blank() => Vec::new(),
             _ => {
-                self.collector.error(node.span, format!("`{list}` has to be a list, not {}", node.noun()));
+                self.collector.error(node.span, format!("`{list}` must be a list, not {}", node.noun()));
                 failed
             }
         }
@@ -88,7 +88,10 @@ impl Expander<'_> {
                 Some(own) => {
                     self.collector.error(
                         own.key.span,
-                        format!("`{}` is given by the template that this pipeline extends", own.key.text),
+                        format!(
+                            "`{}` is already set by the template that this pipeline extends",
+                            own.key.text
+                        ),
                     );
                 }
             }
@@ -100,7 +103,7 @@ impl Expander<'_> {
     fn open(&mut self, call: &Node) -> Option<Arc<Node>> {
         let Some(name) = call.get("template") else {
             if !matches!(call.kind, Kind::Invalid) {
-                self.collector.error(call.span, "`extends` needs `template`, the file that is extended");
+                self.collector.error(call.span, "`extends` needs `template`, the file to extend");
             }
             return None;
         };
@@ -109,17 +112,15 @@ impl Expander<'_> {
             self.exhausted = true;
             self.collector
                 .error(name.span, format!("templates are nested deeper than {MAX_TEMPLATES} levels"))
-                .help("does a template place itself?");
+                .help("does a template include itself?");
             return None;
         }
         let reference = match &name.kind {
             Kind::Scalar(text) => text.clone(),
             Kind::Invalid => return None,
             _ => {
-                self.collector.error(
-                    name.span,
-                    format!("`template` has to be the path of a file, not {}", name.noun()),
-                );
+                self.collector
+                    .error(name.span, format!("`template` must be the path of a file, not {}", name.noun()));
                 return None;
             }
         };
@@ -206,7 +207,7 @@ impl Expander<'_> {
             Some((_, node)) if node.is_blank() => Vec::new(),
             Some((_, node)) => {
                 self.collector
-                    .error(node.span, format!("`parameters` has to be a mapping, not {}", node.noun()));
+                    .error(node.span, format!("`parameters` must be a mapping, not {}", node.noun()));
                 return None;
             }
         };
@@ -241,10 +242,7 @@ impl Expander<'_> {
         for entry in entries.iter().filter(|entry| !known.contains(&entry.key.text.as_str())) {
             let words: Vec<&str> = known.to_vec();
             self.collector
-                .error(
-                    entry.key.span,
-                    format!("unknown key `{}` in a template or a call of one", entry.key.text),
-                )
+                .error(entry.key.span, format!("unknown key `{}` in a template reference", entry.key.text))
                 .help(format!("known keys: {}", schema::listed(&words)));
         }
     }

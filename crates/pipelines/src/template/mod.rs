@@ -92,7 +92,7 @@ pub(crate) fn expand(
 /// Reports the expressions in a part of the file that may hold none.
 pub(crate) fn refuse(node: &Node, place: &str, collector: &mut Collector) {
     let mut tell = |span: Span| {
-        collector.error(span, format!("no template expressions in {place}"));
+        collector.error(span, format!("template expressions are not allowed in {place}"));
     };
     let mut open = vec![node];
     while let Some(node) = open.pop() {
@@ -211,7 +211,7 @@ impl Expander<'_> {
         if !self.exhausted && (self.nodes > MAX_NODES || self.bytes > MAX_TEXT_BYTES) {
             self.exhausted = true;
             self.collector
-                .error(span, "the template expressions make the pipeline too large")
+                .error(span, "the template expressions make this pipeline too large")
                 .help(format!("at most {MAX_NODES} values and {} MiB of text", MAX_TEXT_BYTES / 1024 / 1024));
         }
         !self.exhausted
@@ -322,7 +322,7 @@ impl Expander<'_> {
             let fresh = seen.insert(entry.key.text.clone());
             if !fresh {
                 let message =
-                    format!("the key `{}` is given twice once the expressions are expanded", entry.key.text);
+                    format!("the key `{}` appears twice after the expressions are expanded", entry.key.text);
                 self.collector.error(entry.key.span, message);
             }
             fresh
@@ -395,8 +395,7 @@ impl Expander<'_> {
                 taken
             }
             Directive::ElseIf(_) | Directive::Else if chain.is_none() => {
-                self.collector
-                    .error(entry.key.span, "`elseif` and `else` have to follow directly behind an `if`");
+                self.collector.error(entry.key.span, "`elseif` and `else` must come right after an `if`");
                 return;
             }
             Directive::ElseIf(code) => {
@@ -436,8 +435,7 @@ impl Expander<'_> {
             Ok(Value::Null) => Vec::new(),
             Ok(Value::String(text)) if text.is_empty() => Vec::new(),
             Ok(_) => {
-                self.collector
-                    .error(entry.key.span, "`each` goes over a list or a mapping, and this is neither");
+                self.collector.error(entry.key.span, "`each` needs a list or a mapping, and this is neither");
                 Vec::new()
             }
             Err(Reported) => Vec::new(),
@@ -510,7 +508,7 @@ impl Expander<'_> {
 
     fn mixed(&mut self, entry: &Entry, what: &str) {
         self.collector
-            .error(entry.key.span, format!("this gives {what}, which does not fit to what stands beside it"));
+            .error(entry.key.span, format!("this gives {what}, which does not fit with what is beside it"));
     }
 
     fn push_at(&mut self, body: &mut Body, entry: Entry, level: Level) {
@@ -527,7 +525,7 @@ impl Expander<'_> {
             *body = Body::Entries(Vec::new());
         }
         let Body::Entries(entries) = body else {
-            self.collector.error(entry.key.span, "this key stands beside something that gave no mapping");
+            self.collector.error(entry.key.span, "this key is beside something that is not a mapping");
             return;
         };
         entries.push(entry);
@@ -549,7 +547,7 @@ impl Expander<'_> {
             }
             _ => {
                 self.collector
-                    .error(entry.key.span, "a key has to be text, and this expression gives something else");
+                    .error(entry.key.span, "a key must be text, and this expression gives something else");
             }
         }
     }

@@ -532,12 +532,12 @@ fn variable_groups_are_warned_of_once() {
     let compiled = compiled(text);
     assert_eq!(compiled.plan.variable_groups, ["secrets"]);
     insta::assert_snapshot!(compiled.warnings, @r"
-warning: the variable group `secrets` lives in Azure DevOps and is not read
+warning: the variable group `secrets` is kept in Azure DevOps, so its variables are not set here
  --> azure-pipelines.yml:2:10
   |
 2 | - group: secrets
   |          ^^^^^^^
   |
-  = help: give the variables and secrets that the pipeline needs when the run is started
+  = help: pass the values that the pipeline needs when you start the run
 ");
 }

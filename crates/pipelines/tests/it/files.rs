@@ -241,7 +241,7 @@ error: cannot read the template `missing.yml`: there is no such file
 3 | - template: missing.yml
   |             ^^^^^^^^^^^
 
-error: cannot read the template `../out.yml`: the path leads out of the repository
+error: cannot read the template `../out.yml`: the path leaves the repository
  --> azure-pipelines.yml:4:13
   |
 4 | - template: ../out.yml
@@ -261,7 +261,7 @@ error: the parameter `number` of this template needs a value
   |
   = help: pass it under `parameters:`
 
-error: unknown key `parameter` in a template or a call of one
+error: unknown key `parameter` in a template reference
  --> azure-pipelines.yml:7:3
   |
 7 |   parameter: {}
@@ -297,9 +297,9 @@ error: this template has no `steps`
 12 | - template: jobs.yml
    |             ^^^^^^^^
    |
-   = help: in this place a template has to be a list of steps
+   = help: in this place a template must be a list of steps
 
-error: this is no step: none of its keys says what it does
+error: this is not a step: it has no key that says what to run
  --> bad.yml:2:3
   |
 2 | - scrpt: x
@@ -326,7 +326,7 @@ error: templates are nested deeper than 50 levels
 2 | - template: a.yml
   |             ^^^^^
   |
-  = help: does a template place itself?
+  = help: does a template include itself?
   = note: included from a.yml:2:13
   = note: included from b.yml:2:13
   = note: included from azure-pipelines.yml:2:13
@@ -339,7 +339,7 @@ error: templates are nested deeper than 50 levels
 1 | extends: {template: a.yml}
   |                     ^^^^^
   |
-  = help: does a template place itself?
+  = help: does a template include itself?
   = note: included from a.yml:1:21
   = note: included from azure-pipelines.yml:1:21
 ");
@@ -349,14 +349,14 @@ error: templates are nested deeper than 50 levels
 fn extending_and_giving_the_same_is_a_mistake() {
     let files = [("a.yml", "variables: {a: 1}\nsteps: []\n")];
     insta::assert_snapshot!(rejected("variables: {b: 1}\nextends: {template: a.yml}\n", &files), @r"
-error: `variables` is given by the template that this pipeline extends
+error: `variables` is already set by the template that this pipeline extends
  --> azure-pipelines.yml:1:1
   |
 1 | variables: {b: 1}
   | ^^^^^^^^^
 ");
     insta::assert_snapshot!(rejected("extends: {parameters: {a: 1}}\n", &files), @r"
-error: `extends` needs `template`, the file that is extended
+error: `extends` needs `template`, the file to extend
  --> azure-pipelines.yml:1:10
   |
 1 | extends: {parameters: {a: 1}}

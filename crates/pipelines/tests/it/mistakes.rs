@@ -65,13 +65,13 @@ error: unknown key `dependson` in a stage
   |
   = help: did you mean `dependsOn`?
 
-error: `timeoutInMinutes` has to be a whole number, not `soon`
+error: `timeoutInMinutes` must be a whole number, not `soon`
  --> azure-pipelines.yml:6:23
   |
 6 |     timeoutInMinutes: soon
   |                       ^^^^
 
-error: this is no step: none of its keys says what it does
+error: this is not a step: it has no key that says what to run
  --> azure-pipelines.yml:8:7
   |
 8 |     - scrpt: echo
@@ -137,7 +137,7 @@ fn yaml_that_is_none() {
         "steps: []\n---\nsteps: []\n",
     ]), @r"
 (nothing)
-=> 1:1 the file holds no pipeline [a pipeline begins with `steps:`, `jobs:` or `stages:`]
+=> 1:1 the file is empty [a pipeline starts with `steps:`, `jobs:` or `stages:`]
 
 steps:
 - script: 'open
@@ -154,11 +154,11 @@ steps: [a, b
 => 1:8 not valid YAML: unclosed bracket '['
 
 just text
-=> 1:1 the pipeline has to be a mapping, not text
+=> 1:1 the pipeline must be a mapping, not text
 
 - a
 - b
-=> 1:1 the pipeline has to be a mapping, not a list
+=> 1:1 the pipeline must be a mapping, not a list
 
 steps: &x
 - script: a
@@ -172,16 +172,16 @@ steps: !!seq []
 ? [a, b]
 : c
 steps: []
-=> 1:3 a key has to be text, not a list
+=> 1:3 a key must be text, not a list
 
 steps: []
 steps: []
-=> 2:1 the key `steps` is given twice [it was given in line 1; keep one of them]
+=> 2:1 the key `steps` appears twice [the first one is on line 1; keep only one]
 
 steps: []
 ---
 steps: []
-=> 2:1 a pipeline is one YAML document; a second one begins here
+=> 2:1 a pipeline is a single YAML document, but a second one starts here
 ");
 }
 
@@ -283,12 +283,12 @@ jobs:
     runs-on: ubuntu-latest
     steps:
     - run: echo ${{ github.sha }}
-=> 1:1 this looks like a GitHub Actions workflow, not like an Azure pipeline [an Azure pipeline has a list under `jobs:`, whose entries begin with `- job: name`]
+=> 1:1 this looks like a GitHub Actions workflow, not an Azure pipeline [Dayfly runs Azure Pipelines: there, `jobs:` is a list whose entries start with `- job: name`]
 
 jobs:
   build:
     uses: ./.github/workflows/x.yml
-=> 2:3 this looks like a GitHub Actions workflow, not like an Azure pipeline [an Azure pipeline has a list under `jobs:`, whose entries begin with `- job: name`]
+=> 2:3 this looks like a GitHub Actions workflow, not an Azure pipeline [Dayfly runs Azure Pipelines: there, `jobs:` is a list whose entries start with `- job: name`]
 ");
 }
 
@@ -317,18 +317,18 @@ fn shapes_of_pipelines() {
         "stepz: []\n",
     ]), @r"
 name: x
-=> 1:1 the pipeline does nothing: it has neither `stages` nor `jobs` nor `steps`
+=> 1:1 the pipeline does nothing: it has no `stages`, `jobs` or `steps`
 
 jobs: []
 steps: []
 => 1:7 the list of jobs is empty
-=> 2:1 `jobs` and `steps` cannot stand side by side [a pipeline holds one of `stages`, `jobs` and `steps`]
+=> 2:1 `jobs` and `steps` cannot be used together [a pipeline has either `stages`, `jobs` or `steps`]
 
 steps: {}
-=> 1:8 steps has to be a list, not a mapping [begin each entry with `- `]
+=> 1:8 steps must be a list, not a mapping [start each entry with `- `]
 
 steps: text
-=> 1:8 steps has to be a list, not text [begin each entry with `- `]
+=> 1:8 steps must be a list, not text [start each entry with `- `]
 
 jobs: []
 => 1:7 the list of jobs is empty
@@ -342,19 +342,19 @@ stages:
 
 stages:
 - job: A
-=> 2:3 this is no stage: a stage begins with `stage` [jobs belong under `jobs:` of a stage]
+=> 2:3 this is not a stage: a stage starts with `stage` [jobs go under the `jobs:` of a stage]
 
 jobs:
 - script: x
-=> 2:3 this is no job: a job begins with `job` or `deployment` [steps belong under `steps:` of a job]
+=> 2:3 this is not a job: a job starts with `job` or `deployment` [steps go under the `steps:` of a job]
 
 jobs:
 - jbo: x
-=> 2:3 this is no job: a job begins with `job` or `deployment` [did you mean `job`?]
+=> 2:3 this is not a job: a job starts with `job` or `deployment` [did you mean `job`?]
 
 steps:
 - x
-=> 2:3 a step has to be a mapping, not text
+=> 2:3 a step must be a mapping, not text
 
 steps:
 - {}
@@ -363,36 +363,36 @@ steps:
 steps:
 - displayName: x
   script: y
-=> 3:3 `script` has to be the first key of a step [move it before `displayName`]
+=> 3:3 `script` must be the first key of a step [move it before `displayName`]
 
 steps:
 - bash: x
   script: y
-=> 3:3 `script` cannot stand beside `bash` in a step
+=> 3:3 `script` cannot be used together with `bash` in a step
 
 extends:
   template: x.yml
-=> 2:13 cannot read the template `x.yml`: files of the repository cannot be read here
+=> 2:13 cannot read the template `x.yml`: files of the repository are not available here
 
 steps:
 - template: a.yml
-=> 2:13 cannot read the template `a.yml`: files of the repository cannot be read here
+=> 2:13 cannot read the template `a.yml`: files of the repository are not available here
 
 jobs:
 - template: a.yml
-=> 2:13 cannot read the template `a.yml`: files of the repository cannot be read here
+=> 2:13 cannot read the template `a.yml`: files of the repository are not available here
 
 stages:
 - template: a.yml
-=> 2:13 cannot read the template `a.yml`: files of the repository cannot be read here
+=> 2:13 cannot read the template `a.yml`: files of the repository are not available here
 
 variables:
 - template: a.yml
 steps: []
-=> 2:13 cannot read the template `a.yml`: files of the repository cannot be read here
+=> 2:13 cannot read the template `a.yml`: files of the repository are not available here
 
 stepz: []
-=> 1:1 the pipeline does nothing: it has neither `stages` nor `jobs` nor `steps`
+=> 1:1 the pipeline does nothing: it has no `stages`, `jobs` or `steps`
 => 1:1 unknown key `stepz` in the pipeline [did you mean `steps`?]
 ");
 }
@@ -438,13 +438,13 @@ jobs:
 jobs:
 - job: a
 - job: A
-=> 3:8 two jobs are called `A` [the first one is in line 2; names are compared without regard to case]
+=> 3:8 two jobs are called `A` [the first one is on line 2; case does not matter in names]
 
 jobs:
 - job: a-b
 - job: 1st
-=> 2:8 `a-b` is no name for a job [names hold letters, digits and `_`, begin with a letter or `_`, and have at most 100 characters]
-=> 3:8 `1st` is no name for a job [names hold letters, digits and `_`, begin with a letter or `_`, and have at most 100 characters]
+=> 2:8 `a-b` is not a valid name for a job [use letters, digits and `_`; start with a letter or `_`; at most 100 characters]
+=> 3:8 `1st` is not a valid name for a job [use letters, digits and `_`; start with a letter or `_`; at most 100 characters]
 
 stages:
 - stage: A
@@ -459,12 +459,12 @@ steps:
   name: a
 - script: y
   name: A
-=> 5:9 two steps of the job are called `A` [names of steps are unique in a job: outputs are addressed by them]
+=> 5:9 two steps of this job are called `A` [step names must be unique in a job: outputs are found by them]
 
 steps:
 - script: x
   name: a.b
-=> 3:9 `a.b` is no name for a step [names hold letters, digits and `_`, begin with a letter or `_`, and have at most 100 characters]
+=> 3:9 `a.b` is not a valid name for a step [use letters, digits and `_`; start with a letter or `_`; at most 100 characters]
 ");
 }
 
@@ -500,27 +500,27 @@ steps:
   continueOnError: maybe
   timeoutInMinutes: -1
   retryCountOnTaskFailure: 11
-=> 3:20 `continueOnError` has to be `true` or `false`, not `maybe`
-=> 4:21 `timeoutInMinutes` has to be a whole number, not `-1`
-=> 5:28 a step is tried again 10 times at the most
+=> 3:20 `continueOnError` must be `true` or `false`, not `maybe`
+=> 4:21 `timeoutInMinutes` must be a whole number, not `-1`
+=> 5:28 a step can be retried at most 10 times
 
 steps:
 - script: [a]
-=> 2:11 the script has to be text, not a list
+=> 2:11 the script must be text, not a list
 
 steps:
 - script: x
   env: [a]
-=> 3:8 env has to be a mapping, not a list
+=> 3:8 env must be a mapping, not a list
 
 steps:
 - script: x
   target: nowhere
-=> 3:11 `nowhere` is no container of `resources.containers`
+=> 3:11 `nowhere` is not a container in `resources.containers`
 
 steps:
 - checkout: other
-=> 2:13 `other` is no repository of `resources.repositories` [`self` is the repository of the pipeline; `git://project/repo@ref` names another in place]
+=> 2:13 `other` is not a repository in `resources.repositories` [use `self` for the pipeline's own repository, or name another one in place: `git://project/repo@ref`]
 
 steps:
 - task: CmdLine
@@ -528,7 +528,7 @@ steps:
 
 steps:
 - task: CmdLine@x
-=> 2:9 `x` is no version of a task
+=> 2:9 `x` is not a task version
 
 steps:
 - task: CmdLine@9
@@ -541,15 +541,15 @@ steps:
 pool:
   demands: a equals b
 steps: []
-=> 2:12 `a equals b` is no demand [write `name`, or `name -equals value`]
+=> 2:12 `a equals b` is not a demand [write `name`, or `name -equals value`]
 
 jobs:
 - job: a
   workspace:
     clean: some
   cancelTimeoutInMinutes: 0
-=> 4:12 `clean` is `outputs`, `resources` or `all`, not `some`
-=> 5:27 `cancelTimeoutInMinutes` is a number from 1 to 35790
+=> 4:12 `clean` must be `outputs`, `resources` or `all`, not `some`
+=> 5:27 `cancelTimeoutInMinutes` must be a number from 1 to 35790
 
 jobs:
 - job: a
@@ -561,7 +561,7 @@ jobs:
 - job: a
   strategy:
     parallel: 300
-=> 4:15 `parallel` is a number from 1 to 256
+=> 4:15 `parallel` must be a number from 1 to 256
 
 jobs:
 - job: a
@@ -575,12 +575,12 @@ jobs:
 - job: a
   strategy:
     runOnce: {}
-=> 4:5 `runOnce` is a strategy of deployment jobs [write `- deployment: name` in place of `- job: name`]
+=> 4:5 `runOnce` is a strategy for deployment jobs [write `- deployment: name` instead of `- job: name`]
 
 jobs:
 - deployment: a
   steps: []
-=> 3:3 a deployment job has no `steps` of its own [put them under `strategy: runOnce: deploy: steps:`]
+=> 3:3 a deployment job cannot have `steps` of its own [put them under `strategy: runOnce: deploy: steps:`]
 
 jobs:
 - deployment: a
@@ -588,7 +588,7 @@ jobs:
     rolling:
       deploy:
         steps: []
-=> 4:5 the strategy `rolling` is not supported: it goes round the virtual machines of an environment [use `runOnce`, or `canary`]
+=> 4:5 the strategy `rolling` is not supported: it needs the virtual machines of an environment [use `runOnce`, or `canary`]
 
 jobs:
 - deployment: deploy
@@ -605,8 +605,8 @@ jobs:
       increments: [10, 10, x]
       deploy:
         steps: []
-=> 5:24 `10` is no increment: different numbers from 1 to 100 are
-=> 5:28 `x` is no increment: different numbers from 1 to 100 are
+=> 5:24 `10` is not a valid increment: use different numbers from 1 to 100
+=> 5:28 `x` is not a valid increment: use different numbers from 1 to 100
 
 trigger:
   branch: [a]
@@ -616,7 +616,7 @@ schedules:
 steps: []
 => 2:3 unknown key `branch` in trigger [did you mean `batch`?]
 => 3:6 unknown key `draft` in pr [did you mean `drafts`?]
-=> 5:9 `daily` is not a schedule of five fields [minutes, hours, days of the month, months, days of the week; for example `0 3 * * 1-5`]
+=> 5:9 `daily` is not a cron schedule: it needs five fields [minute, hour, day of the month, month, day of the week; for example `0 3 * * 1-5`]
 
 resources:
   repositories:
@@ -628,7 +628,7 @@ resources:
   containers:
   - container: c
 steps: []
-=> 3:5 unknown type `gitt` of a repository resource [did you mean `git`?]
+=> 3:5 unknown repository type `gitt` [did you mean `git`?]
 => 3:5 two repository resources are called `A`
 => 9:5 a container resource needs `image`
 
@@ -639,13 +639,13 @@ variables:
   value: d
 steps: []
 => 2:3 the variable `a` has no `value`
-=> 3:3 a variable in a list needs `name` and `value` [write `- name: x` and `value: y`, or make `variables` a mapping]
+=> 3:3 a variable in a list needs `name` and `value` [write `- name: x` and `value: y`, or use a mapping: `x: y`]
 => 4:3 unknown key `nmae` in a variable [did you mean `name`?]
-=> 4:3 a variable in a list needs `name` and `value` [write `- name: x` and `value: y`, or make `variables` a mapping]
+=> 4:3 a variable in a list needs `name` and `value` [write `- name: x` and `value: y`, or use a mapping: `x: y`]
 
 lockBehavior: never
 steps: []
-=> 1:15 `lockBehavior` is `sequential` or `runLatest`, not `never`
+=> 1:15 `lockBehavior` must be `sequential` or `runLatest`, not `never`
 ");
 }
 
@@ -684,7 +684,7 @@ steps:
 jobs:
 - job: a
   condition: $[ eq(1, 1) ]
-=> 3:14 in the expression: unrecognized value `$` [a condition is written bare, without `$[ ]`]
+=> 3:14 in the expression: unrecognized value `$` [write a condition without `$[ ]`]
 
 variables:
   a: $[ eq(1, ]
@@ -712,7 +712,7 @@ steps:
 - script: b
 - ${{ else }}:
   - script: c
-=> 5:3 `elseif` and `else` have to follow directly behind an `if`
+=> 5:3 `elseif` and `else` must come right after an `if`
 
 steps:
 - ${{ if false }}:
@@ -723,17 +723,17 @@ steps:
 - ${{ if false }}:
   - script: x
 - ${{ else }}
-=> 4:7 in the expression: unrecognized value `else` (known here: parameters, variables, pipeline, resources) [`else` is written as a key: `- ${{ else ... }}:`]
+=> 4:7 in the expression: unrecognized value `else` (known here: parameters, variables, pipeline, resources) [write `else` as a key, with a colon: `- ${{ else ... }}:`]
 
 steps:
 - ${{ each in x }}:
   - script: a
-=> 2:3 a loop is written `${{ each item in list }}`
+=> 2:3 write a loop as `${{ each item in list }}`
 
 steps:
 - ${{ each x in 5 }}:
   - script: a
-=> 2:3 `each` goes over a list or a mapping, and this is neither
+=> 2:3 `each` needs a list or a mapping, and this is neither
 
 steps:
 - ${{ each x in split('a', ' ') }}:
@@ -742,29 +742,29 @@ steps:
 
 steps:
 - script: a ${{ variables }}
-=> 2:13 a mapping cannot be put into text [use `convertToJson`, or `join` for a list]
+=> 2:13 a mapping cannot be part of a text [use `convertToJson`, or `join` for a list]
 
 steps:
 - script: x
   ${{ if true }}:
     script: y
-=> 4:5 the key `script` is given twice once the expressions are expanded
+=> 4:5 the key `script` appears twice after the expressions are expanded
 
 steps:
 - ${{ else if true }}:
   - script: x
-=> 2:3 nothing may follow `else` [a second condition is written `elseif`]
+=> 2:3 `else` takes nothing after it [for another condition, write `elseif`]
 
 trigger:
 - ${{ parameters.x }}
 steps: []
-=> 2:3 no template expressions in `trigger`
+=> 2:3 template expressions are not allowed in `trigger`
 
 parameters:
 - name: a
   default: ${{ variables.x }}
 steps: []
-=> 3:12 no template expressions in the declaration of parameters
+=> 3:12 template expressions are not allowed in the declaration of parameters
 ");
 }
 
@@ -789,7 +789,7 @@ parameters:
   type: strnig
   default: x
 steps: []
-=> 3:9 unknown type `strnig` of a parameter [did you mean `string`?]
+=> 3:9 unknown parameter type `strnig` [did you mean `string`?]
 
 parameters:
 - name: a
@@ -810,7 +810,7 @@ parameters:
   default: c
   values: [a, b]
 steps: []
-=> 3:12 `c` is not among the values of the parameter `a` [its values are `a`, `b`]
+=> 3:12 `c` is not one of the allowed values of the parameter `a` [allowed: `a`, `b`]
 
 parameters:
 - name: a
@@ -880,7 +880,7 @@ fn loops_without_end_are_stopped() {
         text.push_str(&format!("{indent}- ${{{{ each x{depth} in parameters.l }}}}:\n"));
     }
     text.push_str(&format!("{}- script: x\n", "  ".repeat(8)));
-    insta::assert_snapshot!(lines(&text), @r"14:19 the template expressions make the pipeline too large [at most 250000 values and 20 MiB of text]");
+    insta::assert_snapshot!(lines(&text), @r"14:19 the template expressions make this pipeline too large [at most 250000 values and 20 MiB of text]");
 }
 
 #[test]
@@ -898,7 +898,7 @@ fn reports_are_data_and_colours_are_on_demand() {
       "did you mean `script`?"
     ],
     "line": 2,
-    "message": "this is no step: none of its keys says what it does",
+    "message": "this is not a step: it has no key that says what to run",
     "severity": "error"
   }
 ]

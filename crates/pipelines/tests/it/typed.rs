@@ -638,7 +638,7 @@ error: in the expression: unrecognized value `nonsense` (known here: variables)
 4 |     step: {bash: x, colour: red, condition: nonsense}
   |                                             ^^^^^^^^
 
-error: this is no step: none of its keys says what it does
+error: this is not a step: it has no key that says what to run
  --> azure-pipelines.yml:7:7
   |
 7 |     - scrpt: bad
@@ -646,7 +646,7 @@ error: this is no step: none of its keys says what it does
   |
   = help: did you mean `script`?
 
-error: `continueOnError` has to be `true` or `false`, not `maybe`
+error: `continueOnError` must be `true` or `false`, not `maybe`
  --> azure-pipelines.yml:8:56
   |
 8 |     job: {job: j, steps: [{script: x, continueOnError: maybe}]}
@@ -688,11 +688,11 @@ fn values_of_another_shape_are_refused() {
 step [{script: x}]: the parameter `p` needs a step, not a list
 step text: the parameter `p` needs a step, not text
 stepList {script: x}: the parameter `p` needs a stepList, not a mapping
-stepList [text]: a step has to be a mapping, not text
+stepList [text]: a step must be a mapping, not text
 job [{job: x}]: the parameter `p` needs a job, not a list
 stageList none: the parameter `p` needs a stageList, not text
 container alpine: the parameter `p` needs a container, not text
-containerList [{image: alpine}]: the resource needs `container`, the name it is used by
+containerList [{image: alpine}]: this resource needs `container`, the name it is used by
 ");
     // Nothing is nothing.
     for (kind, value) in [("step", "null"), ("stepList", ""), ("jobList", "[]")] {
@@ -749,7 +749,7 @@ error: in the expression: unrecognized function `nonsense`
   = note: included from a.yml:4:15
   = note: included from azure-pipelines.yml:2:13
 
-error: this is no step: none of its keys says what it does
+error: this is not a step: it has no key that says what to run
  --> steps.yml:3:3
   |
 3 | - scrpt: x

@@ -133,9 +133,9 @@ Warning: there is no parameter `cuont`, so this is empty did you mean `count`?
 parameters: {count: 1}
 steps:
 - ${{ parameters.cuont }}
-root: Error: a step has to be a mapping, not nothing
+root: Error: a step must be a mapping, not nothing
 Warning: there is no parameter `cuont`, so this is empty did you mean `count`?
-template: Error: a step has to be a mapping, not nothing
+template: Error: a step must be a mapping, not nothing
 Warning: there is no parameter `cuont`, so this is empty did you mean `count`?
 
 steps:
@@ -170,7 +170,7 @@ Warning: there is no parameter `cuont`, so this is empty
 steps:
 - ${{ parameters.cuont }}
 root: Error: in the expression: there is no parameter `cuont` declare it under `parameters:`
-template: Error: a step has to be a mapping, not nothing
+template: Error: a step must be a mapping, not nothing
 Warning: there is no parameter `cuont`, so this is empty
 ");
 }
