@@ -17,5 +17,6 @@ mod run;
 mod service;
 mod stages;
 mod surroundings;
+mod templates;
 mod usage;
 mod variables;

@@ -164,10 +164,13 @@ impl State {
     ) -> Result<RunContext> {
         let project = self.projects.find(&new.project.to_string())?;
         let definition = self.definitions.get(new.project, new.definition)?;
+        // The file may list it to set the options of its checkouts.
+        let mut listed = new.plan.resources.repositories.iter();
+        let listed = listed.find(|resource| resource.alias.eq_ignore_ascii_case("self"));
         let own = ResourceRepository {
             alias: "self".to_owned(),
             repository: new.repository.clone(),
-            checkout: BTreeMap::new(),
+            checkout: listed.map(|resource| resource.checkout.clone()).unwrap_or_default(),
         };
         let repositories = std::iter::once(&own).chain(&new.resources);
         let repositories: Result<Vec<_>> =

@@ -117,8 +117,9 @@ fn not_a_job(item: &Node, reader: &mut Reader<'_>) {
         reader.collector.error(item.span, "the job is empty");
         return;
     };
-    let diagnostic =
-        reader.collector.error(first.key.span, "this is not a job: a job starts with `job` or `deployment`");
+    let message =
+        format!("`{}` is not a job: a job starts with `job` or `deployment`", short(&first.key.text));
+    let diagnostic = reader.collector.error(first.key.span, message);
     if let Some(best) = closest(&first.key.text, ["job", "deployment"].into_iter()) {
         diagnostic.help(format!("did you mean `{best}`?"));
     } else if steps_key(&first.key.text) {

@@ -190,8 +190,8 @@ fn not_a_stage(item: &Node, reader: &mut Reader<'_>) {
         reader.collector.error(item.span, "the stage is empty");
         return;
     };
-    let diagnostic =
-        reader.collector.error(first.key.span, "this is not a stage: a stage starts with `stage`");
+    let message = format!("`{}` is not a stage: a stage starts with `stage`", short(&first.key.text));
+    let diagnostic = reader.collector.error(first.key.span, message);
     if let Some(best) = closest(&first.key.text, ["stage"].into_iter()) {
         diagnostic.help(format!("did you mean `{best}`?"));
     } else if ["job", "deployment"].contains(&first.key.text.as_str()) {

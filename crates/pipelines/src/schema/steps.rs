@@ -163,8 +163,9 @@ fn unknown_kind(item: &Node, reader: &mut Reader<'_>) {
         reader.collector.error(item.span, "the step is empty");
         return;
     };
-    let diagnostic =
-        reader.collector.error(first.key.span, "this is not a step: it has no key that says what to run");
+    // Templates that guard others make such a key on purpose, with their message in it.
+    let message = format!("`{}` is not a kind of step", short(&first.key.text));
+    let diagnostic = reader.collector.error(first.key.span, message);
     match closest(&first.key.text, KINDS.iter().copied()) {
         Some(best) => diagnostic.help(format!("did you mean `{best}`?")),
         None => diagnostic

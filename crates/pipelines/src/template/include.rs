@@ -23,6 +23,11 @@ const MAX_FILES: usize = 100;
 /// How deep templates may place templates. The service allows 100; each takes its part of the stack.
 const MAX_TEMPLATES: usize = 50;
 
+/// The keys of a template that is extended (microsoft/azure-pipelines-vscode `service-schema.json`, definition
+/// `extendsTemplate`; MicrosoftDocs/azure-devops-docs#7783 for the service's refusal of `pool`).
+const EXTENDED: &[&str] =
+    &["extends", "stages", "jobs", "steps", "phases", "parameters", "resources", "trigger", "variables"];
+
 /// What a file's expressions see, while another file is walked.
 pub(super) struct Outer {
     path: String,
@@ -79,6 +84,7 @@ impl Expander<'_> {
         let Some(outer) = self.enter_template(&template, &call) else { return Node::invalid(span) };
         let body = self.body(&template, Level::Root).into_node(template.span);
         let body = self.extend(body);
+        self.refuse_others(&template);
         self.leave_template(outer);
         let Kind::Mapping(made) = body.kind else { return Node::invalid(span) };
         for entry in made.into_iter().filter(|entry| entry.key.text != "parameters") {
@@ -97,6 +103,20 @@ impl Expander<'_> {
             }
         }
         Node { kind: Kind::Mapping(entries), span }
+    }
+
+    /// Reports what a template that is extended cannot have.
+    fn refuse_others(&mut self, template: &Node) {
+        let Kind::Mapping(entries) = &template.kind else { return };
+        let known = |key: &str| EXTENDED.contains(&key) || key.contains("${{");
+        for entry in entries.iter().filter(|entry| !known(&entry.key.text)) {
+            self.collector
+                .error(
+                    entry.key.span,
+                    format!("a template that is extended cannot have `{}`", entry.key.text),
+                )
+                .help(format!("it can have {}", schema::listed(EXTENDED)));
+        }
     }
 
     /// Reads and parses the file that a `template:` names.

@@ -102,6 +102,17 @@ fn colon(text: &str, at: usize, line: &Line<'_>, above: &[Line<'_>]) -> Option<M
 
 /// A line that begins where nothing above it does.
 fn between(line: &Line<'_>, above: &[Line<'_>]) -> Option<Mistake> {
+    let item = above.iter().rev().find(|other| other.indent <= line.indent);
+    if let Some(item) = item.filter(|item| item.indent == line.indent && item.is_item() && !line.is_item()) {
+        return Some(Mistake {
+            range: line.range(),
+            message: format!(
+                "not valid YAML: line {} stands in the list of line {}, but does not start with `- `",
+                line.number, item.number
+            ),
+            help: Some(format!("start it with `- `, or indent it with {}", spaces(item.content))),
+        });
+    }
     let mut columns: Vec<usize> = Vec::new();
     let mut outermost = usize::MAX;
     for other in above.iter().rev() {

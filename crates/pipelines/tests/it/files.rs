@@ -299,7 +299,7 @@ error: this template has no `steps`
    |
    = help: in this place a template must be a list of steps
 
-error: this is not a step: it has no key that says what to run
+error: `scrpt` is not a kind of step
  --> bad.yml:2:3
   |
 2 | - scrpt: x
@@ -361,5 +361,29 @@ error: `extends` needs `template`, the file to extend
   |
 1 | extends: {parameters: {a: 1}}
   |          ^^^^^^^^^^^^^^^^^^
+");
+}
+
+#[test]
+fn a_template_that_is_extended_has_no_pool_of_its_own() {
+    let files = [("a.yml", "pool: {vmImage: ubuntu-latest}\nname: mine\nsteps:\n- script: x\n")];
+    insta::assert_snapshot!(rejected("extends: {template: a.yml}\n", &files), @r"
+error: a template that is extended cannot have `pool`
+ --> a.yml:1:1
+  |
+1 | pool: {vmImage: ubuntu-latest}
+  | ^^^^
+  |
+  = help: it can have `extends`, `stages`, `jobs`, `steps`, `phases`, `parameters`, `resources`, `trigger`, `variables`
+  = note: included from azure-pipelines.yml:1:21
+
+error: a template that is extended cannot have `name`
+ --> a.yml:2:1
+  |
+2 | name: mine
+  | ^^^^
+  |
+  = help: it can have `extends`, `stages`, `jobs`, `steps`, `phases`, `parameters`, `resources`, `trigger`, `variables`
+  = note: included from azure-pipelines.yml:1:21
 ");
 }

@@ -11,6 +11,7 @@ mod message;
 mod mistakes;
 mod orchestrate;
 mod public_shapes;
+mod reported;
 mod resources;
 #[path = "../../../../fuzz/checks/run_context.rs"]
 mod run_context;

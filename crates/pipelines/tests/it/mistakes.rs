@@ -71,7 +71,7 @@ error: `timeoutInMinutes` must be a whole number, not `soon`
 6 |     timeoutInMinutes: soon
   |                       ^^^^
 
-error: this is not a step: it has no key that says what to run
+error: `scrpt` is not a kind of step
  --> azure-pipelines.yml:8:7
   |
 8 |     - scrpt: echo
@@ -342,15 +342,15 @@ stages:
 
 stages:
 - job: A
-=> 2:3 this is not a stage: a stage starts with `stage` [jobs go under the `jobs:` of a stage]
+=> 2:3 `job` is not a stage: a stage starts with `stage` [jobs go under the `jobs:` of a stage]
 
 jobs:
 - script: x
-=> 2:3 this is not a job: a job starts with `job` or `deployment` [steps go under the `steps:` of a job]
+=> 2:3 `script` is not a job: a job starts with `job` or `deployment` [steps go under the `steps:` of a job]
 
 jobs:
 - jbo: x
-=> 2:3 this is not a job: a job starts with `job` or `deployment` [did you mean `job`?]
+=> 2:3 `jbo` is not a job: a job starts with `job` or `deployment` [did you mean `job`?]
 
 steps:
 - x
@@ -898,7 +898,7 @@ fn reports_are_data_and_colours_are_on_demand() {
       "did you mean `script`?"
     ],
     "line": 2,
-    "message": "this is not a step: it has no key that says what to run",
+    "message": "`scrpt` is not a kind of step",
     "severity": "error"
   }
 ]

@@ -638,7 +638,7 @@ error: in the expression: unrecognized value `nonsense` (known here: variables)
 4 |     step: {bash: x, colour: red, condition: nonsense}
   |                                             ^^^^^^^^
 
-error: this is not a step: it has no key that says what to run
+error: `scrpt` is not a kind of step
  --> azure-pipelines.yml:7:7
   |
 7 |     - scrpt: bad
@@ -749,7 +749,7 @@ error: in the expression: unrecognized function `nonsense`
   = note: included from a.yml:4:15
   = note: included from azure-pipelines.yml:2:13
 
-error: this is not a step: it has no key that says what to run
+error: `scrpt` is not a kind of step
  --> steps.yml:3:3
   |
 3 | - scrpt: x
