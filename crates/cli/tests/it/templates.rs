@@ -87,3 +87,11 @@ fn checkout_options_of_the_resource_set_the_checkout() {
     let ended = project.run(&[], 0);
     assert!(ended.stdout.contains("commits=1\n"), "{}", ended.stdout);
 }
+
+#[test]
+fn what_fails_before_the_first_job_is_told_of_the_pipeline() {
+    let project = Project::with_pipeline("variables: {v: '$[ variables.* ]'}\nsteps: [{bash: x}]\n");
+    let ended = project.run(&[], 1);
+    let told = format!("{}{}", ended.stdout, ended.stderr);
+    assert!(told.contains("error: pipeline: the variable `v`") && !told.contains("__default"), "{told}");
+}

@@ -85,7 +85,11 @@ pub(super) fn stage_alone(stage: &StageReference) -> JobOfRun {
     JobOfRun {
         id: JobId(stage.record_id),
         identifier: stage.identifier.clone(),
-        display_name: stage.display_name.clone(),
+        // The only stage of a file without stages has no name that its author would know.
+        display_name: match stage.name == dayfly_pipelines::identifiers::DEFAULT_NAME {
+            true => "pipeline".to_owned(),
+            false => stage.display_name.clone(),
+        },
         stage: stage.name.clone(),
     }
 }

@@ -7,7 +7,7 @@ use serde_json::Value as Json;
 
 use super::{
     canonical,
-    reader::{Fields, Reader, closest, listed, parse_boolean, short},
+    reader::{Fields, Reader, closest, listed, short},
 };
 use crate::{
     Source,
@@ -342,7 +342,7 @@ fn typed(declaration: &Declaration, node: &Node, span: Span, reader: &mut Reader
     let value = match shape(declaration.kind) {
         Shape::Text => Some(Value::from(text.as_str())),
         Shape::Number => Number::parse_text(text.trim()).filter(|_| !text.trim().is_empty()).map(Value::from),
-        Shape::Boolean => parse_boolean(text).map(Value::from),
+        Shape::Boolean => boolean(text).map(Value::from),
         Shape::List => text.trim().is_empty().then(|| Value::from(Vec::new())),
         Shape::Any => None,
     };
@@ -357,6 +357,15 @@ fn typed(declaration: &Declaration, node: &Node, span: Span, reader: &mut Reader
         );
     }
     value
+}
+
+/// The two words that the service takes for a parameter; unlike elsewhere, `yes` and the like are refused.
+fn boolean(text: &str) -> Option<bool> {
+    match text.trim() {
+        word if word.eq_ignore_ascii_case("true") => Some(true),
+        word if word.eq_ignore_ascii_case("false") => Some(false),
+        _ => None,
+    }
 }
 
 /// Reports a value of another shape than the type's.

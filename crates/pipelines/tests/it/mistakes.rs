@@ -775,6 +775,7 @@ fn parameters_and_their_arguments() {
         "parameters:\n- name: a\n  type: strnig\n  default: x\nsteps: []\n",
         "parameters:\n- name: a\n  type: number\n  default: x\nsteps: []\n",
         "parameters:\n- name: a\n  type: boolean\n  default: [x]\nsteps: []\n",
+        "parameters:\n- name: a\n  type: boolean\n  default: yes\nsteps: []\n",
         "parameters:\n- name: a\n  default: c\n  values: [a, b]\nsteps: []\n",
         "parameters:\n- name: a\n  default: 1\n- name: A\n  default: 2\nsteps: []\n",
         "parameters:\n- type: string\nsteps: []\n",
@@ -804,6 +805,13 @@ parameters:
   default: [x]
 steps: []
 => 4:12 the parameter `a` needs a boolean, not a list
+
+parameters:
+- name: a
+  type: boolean
+  default: yes
+steps: []
+=> 4:12 `yes` is not a boolean, which the parameter `a` needs
 
 parameters:
 - name: a

@@ -44,7 +44,7 @@ stage __default
     CmdLine1 "WORLD!" CmdLine@2.279.1 script="echo 'False' 3 hello world, hello world"
     CmdLine2 CmdLine@2.279.1 script="${{ stays }}"
 "#);
-    let given = parameters(&[("WHO", json!("you")), ("flag", json!("yes")), ("count", json!(7))]);
+    let given = parameters(&[("WHO", json!("you")), ("flag", json!("TRUE")), ("count", json!(7))]);
     insta::assert_snapshot!(outline_of(&compile_with(text, &given)), @r#"
 greeting=hello you
 twice=hello you, hello you
