@@ -765,3 +765,10 @@ error: `scrpt` is not a kind of step
     let from: Vec<String> = report.included_from.iter().map(ToString::to_string).collect();
     assert_eq!(from, ["jobs.yml:4:15", "a.yml:4:15", "azure-pipelines.yml:2:13"]);
 }
+
+#[test]
+fn a_template_that_is_placed_twice_has_its_mistake_told_once() {
+    let root = "steps:\n- template: steps.yml\n- template: steps.yml\n";
+    let files = [("steps.yml", "steps:\n- checkout: nowhere\n")];
+    insta::assert_snapshot!(rejected(root, &files), @"");
+}
