@@ -770,5 +770,14 @@ error: `scrpt` is not a kind of step
 fn a_template_that_is_placed_twice_has_its_mistake_told_once() {
     let root = "steps:\n- template: steps.yml\n- template: steps.yml\n";
     let files = [("steps.yml", "steps:\n- checkout: nowhere\n")];
-    insta::assert_snapshot!(rejected(root, &files), @"");
+    insta::assert_snapshot!(rejected(root, &files), @r"
+error: `nowhere` is not a repository in `resources.repositories`
+ --> steps.yml:2:13
+  |
+2 | - checkout: nowhere
+  |             ^^^^^^^
+  |
+  = help: use `self` for the pipeline's own repository, or name another one in place: `git://project/repo@ref`
+  = note: included from azure-pipelines.yml:2:13 and from one more place
+");
 }
