@@ -1,6 +1,7 @@
 //! This machine's name, and this process's protection on it.
 
 use anyhow::Context as _;
+use dayfly_processes::orphans::Adopt;
 
 /// The host name, as `uname -n` says it.
 pub(crate) fn name() -> anyhow::Result<String> {
@@ -14,6 +15,14 @@ pub(crate) fn ignores_hangup() -> bool {
     let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     let ignored = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
     ignored.is_none_or(|mask| mask & (1 << (nix::sys::signal::Signal::SIGHUP as i32 - 1)) != 0)
+}
+
+/// Makes this process the parent of what loses its own below it, so that nothing which a job starts outlives it unseen. Where that cannot be, jobs'
+/// processes are still found by the marks they carry.
+pub(crate) fn adopt_orphans(which: Adopt) {
+    if let Err(error) = dayfly_processes::orphans::adopt(which) {
+        tracing::warn!(%error, "processes that leave their parents will not be found");
+    }
 }
 
 /// Gives this process a session of its own, without a terminal: what a job starts can neither ask the user there (it would

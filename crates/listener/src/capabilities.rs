@@ -3,10 +3,9 @@
 //! The environment is handed in, since only the command line reads it. Stricter than the official agent in one point: variables that look
 //! like secrets are left out, as everybody who may see the pool may see the capabilities.
 
-use std::{
-    collections::BTreeMap,
-    path::{Path, PathBuf},
-};
+use std::{collections::BTreeMap, ffi::OsStr, path::Path};
+
+use dayfly_processes::programs;
 
 /// Values of this many bytes and more are left out (`EnvironmentCapabilitiesProvider.cs`).
 const LONGEST_VALUE_BYTES: usize = 1024;
@@ -123,7 +122,7 @@ pub fn scan(machine: &Machine<'_>) -> BTreeMap<String, String> {
         let is_found = capabilities
             .get(*name)
             .is_some_and(|value| !machine.environment.contains_key(*name) && !value.is_empty());
-        if !is_found && let Some(file) = which(program, path) {
+        if !is_found && let Some(file) = programs::find(program, OsStr::new(path)) {
             capabilities.insert((*name).to_owned(), file.to_string_lossy().into_owned());
         }
     }
@@ -154,20 +153,6 @@ fn has_login(value: &str) -> bool {
     value.split_once("://").is_some_and(|(_, rest)| {
         rest.split(['/', '?', '#']).next().is_some_and(|authority| authority.contains('@'))
     })
-}
-
-/// The first executable file of that name on the path.
-fn which(program: &str, path: &str) -> Option<PathBuf> {
-    std::env::split_paths(path)
-        .filter(|folder| folder.is_absolute())
-        .map(|folder| folder.join(program))
-        .find(|file| is_executable(file))
-}
-
-fn is_executable(file: &Path) -> bool {
-    use std::os::unix::fs::PermissionsExt as _;
-    std::fs::metadata(file)
-        .is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
 }
 
 /// `Agent.OS` (`VarUtil.cs`).

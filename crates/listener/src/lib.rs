@@ -18,7 +18,6 @@ mod lease;
 mod lines;
 mod outage;
 mod process;
-mod process_tree;
 mod program;
 mod redact;
 mod registration;

@@ -19,6 +19,7 @@ use std::{
     time::Duration,
 };
 
+use dayfly_processes::{kill, orphans};
 use dayfly_protocol::{
     TaskResult,
     channel::{FromWorker, JobStart, ToWorker},
@@ -28,6 +29,7 @@ use futures::{
     FutureExt,
     future::{BoxFuture, Either, FusedFuture},
 };
+use nix::unistd::Pid;
 use tokio::{
     io::{AsyncRead, AsyncWriteExt},
     net::UnixStream,
@@ -43,9 +45,15 @@ use crate::{
         AcceptedJob, Command, Controls, Executor, Progress, Reported, RunningJob, StartError, WorkerExit,
     },
     lines::Lines,
-    process_tree::{self, MARKER_VARIABLE},
     program::Program,
 };
+
+/// The environment variable by which a job's processes are known, as with the official agent (`VSTS_PROCESS_LOOKUP_ID`): descendants inherit it however
+/// they daemonise. Its value is random for each worker and no secret.
+const MARKER_VARIABLE: &str = "DAYFLY_JOB_MARKER";
+
+/// How long all that a dead worker has started may take to end.
+const KILL_PATIENCE: Duration = Duration::from_secs(10);
 
 /// How long a worker may take to be ready for its job.
 const READY_PATIENCE: Duration = Duration::from_secs(60);
@@ -187,7 +195,7 @@ impl ProcessExecutor {
             .stdout(stdout)
             .stderr(stderr);
         let mut command = tokio::process::Command::from(command);
-        let child = command.kill_on_drop(true).spawn()?;
+        let child = orphans::spawn(|| command.kill_on_drop(true).spawn(), Child::id)?;
         Ok((child, Ends { orders, frames, noise }))
     }
 }
@@ -209,9 +217,25 @@ impl Drop for Guard {
     fn drop(&mut self) {
         if let Some(id) = self.worker {
             // Blocks for some milliseconds, but only when a job is given up altogether.
-            process_tree::kill_all_now(id, &self.marker);
+            end_now(id, &self.marker);
         }
     }
+}
+
+/// Ends a worker and all it has started: its group, what carries its marker, and what it left to us as orphans.
+fn end_now(worker: u32, marker: &str) -> usize {
+    let group = Pid::from_raw(worker.cast_signed());
+    kill::group(group);
+    let ended = kill::with_variable(MARKER_VARIABLE, marker, Some(group)).len();
+    ended + orphans::end_all(KILL_PATIENCE).len()
+}
+
+/// Does [`end_now`] beside the async threads: reading `/proc` blocks, if only for milliseconds.
+async fn end(worker: u32, marker: String) -> usize {
+    tokio::task::spawn_blocking(move || end_now(worker, &marker)).await.unwrap_or_else(|error| {
+        tracing::warn!(%error, worker, "the processes left behind by a job could not be looked for");
+        0
+    })
 }
 
 /// One child process and what is known of it.
@@ -302,7 +326,8 @@ impl Worker {
         worker_done.cancel();
         // The children may hold the pipes open; once they are dead, the pipes end.
         if let Some(id) = self.guard.worker.take() {
-            let left = process_tree::kill_all(id, std::mem::take(&mut self.guard.marker)).await;
+            orphans::forget(Pid::from_raw(id.cast_signed()));
+            let left = end(id, std::mem::take(&mut self.guard.marker)).await;
             if left > 0 {
                 tracing::debug!(worker = id, left, "killed processes that a job had left behind");
             }
@@ -370,7 +395,7 @@ impl Worker {
     fn kill(&mut self, reason: &'static str) {
         self.killed.get_or_insert(reason);
         if let Some(id) = self.guard.worker {
-            process_tree::kill_group(id);
+            kill::group(Pid::from_raw(id.cast_signed()));
         }
         // The child itself too: as long as it has made no session, it leads no group.
         let _ = self.child.start_kill();

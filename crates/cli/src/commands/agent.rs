@@ -17,6 +17,7 @@ use dayfly_listener::{
     AgentEnd, AgentSet, Agents, CONNECTING_AGENTS, Config, Description, Event, ExistingAgent, Machine,
     NextEvent, OnExisting, ProcessExecutor, Stopper, Summary, Timings, scan_capabilities,
 };
+use dayfly_processes::orphans::Adopt;
 use dayfly_protocol::{
     agent_files::{self, AgentCredentials, AgentSettings},
     channel::WorkerSettings,
@@ -145,6 +146,7 @@ async fn listen(
         connecting: CONNECTING_AGENTS,
     };
     let program = std::env::current_exe().context("the program's own file cannot be found")?;
+    host::adopt_orphans(Adopt::OtherSessions);
     let executor =
         ProcessExecutor::new(program, vec!["worker".into()], worker_environment(prepared.token.as_ref()));
     let (set, mut events) = tokio::select! {

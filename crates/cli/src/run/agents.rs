@@ -14,6 +14,7 @@ use dayfly_listener::{
     AgentSet, Agents, CONNECTING_AGENTS, Config, Description, EventStream, OnExisting, ProcessExecutor,
     Timings,
 };
+use dayfly_processes::orphans::Adopt;
 use dayfly_protocol::channel::WorkerSettings;
 
 use super::engine::{Order, POOL, snapshot_in};
@@ -73,6 +74,7 @@ pub(super) async fn start(
         timings: Timings::default(),
         connecting: CONNECTING_AGENTS,
     };
+    crate::host::adopt_orphans(Adopt::OtherSessions);
     let executor = ProcessExecutor::new(
         program,
         vec![OsString::from("worker")],

@@ -10,10 +10,11 @@ use serde_json::Value;
 const ARROWS: &[(&str, &[&str])] = &[
     ("dayfly-protocol", &[]),
     ("dayfly-expressions", &[]),
+    ("dayfly-processes", &[]),
     ("dayfly-pipelines", &["dayfly-expressions", "dayfly-protocol"]),
     ("dayfly-client", &["dayfly-protocol"]),
-    ("dayfly-worker", &["dayfly-client", "dayfly-expressions", "dayfly-protocol"]),
-    ("dayfly-listener", &["dayfly-client", "dayfly-protocol"]),
+    ("dayfly-worker", &["dayfly-client", "dayfly-expressions", "dayfly-processes", "dayfly-protocol"]),
+    ("dayfly-listener", &["dayfly-client", "dayfly-processes", "dayfly-protocol"]),
     ("dayfly-emulator", &["dayfly-pipelines", "dayfly-protocol"]),
     (
         CLI,
@@ -23,6 +24,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "dayfly-expressions",
             "dayfly-listener",
             "dayfly-pipelines",
+            "dayfly-processes",
             "dayfly-protocol",
             "dayfly-worker",
         ],

@@ -17,10 +17,11 @@ pub use lines::LONGEST_LINE_BYTES;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::future::Future;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
+use dayfly_processes::{kill, orphans};
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 use tokio::io::AsyncWriteExt as _;
@@ -160,7 +161,8 @@ impl Command {
 
     fn spawn(&self) -> Result<Child, Error> {
         let input = if self.stdin.is_some() { Stdio::piped() } else { Stdio::null() };
-        tokio::process::Command::new(&self.program)
+        let mut command = tokio::process::Command::new(&self.program);
+        command
             .args(&self.arguments)
             .current_dir(&self.directory)
             .env_clear()
@@ -169,15 +171,14 @@ impl Command {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .process_group(0)
-            .kill_on_drop(true)
-            .spawn()
-            .map_err(|source| {
-                if self.directory.is_dir() {
-                    Error::Start { program: self.program.clone(), source }
-                } else {
-                    Error::NoDirectory { directory: self.directory.clone() }
-                }
-            })
+            .kill_on_drop(true);
+        orphans::spawn(|| command.spawn(), Child::id).map_err(|source| {
+            if self.directory.is_dir() {
+                Error::Start { program: self.program.clone(), source }
+            } else {
+                Error::NoDirectory { directory: self.directory.clone() }
+            }
+        })
     }
 }
 
@@ -315,9 +316,10 @@ pub async fn run<S: Sink>(
     };
     let (status, cancelled, killed) = ended?;
     guard.is_armed = false;
+    orphans::forget(process_id);
     let left_children = output.is_open();
     if cancelled {
-        platform::kill_tree(process_id);
+        kill::tree(process_id);
         let (_exited, deadline) = watch::channel(Some(Instant::now() + OPEN_PIPE_PATIENCE_WHEN_CANCELLED));
         output.pump(sink, deadline).await;
     }
@@ -337,7 +339,7 @@ struct TreeGuard {
 impl Drop for TreeGuard {
     fn drop(&mut self) {
         if self.is_armed {
-            platform::kill_tree(self.process_id);
+            kill::tree(self.process_id);
         }
     }
 }
@@ -359,7 +361,7 @@ async fn supervise(
     for (signal, patience) in [(Signal::SIGINT, ladder.interrupt), (Signal::SIGTERM, ladder.terminate)] {
         tracing::debug!(%process_id, %signal, "cancelling a process");
         // The process is not reaped yet, so its id is still its own.
-        if platform::signal(process_id, signal).is_ok()
+        if nix::sys::signal::kill(process_id, signal).is_ok()
             && let Ok(status) = timeout(patience, child.wait()).await
         {
             return Ok((status.map_err(wait_error)?, true, false));
@@ -368,7 +370,7 @@ async fn supervise(
             return Ok((child.wait().await.map_err(wait_error)?, true, false));
         }
     }
-    platform::kill_tree(process_id);
+    kill::tree(process_id);
     match timeout(KILL_PATIENCE, child.wait()).await {
         Ok(status) => Ok((status.map_err(wait_error)?, true, true)),
         Err(_) => Err(Error::Stuck { program: command.program.clone(), process_id: process_id.as_raw() }),
@@ -430,17 +432,4 @@ impl Sink for Kept {
             }
         }
     }
-}
-
-/// The file of `program` when `path` (as the variable `PATH`) is searched. Empty entries, which shells take for the present folder, are not.
-pub(crate) fn find_in_path(program: &str, path: &std::ffi::OsStr) -> Option<PathBuf> {
-    std::env::split_paths(path)
-        .filter(|folder| !folder.as_os_str().is_empty())
-        .map(|folder| folder.join(program))
-        .find(|candidate| is_executable(candidate))
-}
-
-fn is_executable(path: &Path) -> bool {
-    use std::os::unix::fs::PermissionsExt as _;
-    path.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
 }

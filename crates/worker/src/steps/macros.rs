@@ -8,10 +8,10 @@
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 
+use dayfly_processes::programs;
 use dayfly_protocol::job::Step;
 
 use crate::context::{JobContext, StepContext};
-use crate::process::find_in_path;
 
 /// Inputs that a shell reads.
 const SCRIPTS: [&str; 2] = ["script", "arguments"];
@@ -114,8 +114,8 @@ fn names(text: &str) -> impl Iterator<Item = &str> {
 fn is_command(job: &JobContext, name: &str, script: &str) -> bool {
     let path = job.inherited.get(OsStr::new("PATH"));
     let prepended = job.prepended_path().join(":");
-    let is_program = path.is_some_and(|path| find_in_path(name, path).is_some())
-        || find_in_path(name, OsStr::new(&prepended)).is_some();
+    let is_program = path.is_some_and(|path| programs::find(name, path).is_some())
+        || programs::find(name, OsStr::new(&prepended)).is_some();
     is_program || is_function(name, script)
 }
 

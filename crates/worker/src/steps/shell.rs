@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
+use dayfly_processes::programs;
 use dayfly_protocol::TaskResult;
 use tokio::io::AsyncWriteExt;
 
@@ -213,7 +214,7 @@ pub(super) async fn print_one_liner(step: &StepContext, script: &str) {
 /// Finds a program on the path the process will have.
 pub(super) async fn which(name: &str, environment: &BTreeMap<OsString, OsString>) -> Option<PathBuf> {
     let (name, path) = (name.to_owned(), environment.get(OsStr::new("PATH"))?.clone());
-    tokio::task::spawn_blocking(move || process::find_in_path(&name, &path)).await.ok()?
+    tokio::task::spawn_blocking(move || programs::find(&name, &path)).await.ok()?
 }
 
 /// Says that a program is missing, beginning as the task library does, and what to do about it.
