@@ -3,13 +3,24 @@
 //! Follows `BuildDirectoryManager.cs` and `TrackingManager.cs`: a pipeline with the same set of repositories gets the same
 //! numbered folder again, so that its checkout is quick; `a` and `TestResults` are made anew for each job.
 
+mod plain;
+
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use dayfly_protocol::job::RepositoryResource;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
+
+pub(crate) use plain::remove_all;
+
+/// How long the folder's lock is waited for. A child of another process may have inherited it for the moment until it becomes another program.
+const LOCK_PATIENCE: Duration = Duration::from_millis(500);
+
+/// Pause between two tries.
+const LOCK_PAUSE: Duration = Duration::from_millis(10);
 
 /// Why the folders could not be prepared.
 #[derive(Debug, thiserror::Error)]
@@ -107,20 +118,21 @@ impl WorkFolder {
     fn open_now(path: &Path) -> Result<WorkFolder, Error> {
         fs::create_dir_all(path).map_err(failed("making the folder", path))?;
         let file = path.join(".lock");
-        let lock = File::options()
-            .create(true)
-            .write(true)
-            .truncate(false)
-            .open(&file)
-            .map_err(failed("opening the file", &file))?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(fs::TryLockError::WouldBlock) => return Err(Error::InUse(path.to_owned())),
-            Err(fs::TryLockError::Error(source)) => return Err(failed("locking the file", &file)(source)),
+        let lock = plain::lock_file(&file).map_err(failed("opening the file", &file))?;
+        let until = Instant::now() + LOCK_PATIENCE;
+        loop {
+            match lock.try_lock() {
+                Ok(()) => break,
+                Err(fs::TryLockError::WouldBlock) if Instant::now() < until => std::thread::sleep(LOCK_PAUSE),
+                Err(fs::TryLockError::WouldBlock) => return Err(Error::InUse(path.to_owned())),
+                Err(fs::TryLockError::Error(source)) => {
+                    return Err(failed("locking the file", &file)(source));
+                }
+            }
         }
-        for name in ["_tool", "_tasks"] {
+        for name in ["_tool", "_tasks", "_pages"] {
             let folder = path.join(name);
-            fs::create_dir_all(&folder).map_err(failed("making the folder", &folder))?;
+            plain::make_folder(&folder).map_err(failed("making the folder", &folder))?;
         }
         Ok(WorkFolder { path: path.to_owned(), _lock: lock })
     }
@@ -143,8 +155,14 @@ impl WorkFolder {
     /// Empties `_temp`, and makes it if need be. What cannot be deleted stays.
     pub(crate) async fn empty_temporary(&self) -> Result<(), Error> {
         let folder = self.temporary();
-        empty(folder.clone()).await;
-        tokio::fs::create_dir_all(&folder).await.map_err(failed("making the folder", &folder))
+        let emptied = tokio::task::spawn_blocking({
+            let folder = folder.clone();
+            move || {
+                delete_content(&folder);
+                plain::make_folder(&folder)
+            }
+        });
+        emptied.await.map_err(io::Error::other).flatten().map_err(failed("making the folder", &folder))
     }
 
     /// Finds the pipeline's folder, or the next free number, and prepares it.
@@ -192,6 +210,10 @@ impl WorkFolder {
                 (folder, file)
             }
         };
+        let below = folder.strip_prefix(&root).unwrap_or(&folder);
+        plain::make_folder(&root)
+            .and_then(|()| plain::make_folders(&root, below))
+            .map_err(failed("making the folder", &folder))?;
         let known = read::<SourceFolder>(&file).map(|known| (&file, known));
         let known = known.or_else(|| read::<SourceFolder>(&of_all).map(|known| (&of_all, known)));
         let number = match known {
@@ -207,7 +229,6 @@ impl WorkFolder {
             }
             None => self.next_number()?,
         };
-        fs::create_dir_all(&folder).map_err(failed("making the folder", &folder))?;
         write(&file, &SourceFolder { build_directory: number, hash_key: key })?;
         if file != of_all && of_all.exists() {
             fs::remove_file(&of_all).map_err(failed("deleting the file", &of_all))?;
@@ -217,7 +238,7 @@ impl WorkFolder {
 
     fn next_number(&self) -> Result<u32, Error> {
         let root = self.path.join(MAPPINGS);
-        fs::create_dir_all(&root).map_err(failed("making the folder", &root))?;
+        plain::make_folder(&root).map_err(failed("making the folder", &root))?;
         let file = root.join("Mappings.json");
         let mut mappings = read::<Mappings>(&file).unwrap_or_default();
         mappings.last_build_folder_number += 1;
@@ -228,7 +249,7 @@ impl WorkFolder {
     /// Notes that no pipeline uses a folder any more (`TrackingManager.MarkForGarbageCollection`).
     fn mark_garbage(&self, number: u32) -> Result<(), Error> {
         let folder = self.path.join(MAPPINGS).join(GARBAGE);
-        fs::create_dir_all(&folder).map_err(failed("making the folder", &folder))?;
+        plain::make_folder(&folder).map_err(failed("making the folder", &folder))?;
         let file = folder.join(format!("{number}.json"));
         write(&file, &SourceFolder { build_directory: number, hash_key: String::new() })
     }
@@ -266,10 +287,7 @@ fn collect_garbage(work: &Path) {
             continue;
         };
         let folder = work.join(garbage.build_directory.to_string());
-        let deleted = match fs::remove_dir_all(&folder) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            _ => fs::remove_file(&file),
-        };
+        let deleted = plain::remove_all(&folder).and_then(|()| fs::remove_file(&file));
         if let Err(error) = deleted {
             tracing::warn!(path = %folder.display(), %error, "a folder that no pipeline uses any more could not be deleted");
         }
@@ -319,7 +337,7 @@ fn file_name(text: &str) -> String {
 
 fn read<T: for<'de> Deserialize<'de>>(file: &Path) -> Option<T> {
     // A file that cannot be read is as good as none: the pipeline gets a new folder.
-    serde_json::from_slice(&fs::read(file).ok()?).ok()
+    serde_json::from_slice(&plain::read_file(file)?).ok()
 }
 
 fn write<T: Serialize>(file: &Path, value: &T) -> Result<(), Error> {
@@ -328,19 +346,17 @@ fn write<T: Serialize>(file: &Path, value: &T) -> Result<(), Error> {
         .map_err(failed("writing the file", file))?;
     // Written beside and renamed, so that a crash leaves the old file or the new one.
     let beside = file.with_extension("new");
+    // Not through what may lie there.
+    plain::remove_all(&beside).map_err(failed("deleting the file", &beside))?;
     fs::write(&beside, bytes).map_err(failed("writing the file", &beside))?;
     fs::rename(&beside, file).map_err(failed("replacing the file", file))
 }
 
 fn make(folder: &Path, anew: bool) -> Result<(), Error> {
     if anew {
-        match fs::remove_dir_all(folder) {
-            Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(failed("deleting the folder", folder)(error)),
-        }
+        plain::remove_all(folder).map_err(failed("deleting the folder", folder))?;
     }
-    fs::create_dir_all(folder).map_err(failed("making the folder", folder))
+    plain::make_folder(folder).map_err(failed("making the folder", folder))
 }
 
 /// Deletes what is in a folder and goes on past what cannot be deleted. That may be much, so it is done beside the async threads.
@@ -352,12 +368,17 @@ pub(crate) async fn empty(folder: PathBuf) {
 }
 
 fn delete_content(folder: &Path) {
+    if plain::is_planted(folder).unwrap_or(true) {
+        // What it leads to is not ours.
+        if let Err(error) = fs::remove_file(folder) {
+            tracing::warn!(path = %folder.display(), %error, "what is in the place of a folder could not be deleted");
+        }
+        return;
+    }
     let Ok(entries) = fs::read_dir(folder) else { return };
     for entry in entries.flatten() {
         let path = entry.path();
-        let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
-        let deleted = if is_folder { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
-        if let Err(error) = deleted {
+        if let Err(error) = plain::remove_all(&path) {
             tracing::warn!(path = %path.display(), %error, "a temporary file could not be deleted");
         }
     }
@@ -489,6 +510,77 @@ mod tests {
             assert_eq!(folders.sources.join("f").exists(), sources, "{clean:?}");
             assert_eq!(folders.binaries.join("f").exists(), binaries, "{clean:?}");
         }
+    }
+
+    #[test]
+    fn what_a_job_planted_in_the_place_of_folders_is_removed() {
+        let (folder, elsewhere) =
+            (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
+        fs::write(elsewhere.path().join("dear"), "").expect("written");
+        let plant = |name: &str| {
+            let place = folder.path().join(name);
+            plain::remove_all(&place).expect("removed");
+            std::os::unix::fs::symlink(elsewhere.path(), &place).expect("linked");
+        };
+        let first = WorkFolder::open_now(folder.path()).expect("opened");
+        first.prepare("c", "1", &[], Sets::OneFolder, Clean::Nothing).expect("prepared");
+        drop(first);
+        for name in [
+            "_tool",
+            "_tasks",
+            "_pages",
+            "_temp",
+            "1/s",
+            "1/a",
+            "1/b",
+            "1/TestResults",
+            "SourceRootMapping/c",
+        ] {
+            plant(name);
+        }
+        nix::unistd::mkfifo(
+            &folder.path().join("SourceRootMapping/Mappings.new"),
+            nix::sys::stat::Mode::S_IRWXU,
+        )
+        .expect("made");
+        fs::remove_file(folder.path().join(".lock")).expect("removed");
+        nix::unistd::mkfifo(&folder.path().join(".lock"), nix::sys::stat::Mode::S_IRWXU).expect("made");
+        let work = WorkFolder::open_now(folder.path()).expect("opened");
+        delete_content(&work.temporary());
+        let folders = work.prepare("c", "1", &[], Sets::OneFolder, Clean::Nothing).expect("prepared");
+        for made in [
+            &folders.sources,
+            &folders.artifacts,
+            &folders.binaries,
+            &folders.test_results,
+            &work.tools(),
+            &work.pages(),
+        ] {
+            assert!(fs::symlink_metadata(made).expect("there").is_dir(), "{}", made.display());
+        }
+        assert!(fs::symlink_metadata(work.temporary()).is_err());
+        let left: Vec<_> =
+            fs::read_dir(elsewhere.path()).expect("there").flatten().map(|e| e.file_name()).collect();
+        assert_eq!(left, ["dear"]);
+        plant("1");
+        let folders = work.prepare("c", "1", &[], Sets::OneFolder, Clean::Nothing).expect("prepared");
+        assert!(fs::symlink_metadata(folders.build).expect("there").is_dir());
+        assert_eq!(fs::read_dir(elsewhere.path()).expect("there").count(), 1);
+    }
+
+    #[test]
+    fn what_a_job_made_unwritable_is_deleted() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let top = tempfile::tempdir().expect("a folder");
+        let tree = top.path().join("tree");
+        fs::create_dir_all(tree.join("cache/module")).expect("made");
+        fs::write(tree.join("cache/module/file"), "").expect("written");
+        for folder in ["cache/module", "cache"] {
+            fs::set_permissions(tree.join(folder), fs::Permissions::from_mode(0o500)).expect("set");
+        }
+        remove_all(&tree).expect("deleted");
+        assert!(!tree.exists());
+        remove_all(&tree).expect("nothing to do");
     }
 
     #[test]

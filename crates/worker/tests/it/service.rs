@@ -144,7 +144,9 @@ impl Service {
     pub(crate) fn record(&self, name: &str) -> Map<String, Value> {
         self.look(|told| {
             let found = told.records.values().find(|record| record.get("name") == Some(&json!(name)));
-            found.cloned().unwrap_or_else(|| panic!("no record {name} among {:?}", names(told)))
+            found.cloned().unwrap_or_else(|| {
+                panic!("no record {name} among {:?}; the job's issues: {:?}", names(told), issues(told))
+            })
         })
     }
 
@@ -183,6 +185,11 @@ impl Service {
 
 fn names(told: &Told) -> Vec<Value> {
     told.records.values().filter_map(|record| record.get("name").cloned()).collect()
+}
+
+/// What went wrong, as far as the job says it.
+fn issues(told: &Told) -> Vec<Value> {
+    told.records.values().filter_map(|record| record.get("issues")).cloned().collect()
 }
 
 fn without_time(line: &str) -> &str {
