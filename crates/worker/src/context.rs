@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use dayfly_protocol::TaskResult;
 use dayfly_protocol::channel::{CancelReason, WorkerSettings};
@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::commands::{Details, Restrictions};
+use crate::environment;
 use crate::mask::Masker;
 use crate::process::Background;
 use crate::report::{Record, Reporter};
@@ -61,6 +62,8 @@ pub(crate) struct JobContext {
     pub(crate) first_checkout: Option<String>,
     /// The worker's own environment without what steps must not see.
     pub(crate) inherited: BTreeMap<OsString, OsString>,
+    /// The environment of a step before the first one ran.
+    first_environment: OnceLock<BTreeMap<OsString, OsString>>,
     /// Reads what processes write which a step left running.
     pub(crate) background: Background,
     /// `system.debug` at the start of the job.
@@ -108,6 +111,7 @@ impl JobContext {
             masker: parts.masker,
             reporter: parts.reporter,
             service: parts.service,
+            first_environment: OnceLock::new(),
             background: Background::new(),
             endpoints: parts.endpoints,
             multiple_checkouts: parts.multiple_checkouts,
@@ -130,6 +134,12 @@ impl JobContext {
                 told: BTreeSet::new(),
             }),
         })
+    }
+
+    /// What a step without a wish of its own has for its environment before the first one has changed it. Made by the first call, which is
+    /// made while the job is initialised.
+    pub(crate) fn first_environment(&self) -> &BTreeMap<OsString, OsString> {
+        self.first_environment.get_or_init(|| environment::for_git(self))
     }
 
     /// Reads the variables. The lock is held by the closure, so it must not wait.

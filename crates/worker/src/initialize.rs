@@ -138,6 +138,7 @@ pub(crate) async fn initialize(
         job.set_variable(LOOKUP_ID, lookup_id);
         record.output("Start tracking orphan processes.").await;
     }
+    job.first_environment();
     Ok(Initialized { entries, lookup_id })
 }
 

@@ -140,7 +140,29 @@ fn too_much(step: &BTreeMap<String, String>, limit: usize) -> String {
     )
 }
 
-fn is_system_connection(endpoint: &dayfly_protocol::job::ServiceEndpoint) -> bool {
+/// The environment for git: beside all that a step has, the variables under the names that the official worker's git plugin has them by.
+pub(crate) fn for_git(job: &JobContext) -> BTreeMap<OsString, OsString> {
+    let mut values = match of_step(job, &BTreeMap::new()) {
+        Ok(environment) => environment.values,
+        Err(error) => {
+            tracing::warn!(error, "git is given no variables");
+            job.inherited.clone()
+        }
+    };
+    job.with_variables(|variables| {
+        for variable in variables.iter().filter(|variable| !variable.secret && variable.preserve_case) {
+            let kept = values.get(OsStr::new(&environment_name(&variable.name, true))).cloned();
+            let name = OsString::from(environment_name(&variable.name, false));
+            if let Some(value) = kept {
+                values.entry(name).or_insert(value);
+            }
+        }
+    });
+    values
+}
+
+/// Whether it is the service's own connection.
+pub(crate) fn is_system_connection(endpoint: &dayfly_protocol::job::ServiceEndpoint) -> bool {
     endpoint
         .name
         .as_deref()

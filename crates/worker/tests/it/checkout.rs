@@ -439,6 +439,105 @@ async fn nothing_an_earlier_job_configured_is_run_or_gets_the_token() {
     }
 }
 
+/// What is needed to put an object in the place of another.
+const OBJECTS: &str = r#"
+printf evil > evil; evil=$(git hash-object -w evil); rm evil; blob=$(git rev-parse HEAD:file)
+path() { echo ".git/objects/$(echo $1 | cut -c1-2)/$(echo $1 | cut -c3-)"; }
+overwrite() { [ -e $(path $1) ] || { mkdir -p $(dirname $(path $1)); }; cp -f $(path $2) $(path $1); }
+"#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_an_earlier_job_did_to_a_repository_decides_what_is_checked_out() {
+    for (plant, is_cloned_anew) in [
+        ("git update-index --skip-worktree file && printf evil > file", false),
+        ("git update-index --assume-unchanged file && printf evil > file", false),
+        // The same size and time as before, so that only a look at the content finds it.
+        (
+            "cp -p file ../old && printf thrEE > file && touch -r ../old file && git config core.checkStat minimal",
+            false,
+        ),
+        ("git replace -f $blob $evil && rm file", false),
+        ("git replace -f $blob $evil && git pack-refs --all && rm file", false),
+        ("git rev-parse HEAD > .git/info/grafts", false),
+        (
+            "mkdir ../other && git init -q ../other && echo $PWD/../other/.git/objects > .git/objects/info/alternates",
+            false,
+        ),
+        ("echo untracked > .git/info/exclude && touch untracked", false),
+        ("overwrite $blob $evil && rm file", true),
+        (
+            "tree=$(printf '100644 blob %s\\tfile\\n' $evil | git mktree) && overwrite $(git rev-parse 'HEAD^{tree}') $tree && rm file",
+            true,
+        ),
+        ("mv .git/objects ../objects && ln -s $PWD/../objects .git/objects", false),
+        ("rm .git/packed-refs; mkfifo .git/packed-refs", false),
+    ] {
+        let service = Service::start().await;
+        repository(&service, "garden");
+        let (result, folder) = Job::new(&service)
+            .step(checkout_step("get", &[("repository", "self")]))
+            .script("plant", &format!("{OBJECTS}{plant}"))
+            .run()
+            .await;
+        assert_eq!(result, TaskResult::Succeeded, "{plant}: {}", service.log("plant"));
+        let (result, folder) = Job::new(&service)
+            .step(checkout_step("again", &[("repository", "self"), ("clean", "true")]))
+            .after(folder)
+            .run()
+            .await;
+        let log = service.log("again");
+        assert_eq!(result, TaskResult::Succeeded, "{plant}: {log}");
+        assert_eq!(log.contains("delete source folder"), is_cloned_anew, "{plant}: {log}");
+        let sources = folder.path().join("work/1/s");
+        assert_eq!(std::fs::read_to_string(sources.join("file")).expect("there"), "three", "{plant}");
+        assert_eq!(git(&sources, &["show", "HEAD:file"]), "three", "{plant}");
+        assert_eq!(git(&sources, &["ls-files", "-v"]), "H file", "{plant}");
+        assert_eq!(git(&sources, &["rev-list", "--count", "HEAD"]), "3", "{plant}");
+        assert_eq!(git(&sources, &["status", "--porcelain"]), "", "{plant}");
+        assert_eq!(git(&sources, &["replace", "-l"]), "", "{plant}");
+        assert!(!sources.join("untracked").exists(), "{plant}");
+        assert!(!sources.join(".git/objects/info/alternates").exists(), "{plant}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn files_that_are_unchanged_keep_their_time() {
+    let service = Service::start().await;
+    repository(&service, "garden");
+    let get = |name: &str| checkout_step(name, &[("repository", "self"), ("clean", "false")]);
+    let (_, folder) = Job::new(&service)
+        .step(get("get"))
+        .script("age", "touch -d '2001-02-03 04:05:06 UTC' file")
+        .run()
+        .await;
+    let (result, folder) = Job::new(&service).step(get("again")).after(folder).run().await;
+    assert_eq!(result, TaskResult::Succeeded, "{}", service.log("again"));
+    let file = folder.path().join("work/1/s/file").metadata().expect("there");
+    let age = file.modified().expect("known").duration_since(std::time::UNIX_EPOCH).expect("after 1970");
+    assert_eq!(age.as_secs(), 981_173_106);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_step_chooses_the_git_that_is_given_the_token() {
+    let service = Service::start().await;
+    repository(&service, "garden");
+    let plant = format!(
+        r###"{SPY}; mkdir ../bin; for name in git git-remote-http git-upload-pack; do cp $spy ../bin/$name; done
+        for name in PATH GIT_EXEC_PATH GIT_TRACE_CURL GIT_PROXY_COMMAND; do echo "##vso[task.setvariable variable=$name]$PWD/../bin"; done
+        echo "##vso[task.setvariable variable=GIT_ASKPASS]$spy"; echo "##vso[task.setvariable variable=LD_PRELOAD]$spy"
+        echo "##vso[task.prependpath]$PWD/../bin""###
+    );
+    let (result, folder) = Job::new(&service)
+        .script("plant", &plant)
+        .step(checkout_step("get", &[("repository", "self"), ("persistCredentials", "true")]))
+        .run()
+        .await;
+    assert_eq!(result, TaskResult::Succeeded, "{}", service.log("get"));
+    let seen = std::fs::read_to_string(folder.path().join("work/seen"));
+    assert!(seen.is_err(), "{seen:?}");
+    assert_eq!(std::fs::read_to_string(folder.path().join("work/1/s/file")).expect("there"), "three");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_the_user_configures_holds_for_reused_repositories_too() {
     let service = Service::start().await;

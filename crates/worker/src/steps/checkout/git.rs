@@ -9,16 +9,17 @@ use tokio_util::sync::CancellationToken;
 
 use super::{StepError, credentials::Header};
 use crate::context::StepContext;
-use crate::environment;
 use crate::process::{self, Command};
 use crate::steps::output::StepOutput;
 use crate::steps::shell::{ladder, not_found, which};
-use crate::variables::environment_name;
 
 /// How often a fetch is tried.
 const FETCH_ATTEMPTS: u32 = 3;
 /// How much of a small command's output is read.
 const MAX_CAPTURED_BYTES: usize = 64 * 1024;
+
+/// How much of a list of objects is read: some two million.
+const MAX_LISTED_BYTES: usize = 256 * 1024 * 1024;
 
 /// Turns hooks off: they would inherit the header.
 const NO_HOOKS: &str = "core.hooksPath=/dev/null";
@@ -66,18 +67,11 @@ impl Configuration {
 impl<'a> Git<'a> {
     /// Finds git and asks its version.
     pub(super) async fn find(step: &'a StepContext, with_lfs: bool) -> Result<Git<'a>, StepError> {
-        let mut environment =
-            environment::of_step(&step.job, &BTreeMap::new()).map_err(StepError::Failed)?.values;
-        // The variables themselves, as the official worker's git plugin has them, though never secret ones.
-        step.job.with_variables(|variables| {
-            for variable in variables.iter().filter(|variable| !variable.secret && variable.preserve_case) {
-                let kept = environment.get(OsStr::new(&environment_name(&variable.name, true))).cloned();
-                let name = OsString::from(environment_name(&variable.name, false));
-                if let Some(value) = kept {
-                    environment.entry(name).or_insert(value);
-                }
-            }
-        });
+        // As it was before the first step: what runs in a step must not choose the program that is given the login (by `PATH`), nor what that
+        // loads (`GIT_EXEC_PATH`, `LD_PRELOAD`) or writes down (`GIT_TRACE_CURL`).
+        let mut environment = step.job.first_environment().clone();
+        // What a step of an earlier job says of an object is nothing to go by.
+        environment.insert("GIT_NO_REPLACE_OBJECTS".into(), "1".into());
         if !with_lfs {
             // Without `lfs: true`, pointers stay pointers even if large files are configured on this machine.
             environment.insert("GIT_LFS_SKIP_SMUDGE".into(), "1".into());
@@ -172,6 +166,42 @@ impl<'a> Git<'a> {
         let (_, text) = self.command(folder, arguments, &Configuration::default());
         self.step.command(&text).await;
         self.capture(folder, arguments).await
+    }
+
+    /// The lines that a command prints; none if it fails or prints too many.
+    pub(super) async fn list(&self, folder: &Path, arguments: &[&str]) -> Result<Option<String>, StepError> {
+        self.capture_of(folder, arguments, None, MAX_LISTED_BYTES).await
+    }
+
+    /// Gives a command its input; answers what it prints, none if it fails.
+    pub(super) async fn feed(
+        &self,
+        folder: &Path,
+        arguments: &[&str],
+        input: String,
+    ) -> Result<Option<String>, StepError> {
+        self.capture_of(folder, arguments, Some(input), MAX_CAPTURED_BYTES).await
+    }
+
+    async fn capture_of(
+        &self,
+        folder: &Path,
+        arguments: &[&str],
+        input: Option<String>,
+        max_bytes: usize,
+    ) -> Result<Option<String>, StepError> {
+        let (mut command, text) = self.command(folder, arguments, &Configuration::default());
+        self.step.command(&text).await;
+        command.stdin = input.map(String::into_bytes);
+        let captured = process::capture(command, &self.step.cancel, max_bytes).await?;
+        if self.step.cancel.is_cancelled() {
+            return Err(StepError::Canceled);
+        }
+        self.step.debug(captured.stderr.trim()).await;
+        // Where lines were left out, there is no room for another.
+        let is_whole =
+            captured.stdout.len() + MAX_CAPTURED_BYTES < max_bytes || max_bytes == MAX_CAPTURED_BYTES;
+        Ok((is_whole && captured.ended.exit.code() == 0).then_some(captured.stdout))
     }
 
     async fn capture(&self, folder: &Path, arguments: &[&str]) -> Result<(i32, String), StepError> {

@@ -5,6 +5,7 @@ mod credentials;
 mod git;
 mod local;
 mod reuse;
+mod verify;
 mod wishes;
 
 use std::path::{Path, PathBuf};
@@ -14,7 +15,7 @@ use dayfly_protocol::job::Step;
 
 use super::{Inputs, Prepared, StepError, normalize};
 use crate::context::{JobContext, Repository, StepContext, lock};
-use crate::directories::clone_folder;
+use crate::directories::{clone_folder, remove_all};
 use crate::files;
 use crate::variables::Flags;
 use credentials::Header;
@@ -151,13 +152,13 @@ async fn move_folder(from: &Path, to: &Path) -> std::io::Result<()> {
 }
 
 async fn remove_folder(folder: &Path) -> Result<(), StepError> {
-    match tokio::fs::remove_dir_all(folder).await {
-        Ok(()) => Ok(()),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-        Err(error) => {
-            Err(StepError::Failed(format!("The folder '{}' could not be deleted: {error}", folder.display())))
-        }
-    }
+    let removed = tokio::task::spawn_blocking({
+        let folder = folder.to_owned();
+        move || remove_all(&folder)
+    });
+    removed.await.map_err(std::io::Error::other).flatten().map_err(|error| {
+        StepError::Failed(format!("The folder '{}' could not be deleted: {error}", folder.display()))
+    })
 }
 
 async fn get_sources(
@@ -182,18 +183,18 @@ async fn get_sources(
     };
     let git = Git::find(step, wishes.lfs).await?;
     git.require_secret_passing(header.as_ref())?;
-    let is_reused = reuse::prepare_folder(step, &git, folder, wishes).await?;
-    configure(step, &git, folder, wishes).await?;
-    let is_whole_self =
-        repository.alias().eq_ignore_ascii_case("self") && wishes.depth == 0 && wishes.filters.is_empty();
-    if let Some(from) = &step.job.settings.self_repository
-        && is_whole_self
-        && !is_reused
-    {
-        local::copy_objects(step, from, folder).await?;
+    let mut is_reused = reuse::prepare_folder(step, &git, folder, wishes).await?;
+    let is_self = repository.alias().eq_ignore_ascii_case("self");
+    let mut target = obtain(step, &git, folder, wishes, header.as_ref(), is_self && !is_reused).await?;
+    if is_reused && wishes.clean && !verify::is_whole(&git, folder, &target).await? {
+        step.warning(
+            "Objects of this repository were changed by an earlier job, delete source folder and clone anew.",
+        )
+        .await;
+        reuse::start_anew(&git, folder, wishes).await?;
+        is_reused = false;
+        target = obtain(step, &git, folder, wishes, header.as_ref(), is_self).await?;
     }
-    step.record.progress(Some(0), Some("Starting fetch...".to_owned()));
-    let target = fetch(&git, folder, wishes, header.as_ref()).await?;
     step.record.progress(Some(80), Some("Starting checkout...".to_owned()));
     check_out(step, &git, folder, wishes, &target, header.as_ref()).await?;
     if wishes.lfs && is_reused {
@@ -216,6 +217,27 @@ async fn get_sources(
         persist(&git, folder, wishes, header).await?;
     }
     Ok(())
+}
+
+/// Fetches into a repository that is there; answers what to check out. `copies` says whether objects on this disk may be taken for the fetched ones.
+async fn obtain(
+    step: &StepContext,
+    git: &Git<'_>,
+    folder: &Path,
+    wishes: &Wishes,
+    header: Option<&Header>,
+    copies: bool,
+) -> Result<String, StepError> {
+    configure(step, git, folder, wishes).await?;
+    if let Some(from) = &step.job.settings.self_repository
+        && wishes.depth == 0
+        && wishes.filters.is_empty()
+        && copies
+    {
+        local::copy_objects(step, from, folder).await?;
+    }
+    step.record.progress(Some(0), Some("Starting fetch...".to_owned()));
+    fetch(git, folder, wishes, header).await
 }
 
 /// Settings before the fetch.
