@@ -86,6 +86,9 @@ pub struct WorkerSettings {
     pub run_once: bool,
     /// Keep the job's folders for a look at them.
     pub keep_work: bool,
+    /// Whether the service is part of the listener's process: when the channel has closed and the service's address refuses, nobody will ever want a
+    /// result, and whoever answers there later is somebody else.
+    pub service_ends_with_listener: bool,
     /// Environment variables of the worker which steps do not inherit.
     pub hidden_environment: Vec<String>,
     /// A bare repository on this disk with the objects of `self`, absolute. A new clone of `self` copies them, so that its fetch

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dayfly_client::describe;
+use dayfly_processes::orphans;
 use dayfly_protocol::channel::{CancelReason, FromWorker, ToWorker, WorkerSettings};
 use dayfly_protocol::job::AgentJobRequestMessage;
 use dayfly_protocol::plan::WORKER_REPORTS_FROM_VERSION;
@@ -33,6 +34,11 @@ const HURRIED_FLUSH_DEADLINE: Duration = Duration::from_secs(45);
 const REPORTING_PATIENCE: Duration = Duration::from_secs(5);
 /// How long a job may take to end after its listener vanished; the service's own default for cancellations.
 const ORPHANED_TIMEOUT: Duration = Duration::from_secs(5 * 60);
+
+/// Pause between two looks whether the service has ended with the listener.
+const REFUSAL_PAUSE: Duration = Duration::from_millis(200);
+/// How long what a job that is given up has started may take to end.
+const KILL_PATIENCE: Duration = Duration::from_secs(10);
 
 /// How a job ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -96,7 +102,13 @@ pub async fn run(
     let course = Run { job: &job, message: &message, service: &service, progress: &progress };
     let outcome = tokio::select! {
         outcome = course.until_the_end(opened) => outcome,
-        () = listen(&job, control) => unreachable!("listening ends with the job"),
+        () = listen(&job, control) => {
+            tracing::warn!("the service has ended with the listener, so the job is given up");
+            // The step's own processes end with what was dropped here, what they left behind by this.
+            let ended = tokio::task::spawn_blocking(|| orphans::end_all(KILL_PATIENCE)).await;
+            tracing::debug!(ended = ended.map_or(0, |ended| ended.len()), "killed what the job had started");
+            Outcome { result: TaskResult::Canceled, reported: false }
+        }
     };
     directories::empty(pages.clone()).await;
     if let Err(error) = tokio::fs::remove_dir(&pages).await {
@@ -122,7 +134,7 @@ fn variables(message: &AgentJobRequestMessage, masker: crate::mask::Masker) -> V
     variables
 }
 
-/// Carries out what the listener says, for as long as the job runs.
+/// Carries out what the listener says, for as long as the job runs. Ends only when there is nobody left to report to.
 async fn listen(job: &JobContext, mut control: mpsc::Receiver<ToWorker>) {
     while let Some(order) = control.recv().await {
         match order {
@@ -154,9 +166,30 @@ async fn listen(job: &JobContext, mut control: mpsc::Receiver<ToWorker>) {
             "The agent that accepted this job is gone, so the job's lock is no longer renewed. The job was canceled.",
         );
     }
+    if job.settings.service_ends_with_listener
+        && tokio::time::timeout(ORPHANED_TIMEOUT, until_refused(job)).await.is_ok()
+    {
+        return;
+    }
     tokio::time::sleep(ORPHANED_TIMEOUT).await;
     job.flush.cancel();
     std::future::pending().await
+}
+
+/// Waits until nobody listens at the service's address.
+async fn until_refused(job: &JobContext) {
+    let own = job.endpoints.iter().find(|endpoint| environment::is_system_connection(endpoint));
+    let address = own.and_then(|own| {
+        let url = own.url.as_ref()?;
+        Some((url.host_str()?.to_owned(), url.port_or_known_default()?))
+    });
+    let Some(address) = address else { return std::future::pending().await };
+    loop {
+        match tokio::net::TcpStream::connect(&address).await {
+            Err(error) if error.kind() == std::io::ErrorKind::ConnectionRefused => return,
+            _ => tokio::time::sleep(REFUSAL_PAUSE).await,
+        }
+    }
 }
 
 /// One run of a job.

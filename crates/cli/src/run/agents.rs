@@ -66,6 +66,7 @@ pub(super) async fn start(
             machine_name,
             server_url: Some(server_url),
             keep_work: order.keep_work,
+            service_ends_with_listener: true,
             hidden_environment: order.hidden_environment.clone(),
             self_repository: Some(snapshot_in(folder)),
             ..WorkerSettings::default()

@@ -172,6 +172,25 @@ async fn a_worker_process_is_cancelled_by_a_frame_and_by_the_end_of_the_channel(
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_gives_up_when_the_service_ended_with_its_listener() {
+    let service = Service::start().await;
+    let mut job = Job::new(&service).script("long", "echo started; trap '' INT TERM; sleep 600; sleep 600");
+    job.settings.service_ends_with_listener = true;
+    let mut worker = Worker::start(job).await;
+    service
+        .wait_for("the step's output", |told| told.console.iter().any(|(_, line)| line == "started"))
+        .await;
+    drop(service);
+    drop(worker.input);
+    // It would go on trying for minutes.
+    let status = tokio::time::timeout(Duration::from_secs(60), worker.child.wait())
+        .await
+        .expect("it ends")
+        .expect("waited");
+    assert_eq!(status.code(), Some(103));
+}
+
 /// A step that looks for secrets everywhere its user can look. It prints only where it found one, so that masking cannot hide it.
 const SEARCH: &str = r#"
 hidden=$(printf '%s' "$NEEDLE_A$NEEDLE_B")
