@@ -10,6 +10,7 @@ mod chaos;
 mod conditions;
 mod emulator;
 mod eval;
+mod hostile;
 mod outage;
 mod project;
 mod reference;
