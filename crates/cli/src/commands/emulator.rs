@@ -34,9 +34,12 @@ pub(crate) struct EmulatorArgs {
     /// Address to listen on; port 0 takes any that is free
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:0")]
     listen: SocketAddr,
-    /// File with the personal access token that is asked for
+    /// File with the personal access token that is asked for; without it one is made, and the emulator says where it is
     #[arg(long, value_name = "FILE")]
-    pat_file: PathBuf,
+    pat_file: Option<PathBuf>,
+    /// Say nothing but the address
+    #[arg(long)]
+    quiet: bool,
     /// Address under which others reach the emulator, if it is not the one it listens on
     #[arg(long, value_name = "URL")]
     public_url: Option<Url>,
@@ -100,7 +103,13 @@ fn named_path(text: &str) -> Result<(String, PathBuf), String> {
 
 /// Runs the emulator until it is told to stop.
 pub(crate) fn run(args: &EmulatorArgs) -> anyhow::Result<ExitCode> {
-    let settings = match settings(args) {
+    let made = match args.pat_file {
+        Some(_) => None,
+        None => Some(make_token()?),
+    };
+    // Deleted at the end.
+    let made = made.as_ref().map(tempfile::NamedTempFile::path);
+    let settings = match settings(args, made) {
         Ok(settings) => settings,
         Err(error) => return Ok(output::usage_error(&format!("{error:#}"))),
     };
@@ -108,10 +117,10 @@ pub(crate) fn run(args: &EmulatorArgs) -> anyhow::Result<ExitCode> {
         .enable_all()
         .build()
         .context("the runtime could not be started")?;
-    runtime.block_on(serve(args, settings))
+    runtime.block_on(serve(args, settings, made))
 }
 
-async fn serve(args: &EmulatorArgs, settings: Settings) -> anyhow::Result<ExitCode> {
+async fn serve(args: &EmulatorArgs, settings: Settings, made: Option<&Path>) -> anyhow::Result<ExitCode> {
     // Before the address is told: whoever reads it may send a signal at once.
     let mut signals = Signals::new()?;
     let emulator = Emulator::start(settings).await.context("the emulator could not be started")?;
@@ -120,6 +129,9 @@ async fn serve(args: &EmulatorArgs, settings: Settings) -> anyhow::Result<ExitCo
         return Err(error);
     }
     output::write(&format!("{}\n", emulator.url()))?;
+    if !args.quiet {
+        introduce(args, made);
+    }
     if !args.listen.ip().is_loopback() {
         output::note(
             "note: the emulator can be reached from other machines, and its traffic is not encrypted",
@@ -128,6 +140,30 @@ async fn serve(args: &EmulatorArgs, settings: Settings) -> anyhow::Result<ExitCo
     signals.next().await;
     emulator.stop().await;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Says what there is and what can be done with it.
+fn introduce(args: &EmulatorArgs, made: Option<&Path>) {
+    if let Some(token) = made.or(args.pat_file.as_deref()) {
+        output::note(&format!("token:     in {}", token.display()));
+    }
+    output::note(&format!("pools:     {}", args.pool.join(", ")));
+    let pipelines: Vec<String> =
+        args.pipeline.iter().map(|(name, file)| format!("{name} ({})", file.display())).collect();
+    match pipelines.is_empty() {
+        true => output::note("pipelines: none; add some with --pipeline NAME=FILE"),
+        false => output::note(&format!("pipelines: {}", pipelines.join(", "))),
+    }
+}
+
+/// A file with a new token, which only this user can read.
+fn make_token() -> anyhow::Result<tempfile::NamedTempFile> {
+    let make = || {
+        let mut file = tempfile::Builder::new().prefix("dayfly-emulator-token-").tempfile()?;
+        std::io::Write::write_all(&mut file, uuid::Uuid::new_v4().simple().to_string().as_bytes())?;
+        std::io::Result::Ok(file)
+    };
+    make().context("could not write a file with a token; give one with --pat-file")
 }
 
 /// Makes the repositories and pipelines that were asked for, in the first project.
@@ -151,8 +187,10 @@ async fn register(args: &EmulatorArgs, emulator: &Emulator) -> anyhow::Result<()
     Ok(())
 }
 
-fn settings(args: &EmulatorArgs) -> anyhow::Result<Settings> {
-    let mut settings = Settings::new(read_token(&args.pat_file)?);
+/// The settings, with the token that was given or else the one that was made.
+fn settings(args: &EmulatorArgs, made: Option<&Path>) -> anyhow::Result<Settings> {
+    let file = made.or(args.pat_file.as_deref()).context("no token: give --pat-file")?;
+    let mut settings = Settings::new(read_token(file)?);
     settings.listen = args.listen;
     settings.public_url.clone_from(&args.public_url);
     settings.organization.clone_from(&args.organization);
@@ -173,11 +211,11 @@ fn settings(args: &EmulatorArgs) -> anyhow::Result<Settings> {
 fn faults(args: &EmulatorArgs) -> anyhow::Result<Vec<FaultRule>> {
     let mut rules: Vec<FaultRule> = match &args.fault_file {
         Some(path) => serde_json::from_str(&read(path)?)
-            .with_context(|| format!("`{}` holds no list of rules for faults", path.display()))?,
+            .with_context(|| format!("`{}` is not a list of fault rules", path.display()))?,
         None => Vec::new(),
     };
     for text in &args.fault {
-        rules.push(serde_json::from_str(text).with_context(|| format!("`{text}` is no rule for faults"))?);
+        rules.push(serde_json::from_str(text).with_context(|| format!("`{text}` is not a fault rule"))?);
     }
     Ok(rules)
 }
@@ -218,7 +256,7 @@ mod tests {
         std::fs::write(file.path(), token).unwrap();
         let path = file.path().to_str().unwrap();
         let line = Line::try_parse_from(["emulator", "--pat-file", path].iter().chain(more))?;
-        settings(&line.args)
+        settings(&line.args, None)
     }
 
     #[test]
@@ -239,7 +277,7 @@ mod tests {
         for (token, more, expected) in [
             ("", &[][..], "one token"),
             ("two words", &[], "one token"),
-            ("x", &["--fault", "{}"], "no rule for faults"),
+            ("x", &["--fault", "{}"], "not a fault rule"),
             ("x", &["--pipeline", "name"], "NAME=PATH"),
             ("x", &["--parallel-jobs", "0"], "0"),
             ("x", &["--poll-hold", "18446744073709551615"], "not in"),

@@ -131,7 +131,7 @@ fn what_cannot_be_is_told_with_the_right_exit_code() {
     let address = taken.local_addr().unwrap().to_string();
     for (arguments, code, expected) in [
         (vec!["--pat-file", "/nothing/here"], 2, "cannot be read"),
-        (vec!["--pat-file", pat, "--fault", "{"], 2, "no rule for faults"),
+        (vec!["--pat-file", pat, "--fault", "{"], 2, "not a fault rule"),
         (vec!["--pat-file", pat, "--listen", &address], 1, "could not listen"),
         (vec!["--pat-file", pat, "--tasks-dir", "/nothing/here"], 1, "tasks"),
         (vec!["--pat-file", pat, "--pipeline", "a=/nothing/here"], 1, "cannot be found"),

@@ -59,10 +59,10 @@ pub enum Error {
     #[error("the lock on job request {0} has expired")]
     JobLockLost(RequestId),
     /// No agent of the pool could ever run the job.
-    #[error("{}", none_matches(*.pool, .demands))]
+    #[error("{}", none_matches(.pool, .demands))]
     NoAgentMatches {
-        /// The pool.
-        pool: PoolId,
+        /// The pool's name.
+        pool: String,
         /// The demands, separated by commas.
         demands: String,
     },
@@ -170,10 +170,10 @@ pub enum Error {
 }
 
 /// Why no agent could ever run a job.
-fn none_matches(pool: PoolId, demands: &str) -> String {
+fn none_matches(pool: &str, demands: &str) -> String {
     if demands.is_empty() {
-        format!("agent pool {pool} has no agents; register one before queueing a job")
+        format!("agent pool `{pool}` has no agents; register one before queueing a job")
     } else {
-        format!("no agent found in agent pool {pool} which satisfies the demands: {demands}")
+        format!("no agent found in agent pool `{pool}` which satisfies the demands: {demands}")
     }
 }

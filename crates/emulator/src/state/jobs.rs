@@ -49,6 +49,7 @@ impl State {
         let demands = Demands::parse(&demands)?;
         let home = self.pools.get(pool)?;
         if !home.agents.values().any(|agent| demands.are_met_by(&agent.capabilities())) {
+            let pool = home.name.clone();
             return Err(Error::NoAgentMatches { pool, demands: demands.texts().join(", ") });
         }
         let limit = self.rules.limits.unfinished_requests;

@@ -206,7 +206,10 @@ async fn job_which_no_registered_agent_could_run_is_refused() {
     let none = service.try_queue(&[]).map(|job| job.request);
     let none = none.expect_err("an empty pool runs nothing");
     assert!(matches!(none, StateError::NoAgentMatches { .. }), "{none}");
-    assert!(none.to_string().ends_with("has no agents; register one before queueing a job"), "{none}");
+    assert!(
+        none.to_string().ends_with("agent pool `Default` has no agents; register one before queueing a job"),
+        "{none}"
+    );
     service.register_with("offline", json!({ "java": "1" })).await;
     let error = service.try_queue(&["python"]).map(|job| job.request).unwrap_err();
     assert!(error.to_string().contains("python"), "{error}");
