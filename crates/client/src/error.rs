@@ -108,15 +108,16 @@ pub enum Error {
         status: StatusCode,
     },
     /// The service was not reached, or the connection broke.
-    #[error("cannot {call}: {}", unreached(*.sent, .source))]
+    #[error("cannot {call}: {}", unreached(*.sent, .address, .cause))]
     Connection {
         /// The call.
         call: Box<Call>,
         /// Whether the service may have received the request.
         sent: bool,
-        /// What the HTTP client said.
-        #[source]
-        source: Box<reqwest::Error>,
+        /// Scheme, host and port.
+        address: String,
+        /// What the HTTP client said. Not a source: what matters of its many layers is in the text.
+        cause: Box<reqwest::Error>,
     },
     /// No answer in time.
     #[error("cannot {call}: no answer within {:.1} s", .after.as_secs_f32())]
@@ -212,27 +213,48 @@ impl fmt::Display for Title<'_> {
 }
 
 /// What became of a connection, and what to do if that is known.
-fn unreached(sent: bool, source: &reqwest::Error) -> &'static str {
-    if sent {
-        "the connection broke before the answer was complete"
-    } else if is_of_certificate(source) {
-        "the service's certificate is not trusted; check the address and the files of certificate authorities"
-    } else {
-        "the service cannot be reached"
+fn unreached(sent: bool, address: &str, cause: &reqwest::Error) -> String {
+    let reason = plain_reason(cause);
+    match tls_error(cause) {
+        _ if sent => format!("the connection broke before the answer was complete: {reason}"),
+        Some(rustls::Error::InvalidCertificate(_)) => {
+            format!(
+                "the service's certificate is not trusted; check the address and the files of certificate authorities: {reason}"
+            )
+        }
+        Some(rustls::Error::InvalidMessage(_)) => {
+            format!("{address} does not speak TLS; does the address begin with http:// instead?")
+        }
+        _ => format!("cannot reach {address}: {reason}"),
     }
 }
 
-/// Whether it was the server's certificate that was not taken.
-fn is_of_certificate(error: &(dyn std::error::Error + 'static)) -> bool {
-    if let Some(tls) = error.downcast_ref() {
-        return matches!(tls, rustls::Error::InvalidCertificate(_));
-    }
-    // An I/O error does not name what it wraps as its source.
-    let inner = match error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref) {
+/// What an error is made of. An I/O error does not name what it wraps as its source.
+fn inner<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a (dyn std::error::Error + 'static)> {
+    match error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref) {
         Some(wrapped) => Some(wrapped as &(dyn std::error::Error + 'static)),
         None => error.source(),
-    };
-    inner.is_some_and(is_of_certificate)
+    }
+}
+
+/// What TLS did not take.
+fn tls_error(error: &reqwest::Error) -> Option<&rustls::Error> {
+    std::iter::successors(Some(error as &(dyn std::error::Error + 'static)), |error| inner(*error))
+        .find_map(|error| error.downcast_ref())
+}
+
+/// The innermost reason, such as "connection refused", without the number that the system has for it.
+fn plain_reason(error: &reqwest::Error) -> String {
+    let causes =
+        std::iter::successors(Some(error as &(dyn std::error::Error + 'static)), |error| inner(*error));
+    let text = causes.last().map(ToString::to_string).unwrap_or_default();
+    let text = text.split(" (os error ").next().unwrap_or_default();
+    let mut letters = text.chars();
+    match (letters.next(), letters.clone().next()) {
+        // Not the first of an abbreviation.
+        (Some(first), Some(second)) if second.is_lowercase() => first.to_lowercase().chain(letters).collect(),
+        _ => text.to_owned(),
+    }
 }
 
 /// An error with all its causes on one line, for people.
@@ -308,6 +330,11 @@ impl Error {
             Error::NoneFound { .. } => ErrorKind::NotFound,
             Error::Html { status, .. } if is_passing(*status) => ErrorKind::Transient,
             Error::Body { source, .. } if source.is_truncated() => ErrorKind::Transient,
+            Error::Connection { sent: false, cause, .. }
+                if matches!(tls_error(cause), Some(rustls::Error::InvalidMessage(_))) =>
+            {
+                ErrorKind::Protocol
+            }
             Error::Connection { .. } | Error::Deadline { .. } | Error::Empty { .. } => ErrorKind::Transient,
             Error::Html { .. } | Error::Redirect { .. } | Error::Body { .. } | Error::TooLong { .. } => {
                 ErrorKind::Protocol

@@ -321,9 +321,11 @@ fn tell_empty_body(request: &mut reqwest::Request) {
     }
 }
 
-/// The error without the address, which our own text names by its object.
+/// The error with no more of the address than scheme, host and port: our own text names the rest by its object.
 pub(crate) fn connection_error(call: &Call, sent: bool, source: reqwest::Error) -> Error {
-    Error::Connection { call: Box::new(call.clone()), sent, source: Box::new(source.without_url()) }
+    let address =
+        source.url().map_or_else(|| "the service".to_owned(), |url| url.origin().ascii_serialization());
+    Error::Connection { call: Box::new(call.clone()), sent, address, cause: Box::new(source.without_url()) }
 }
 
 /// Reads an answer to its end, bounded.

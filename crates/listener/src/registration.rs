@@ -56,21 +56,21 @@ pub(crate) struct RegisteredAgent {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The name is taken.
-    #[error("an agent named `{name}` exists in the pool; choose another name, or replace it")]
+    #[error("the pool already has an agent named `{name}`; pick another name, or replace it")]
     Exists {
         /// The name.
         name: Arc<str>,
     },
     /// The name is taken by an agent that runs.
     #[error(
-        "agent `{name}` is online, so somebody else runs it; stop it, choose another name, or replace it"
+        "agent `{name}` is online: another process is using this name; stop it, pick another `--name`, or pass `--replace`"
     )]
     InUse {
         /// The name.
         name: Arc<str>,
     },
     /// The service refused, or could not be reached.
-    #[error("agent `{name}` could not be {doing}")]
+    #[error("agent `{name}` could not be {doing}{}", scope_hint(.source))]
     Call {
         /// The name.
         name: Arc<str>,
@@ -88,6 +88,16 @@ pub enum Error {
         /// The name.
         name: Arc<str>,
     },
+}
+
+/// What the token may lack.
+fn scope_hint(error: &ClientError) -> &'static str {
+    match error.kind() {
+        ErrorKind::Forbidden => {
+            "; its token needs the scope Agent Pools (read & manage), and its user the role of an administrator of the pool"
+        }
+        _ => "",
+    }
 }
 
 impl Registrar {

@@ -12,10 +12,11 @@ use std::{
 
 use anyhow::Context as _;
 use clap::Args;
-use dayfly_client::{AgentCredential, Connection, Credential, HttpSettings};
+use dayfly_client::{AgentCredential, Connection, Credential, ErrorKind, HttpSettings, describe};
 use dayfly_listener::{
-    AgentEnd, AgentSet, Agents, CONNECTING_AGENTS, Config, Description, Event, ExistingAgent, Machine,
-    NextEvent, OnExisting, ProcessExecutor, Stopper, Summary, Timings, scan_capabilities,
+    AgentEnd, AgentSet, Agents, CONNECTING_AGENTS, Config, Description, Error as SetError, Event,
+    ExistingAgent, Machine, NextEvent, OnExisting, ProcessExecutor, Stopper, Summary, Timings,
+    scan_capabilities,
 };
 use dayfly_processes::orphans::Adopt;
 use dayfly_protocol::{
@@ -51,14 +52,25 @@ pub(crate) struct AgentArgs {
     /// AZP_TOKEN_FILE]
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
-    /// Refused: a command line is no place for a secret
-    #[arg(long, hide = true)]
+    /// The token itself. Everybody on the machine can read it there: better use a file or a variable
+    #[arg(long, value_name = "TOKEN", conflicts_with = "token_file", hide = true)]
     token: Option<String>,
+    /// How to log in, as config.sh takes it: only `pat` is supported
+    #[arg(long, value_name = "KIND", hide = true)]
+    auth: Option<String>,
+    /// Taken for config.sh's sake: the agent never asks anything
+    #[arg(long, hide = true)]
+    #[allow(dead_code, reason = "it has no effect")]
+    unattended: bool,
+    /// Taken for config.sh's sake
+    #[arg(long = "acceptTeeEula", aliases = ["acceptteeeula", "accept-tee-eula"], hide = true)]
+    #[allow(dead_code, reason = "it has no effect")]
+    accept_tee_eula: bool,
     /// Agent pool [variables: AZ_AGENT_POOL, AZP_POOL] [default: Default]
     #[arg(long, value_name = "NAME")]
     pool: Option<String>,
     /// Name of the agent [variables: AZ_AGENT_NAME, AZP_AGENT_NAME] [default: the host's name]
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", alias = "agent")]
     name: Option<String>,
     /// Folder of jobs [variable: AZP_WORK] [default: _work]
     #[arg(long, value_name = "FOLDER")]
@@ -123,6 +135,9 @@ async fn listen(
     environment: &BTreeMap<String, String>,
     host_name: &str,
 ) -> anyhow::Result<ExitCode> {
+    for warning in &settings.warnings {
+        output::note(&format!("warning: {warning}"));
+    }
     let mut signals = Signals::new()?;
     let prepared = prepare(&settings)?;
     std::fs::create_dir_all(&prepared.work).with_context(|| {
@@ -150,7 +165,7 @@ async fn listen(
     let executor =
         ProcessExecutor::new(program, vec!["worker".into()], worker_environment(prepared.token.as_ref()));
     let (set, mut events) = tokio::select! {
-        set = AgentSet::start(config, Arc::new(executor)) => set.context("the agent could not be started")?,
+        set = AgentSet::start(config, Arc::new(executor)) => set.map_err(|error| not_started(&error, &settings))?,
         () = signals.next() => return Ok(ExitCode::SUCCESS),
     };
     let stopper = set.stopper();
@@ -181,6 +196,23 @@ async fn listen(
         }
     }
     Ok(exit_code(&summary))
+}
+
+/// Why the agent could not be started, on one line, with what to do about it.
+fn not_started(error: &SetError, settings: &Settings) -> anyhow::Error {
+    let refused = match error {
+        SetError::FindPool { source, .. } | SetError::Connect { source, .. } => {
+            matches!(source.kind(), ErrorKind::Unauthorized | ErrorKind::Forbidden)
+        }
+        _ => false,
+    };
+    match &settings.identity {
+        Identity::New { url, token_origin, .. } if refused => anyhow::anyhow!(
+            "{url} refuses the token of {token_origin}: it is wrong, has expired, or lacks the scope Agent Pools (read & manage): {}",
+            describe(error)
+        ),
+        _ => anyhow::anyhow!(describe(error)),
+    }
 }
 
 fn stop(stopper: &Stopper, settings: &Settings, signals_seen: u32, has_job: bool) {
@@ -223,7 +255,7 @@ fn prepare(settings: &Settings) -> anyhow::Result<Prepared> {
         ..HttpSettings::default()
     };
     match &settings.identity {
-        Identity::New { url, token, pool, name, replace, keep } => {
+        Identity::New { url, token, pool, name, replace, keep, .. } => {
             let connection = Connection::new(url, Credential::PersonalAccessToken(token.clone()), http)?;
             let work = settings.work.clone().unwrap_or_default();
             Ok(Prepared {

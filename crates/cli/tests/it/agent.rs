@@ -155,7 +155,9 @@ async fn what_is_wrong_is_said_with_its_exit_code() {
             assert!(error.contains(text), "no `{text}` in {error}");
             assert!(!error.contains(PAT), "{error}");
         };
-    check(&|_| {}, &["--token", "x"], 2, "a token on the command line can be read by everybody").await;
+    check(&|_| {}, &["--token", "x"], 1, "a token on the command line can be read by everybody").await;
+    check(&|_| {}, &["--token", "x"], 1, "refuses the token of --token: it is wrong").await;
+    check(&|_| {}, &["--auth", "sp"], 2, "authentication by `sp` is not supported").await;
     check(
         &|command| {
             command.env_remove("AZP_TOKEN");
@@ -171,7 +173,16 @@ async fn what_is_wrong_is_said_with_its_exit_code() {
         },
         &[],
         1,
-        "agent pool `Default` could not be looked up",
+        "refuses the token of AZP_TOKEN: it is wrong, has expired, or lacks the scope Agent Pools (read & manage): agent pool `Default` could not be looked up: ",
+    )
+    .await;
+    check(
+        &|command| {
+            command.env_remove("AZP_TOKEN").env("VSTS_AGENT_INPUT_TOKEN", "wrong");
+        },
+        &["--unattended", "--acceptTeeEula", "--auth", "pat"],
+        1,
+        "refuses the token of VSTS_AGENT_INPUT_TOKEN: it is wrong",
     )
     .await;
     check(&|_| {}, &["--pool", "Nowhere"], 1, "agent pool `Nowhere` could not be looked up").await;
@@ -194,7 +205,21 @@ async fn what_is_wrong_is_said_with_its_exit_code() {
         "the work folder /proc/nowhere could not be made",
     )
     .await;
-    check(&|_| {}, &["--url", "http://127.0.0.1:1/o"], 1, "the service cannot be reached").await;
+    check(
+        &|_| {},
+        &["--url", "http://127.0.0.1:1/o"],
+        1,
+        "cannot reach http://127.0.0.1:1: connection refused\n",
+    )
+    .await;
+    let secure = service.emulator.url().as_str().replace("http:", "https:");
+    check(
+        &|_| {},
+        &["--url", &secure],
+        1,
+        "does not speak TLS; does the address begin with http:// instead?",
+    )
+    .await;
     let folder = service.path("empty");
     std::fs::create_dir(&folder).unwrap();
     let folder = folder.to_string_lossy().into_owned();
@@ -210,6 +235,20 @@ async fn what_is_wrong_is_said_with_its_exit_code() {
         )
         .await;
     }
+}
+
+#[tokio::test]
+async fn an_agent_whose_name_is_taken_says_so_every_time() {
+    let service = Service::new(|_| {}).await;
+    let first = Process::spawn(&mut service.agent("taken", &[]));
+    service.online("taken").await;
+    for _ in 0..5 {
+        let (code, output, error) = Process::spawn(&mut service.agent("taken", &[])).ended().await;
+        assert_eq!(code, Some(1), "{output}{error}");
+        assert!(error.contains("another process is using this name"), "{output}{error}");
+    }
+    first.signal(Signal::SIGTERM);
+    assert_eq!(first.ended().await.0, Some(0));
 }
 
 #[tokio::test]

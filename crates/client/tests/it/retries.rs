@@ -130,10 +130,13 @@ async fn a_document_of_another_form_names_the_field() {
 #[tokio::test]
 async fn a_service_that_is_not_there_is_told_as_such() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}/x", listener.local_addr().unwrap()).parse().unwrap();
+    let address = listener.local_addr().unwrap();
+    let url = format!("http://{address}/x").parse().unwrap();
     drop(listener);
     let connection = Connection::new(&url, Credential::Bearer("token".into()), quick()).unwrap();
     let error = connection.find_pool("Default").await.unwrap_err();
     assert!(matches!(error, Error::Connection { sent: false, .. }), "{error:?}");
-    assert_eq!(error.to_string(), "cannot find the agent pool \"Default\": the service cannot be reached");
+    let expected =
+        format!("cannot find the agent pool \"Default\": cannot reach http://{address}: connection refused");
+    assert_eq!(dayfly_client::describe(&error), expected, "on one line");
 }

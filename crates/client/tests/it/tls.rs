@@ -117,9 +117,9 @@ async fn a_private_authority_is_trusted_when_its_file_is_given() {
     // Without the file: refused. A system without any authority is told as such.
     let error = server.connect(quick()).find_pool("Default").await.unwrap_err();
     match &error {
-        Error::Connection { sent, source, .. } => {
+        Error::Connection { sent, cause, .. } => {
             assert!(!sent);
-            let mut chain = format!("{source:?}");
+            let mut chain = format!("{cause:?}");
             chain.make_ascii_lowercase();
             assert!(chain.contains("unknownissuer"), "{chain}");
             assert!(error.to_string().contains("the service's certificate is not trusted"), "{error:?}");

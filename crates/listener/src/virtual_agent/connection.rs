@@ -168,7 +168,7 @@ impl VirtualAgent {
             Ok(None) => {
                 let error = self.refusal.take().map(|refusal| refusal.error).unwrap_or_default();
                 self.end_with(AgentEnd::Failed(format!(
-                    "agent `{}` is registered, but the service refuses it, as after somebody else registered it anew; stop one of the two, or give them different names: {error}",
+                    "agent `{}` is registered, but the service refuses its login; most likely another process has registered it anew: stop one of the two, or give them different names: {error}",
                     self.context.name
                 )));
             }

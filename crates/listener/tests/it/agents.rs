@@ -104,7 +104,7 @@ async fn an_agent_that_exists_is_refused_adopted_or_replaced() {
     let (summary, reason) =
         ended(AgentSet::start(config, world.script("exit 100")).await.expect("it starts").0).await;
     assert_eq!(summary.failed, 1);
-    assert_eq!(reason, "an agent named `a` exists in the pool; choose another name, or replace it");
+    assert_eq!(reason, "the pool already has an agent named `a`; pick another name, or replace it");
 
     let adopted = world.agents(&["a"], world.script("exit 100")).await;
     assert_eq!(agent(&world, "a").await.map(|agent| agent.id), Some(before.id), "it keeps its number");
@@ -114,7 +114,7 @@ async fn an_agent_that_exists_is_refused_adopted_or_replaced() {
     let (_, reason) = ended(second).await;
     assert_eq!(
         reason,
-        "agent `a` is online, so somebody else runs it; stop it, choose another name, or replace it"
+        "agent `a` is online: another process is using this name; stop it, pick another `--name`, or pass `--replace`"
     );
 
     adopted.drain();
@@ -162,7 +162,7 @@ async fn an_agent_that_was_replaced_leaves_its_place_to_the_other_one() {
     let second = world.set(config, 1, world.script(&finish("succeeded"))).await;
     let (summary, reason) = ended(first).await;
     assert_eq!(summary.failed, 1);
-    assert!(reason.contains("as after somebody else registered it anew"), "{reason}");
+    assert!(reason.contains("another process has registered it anew"), "{reason}");
     let id = agent(&world, "a").await.expect("it is the second one's").id;
     let job = world.queue("after");
     assert_eq!(world.completed(job).await.0, TaskResult::Succeeded);

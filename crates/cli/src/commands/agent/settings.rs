@@ -1,6 +1,7 @@
 //! What `dayfly agent` was told, by flags and by variables, and what that means. Pure: the environment is handed in.
 //!
-//! A flag wins over a variable, `AZ_*` over `AZP_*`. The token never comes by a flag, since everybody on the machine can read those.
+//! A flag wins over a variable, `AZ_*` over `AZP_*`, and that over `VSTS_AGENT_INPUT_*` of Microsoft's `config.sh` (`CommandSettings.cs`). A token is taken
+//! by a flag too, for images built round that script, but with a warning: everybody on the machine can read it.
 
 use std::{
     collections::BTreeMap,
@@ -31,7 +32,15 @@ const LONGEST_TOKEN: u64 = 64 * 1024;
 #[derive(Debug)]
 pub(super) enum Identity {
     /// It registers itself.
-    New { url: Url, token: SecretString, pool: String, name: String, replace: bool, keep: bool },
+    New {
+        url: Url,
+        token: SecretString,
+        token_origin: String,
+        pool: String,
+        name: String,
+        replace: bool,
+        keep: bool,
+    },
     /// It was registered before; the folder holds its three files.
     Registered { folder: PathBuf },
 }
@@ -48,6 +57,8 @@ pub(super) struct Settings {
     pub(super) capabilities: BTreeMap<String, String>,
     pub(super) stop_within: Duration,
     pub(super) finish_on_signal: bool,
+    /// What the user should know about how this was given.
+    pub(super) warnings: Vec<&'static str>,
 }
 
 /// A setting that is missing or wrong, for people.
@@ -71,18 +82,15 @@ pub(super) struct Surroundings<'a> {
 impl Settings {
     pub(super) fn resolve(args: &AgentArgs, surroundings: Surroundings<'_>) -> Result<Self, Mistake> {
         let variable = |names: &[&str]| first(surroundings.environment, names);
-        if args.token.is_some() {
-            return mistake(
-                "a token on the command line can be read by everybody on this machine; use --token-file, AZ_PAT or AZP_TOKEN",
-            );
-        }
+        check_authentication(args.auth.as_deref().or_else(|| variable(&["VSTS_AGENT_INPUT_AUTH"])))?;
         if surroundings.is_root && !args.allow_root && variable(&["AGENT_ALLOW_RUNASROOT"]).is_none() {
             return mistake(
                 "the agent does not run as root, since jobs would too; use another user, or --allow-root if that is meant",
             );
         }
         let absolute = |path: &Path| surroundings.folder.join(path);
-        let work = args.work.clone().or_else(|| variable(&["AZP_WORK"]).map(PathBuf::from));
+        let work =
+            args.work.clone().or_else(|| variable(&["AZP_WORK", "VSTS_AGENT_INPUT_WORK"]).map(PathBuf::from));
         let identity = match &args.agent_dir {
             Some(folder) => Identity::Registered { folder: absolute(folder) },
             None => new_identity(args, surroundings)?,
@@ -95,6 +103,11 @@ impl Settings {
             identity,
             work,
             once: args.once,
+            warnings: if args.token.is_some() && args.agent_dir.is_none() {
+                vec![TOKEN_IN_ARGUMENTS]
+            } else {
+                Vec::new()
+            },
             ca_files: args.ca_file.iter().map(|file| absolute(file)).collect(),
             proxy: ProxySettings {
                 http: variable(&["http_proxy", "HTTP_PROXY"]).map(str::to_owned),
@@ -110,14 +123,19 @@ impl Settings {
 
 fn new_identity(args: &AgentArgs, surroundings: Surroundings<'_>) -> Result<Identity, Mistake> {
     let variable = |names: &[&str]| first(surroundings.environment, names);
-    let Some(url) = args.url.as_deref().or_else(|| variable(&["AZ_URL", "AZP_URL"])) else {
+    let Some(url) = args.url.as_deref().or_else(|| variable(&["AZ_URL", "AZP_URL", "VSTS_AGENT_INPUT_URL"]))
+    else {
         return mistake(
             "no address: give --url, AZ_URL or AZP_URL, such as https://dev.azure.com/my-organization",
         );
     };
     let url = match Url::parse(url) {
         Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => url,
-        _ => return mistake(format!("`{url}` is no address such as https://dev.azure.com/my-organization")),
+        _ => {
+            return mistake(format!(
+                "`{url}` is not a URL; expected for example https://dev.azure.com/my-organization"
+            ));
+        }
     };
     if !url.username().is_empty() || url.password().is_some() {
         return mistake("the address must not hold a user or a password");
@@ -125,38 +143,64 @@ fn new_identity(args: &AgentArgs, surroundings: Surroundings<'_>) -> Result<Iden
     let name = args
         .name
         .as_deref()
-        .or_else(|| variable(&["AZ_AGENT_NAME", "AZP_AGENT_NAME"]))
+        .or_else(|| variable(&["AZ_AGENT_NAME", "AZP_AGENT_NAME", "VSTS_AGENT_INPUT_AGENT"]))
         .unwrap_or(surroundings.host_name)
         .to_owned();
     if name.is_empty() {
         return mistake("no name: give --name, AZ_AGENT_NAME or AZP_AGENT_NAME");
     }
+    let (token_origin, token) = token(args, surroundings)?;
     Ok(Identity::New {
         url,
-        token: token(args, surroundings)?,
+        token,
+        token_origin,
         pool: args
             .pool
             .as_deref()
-            .or_else(|| variable(&["AZ_AGENT_POOL", "AZP_POOL"]))
+            .or_else(|| variable(&["AZ_AGENT_POOL", "AZP_POOL", "VSTS_AGENT_INPUT_POOL"]))
             .unwrap_or(DEFAULT_POOL)
             .to_owned(),
         name,
-        replace: args.replace,
+        replace: args.replace || variable(&["VSTS_AGENT_INPUT_REPLACE"]).is_some_and(is_true),
         keep: args.keep,
     })
 }
 
-fn token(args: &AgentArgs, surroundings: Surroundings<'_>) -> Result<SecretString, Mistake> {
+/// What is said about a token among the arguments.
+const TOKEN_IN_ARGUMENTS: &str = "a token on the command line can be read by everybody on this machine; better use --token-file, AZ_PAT or AZP_TOKEN";
+
+/// As the official agent reads it (`StringUtil.ConvertToBoolean`).
+fn is_true(text: &str) -> bool {
+    ["1", "true", "$true"].iter().any(|known| text.eq_ignore_ascii_case(known))
+}
+
+/// Of the official agent's ways to log in, the one there is here.
+fn check_authentication(kind: Option<&str>) -> Result<(), Mistake> {
+    match kind {
+        None => Ok(()),
+        Some(kind) if kind.eq_ignore_ascii_case("pat") => Ok(()),
+        Some(kind) => mistake(format!(
+            "authentication by `{kind}` is not supported; use `--auth pat` with a personal access token, or --agent-dir with an agent that config.sh has registered"
+        )),
+    }
+}
+
+/// The token, and where it came from.
+fn token(args: &AgentArgs, surroundings: Surroundings<'_>) -> Result<(String, SecretString), Mistake> {
     let variable = |name: &'static str| first(surroundings.environment, &[name]).map(|value| (name, value));
     let read = |file: &Path| read_token(&surroundings.folder.join(file));
     // Microsoft's container script takes the file before the variable.
     let (origin, token) = if let Some(file) = &args.token_file {
         (format!("the token file {}", file.display()), read(file)?)
+    } else if let Some(token) = &args.token {
+        ("--token".to_owned(), SecretString::from(token.trim()))
     } else if let Some((name, value)) = variable("AZ_PAT") {
         (name.to_owned(), SecretString::from(value))
     } else if let Some((name, file)) = variable("AZP_TOKEN_FILE") {
         (format!("the token file {file} of {name}"), read(Path::new(file))?)
     } else if let Some((name, value)) = variable("AZP_TOKEN") {
+        (name.to_owned(), SecretString::from(value))
+    } else if let Some((name, value)) = variable("VSTS_AGENT_INPUT_TOKEN") {
         (name.to_owned(), SecretString::from(value))
     } else {
         return mistake("no token: give --token-file, AZ_PAT, AZP_TOKEN_FILE or AZP_TOKEN");
@@ -166,10 +210,10 @@ fn token(args: &AgentArgs, surroundings: Surroundings<'_>) -> Result<SecretStrin
     }
     if !token.expose_secret().chars().all(|character| character.is_ascii_graphic()) {
         return mistake(format!(
-            "{origin} has characters that no token has: blanks, line breaks or non-ASCII"
+            "{origin} has characters that no token has: spaces, line breaks or non-ASCII"
         ));
     }
-    Ok(token)
+    Ok((origin, token))
 }
 
 fn read_token(file: &Path) -> Result<SecretString, Mistake> {
@@ -192,7 +236,7 @@ fn capabilities(pairs: &[String]) -> Result<BTreeMap<String, String>, Mistake> {
     for pair in pairs {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
         if name.trim().is_empty() {
-            return mistake(format!("`{pair}` is no capability such as NAME=VALUE"));
+            return mistake(format!("`{pair}` is not a capability; expected NAME=VALUE"));
         }
         capabilities.insert(name.trim().to_owned(), value.to_owned());
     }
@@ -255,6 +299,34 @@ mod tests {
             ],
         );
         assert_eq!(found, ("https://dev.azure.com/o".into(), "t".into(), "p".into(), "n".into()));
+    }
+
+    #[test]
+    fn the_flags_and_variables_of_config_sh_suffice() {
+        let line = "--unattended --acceptTeeEula --url https://dev.azure.com/o --auth PAT --token t --pool p --agent n --replace --work w --once";
+        let words: Vec<&str> = line.split(' ').collect();
+        assert_eq!(
+            identity(&words, &[]),
+            ("https://dev.azure.com/o".into(), "t".into(), "p".into(), "n".into())
+        );
+        let settings = resolve(&words, &[], false).expect("it resolves");
+        assert_eq!((settings.once, settings.work), (true, Some("/home/agent/w".into())));
+        assert_eq!(settings.warnings, [TOKEN_IN_ARGUMENTS]);
+        let variables = [
+            ("VSTS_AGENT_INPUT_URL", "http://a/"),
+            ("VSTS_AGENT_INPUT_AUTH", "pat"),
+            ("VSTS_AGENT_INPUT_TOKEN", "t"),
+            ("VSTS_AGENT_INPUT_POOL", "p"),
+            ("VSTS_AGENT_INPUT_AGENT", "n"),
+            ("VSTS_AGENT_INPUT_REPLACE", "True"),
+            ("VSTS_AGENT_INPUT_WORK", "/w"),
+        ];
+        assert_eq!(identity(&[], &variables), ("http://a/".into(), "t".into(), "p".into(), "n".into()));
+        let settings = resolve(&[], &variables, false).expect("it resolves");
+        assert!(matches!(settings.identity, Identity::New { replace: true, .. }));
+        assert_eq!((settings.work, settings.warnings.len()), (Some("/w".into()), 0));
+        let ours = [&variables[..], &[("AZP_POOL", "q")]].concat();
+        assert_eq!(identity(&[], &ours).2, "q");
     }
 
     #[test]
@@ -331,7 +403,7 @@ mod tests {
         let good = [("AZ_URL", "http://a/"), ("AZ_PAT", "t")];
         check(&[], &[], false, "give --url");
         check(&[], &[("AZ_URL", "http://a/")], false, "give --token-file");
-        check(&[], &[("AZ_URL", "dev.azure.com/o"), ("AZ_PAT", "t")], false, "is no address");
+        check(&[], &[("AZ_URL", "dev.azure.com/o"), ("AZ_PAT", "t")], false, "is not a URL");
         check(
             &[],
             &[("AZ_URL", "https://u:p@dev.azure.com/o"), ("AZ_PAT", "t")],
@@ -345,9 +417,10 @@ mod tests {
             "AZ_PAT has characters that no token has",
         );
         check(&["--token-file", "/nowhere"], &good, false, "/nowhere cannot be read");
-        check(&["--token", "t"], &good, false, "can be read by everybody");
+        check(&["--auth", "negotiate"], &good, false, "authentication by `negotiate` is not supported");
+        check(&[], &[("VSTS_AGENT_INPUT_AUTH", "SP")], false, "authentication by `SP` is not supported");
         check(&[], &good, true, "--allow-root");
-        check(&["--capability", "=x"], &good, false, "no capability");
+        check(&["--capability", "=x"], &good, false, "is not a capability");
         assert!(resolve(&["--allow-root"], &good, true).is_ok());
         assert!(
             resolve(&[], &[("AZ_URL", "http://a/"), ("AZ_PAT", "t"), ("AGENT_ALLOW_RUNASROOT", "1")], true)
