@@ -6,8 +6,10 @@
 //! may renew that file's time stamp, as every `git add` does; no byte changes.) A folder which is no repository gets a history of one commit.
 //!
 //! Submodules keep their place as links to the commit that is checked out; a job that asks for submodules fetches them from
-//! where `.gitmodules` says. Repositories inside the tree that are no submodules are left out, with a warning: git cannot
+//! where `.gitmodules` says, unless the snapshot was taken with them (see `submodules.rs`). Repositories inside the tree that are no submodules are left out, with a warning: git cannot
 //! carry them. Content filters such as LFS are not run, since they may write into the user's repository.
+
+mod submodules;
 
 use std::{
     ffi::OsString,
@@ -19,11 +21,14 @@ use tokio::{io::AsyncWriteExt as _, process::Command};
 
 use crate::git::plain_git;
 use crate::state::repositories::repository_name;
+use submodules::Submodules;
 
 /// Author and committer of the commit that holds the uncommitted changes.
 const IDENTITY: (&str, &str) = ("Dayfly", "dayfly@localhost");
 /// How much of git's error text goes into an error.
 const MAX_MESSAGE: usize = 2_000;
+/// How often a work tree is read that changes meanwhile. Each time there is less to read.
+const MAX_ATTEMPTS: u32 = 5;
 /// Branch of a folder which is no repository, and of a repository without a name for its branch.
 const DEFAULT_BRANCH: &str = "main";
 /// Branch of a repository whose HEAD is a commit and no branch.
@@ -93,6 +98,8 @@ pub struct Snapshot {
     pub has_changes: bool,
     /// What was left out, for the user to read.
     pub warnings: Vec<String>,
+    /// Paths of the submodules that are not checked out; only of a snapshot that was taken with them.
+    pub missing_submodules: Vec<String>,
 }
 
 /// Takes a snapshot of the repository around `folder` (or of `folder` itself) into the new bare repository `into`.
@@ -102,11 +109,24 @@ pub struct Snapshot {
 /// # Errors
 /// If the folder cannot be read, git is missing, or git refuses the tree (its own words are in the error).
 pub async fn take(folder: &Path, into: &Path) -> Result<Snapshot> {
+    take_all(folder, into, false).await
+}
+
+/// The same with submodules as they lie in the work tree: below `into`, in `modules/<name>`, are snapshots of those that are
+/// checked out, and the commit links to theirs.
+///
+/// # Errors
+/// As those of [`take`]. A submodule that cannot be taken is a warning.
+pub async fn take_with_submodules(folder: &Path, into: &Path) -> Result<Snapshot> {
+    take_all(folder, into, true).await
+}
+
+async fn take_all(folder: &Path, into: &Path, with_submodules: bool) -> Result<Snapshot> {
     let folder = tokio::fs::canonicalize(folder)
         .await
         .map_err(|source| Error::Folder { path: folder.to_path_buf(), source })?;
     let source = Source::find(&folder).await?;
-    Taking { into, source: &source }.run().await
+    Taking { into, source: &source, with_submodules }.run().await
 }
 
 /// Where the files and the history come from.
@@ -210,13 +230,17 @@ pub async fn head(folder: &Path) -> Result<Head> {
 struct Taking<'a> {
     into: &'a Path,
     source: &'a Source,
+    with_submodules: bool,
 }
 
 impl Taking<'_> {
     async fn run(&self) -> Result<Snapshot> {
         self.create_repository().await?;
         self.copy_index().await?;
-        let warnings = self.add_everything().await?;
+        let mut warnings = self.add_everything().await?;
+        let submodules =
+            if self.with_submodules { self.take_submodules().await? } else { Submodules::default() };
+        warnings.extend(submodules.warnings);
         let tree = self.text(self.git(&["write-tree"]), None).await?;
         let repository = self.source.repository.as_ref();
         let head = repository.and_then(|repository| repository.head.as_deref());
@@ -247,6 +271,7 @@ impl Taking<'_> {
             author: author.to_owned(),
             has_changes,
             warnings,
+            missing_submodules: submodules.missing,
         })
     }
 
@@ -290,8 +315,22 @@ impl Taking<'_> {
         copied.map_err(|source| Error::Write { path: self.index(), source })
     }
 
-    /// Brings the copied index up to the work tree. Gives warnings for what cannot be taken.
+    /// Brings the copied index up to the work tree, again if files came, went or became folders meanwhile: editors and watchers
+    /// make and delete temporary files all the time. Gives warnings for what cannot be taken.
     async fn add_everything(&self) -> Result<Vec<String>> {
+        let mut attempt = 1;
+        loop {
+            match self.try_to_add_everything().await {
+                Err(Error::Git { message, .. }) if attempt < MAX_ATTEMPTS => {
+                    tracing::debug!(attempt, message, "the work tree changed while it was read");
+                    attempt += 1;
+                }
+                done => return done,
+            }
+        }
+    }
+
+    async fn try_to_add_everything(&self) -> Result<Vec<String>> {
         let untracked = self.git(&["ls-files", "-z", "--others", "--exclude-standard"]);
         let mut update = self.git(&["add", "--update"]);
         update.args(["--", ":/"]);
@@ -311,7 +350,9 @@ impl Taking<'_> {
             }
         }
         if !names.is_empty() {
-            self.output(self.git(&["update-index", "-z", "--add", "--stdin"]), Some(names)).await?;
+            // What is gone since it was listed is no error.
+            let add = self.git(&["update-index", "-z", "--add", "--remove", "--stdin"]);
+            self.output(add, Some(names)).await?;
         }
         Ok(warnings)
     }

@@ -178,3 +178,39 @@ async fn a_bare_repository_has_nothing_to_take() {
     let error = snapshot::take(folder.path(), &into.path().join("self.git")).await.unwrap_err();
     assert!(matches!(error, snapshot::Error::Bare { .. }), "{error}");
 }
+
+#[tokio::test]
+async fn files_that_come_and_go_while_it_is_taken_are_no_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    repository(path);
+    for number in 0..1500 {
+        write(path, &format!("many/{number}"), "x\n");
+    }
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    let into = tempfile::tempdir().unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for number in 0.. {
+                if stop.load(std::sync::atomic::Ordering::Relaxed) {
+                    break;
+                }
+                let name = |number: i32| path.join(format!("many/tmp.{}", number % 500));
+                std::fs::write(name(number), "x").unwrap();
+                // Not there at first.
+                let _ = std::fs::remove_file(name(number + 250));
+            }
+        });
+        let taken = scope.spawn(|| {
+            let runtime = tokio::runtime::Runtime::new().unwrap();
+            (0..5)
+                .map(|number| runtime.block_on(snapshot::take(path, &into.path().join(number.to_string()))))
+                .collect()
+        });
+        let taken: Vec<Result<_, _>> = taken.join().unwrap();
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        for taken in taken {
+            taken.unwrap();
+        }
+    });
+}

@@ -5,6 +5,7 @@ mod credentials;
 mod git;
 mod local;
 mod reuse;
+mod submodules;
 mod verify;
 mod wishes;
 
@@ -207,7 +208,8 @@ async fn get_sources(
         if is_reused {
             reuse::forget_submodules(&git, folder).await?;
         }
-        update_submodules(&git, folder, wishes, header.as_ref()).await?;
+        let local = step.job.settings.self_repository.as_deref().filter(|_| is_self);
+        submodules::update(step, &git, folder, wishes, header.as_ref(), local).await?;
     }
     if wishes.persist_credentials
         && let Some(header) = &header
@@ -435,29 +437,6 @@ async fn fetch_large_files(
         step.output("Checkout will continue.  \"git checkout\" will fetch lfs files, however this could cause poor performance on old versions of git.").await;
     }
     Ok(())
-}
-
-async fn update_submodules(
-    git: &Git<'_>,
-    folder: &Path,
-    wishes: &Wishes,
-    header: Option<&Header>,
-) -> Result<(), StepError> {
-    let recursive = wishes.submodules == Submodules::Recursive;
-    let mut sync = vec!["submodule", "sync"];
-    let mut update = vec!["submodule", "update", "--init", "--force"];
-    let depth = format!("--depth={}", wishes.depth);
-    if wishes.depth > 0 {
-        update.push(&depth);
-    }
-    if recursive {
-        sync.push("--recursive");
-        update.push("--recursive");
-    }
-    git.must("Git submodule sync", folder, &sync, &Configuration::default()).await?;
-    // The header goes to the whole host, since submodules are other repositories there.
-    let configuration = network(&format!("http.{}.extraheader", wishes.authority), wishes, header);
-    git.must("Git submodule update", folder, &update, &configuration).await
 }
 
 /// Leaves the header in the repository's configuration for later steps. Git is given a placeholder, since arguments can be seen by others.
