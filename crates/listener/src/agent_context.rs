@@ -109,7 +109,7 @@ impl AgentContext {
     /// What a worker of this agent must know.
     pub(crate) fn worker_settings(&self) -> WorkerSettings {
         let mut settings = self.set.worker.clone();
-        if self.set.has_many_agents {
+        if self.set.has_many_agents && !settings.folder_per_job {
             settings.work_directory.push(folder_name(&self.name));
         }
         settings.agent_id = self.id;

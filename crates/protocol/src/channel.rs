@@ -89,6 +89,12 @@ pub struct WorkerSettings {
     /// Whether the service is part of the listener's process: when the channel has closed and the service's address refuses, nobody will ever want a
     /// result, and whoever answers there later is somebody else.
     pub service_ends_with_listener: bool,
+    /// Whether each job gets a work folder of its own below `work_directory`, called like the job, which is removed when the
+    /// job is over unless `keep_work` says otherwise. Else jobs use the same one in turn.
+    pub folder_per_job: bool,
+    /// Whether a step that is cancelled gets its signals as from a terminal's keys, the whole process group at once. Else its first
+    /// process alone gets them, as from the official agent.
+    pub signal_groups: bool,
     /// Environment variables of the worker which steps do not inherit.
     pub hidden_environment: Vec<String>,
     /// A bare repository on this disk with the objects of `self`, absolute. A new clone of `self` copies them, so that its fetch

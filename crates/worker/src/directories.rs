@@ -328,6 +328,25 @@ fn hash_key(collection: &str, definition: &str, repositories: &[RepositoryResour
     Uuid::new_v5(&Uuid::NAMESPACE_URL, text.as_bytes()).simple().to_string()
 }
 
+/// Makes a folder below `above` that no other job has, called like the job: `build.greet.english`.
+pub(crate) async fn of_job(above: &Path, identifier: &str) -> Result<PathBuf, Error> {
+    const LONGEST_NAME: usize = 60;
+    // The implicit stage, job and leg are not anybody's words.
+    let parts = identifier.split('.').filter(|part| !part.is_empty() && *part != "__default").map(file_name);
+    let name: String = parts.collect::<Vec<_>>().join(".").chars().take(LONGEST_NAME).collect();
+    let name = if name.is_empty() { "job".to_owned() } else { name };
+    tokio::fs::create_dir_all(above).await.map_err(failed("making the folder", above))?;
+    let mut number = 1;
+    loop {
+        let folder = above.join(if number == 1 { name.clone() } else { format!("{name}-{number}") });
+        match tokio::fs::create_dir(&folder).await {
+            Ok(()) => return Ok(folder),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => number += 1,
+            Err(error) => return Err(failed("making the folder", &folder)(error)),
+        }
+    }
+}
+
 /// A text as the name of a folder; what a name cannot hold is replaced.
 fn file_name(text: &str) -> String {
     let name: String =
@@ -590,6 +609,22 @@ mod tests {
         assert!(matches!(WorkFolder::open_now(folder.path()), Err(Error::InUse(_))));
         drop(held);
         WorkFolder::open_now(folder.path()).expect("free again");
+    }
+
+    #[tokio::test]
+    async fn no_two_jobs_get_the_same_folder_of_their_own() {
+        let top = tempfile::tempdir().expect("a folder");
+        let above = top.path().join("work");
+        for (identifier, expected) in [
+            ("build.greet.english", "build.greet.english"),
+            ("build.greet.english", "build.greet.english-2"),
+            ("__default.Job.__default", "Job"),
+            ("build.compile.x64 / ../..", "build.compile.x64___._"),
+            ("..", "job"),
+        ] {
+            let folder = of_job(&above, identifier).await.expect("made");
+            assert_eq!(folder, above.join(expected), "{identifier}");
+        }
     }
 
     #[tokio::test]

@@ -56,7 +56,7 @@ pub struct Outcome {
 /// must belong to this job alone.
 pub async fn run(
     mut message: AgentJobRequestMessage,
-    settings: WorkerSettings,
+    mut settings: WorkerSettings,
     surroundings: Surroundings,
     control: mpsc::Receiver<ToWorker>,
     progress: mpsc::Sender<FromWorker>,
@@ -71,7 +71,10 @@ pub async fn run(
             return Outcome { result: TaskResult::Failed, reported: false };
         }
     };
-    let opened = WorkFolder::open(settings.work_directory.clone()).await;
+    let (own, opened) = match own_folder(&mut settings, &message).await {
+        Ok(own) => (own, WorkFolder::open(settings.work_directory.clone()).await),
+        Err(error) => (None, Err(error)),
+    };
     let pages = pages_folder(opened.as_ref().ok(), &message);
     let reporter = Reporter::start(report::Settings {
         plan: service.plan().clone(),
@@ -114,7 +117,28 @@ pub async fn run(
     if let Err(error) = tokio::fs::remove_dir(&pages).await {
         tracing::debug!(%error, path = %pages.display(), "the folder of log pages stays");
     }
+    if let Some(own) = own {
+        // Whoever made the folder above removes what cannot be removed now.
+        if let Err(error) = tokio::fs::remove_dir_all(&own).await {
+            tracing::debug!(%error, path = %own.display(), "the job's folder stays");
+        }
+    }
     outcome
+}
+
+/// Makes the job's own work folder if it is to have one, and answers it if it is to be removed when the job is over.
+async fn own_folder(
+    settings: &mut WorkerSettings,
+    message: &AgentJobRequestMessage,
+) -> Result<Option<PathBuf>, directories::Error> {
+    if !settings.folder_per_job {
+        return Ok(None);
+    }
+    let identifier =
+        message.variables.iter().find(|(name, _)| name.eq_ignore_ascii_case("system.jobIdentifier"));
+    let name = identifier.and_then(|(_, value)| value.value.as_deref()).unwrap_or(&message.job_name);
+    settings.work_directory = directories::of_job(&settings.work_directory, name).await?;
+    Ok((!settings.keep_work).then(|| settings.work_directory.clone()))
 }
 
 /// Log pages belong into the work folder; if that is what is wrong, into the system's folder for temporary files.

@@ -2,8 +2,8 @@
 //!
 //! A process gets exactly the environment it is given, no standard input unless bytes are given, and a process group
 //! of its own. Its output is read no faster than the [`Sink`] takes it, so a slow disk slows the process down instead of
-//! filling memory. The ladder of a cancellation is the official agent's (`ProcessInvoker.cs`): SIGINT to the process itself,
-//! 7.5 seconds later SIGTERM, 2.5 seconds later SIGKILL, which here goes to the whole tree.
+//! filling memory. The ladder of a cancellation is the official agent's (`ProcessInvoker.cs`): SIGINT to the process itself
+//! (or to its group, see [`Reach`]), 7.5 seconds later SIGTERM, 2.5 seconds later SIGKILL, which here goes to the whole tree.
 //!
 //! A process that has exited may leave children behind that hold its output open. They are waited for
 //! for five seconds, as the official agent does; then the step ends, and a [`Background`] keeps reading what they
@@ -93,6 +93,17 @@ pub struct Ladder {
     pub terminate: Duration,
     /// What happens when SIGINT is not enough.
     pub stubborn: Stubborn,
+    /// Whom SIGINT and SIGTERM go to.
+    pub reach: Reach,
+}
+
+/// Who gets the signals of a cancellation. SIGKILL goes to the whole tree in either case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reach {
+    /// The process itself, as with the official agent (`ProcessInvoker.cs`).
+    Process,
+    /// Its whole group, as a terminal does it for Ctrl-C.
+    Group,
 }
 
 /// What to do with a process that ignores SIGINT.
@@ -110,6 +121,7 @@ impl Default for Ladder {
             interrupt: Duration::from_millis(7500),
             terminate: Duration::from_millis(2500),
             stubborn: Stubborn::Kill,
+            reach: Reach::Process,
         }
     }
 }
@@ -361,7 +373,11 @@ async fn supervise(
     for (signal, patience) in [(Signal::SIGINT, ladder.interrupt), (Signal::SIGTERM, ladder.terminate)] {
         tracing::debug!(%process_id, %signal, "cancelling a process");
         // The process is not reaped yet, so its id is still its own.
-        if nix::sys::signal::kill(process_id, signal).is_ok()
+        let sent = match ladder.reach {
+            Reach::Process => nix::sys::signal::kill(process_id, signal),
+            Reach::Group => nix::sys::signal::killpg(process_id, signal),
+        };
+        if sent.is_ok()
             && let Ok(status) = timeout(patience, child.wait()).await
         {
             return Ok((status.map_err(wait_error)?, true, false));

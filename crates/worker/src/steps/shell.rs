@@ -13,7 +13,7 @@ use super::{Prepared, StepError};
 use crate::context::StepContext;
 use crate::environment;
 use crate::files;
-use crate::process::{self, Command, Exit, Ladder, Stubborn};
+use crate::process::{self, Command, Exit, Ladder, Reach, Stubborn};
 
 /// The line before a script's output.
 const STARTING: &str = "========================== Starting Command Output ===========================";
@@ -127,6 +127,9 @@ async fn force_complete(step: &StepContext) {
 /// The signals a cancelled process gets, with the times the job may have set (`AgentKnobs.cs`).
 pub(super) fn ladder(step: &StepContext) -> Ladder {
     let mut ladder = Ladder::default();
+    if step.job.settings.signal_groups {
+        ladder.reach = Reach::Group;
+    }
     step.job.with_variables(|variables| {
         let milliseconds = |name| {
             variables
