@@ -298,6 +298,7 @@ impl App {
             variables: public
                 .map(|(name, variable)| (name.clone(), variable.value.clone().unwrap_or_default()))
                 .collect(),
+            variable_groups: BTreeMap::new(),
             system: predefined.variables(),
             tasks: Arc::clone(self.tasks()) as Arc<dyn TaskCatalog + Send + Sync>,
             files: Arc::new(CommitFiles {

@@ -10,6 +10,13 @@ use uuid::Uuid;
 /// The name of the only stage of a file without stages, and of a job that has no legs.
 pub const DEFAULT_NAME: &str = "__default";
 
+/// An identifier as people read it: without the names that stand for what the file does not name.
+#[must_use]
+pub fn shown(identifier: &str) -> String {
+    let named = identifier.split('.').filter(|part| !part.eq_ignore_ascii_case(DEFAULT_NAME));
+    named.collect::<Vec<_>>().join(".")
+}
+
 /// The namespace of the service's name-based ids.
 const NAMESPACE: [u8; 16] = [83, 55, 27, 127, 212, 97, 75, 93, 197, 226, 39, 51, 83, 35, 223, 36];
 

@@ -21,6 +21,7 @@ pub mod tasks;
 mod template;
 mod values;
 mod variable_set;
+mod variables_file;
 mod yaml;
 
 use std::{collections::BTreeMap, sync::Arc};
@@ -33,6 +34,7 @@ pub use message::{RunContext, message};
 pub use orchestration::{Action, JobInstance, Orchestration, RunInputs};
 pub use plan::Plan;
 pub use tasks::{AnyTasks, BuiltinTasks, TaskCatalog};
+pub use variables_file::{GivenVariable, variables_file};
 
 use diagnostics::{Collector, SourceId};
 
@@ -52,6 +54,9 @@ pub struct Inputs {
     pub parameters: BTreeMap<String, serde_json::Value>,
     /// Variables given for this run. Template expressions see them; those written in the file win. Not for secrets.
     pub variables: BTreeMap<String, String>,
+    /// The values of variable groups, by the group's name in any case. They take the place of the group where the file names it;
+    /// as with the service, template expressions do not see them. Not for secrets.
+    pub variable_groups: BTreeMap<String, BTreeMap<String, String>>,
     /// Predefined variables known before the run starts (`Build.SourceBranch`, `Build.Reason`, ...).
     pub system: BTreeMap<String, String>,
     /// Which tasks exist.
@@ -67,6 +72,7 @@ impl Default for Inputs {
         Self {
             parameters: BTreeMap::new(),
             variables: BTreeMap::new(),
+            variable_groups: BTreeMap::new(),
             system: BTreeMap::new(),
             tasks: Arc::new(BuiltinTasks),
             files: Arc::new(NoFiles),
@@ -111,6 +117,7 @@ pub fn compile(source: &Source, inputs: &Inputs) -> Result<Compiled, Diagnostics
         return Err(collector.finish());
     };
     let mut reader = schema::Reader::new(&mut collector, inputs.tasks.as_ref());
+    reader.known_groups = Some(&inputs.variable_groups);
     let plan = schema::pipeline(expanded, declared, &mut reader);
     if collector.errors() > 0 {
         return Err(collector.finish());

@@ -108,7 +108,10 @@ pub struct RepositoryContext {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum MessageError {
     /// A step checks out what is not there.
-    #[error("the job `{job}` uses the repository `{alias}`, which is not available here")]
+    #[error(
+        "the job `{}` uses the repository `{alias}`, which is not available here",
+        identifiers::shown(job)
+    )]
     RepositoryMissing {
         /// The job's identifier.
         job: String,

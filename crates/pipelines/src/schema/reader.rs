@@ -1,7 +1,7 @@
 //! Reading nodes into typed values: each function reports what is wrong and then goes on with what makes sense, so that
 //! one compilation finds all mistakes.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
 use crate::{
     diagnostics::{Collector, Span},
@@ -13,6 +13,8 @@ use crate::{
 pub(crate) struct Reader<'a> {
     pub(crate) collector: &'a mut Collector,
     pub(crate) tasks: &'a dyn TaskCatalog,
+    /// The variable groups whose values are known.
+    pub(crate) known_groups: Option<&'a BTreeMap<String, BTreeMap<String, String>>>,
     /// Names of variable groups met so far.
     pub(crate) groups: Vec<String>,
     /// Aliases of the file's repository resources.
@@ -155,6 +157,7 @@ impl<'a> Reader<'a> {
         Self {
             collector,
             tasks,
+            known_groups: None,
             groups: Vec::new(),
             repositories: Vec::new(),
             nameless: Vec::new(),

@@ -35,56 +35,69 @@ pub(crate) fn variables(node: Option<&Node>, reader: &mut Reader<'_>) -> Vec<Var
     last_of_each(variables)
 }
 
-fn entry(item: &Node, reader: &mut Reader<'_>) -> Option<Variable> {
+fn entry(item: &Node, reader: &mut Reader<'_>) -> Vec<Variable> {
     let mut fields = Fields::open(item, "a variable", reader);
     if fields.is_silent() {
-        return None;
+        return Vec::new();
     }
     match fields.which(&["name", "group"]) {
         Some("group") => {
-            let node = fields.take("group")?;
+            let node = fields.take("group");
             fields.finish(reader);
-            let group = reader.filled(node, "`group`")?;
-            if !reader.groups.contains(&group) {
-                reader
-                    .collector
-                    .warning(
-                        node.span,
-                        format!("the variable group `{group}` is kept in Azure DevOps, so its variables are not set here"),
-                    )
-                    .help("pass the values that the pipeline needs when you start the run");
-                reader.groups.push(group);
-            }
-            None
+            node.map(|node| group(node, reader)).unwrap_or_default()
         }
-        _ => {
-            let name_node = fields.take("name");
-            let value_node = fields.take("value");
-            let read_only = reader.boolean(fields.take("readonly"), "`readonly`", false);
-            let span = fields.span;
-            fields.finish(reader);
-            let Some(name_node) = name_node else {
-                reader
-                    .collector
-                    .error(span, "a variable in a list needs `name` and `value`")
-                    .help("write `- name: x` and `value: y`, or use a mapping: `x: y`");
-                return None;
-            };
-            let name = reader.filled(name_node, "the variable's `name`")?;
-            let value = match value_node {
-                Some(node) => {
-                    let value = reader.text(node, &format!("the variable `{name}`"))?;
-                    check(&name, name_node.span, node, reader);
-                    value
-                }
-                None => {
-                    reader.collector.error(span, format!("the variable `{name}` has no `value`"));
-                    return None;
-                }
-            };
-            Some(Variable { name, value, read_only })
-        }
+        _ => single(fields, reader).into_iter().collect(),
     }
+}
+
+/// The variables of a group, as far as they are known.
+fn group(node: &Node, reader: &mut Reader<'_>) -> Vec<Variable> {
+    let Some(group) = reader.filled(node, "`group`") else { return Vec::new() };
+    let known = reader.known_groups.into_iter().flatten().find(|(name, _)| name.eq_ignore_ascii_case(&group));
+    let is_new = !reader.groups.contains(&group);
+    if is_new && known.is_none() {
+        reader
+            .collector
+            .warning(node.span, format!("the variable group `{group}` is kept in Azure DevOps, so its variables are not set here"))
+            .help(format!(
+                "pass its values when you start the run: `dayfly run --variable-group {group}=@FILE`, or one by one as variables and secrets"
+            ));
+    }
+    if is_new {
+        reader.groups.push(group);
+    }
+    let values = known.into_iter().flat_map(|(_, values)| values);
+    values
+        .map(|(name, value)| Variable { name: name.clone(), value: value.clone(), read_only: false })
+        .collect()
+}
+
+fn single(mut fields: Fields<'_>, reader: &mut Reader<'_>) -> Option<Variable> {
+    let name_node = fields.take("name");
+    let value_node = fields.take("value");
+    let read_only = reader.boolean(fields.take("readonly"), "`readonly`", false);
+    let span = fields.span;
+    fields.finish(reader);
+    let Some(name_node) = name_node else {
+        reader
+            .collector
+            .error(span, "a variable in a list needs `name` and `value`")
+            .help("write `- name: x` and `value: y`, or use a mapping: `x: y`");
+        return None;
+    };
+    let name = reader.filled(name_node, "the variable's `name`")?;
+    let value = match value_node {
+        Some(node) => {
+            let value = reader.text(node, &format!("the variable `{name}`"))?;
+            check(&name, name_node.span, node, reader);
+            value
+        }
+        None => {
+            reader.collector.error(span, format!("the variable `{name}` has no `value`"));
+            return None;
+        }
+    };
+    Some(Variable { name, value, read_only })
 }
 
 /// Of several variables of one name, the last one counts.

@@ -579,10 +579,7 @@ fn a_repository_that_is_not_there_is_named() {
     let text =
         "resources:\n  repositories:\n  - repository: tools\n    name: tools\nsteps:\n- checkout: tools\n";
     let error = sent(text, "Job.__default").expect_err("there is no such repository");
-    assert_eq!(
-        error.to_string(),
-        "the job `Job.__default` uses the repository `tools`, which is not available here"
-    );
+    assert_eq!(error.to_string(), "the job `Job` uses the repository `tools`, which is not available here");
 }
 
 #[test]
