@@ -1,12 +1,26 @@
 //! What can be typed. What it means is decided by each command.
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::path::Path;
+
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 
 use crate::commands;
 
+/// Above the options of every command, which so come last.
+const LOG: &str = "Dayfly's own log";
+
+const EXAMPLES: &str = "\
+Examples:
+  dayfly run                         run azure-pipelines.yml here
+  dayfly run --list                  show what it would do
+  dayfly logs --failed               show the logs of the steps that failed in the last run
+  dayfly agent --url https://dev.azure.com/ORGANIZATION --pool NAME --token-file FILE
+  dayfly COMMAND --help              more, with examples";
+
 /// Runs Azure Pipelines jobs, as an agent and on a laptop.
 #[derive(Debug, Parser)]
-#[command(name = "dayfly", version, about, propagate_version = true, disable_help_subcommand = true)]
+#[command(name = "dayfly", version, about, propagate_version = true, disable_help_subcommand = true, after_help = EXAMPLES)]
 pub(crate) struct Arguments {
     #[command(flatten)]
     pub(crate) global: GlobalArgs,
@@ -22,6 +36,7 @@ pub(crate) struct GlobalArgs {
     #[arg(
         long,
         global = true,
+        help_heading = LOG,
         env = "DAYFLY_LOG",
         value_name = "FILTER",
         default_value = "warn",
@@ -29,7 +44,7 @@ pub(crate) struct GlobalArgs {
     )]
     pub(crate) log: String,
     /// How Dayfly's own log is written
-    #[arg(long, global = true, env = "DAYFLY_LOG_FORMAT", hide_env_values = true, value_enum, default_value_t = LogFormat::Text)]
+    #[arg(long, global = true, help_heading = LOG, env = "DAYFLY_LOG_FORMAT", hide_env_values = true, value_enum, default_value_t = LogFormat::Text)]
     pub(crate) log_format: LogFormat,
 }
 
@@ -47,6 +62,8 @@ pub(crate) enum LogFormat {
 pub(crate) enum Command {
     /// Run a pipeline on this machine
     Run(commands::run::RunArgs),
+    /// Show the logs of the last runs on this machine
+    Logs(commands::logs::LogsArgs),
     /// Run as an agent of a pool: wait for jobs and run them here
     Agent(commands::agent::AgentArgs),
     /// Serve an Azure DevOps on this machine: for agents, clients and tests
@@ -58,4 +75,32 @@ pub(crate) enum Command {
     Worker,
     /// Print a completion script for a shell
     Completions(commands::completions::CompletionsArgs),
+}
+
+/// What was typed. Help and mistakes end the process.
+pub(crate) fn parse() -> Arguments {
+    Arguments::try_parse().unwrap_or_else(|error| suggested(error).exit())
+}
+
+/// An unknown command with what was most likely meant. Clap finds letters that are wrong or missing, not those that changed places in
+/// a word as short as `run`.
+fn suggested(mut error: clap::Error) -> clap::Error {
+    let Some(ContextValue::String(typed)) = error.get(ContextKind::InvalidSubcommand) else { return error };
+    if error.kind() != ErrorKind::InvalidSubcommand || error.get(ContextKind::SuggestedSubcommand).is_some() {
+        return error;
+    }
+    let typed = typed.clone();
+    if Path::new(&typed).is_file() {
+        let tip = format!("to run a pipeline, use 'dayfly run {typed}'");
+        error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip.into()]));
+        return error;
+    }
+    let command = Arguments::command();
+    let names =
+        command.get_subcommands().filter(|command| !command.is_hide_set()).map(clap::Command::get_name);
+    let near = names.map(|name| (strsim::osa_distance(&typed, name), name)).min();
+    if let Some((1..=2, name)) = near {
+        error.insert(ContextKind::SuggestedSubcommand, ContextValue::Strings(vec![name.to_owned()]));
+    }
+    error
 }

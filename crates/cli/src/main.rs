@@ -13,12 +13,10 @@ mod signals;
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
-
-use crate::args::{Arguments, Command};
+use crate::args::Command;
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments = args::parse();
     logging::start(&arguments.global);
     match dispatch(arguments.command) {
         Ok(code) => code,
@@ -32,6 +30,7 @@ fn main() -> ExitCode {
 fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Run(args) => commands::run::run(args),
+        Command::Logs(args) => commands::logs::run(&args),
         Command::Agent(args) => commands::agent::run(&args),
         Command::Emulator(args) => commands::emulator::run(&args),
         Command::Eval(args) => commands::eval::run(&args),

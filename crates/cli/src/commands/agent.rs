@@ -39,11 +39,12 @@ const LONGEST_STOP: u64 = 30 * 24 * 3600;
 
 /// Arguments of `dayfly agent`.
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Exit codes: 0 the agent ended as it should (stopped, --once done whatever the job's result, login revoked); \
+#[command(after_help = "Examples:\n  \
+dayfly agent --url https://dev.azure.com/ORGANIZATION --pool NAME --token-file FILE\n  \
+dayfly agent --url https://dev.azure.com/ORGANIZATION --pool NAME --token-file FILE --once\n\n\
+Exit codes: 0 the agent ended as it should (stopped, --once done whatever the job's result, login revoked); \
 1 it could not run or not go on; 2 bad usage.\n\
-A first SIGINT or SIGTERM cancels the running job properly and ends the agent, a second one kills the job."
-)]
+A first SIGINT or SIGTERM cancels the running job properly and ends the agent, a second one kills the job.")]
 pub(crate) struct AgentArgs {
     /// Address of the organization or collection [variables: AZ_URL, AZP_URL]
     #[arg(long, value_name = "URL")]

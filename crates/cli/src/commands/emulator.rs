@@ -26,10 +26,11 @@ const LONGEST_TIME: u64 = 365 * 24 * 3600;
 
 /// Arguments of `dayfly emulator`.
 #[derive(Debug, Args)]
-#[command(
-    after_help = "The first line of output is the address of the collection: give it to agents and clients.\n\
-Exit codes: 0 stopped by SIGINT or SIGTERM; 1 it could not start; 2 bad usage."
-)]
+#[command(after_help = "Examples:\n  \
+head -c 24 /dev/urandom | base64 > pat\n  \
+dayfly emulator --pat-file pat --pool Default --pipeline app=azure-pipelines.yml\n\n\
+The first line of output is the address of the collection: give it to agents and clients.\n\
+Exit codes: 0 stopped by SIGINT or SIGTERM; 1 it could not start; 2 bad usage.")]
 pub(crate) struct EmulatorArgs {
     /// Address to listen on; port 0 takes any that is free
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:0")]

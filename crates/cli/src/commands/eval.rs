@@ -21,9 +21,17 @@ const ROOTS: [&str; 6] =
 
 /// Arguments of `dayfly eval`.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  dayfly eval \"and(eq('a', 'A'), not(false))\"
+  dayfly eval \"format('{0:yyyyMMdd}', pipeline.startTime)\" --context context.json
+  echo '{\"variables\": {\"Build.Reason\": \"PullRequest\"}}' |
+    dayfly eval \"eq(variables['Build.Reason'], 'PullRequest')\" --context -
+
+Exit codes: 0 it has a value, 2 the expression or the context is not valid.")]
 pub(crate) struct EvalArgs {
     /// The expression, without `$[ ]` or `${{ }}` around it
-    #[arg(allow_negative_numbers = true)]
+    #[arg(allow_hyphen_values = true)]
     expression: String,
     /// JSON object of what the names hold: `variables`, `parameters`, `dependencies`, `stageDependencies`, `pipeline`,
     /// `resources` and any other name; `status` (Succeeded, SucceededWithIssues, Failed or Canceled) is for succeeded(),

@@ -4,5 +4,6 @@ pub(crate) mod agent;
 pub(crate) mod completions;
 pub(crate) mod emulator;
 pub(crate) mod eval;
+pub(crate) mod logs;
 pub(crate) mod run;
 pub(crate) mod worker;

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::Args;
+use secrecy::SecretString;
 
 use dayfly_pipelines::{Compiled, Diagnostics, Plan, Style};
 use dayfly_protocol::TaskResult;
@@ -13,11 +14,13 @@ use dayfly_protocol::TaskResult;
 use crate::host;
 use crate::output;
 use crate::run::caveats::caveats;
-use crate::run::engine::{self, Ended, Order};
+use crate::run::engine::{self, Ended, Order, Output};
 use crate::run::inputs::{Pair, SecretSource};
 use crate::run::keep;
 use crate::run::list;
+use crate::run::names;
 use crate::run::pipeline::{self, PipelineFile};
+use crate::run::values::{GroupSource, Values};
 use crate::run::warnings;
 
 /// The run was cancelled, as shells say it of a program that was interrupted.
@@ -28,6 +31,14 @@ const MAX_AGENTS: i64 = 256;
 /// Arguments of `dayfly run`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
+Examples:
+  dayfly run                                  azure-pipelines.yml of this folder or repository
+  dayfly run ci/build.yml --list              what it would do
+  dayfly run --job compile --keep-work        one job; its folder stays
+  dayfly run -p configuration=Release         a parameter
+  dayfly run --variables-file .env --secret TOKEN=env
+  dayfly run --variable-group prod=@prod.yml  the values of a variable group
+
 Exit codes: 0 succeeded (perhaps with issues), 1 failed, 2 bad usage or YAML that does not compile, 130 cancelled.
 Ctrl-C cancels as the service would: steps with `condition: always()` still run. A second Ctrl-C kills.")]
 pub(crate) struct RunArgs {
@@ -39,6 +50,12 @@ pub(crate) struct RunArgs {
     /// A variable given when queueing; what the YAML sets wins
     #[arg(long = "variable", value_name = "NAME=VALUE")]
     variables: Vec<Pair>,
+    /// Variables from a file: YAML or JSON if it is called so, else NAME=VALUE lines as in `.env`; `--variable` wins
+    #[arg(long = "variables-file", value_name = "FILE")]
+    variables_files: Vec<PathBuf>,
+    /// The values of a variable group that the pipeline uses, from a file such as `--variables-file` takes
+    #[arg(long = "variable-group", value_name = "NAME=@FILE")]
+    variable_groups: Vec<GroupSource>,
     /// A secret variable, from a file (`NAME=@FILE`) or the environment (`NAME=env`, `NAME=env:VARIABLE`)
     #[arg(long = "secret", value_name = "NAME=@FILE|env")]
     secrets: Vec<SecretSource>,
@@ -52,75 +69,83 @@ pub(crate) struct RunArgs {
     /// How many jobs run at a time [default: one for each processor]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=MAX_AGENTS))]
     agents: Option<u16>,
-    /// Keep the full logs here, one file for each step
-    #[arg(long, value_name = "DIR")]
-    log_dir: Option<PathBuf>,
-    /// Keep the artifacts here
-    #[arg(long, value_name = "DIR")]
-    artifacts_dir: Option<PathBuf>,
-    /// Print one JSON object for each event
-    #[arg(long)]
-    json: bool,
     /// Print the plan as a tree and run nothing
     #[arg(long)]
     list: bool,
-    /// Keep the jobs' work folders and say where they are
+    /// How the output of jobs that run side by side is printed
+    #[arg(long, value_enum, value_name = "HOW", default_value_t, conflicts_with = "json")]
+    output: Output,
+    /// Print one JSON object for each event
     #[arg(long)]
-    keep_work: bool,
+    json: bool,
     /// Show every line, also those of the worker's own steps
     #[arg(short, long)]
     verbose: bool,
+    /// Copy the full logs here, one file for each step (`dayfly logs` shows those of the last runs)
+    #[arg(long, value_name = "DIR")]
+    log_dir: Option<PathBuf>,
+    /// Copy the artifacts here
+    #[arg(long, value_name = "DIR")]
+    artifacts_dir: Option<PathBuf>,
+    /// Keep the jobs' work folders and say where they are
+    #[arg(long)]
+    keep_work: bool,
 }
 
 /// Runs the pipeline.
 pub(crate) fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
     host::protect();
-    let file = match pipeline::find(args.file.as_deref()) {
-        Ok(file) => file,
-        Err(error) => return Ok(output::usage_error(&format!("{error:#}"))),
+    let json = args.json;
+    let read = pipeline::find(args.file.as_deref()).and_then(|file| {
+        Ok((file, Values::read(&args.variables_files, &args.variable_groups)?, secrets(&args)?))
+    });
+    let (file, mut values, given_secrets) = match read {
+        Ok(read) => read,
+        Err(error) => return misused(&format!("{error:#}"), json),
     };
-    let mut secrets = Vec::new();
-    for source in &args.secrets {
-        match source.read() {
-            Ok(value) => secrets.push((source.name.clone(), value)),
-            Err(error) => return Ok(output::usage_error(&format!("{error:#}"))),
-        }
-    }
+    let variables = merged(std::mem::take(&mut values.variables), args.variables);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let head = runtime.block_on(pipeline::head(&file));
-    let compiled = pipeline::compile(&file, &head, &args.parameters, &args.variables);
+    let compiled = pipeline::compile(&file, &head, &args.parameters, &variables, &values.groups);
     let Compiled { mut plan, warnings: said } = match compiled {
         Ok(compiled) => compiled,
-        Err(diagnostics) => return reject(&diagnostics, args.json),
+        Err(diagnostics) => return reject(&diagnostics, json),
     };
+    let (group_secrets, unused_groups) = values.of_used_groups(&plan.variable_groups);
     // The plan as JSON is one object, which has no place for them.
-    if !(args.list && args.json) {
-        warnings::of_the_pipeline(&said, style(), args.json)?;
+    if !(args.list && json) {
+        warnings::of_the_pipeline(&said, style(), json)?;
+        for sentence in &unused_groups {
+            warnings::tell(sentence, json)?;
+        }
     }
     let jobs = dayfly_pipelines::orchestration::select_legs(&mut plan, &args.jobs);
     let wanted = match dayfly_pipelines::orchestration::select(&plan, &args.stages, &jobs) {
         Ok(wanted) => wanted,
-        Err(unknown) => return Ok(output::usage_error(&unknown.to_string())),
+        Err(unknown) => return misused(&unknown.to_string(), json),
     };
     if args.list {
         list::keep(&mut plan, &wanted);
-        return show_plan(&plan, &file, args.json);
+        return show_plan(&plan, &file, json);
     }
     for folder in args.log_dir.iter().chain(&args.artifacts_dir) {
         if let Err(error) = keep::prepare(folder) {
-            return Ok(output::usage_error(&format!("{error:#}")));
+            return misused(&format!("{error:#}"), json);
         }
     }
     for caveat in caveats(&plan, &wanted) {
-        warnings::tell(&caveat, args.json)?;
+        warnings::tell(&caveat, json)?;
     }
+    names::name_scripts(&mut plan);
     let hidden_environment =
         args.secrets.iter().filter_map(SecretSource::environment_variable).map(str::to_owned).collect();
     let ended = runtime.block_on(engine::run(Order {
         file,
+        has_default_name: args.file.is_none(),
         plan: Arc::new(plan),
-        variables: args.variables,
-        secrets,
+        variables,
+        // The last one of a name counts: what is given by itself.
+        secrets: group_secrets.into_iter().chain(values.secrets).chain(given_secrets).collect(),
         hidden_environment,
         stages: args.stages,
         jobs,
@@ -128,7 +153,8 @@ pub(crate) fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
         agents: args.agents.map_or_else(processors, usize::from),
         log_dir: args.log_dir,
         artifacts_dir: args.artifacts_dir,
-        json: args.json,
+        json,
+        output: args.output,
         keep_work: args.keep_work,
         verbose: args.verbose,
     }));
@@ -136,6 +162,29 @@ pub(crate) fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
     runtime.shutdown_background();
     let ended = ended?;
     Ok(ExitCode::from(exit_code(ended)))
+}
+
+/// The secrets that are given one by one.
+fn secrets(args: &RunArgs) -> anyhow::Result<Vec<(String, SecretString)>> {
+    args.secrets.iter().map(|source| Ok((source.name.clone(), source.read()?))).collect()
+}
+
+/// Variables from files and from the command line, which wins.
+fn merged(of_files: Vec<Pair>, given: Vec<Pair>) -> Vec<Pair> {
+    let is_given = |name: &str| given.iter().any(|pair| pair.name.eq_ignore_ascii_case(name));
+    let mut variables: Vec<_> = of_files.into_iter().filter(|pair| !is_given(&pair.name)).collect();
+    variables.extend(given);
+    variables
+}
+
+/// Says what is wrong with the way the command was used, as an object like that of mistakes in the YAML with `--json`.
+fn misused(message: &str, json: bool) -> anyhow::Result<ExitCode> {
+    if !json {
+        return Ok(output::usage_error(message));
+    }
+    let diagnostics = [serde_json::json!({ "severity": "error", "message": message })];
+    output::write(&format!("{}\n", serde_json::json!({ "diagnostics": diagnostics })))?;
+    Ok(ExitCode::from(output::EXIT_USAGE))
 }
 
 fn exit_code(ended: Ended) -> u8 {
@@ -164,7 +213,7 @@ fn reject(diagnostics: &Diagnostics, json: bool) -> anyhow::Result<ExitCode> {
 
 fn show_plan(plan: &Plan, file: &PipelineFile, json: bool) -> anyhow::Result<ExitCode> {
     if json {
-        output::write(&format!("{}\n", serde_json::to_string(plan)?))?;
+        output::write(&format!("{}\n", list::json(plan)?))?;
     } else {
         output::write(&list::tree(plan, &file.name))?;
     }

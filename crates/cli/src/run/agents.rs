@@ -17,7 +17,7 @@ use dayfly_listener::{
 use dayfly_processes::orphans::Adopt;
 use dayfly_protocol::channel::WorkerSettings;
 
-use super::engine::{Order, POOL, snapshot_in};
+use super::engine::{Order, POOL, WORK, snapshot_in};
 
 /// The version the agents give themselves: demands for a minimum version are met.
 const AGENT_VERSION: &str = "4.999.0";
@@ -41,9 +41,9 @@ pub(super) async fn start(
     let connection = Connection::new(&server_url, Credential::PersonalAccessToken(pat), http)?;
     let machine_name = crate::host::name()?;
     let program = std::env::current_exe().context("the program's own file cannot be found")?;
-    let work_directory = folder.join("work");
+    let work_directory = folder.join(WORK);
     std::fs::create_dir_all(&work_directory)
-        .with_context(|| format!("the work folder {} could not be made", work_directory.display()))?;
+        .with_context(|| format!("could not make the work folder {}", work_directory.display()))?;
     let config = Config {
         server_url: server_url.clone(),
         agents: Agents::Managed {
@@ -67,6 +67,9 @@ pub(super) async fn start(
             server_url: Some(server_url),
             keep_work: order.keep_work,
             service_ends_with_listener: true,
+            folder_per_job: true,
+            // Whoever presses Ctrl-C expects what a terminal does.
+            signal_groups: true,
             hidden_environment: order.hidden_environment.clone(),
             self_repository: Some(snapshot_in(folder)),
             ..WorkerSettings::default()

@@ -4,29 +4,146 @@ use std::collections::BTreeSet;
 
 use dayfly_pipelines::Plan;
 use dayfly_pipelines::plan::{Job, Legs, Pool, Stage, Step, Strategy, Variable};
+use dayfly_protocol::task::{BASH, CHECKOUT, CMD_LINE, POWERSHELL};
+
+/// What the wanted jobs ask for, each kind with the names of what does.
+#[derive(Debug, Default)]
+struct Wishes {
+    images: BTreeSet<String>,
+    tasks: BTreeSet<String>,
+    containers: BTreeSet<String>,
+    services: BTreeSet<String>,
+    servers: BTreeSet<String>,
+    repositories: BTreeSet<String>,
+    /// Shells that are not on the PATH.
+    shells: BTreeSet<&'static str>,
+}
 
 /// Sentences for whoever starts a run of the wanted jobs.
 pub(crate) fn caveats(plan: &Plan, wanted: &[Vec<bool>]) -> Vec<String> {
-    let (mut images, mut tasks) = (BTreeSet::new(), BTreeSet::new());
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let has = |program: &str| dayfly_worker::process::find_in_path(program, &path).is_some();
+    let mut wishes = Wishes::default();
     for (stage, wanted) in plan.stages.iter().zip(wanted) {
         for (job, _) in stage.jobs.iter().zip(wanted).filter(|(_, wanted)| **wanted) {
-            images.extend(foreign_images(plan, stage, job).into_iter().map(|image| format!("`{image}`")));
-            tasks.extend(
-                steps(job).filter(|step| !is_known(step)).map(|step| format!("`{}`", reference(step))),
+            wishes.add(plan, stage, job, has);
+        }
+    }
+    let mut sentences = wishes.sentences();
+    sentences.extend(of_sudo());
+    sentences
+}
+
+impl Wishes {
+    fn add(&mut self, plan: &Plan, stage: &Stage, job: &Job, has: impl Fn(&str) -> bool) {
+        let name = || format!("`{}`", job.name);
+        self.images.extend(foreign_images(plan, stage, job).into_iter().map(|image| format!("`{image}`")));
+        if job.container.is_some() {
+            self.containers.insert(name());
+        }
+        if !job.services.is_empty() {
+            self.services.insert(name());
+        }
+        if job.pool.server {
+            self.servers.insert(name());
+        }
+        for step in steps(job) {
+            if !is_known(step) {
+                self.tasks.insert(format!("`{}`", reference(step)));
+            }
+            self.repositories.extend(foreign_repository(step).map(|alias| format!("`{alias}`")));
+            self.shells.extend(
+                shells(step)
+                    .filter(|programs| !programs.iter().any(|one| has(one)))
+                    .map(|programs| programs[0]),
             );
         }
     }
-    let mut sentences = Vec::new();
-    if !images.is_empty() {
-        sentences.push(format!("jobs for {} run on this machine all the same", list(images)));
+
+    fn sentences(self) -> Vec<String> {
+        let mut sentences = Vec::new();
+        let mut say = |names: BTreeSet<String>, sentence: &dyn Fn(&str) -> String| {
+            if !names.is_empty() {
+                let names: Vec<_> = names.into_iter().collect();
+                sentences.push(sentence(&names.join(", ")));
+            }
+        };
+        let here = system_name();
+        say(self.images, &|images| format!("jobs for {images} will run on this {here} machine"));
+        say(self.tasks, &|tasks| {
+            format!("Dayfly cannot run {tasks}: these steps will fail unless a condition skips them")
+        });
+        say(self.containers, &|jobs| format!("{jobs} will fail: Dayfly cannot run jobs in a container yet"));
+        say(self.services, &|jobs| format!("{jobs} will fail: Dayfly cannot start service containers yet"));
+        say(self.servers, &|jobs| {
+            format!("{jobs} will fail: jobs of `pool: server` run only in Azure DevOps")
+        });
+        say(self.repositories, &|aliases| {
+            format!(
+                "jobs that check out {aliases} will fail: only `self`, the repository of the pipeline, is available here"
+            )
+        });
+        for shell in self.shells {
+            sentences.push(match shell {
+                "pwsh" => "`pwsh` is not on the PATH: PowerShell steps will fail unless an earlier step installs it (https://aka.ms/install-powershell)".to_owned(),
+                shell => format!("`{shell}` is not on the PATH: its steps will fail unless an earlier step installs it"),
+            });
+        }
+        sentences
     }
-    if !tasks.is_empty() {
-        sentences.push(format!(
-            "Dayfly's worker cannot run {}: such steps fail unless a condition leaves them out",
-            list(tasks)
-        ));
+}
+
+/// As people call the system that this runs on.
+fn system_name() -> &'static str {
+    match std::env::consts::OS {
+        "linux" => "Linux",
+        "macos" => "macOS",
+        other => other,
     }
-    sentences
+}
+
+/// A word to whoever runs this by `sudo`, most likely without need.
+fn of_sudo() -> Option<String> {
+    let user = std::env::var("SUDO_USER").ok().filter(|user| !user.is_empty() && user != "root")?;
+    nix::unistd::geteuid().is_root().then(|| {
+        format!("steps run as root, and what they leave behind belongs to root, not to `{user}`; leave out `sudo` if you can")
+    })
+}
+
+/// The programs one of which a script step needs.
+fn shells(step: &Step) -> impl Iterator<Item = &'static [&'static str]> {
+    let shells: Option<&'static [&'static str]> = match step.task.id {
+        CMD_LINE | BASH => Some(&["bash"]),
+        POWERSHELL => Some(&["pwsh", "powershell"]),
+        _ => None,
+    };
+    shells.into_iter()
+}
+
+/// The alias of the repository that a step checks out if it is not the pipeline's own.
+pub(crate) fn foreign_repository(step: &Step) -> Option<&str> {
+    let repository = step.inputs.get("repository").filter(|_| step.task.id == CHECKOUT)?;
+    (!["self", "none"].iter().any(|known| known.eq_ignore_ascii_case(repository))).then_some(repository)
+}
+
+/// Whether a step checks out submodules.
+fn wants_submodules(step: &Step) -> bool {
+    let wish = step.inputs.get("submodules").filter(|_| step.task.id == CHECKOUT);
+    wish.is_some_and(|wish| ["true", "recursive"].iter().any(|known| known.eq_ignore_ascii_case(wish)))
+}
+
+/// A sentence on the submodules which are not there, if the wanted jobs check out submodules.
+pub(crate) fn missing_submodules(plan: &Plan, wanted: &[Vec<bool>], missing: &[String]) -> Option<String> {
+    let jobs = plan.stages.iter().zip(wanted).flat_map(|(stage, wanted)| stage.jobs.iter().zip(wanted));
+    let mut wanted = jobs.filter(|(_, wanted)| **wanted).map(|(job, _)| job);
+    if missing.is_empty() || !wanted.any(|job| steps(job).any(wants_submodules)) {
+        return None;
+    }
+    let names: Vec<_> = missing.iter().map(|path| format!("`{path}`")).collect();
+    Some(format!(
+        "not checked out here, so jobs fetch from their URLs: {}; `git submodule update --init --recursive` checks submodules out",
+        names.join(", ")
+    ))
 }
 
 /// Whether the worker can run a step's task.
@@ -82,10 +199,6 @@ pub(crate) fn hooks(job: &Job) -> impl Iterator<Item = &dayfly_pipelines::plan::
 
 fn steps(job: &Job) -> impl Iterator<Item = &Step> {
     job.steps.iter().chain(hooks(job).flat_map(|hook| &hook.steps))
-}
-
-fn list(names: BTreeSet<String>) -> String {
-    names.into_iter().collect::<Vec<_>>().join(", ")
 }
 
 #[cfg(test)]

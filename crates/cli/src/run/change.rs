@@ -5,7 +5,8 @@ use serde::Serialize;
 use dayfly_pipelines::Location;
 use dayfly_protocol::TaskResult;
 
-/// Something that happened. Jobs are named by their identifier, such as `build.greet.english`.
+/// Something that happened. Jobs are named by their identifier, such as `build.greet.english`,
+/// of which only the names that the file has are shown.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(tag = "event", rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub(crate) enum Change {
@@ -17,6 +18,16 @@ pub(crate) enum Change {
         run: String,
         /// The file.
         pipeline: String,
+    },
+    /// A job may run and waits for an agent.
+    JobQueued {
+        /// Its identifier.
+        job: String,
+        /// What people read.
+        display_name: String,
+        /// The stage's name.
+        #[serde(skip_serializing_if = "is_implicit")]
+        stage: String,
     },
     /// A stage began.
     StageStarted {
@@ -41,6 +52,7 @@ pub(crate) enum Change {
         /// What people read.
         display_name: String,
         /// The stage's name.
+        #[serde(skip_serializing_if = "is_implicit")]
         stage: String,
         /// The agent.
         agent: String,
@@ -52,6 +64,7 @@ pub(crate) enum Change {
         /// What people read.
         display_name: String,
         /// The stage's name.
+        #[serde(skip_serializing_if = "is_implicit")]
         stage: String,
         /// How.
         result: TaskResult,
@@ -73,6 +86,19 @@ pub(crate) enum Change {
         /// What kind of step it is, for how much of it is shown.
         #[serde(skip)]
         kind: StepKind,
+    },
+    /// A step told how far it is.
+    StepProgress {
+        /// Its job.
+        job: String,
+        /// Its place.
+        number: usize,
+        /// Percent, if it told.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        percent: Option<i32>,
+        /// What it does, if it told.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        operation: Option<String>,
     },
     /// A line of a step.
     Line {
@@ -109,6 +135,36 @@ pub(crate) enum Change {
         /// How long it took.
         seconds: f64,
     },
+}
+
+impl Change {
+    /// Whether it is about the stage of a file without stages, which nobody has written.
+    pub(crate) fn is_of_implicit_stage(&self) -> bool {
+        matches!(self, Self::StageStarted { stage, .. } | Self::StageCompleted { stage, .. } if is_implicit(stage))
+    }
+
+    /// The job it is about.
+    pub(crate) fn job(&self) -> Option<&str> {
+        match self {
+            Self::JobQueued { job, .. }
+            | Self::JobStarted { job, .. }
+            | Self::JobCompleted { job, .. }
+            | Self::StepStarted { job, .. }
+            | Self::StepProgress { job, .. }
+            | Self::Line { job, .. }
+            | Self::StepCompleted { job, .. } => Some(job),
+            Self::Warning(_)
+            | Self::RunStarted { .. }
+            | Self::StageStarted { .. }
+            | Self::StageCompleted { .. }
+            | Self::RunCompleted { .. } => None,
+        }
+    }
+}
+
+/// Whether a stage is that of a file without stages.
+pub(crate) fn is_implicit(stage: &str) -> bool {
+    stage == dayfly_pipelines::identifiers::DEFAULT_NAME
 }
 
 /// Something to know before a run.

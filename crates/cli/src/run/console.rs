@@ -1,17 +1,21 @@
 //! Shows a run to people: live, job by job and step by step; on a terminal with colours and a status line for each running
 //! job, elsewhere as plain lines.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::io::{self, IsTerminal as _};
 use std::time::{Duration, Instant};
 
-use anstyle::{AnsiColor, Style};
-use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use anstyle::{AnsiColor, Effects, Style};
+use indicatif::{MultiProgress, ProgressBar};
 
 use dayfly_protocol::TaskResult;
 
-use super::change::{Change, StepKind};
-use super::lines::{self, ERROR, FAINT, GOOD, STRONG, WARNING};
+use super::change::{Change, StepKind, is_implicit};
+use super::held::Held;
+use super::lines::{self, FAINT, STRONG};
+use super::status::{MAX_LABEL_WIDTH, message, plain_line, progress, status_line};
+use super::step::{HeldBack, Step, is_progress, push_line};
+use super::words::{duration, mark, shorten, word};
 use crate::output;
 
 /// Colours of job names, in turn.
@@ -21,16 +25,11 @@ const JOB_COLOURS: [AnsiColor; 6] = [
     AnsiColor::Blue,
     AnsiColor::Green,
     AnsiColor::Yellow,
-    AnsiColor::BrightBlack,
+    // Not grey, which is how skipped jobs look.
+    AnsiColor::BrightCyan,
 ];
-/// The widest a job's name may make its column; longer ones lose their middle, since legs differ in their ends.
-const MAX_LABEL_WIDTH: usize = 28;
-/// How many of the last lines of a step that is not shown are kept in case it fails.
-const HELD_BACK_LINES: usize = 500;
 /// How many running jobs have a status line.
 const MAX_STATUS_LINES: usize = 8;
-/// How many `=` make a rule.
-const RULE_WIDTH: usize = 70;
 /// How long a step may be silent before its name is shown.
 const ANNOUNCE_AFTER: Duration = Duration::from_millis(300);
 /// The line before a script's own output, as CmdLine, Bash and PowerShell print it, and what the next one begins with.
@@ -48,6 +47,8 @@ pub(crate) struct Look {
     pub(crate) verbose: bool,
     /// How many jobs there will be; from two on each line begins with its job's name.
     pub(crate) many_jobs: bool,
+    /// Whether a job's lines are shown together when it is done.
+    pub(crate) grouped: bool,
     /// Width of the column for job names, in characters.
     pub(crate) label_width: usize,
 }
@@ -57,53 +58,20 @@ pub(crate) struct Console {
     look: Look,
     jobs: BTreeMap<String, Job>,
     status: Option<MultiProgress>,
+    /// The status line for the jobs that have none of their own.
+    rest: Option<ProgressBar>,
+    /// Identifiers and names of the jobs that wait for an agent.
+    waiting: Vec<(String, String)>,
 }
 
 struct Job {
     label: String,
     colour: AnsiColor,
+    is_running: bool,
+    /// What is shown when the job is done.
+    held: Option<Held>,
     steps: BTreeMap<usize, Step>,
     bar: Option<ProgressBar>,
-}
-
-struct Step {
-    name: String,
-    kind: StepKind,
-    /// Lines not shown so far; `None` once lines are shown.
-    held_back: Option<HeldBack>,
-    /// Whether the script's own output begins with the next line.
-    output_begins: bool,
-    /// Whether its name is still to be shown: steps that are skipped at once are not announced.
-    unannounced: bool,
-    /// How many of the two rules round the task's description have come.
-    rules: u8,
-    started: Instant,
-}
-
-/// The last lines of a step that is not shown: the first are those which a failure needs least.
-#[derive(Default)]
-struct HeldBack {
-    lines: VecDeque<String>,
-    dropped: usize,
-}
-
-impl HeldBack {
-    fn push(&mut self, line: &str) {
-        if self.lines.len() == HELD_BACK_LINES {
-            self.lines.pop_front();
-            self.dropped += 1;
-        }
-        self.lines.push_back(line.to_owned());
-    }
-
-    fn show(&self, prefix: &str, text: &mut String) {
-        if self.dropped > 0 {
-            text.push_str(&format!("{prefix}  {FAINT}({} lines before these){FAINT:#}\n", self.dropped));
-        }
-        for line in &self.lines {
-            push_line(text, prefix, line);
-        }
-    }
 }
 
 impl Console {
@@ -113,6 +81,8 @@ impl Console {
             look: Look { label_width: look.label_width.min(MAX_LABEL_WIDTH), ..look },
             jobs: BTreeMap::new(),
             status,
+            rest: None,
+            waiting: Vec::new(),
         }
     }
 
@@ -120,9 +90,46 @@ impl Console {
     pub(crate) fn show(&mut self, changes: &[Change]) -> io::Result<()> {
         let mut text = String::new();
         for change in changes {
-            self.render(change, &mut text);
+            if !self.look.grouped {
+                self.render(change, &mut text);
+                continue;
+            }
+            let mut part = String::new();
+            self.render(change, &mut part);
+            match change.job().and_then(|id| self.jobs.get_mut(id)) {
+                Some(job) => {
+                    job.held.get_or_insert_with(Held::default).push(&part)?;
+                    if let Change::JobCompleted { job, .. } = change {
+                        self.print(&std::mem::take(&mut text))?;
+                        self.print_held(job)?;
+                    }
+                }
+                None => text.push_str(&part),
+            }
         }
+        self.tell_of_the_rest();
         self.print(&text)
+    }
+
+    /// Shows what is still held of jobs that are not done.
+    pub(crate) fn close(&mut self) -> io::Result<()> {
+        for id in self.jobs.keys().cloned().collect::<Vec<_>>() {
+            self.print_held(&id)?;
+        }
+        Ok(())
+    }
+
+    /// Shows what is held of a job, below its name.
+    fn print_held(&mut self, id: &str) -> io::Result<()> {
+        let Some(job) = self.jobs.get_mut(id) else { return Ok(()) };
+        let Some(held) = job.held.take() else { return Ok(()) };
+        let style = job.colour.on_default() | Effects::BOLD;
+        let title = format!("\n{style}{}{style:#}\n", lines::sanitize(&job.label));
+        let many_jobs = self.look.many_jobs;
+        held.read(|piece, is_first| {
+            let title = if is_first && many_jobs { title.as_str() } else { "" };
+            self.print(&format!("{title}{piece}"))
+        })
     }
 
     fn render(&mut self, change: &Change, text: &mut String) {
@@ -133,16 +140,24 @@ impl Console {
                 text.push_str(&format!("{STRONG}{run}{STRONG:#} {FAINT}{pipeline}{FAINT:#}\n"));
             }
             Change::StageStarted { display_name, stage } => {
-                if stage != "__default" {
+                if !is_implicit(stage) {
                     text.push_str(&format!("\n{STRONG}{display_name}{STRONG:#}\n"));
                 }
             }
             Change::StageCompleted { stage, display_name, result } => {
-                if *result == TaskResult::Skipped && stage != "__default" {
+                if *result == TaskResult::Skipped && !is_implicit(stage) {
                     text.push_str(&format!("\n{FAINT}- {display_name} skipped{FAINT:#}\n"));
                 }
             }
+            Change::JobQueued { job, display_name, .. } => {
+                self.waiting.push((job.clone(), display_name.clone()));
+            }
             Change::JobStarted { job, display_name, agent, .. } => self.job_started(job, display_name, agent),
+            Change::StepProgress { job, number, percent, operation } => {
+                if let Some(step) = self.jobs.get_mut(job).and_then(|job| job.steps.get_mut(number)) {
+                    step.progress = progress(*percent, operation.as_deref());
+                }
+            }
             Change::JobCompleted { job, display_name, result, seconds, errors, warnings, .. } => {
                 let issues = Issues { errors, warnings };
                 self.job_completed(job, display_name, *result, *seconds, issues, text);
@@ -153,11 +168,8 @@ impl Console {
                 self.step_completed(job, *number, step, *result, *seconds, text);
             }
             Change::RunCompleted { .. } => {
-                for job in self.jobs.values_mut() {
-                    if let Some(bar) = job.bar.take() {
-                        bar.finish_and_clear();
-                    }
-                }
+                let bars = self.jobs.values_mut().filter_map(|job| job.bar.take());
+                bars.chain(self.rest.take()).for_each(|bar| bar.finish_and_clear());
             }
         }
     }
@@ -167,6 +179,8 @@ impl Console {
         self.jobs.entry(id.to_owned()).or_insert_with(|| Job {
             label: display_name.to_owned(),
             colour: JOB_COLOURS[number % JOB_COLOURS.len()],
+            is_running: false,
+            held: None,
             steps: BTreeMap::new(),
             bar: None,
         })
@@ -175,25 +189,63 @@ impl Console {
     fn job_started(&mut self, id: &str, display_name: &str, agent: &str) {
         let running = self.jobs.values().filter(|job| job.bar.is_some()).count();
         let bar = match &self.status {
-            Some(status) if running < MAX_STATUS_LINES => Some(status.add(status_line(display_name, agent))),
+            Some(status) if running < MAX_STATUS_LINES => {
+                let bar = status_line(display_name, agent);
+                // The line for the rest stays the last one.
+                Some(match &self.rest {
+                    Some(rest) => status.insert_before(rest, bar),
+                    None => status.add(bar),
+                })
+            }
             _ => None,
         };
-        self.job(id, display_name).bar = bar;
+        let job = self.job(id, display_name);
+        (job.bar, job.is_running) = (bar, true);
+        self.waiting.retain(|(waiting, _)| waiting != id);
+    }
+
+    /// Says below the status lines how many jobs have none: those beyond [`MAX_STATUS_LINES`], and those that wait for an agent.
+    fn tell_of_the_rest(&mut self) {
+        let Some(status) = &self.status else { return };
+        let hidden = self.jobs.values().filter(|job| job.is_running && job.bar.is_none()).count();
+        let mut parts = Vec::new();
+        if hidden > 0 {
+            parts.push(format!("{hidden} more running"));
+        }
+        if !self.waiting.is_empty() {
+            let names: Vec<_> = self.waiting.iter().map(|(_, name)| name.as_str()).collect();
+            parts.push(format!("{} waiting: {}", names.len(), names.join(", ")));
+        }
+        if parts.is_empty() {
+            if let Some(bar) = self.rest.take() {
+                bar.finish_and_clear();
+            }
+            return;
+        }
+        let bar = self.rest.take().unwrap_or_else(|| status.add(plain_line()));
+        bar.set_message(lines::sanitize(&parts.join(", ")));
+        self.rest = Some(bar);
     }
 
     fn step_started(&mut self, id: &str, number: usize, name: &str, kind: StepKind) {
         let verbose = self.look.verbose;
         let job = self.job(id, id);
         if let Some(bar) = &job.bar {
-            bar.set_message(message(name, Duration::ZERO));
+            bar.set_message(message(name, Duration::ZERO, ""));
         }
         let unannounced = kind != StepKind::Own || verbose;
         let held_back = (!verbose && kind != StepKind::Task).then(HeldBack::default);
-        let (name, started, rules) = (name.to_owned(), Instant::now(), 0);
-        job.steps.insert(
-            number,
-            Step { name, kind, held_back, output_begins: false, unannounced, rules, started },
-        );
+        let step = Step {
+            name: name.to_owned(),
+            kind,
+            held_back,
+            output_begins: false,
+            unannounced,
+            rules: 0,
+            started: Instant::now(),
+            progress: String::new(),
+        };
+        job.steps.insert(number, step);
     }
 
     fn line(&mut self, id: &str, number: usize, line: &str, text: &mut String) {
@@ -275,6 +327,8 @@ impl Console {
             bar.finish_and_clear();
         }
         job.steps.clear();
+        job.is_running = false;
+        self.waiting.retain(|(waiting, _)| waiting != id);
         let errors = issues.errors.iter().map(|error| format!("##[error]{error}"));
         let warnings = issues.warnings.iter().map(|warning| format!("##[warning]{warning}"));
         for issue in errors.chain(warnings) {
@@ -293,7 +347,7 @@ impl Console {
 
     /// What each line of a job begins with.
     fn prefix(&self, id: &str) -> String {
-        if !self.look.many_jobs {
+        if !self.look.many_jobs || self.look.grouped {
             return String::new();
         }
         let (label, colour) =
@@ -310,11 +364,11 @@ impl Console {
         for (job, prefix) in self.jobs.values_mut().zip(prefixes) {
             let Some(step) = job.steps.values_mut().next_back() else { continue };
             let running = step.started.elapsed();
-            if running >= ANNOUNCE_AFTER {
+            if running >= ANNOUNCE_AFTER && !self.look.grouped {
                 step.announce(&prefix, &mut text);
             }
             if let Some(bar) = &job.bar {
-                bar.set_message(message(&step.name, running));
+                bar.set_message(message(&step.name, running, &step.progress));
                 bar.tick();
             }
         }
@@ -343,53 +397,8 @@ impl Console {
     }
 }
 
-impl Step {
-    /// Whether it is one of the lines which the worker puts round every step and which are shown here in another way: its
-    /// name at both ends, and the description of its task between two rules.
-    fn is_frame(&mut self, line: &str) -> bool {
-        if self.rules < 2 && line.len() >= RULE_WIDTH && line.bytes().all(|byte| byte == b'=') {
-            self.rules += 1;
-            return true;
-        }
-        let section = line.strip_prefix("##[section]");
-        let name = section
-            .and_then(|rest| rest.strip_prefix("Starting: ").or_else(|| rest.strip_prefix("Finishing: ")));
-        self.rules == 1 || name == Some(self.name.as_str())
-    }
-
-    /// Shows the step's name if it was not shown.
-    fn announce(&mut self, prefix: &str, text: &mut String) {
-        if std::mem::take(&mut self.unannounced) {
-            text.push_str(&format!("{prefix}{STRONG}▸ {}{STRONG:#}\n", lines::sanitize(&self.name)));
-        }
-    }
-}
-
 /// How often [`Console::tick`] wants to be called.
 pub(crate) const TICK: Duration = Duration::from_millis(120);
-
-fn status_line(job: &str, agent: &str) -> ProgressBar {
-    let job = shorten(job, MAX_LABEL_WIDTH);
-    let bar = ProgressBar::new_spinner().with_prefix(job).with_message(format!("on {agent}"));
-    if let Ok(style) = ProgressStyle::with_template("{spinner:.cyan} {prefix:.bold} {wide_msg:.dim}") {
-        bar.set_style(style);
-    }
-    bar
-}
-
-/// What a status line says of a step: the time first, since a line that is too long loses its end.
-fn message(step: &str, running: Duration) -> String {
-    format!("{} {}", duration(running.as_secs_f64()), lines::sanitize(step))
-}
-
-fn push_line(text: &mut String, prefix: &str, line: &str) {
-    if let Some(shown) = lines::format(line) {
-        text.push_str(prefix);
-        text.push_str("  ");
-        text.push_str(&shown);
-        text.push('\n');
-    }
-}
 
 /// What went wrong with a job itself.
 struct Issues<'a> {
@@ -397,62 +406,9 @@ struct Issues<'a> {
     warnings: &'a [String],
 }
 
-/// Whether a line is one of git's steps on the way to 100 %, as in `Receiving objects:  42% (21/50)`.
-fn is_progress(line: &str) -> bool {
-    let Some((before, after)) = line.split_once("% (") else { return false };
-    let percent = before.rsplit(' ').next().and_then(|number| number.parse::<u8>().ok());
-    let is_count = after.trim_start_matches(|c: char| c.is_ascii_digit()).starts_with('/');
-    is_count && percent.is_some_and(|percent| percent < 100)
-}
-
-/// Colour and mark of a result.
-pub(crate) fn mark(result: TaskResult) -> (Style, &'static str) {
-    match result {
-        TaskResult::Succeeded => (GOOD, "✓"),
-        TaskResult::SucceededWithIssues => (WARNING, "!"),
-        TaskResult::Failed | TaskResult::Abandoned => (ERROR, "✗"),
-        TaskResult::Canceled => (WARNING, "■"),
-        TaskResult::Skipped => (FAINT, "-"),
-    }
-}
-
-/// A result in words.
-pub(crate) fn word(result: TaskResult) -> &'static str {
-    match result {
-        TaskResult::Succeeded => "succeeded",
-        TaskResult::SucceededWithIssues => "succeeded with issues",
-        TaskResult::Failed => "failed",
-        TaskResult::Canceled => "cancelled",
-        TaskResult::Skipped => "skipped",
-        TaskResult::Abandoned => "abandoned",
-    }
-}
-
-/// A time as people write it: `40ms`, `1.4s`, `12s`, `3m 05s`, `1h 02m`.
-pub(crate) fn duration(seconds: f64) -> String {
-    let milliseconds = (seconds.max(0.0) * 1000.0).round() as u64;
-    let whole = milliseconds / 1000;
-    match whole {
-        0 => format!("{milliseconds}ms"),
-        1..=9 => format!("{}.{}s", whole, milliseconds % 1000 / 100),
-        10..=59 => format!("{whole}s"),
-        60..=3599 => format!("{}m {:02}s", whole / 60, whole % 60),
-        _ => format!("{}h {:02}m", whole / 3600, whole / 60 % 60),
-    }
-}
-
-fn shorten(label: &str, width: usize) -> String {
-    if label.chars().count() <= width {
-        return label.to_owned();
-    }
-    let kept = width.saturating_sub(1);
-    let (head, tail) = (kept / 2, kept - kept / 2);
-    let length = label.chars().count();
-    label.chars().take(head).chain(['…']).chain(label.chars().skip(length - tail)).collect()
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::step::HELD_BACK_LINES;
     use super::*;
 
     fn shown(look: Look, changes: &[Change]) -> String {
@@ -464,7 +420,8 @@ mod tests {
         anstream::adapter::strip_str(&text).to_string()
     }
 
-    const PLAIN: Look = Look { terminal: false, verbose: false, many_jobs: false, label_width: 8 };
+    const PLAIN: Look =
+        Look { terminal: false, verbose: false, many_jobs: false, grouped: false, label_width: 8 };
 
     fn step(kind: StepKind, lines: &[&str], result: TaskResult) -> Vec<Change> {
         let job = "build.greet".to_owned();
@@ -557,26 +514,5 @@ mod tests {
         let lines = [&SCRIPT[..4], &[SKIPPED]].concat();
         let text = shown(PLAIN, &step(StepKind::Task, &lines, TaskResult::Succeeded));
         assert_eq!(text, format!("▸ Say hello\n  {SKIPPED}\n✓ Say hello 250ms\n"), "its own output");
-    }
-
-    #[test]
-    fn names_of_legs_stay_apart_when_they_are_cut() {
-        assert_eq!(shorten("Run the checks Linux_1", 10), "Run …nux_1");
-        assert_eq!(shorten("Run the checks Linux_2", 10), "Run …nux_2");
-        assert_eq!(shorten("short", 10), "short");
-    }
-
-    #[test]
-    fn times_read_well() {
-        for (seconds, text) in [
-            (0.0404, "40ms"),
-            (1.99, "1.9s"),
-            (9.96, "9.9s"),
-            (59.9, "59s"),
-            (65.0, "1m 05s"),
-            (3720.0, "1h 02m"),
-        ] {
-            assert_eq!(duration(seconds), text);
-        }
     }
 }

@@ -17,7 +17,9 @@ use dayfly_protocol::timeline::VariableValue;
 use dayfly_protocol::{BuildId, TaskResult};
 
 use super::agents::{self, LocalAgents};
+use super::caveats::missing_submodules;
 use super::change::Change;
+use super::history::{self, Notes};
 use super::inputs::Pair;
 use super::keep;
 use super::masking::KnownSecrets;
@@ -38,6 +40,8 @@ const LAST_WORDS: Duration = Duration::from_secs(10);
 /// What to run and how.
 pub(crate) struct Order {
     pub(crate) file: PipelineFile,
+    /// Whether the file was found, not named.
+    pub(crate) has_default_name: bool,
     pub(crate) plan: Arc<Plan>,
     pub(crate) variables: Vec<Pair>,
     pub(crate) secrets: Vec<(String, SecretString)>,
@@ -50,8 +54,19 @@ pub(crate) struct Order {
     pub(crate) log_dir: Option<PathBuf>,
     pub(crate) artifacts_dir: Option<PathBuf>,
     pub(crate) json: bool,
+    pub(crate) output: Output,
     pub(crate) keep_work: bool,
     pub(crate) verbose: bool,
+}
+
+/// How the lines of jobs that run side by side are printed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Output {
+    /// As they come, each with its job's name
+    #[default]
+    Live,
+    /// Job by job, each when it is done
+    Grouped,
 }
 
 /// How a run ended.
@@ -77,13 +92,16 @@ pub(crate) async fn run(order: Order) -> anyhow::Result<Ended> {
         agents::start(&emulator, pat, &order, &folder).await.context("the agents could not start")?;
 
     let outcome = follow(&order, &emulator, &mut agents, &folder, &mut signals).await;
-    let summary = end(agents.set).await;
+    let summary = tokio::select! {
+        summary = end(agents.set) => summary,
+        never = warnings::tell_if_slow("waiting for the workers to end", order.json) => match never {},
+    };
     for (agent, reason) in &summary.failures {
         tracing::warn!(%agent, %reason, "a virtual agent failed");
     }
     emulator.stop().await;
     if order.keep_work {
-        output::note(&format!("work folders: {}", work.keep().display()));
+        output::note(&format!("work folders: {}", work.keep().join(WORK).display()));
     } else {
         work.remove(&mut signals, order.json).await;
     }
@@ -112,6 +130,9 @@ fn settings(pat: SecretString, folder: &Path) -> Settings {
     settings
 }
 
+/// Where the jobs' folders are.
+pub(super) const WORK: &str = "work";
+
 /// Where the snapshot of the work tree is.
 pub(super) fn snapshot_in(folder: &Path) -> PathBuf {
     folder.join("repository.git")
@@ -128,8 +149,9 @@ async fn follow(
     let mut events = emulator.run_events();
     let repository = snapshot_in(folder);
     // A job that is queued before any agent is there fails at once, as with the service.
-    let ready =
-        async { tokio::join!(snapshot::take(&order.file.root, &repository), agents.set.wait_online(1)) };
+    let ready = async {
+        tokio::join!(snapshot::take_with_submodules(&order.file.root, &repository), agents.set.wait_online(1))
+    };
     let (snapshot, online) = tokio::select! {
         ready = ready => ready,
         never = warnings::tell_if_slow("taking a snapshot of the work tree", order.json) => match never {},
@@ -138,24 +160,61 @@ async fn follow(
             return Ok(Ended::Interrupted);
         }
     };
-    let snapshot = snapshot.context("no snapshot of the repository could be taken")?;
+    let snapshot = snapshot.context("could not snapshot the repository")?;
     if online == 0 {
         bail!("no agent came online; `--log info` shows why");
     }
-    for warning in &snapshot.warnings {
+    let missing = missing_submodules(&order.plan, &order.wanted, &snapshot.missing_submodules);
+    for warning in snapshot.warnings.iter().chain(&missing) {
         warnings::tell(warning, order.json)?;
     }
     let request = request(order, RunRepository::of_snapshot(&snapshot));
     let build = emulator.queue_run(request).await.context("the run could not be queued")?;
     let mut screen = Screen::new(order);
-    let ended = show(order, emulator, agents, build, &mut events, &mut screen, signals).await?;
+    let mut view = View {
+        model: Model::default(),
+        secrets: KnownSecrets::new(&order.secrets),
+        screen: &mut screen,
+        notes: Notes::default(),
+    };
+    let ended = show(order, emulator, agents, build, &mut events, &mut view, signals).await?;
+    let notes = view.notes;
     screen.close()?;
-    tokio::select! {
-        kept = keep::keep(emulator, build, order.log_dir.as_deref(), order.artifacts_dir.as_deref()) => {
-            kept.map(|()| ended)
-        }
-        () = signals.next() => bail!("interrupted before all logs and artifacts were kept"),
+    let has_logs = tokio::select! {
+        kept = keep_what_is_left(order, emulator, build, notes) => kept?,
+        () = signals.next() => bail!("interrupted before all logs and artifacts were copied"),
+    };
+    if ended == Ended::Completed(TaskResult::Failed) {
+        advise(order, &screen, has_logs);
     }
+    Ok(ended)
+}
+
+/// Copies logs and artifacts where they were asked for, and logs to where `dayfly logs` finds them; whether it does.
+async fn keep_what_is_left(
+    order: &Order,
+    emulator: &Emulator,
+    build: BuildId,
+    notes: Notes,
+) -> anyhow::Result<bool> {
+    let saved = history::save(emulator, build, &order.file.path, notes).await;
+    if let Err(error) = &saved {
+        tracing::info!(error = format!("{error:#}"), "the logs are not kept for `dayfly logs`");
+    }
+    keep::keep(emulator, build, order.log_dir.as_deref(), order.artifacts_dir.as_deref()).await?;
+    Ok(saved.is_ok())
+}
+
+/// What to do about a failure.
+fn advise(order: &Order, screen: &Screen, has_logs: bool) {
+    let Some(job) = screen.failed_job() else { return };
+    if has_logs {
+        output::hint(&format!("`dayfly logs {job}` shows the whole log of that job"));
+    }
+    let file = if order.has_default_name { String::new() } else { format!(" {}", order.file.name) };
+    output::hint(&format!(
+        "`dayfly run{file} --job {job} --keep-work` runs only that job and keeps its folder"
+    ));
 }
 
 fn request(order: &Order, repository: RunRepository) -> RunRequest {
@@ -173,6 +232,25 @@ fn request(order: &Order, repository: RunRepository) -> RunRequest {
     request
 }
 
+/// What events go through and to.
+struct View<'a> {
+    model: Model,
+    secrets: KnownSecrets,
+    screen: &'a mut Screen,
+    notes: Notes,
+}
+
+impl View<'_> {
+    fn show(&mut self, event: RunEvent, order: &Order, begun: Instant) -> std::io::Result<()> {
+        self.secrets.learn(&event);
+        let changes = self.secrets.mask(translate(event, order, &mut self.model, begun));
+        for change in &changes {
+            self.notes.take(change);
+        }
+        self.screen.show(changes)
+    }
+}
+
 /// Shows events until the run is over. The first interrupt cancels the run, the second kills what runs.
 async fn show(
     order: &Order,
@@ -180,13 +258,11 @@ async fn show(
     agents: &mut LocalAgents,
     build: BuildId,
     events: &mut RunEvents,
-    screen: &mut Screen,
+    view: &mut View<'_>,
     signals: &mut Signals,
 ) -> anyhow::Result<Ended> {
     let begun = Instant::now();
-    let mut model = Model::default();
-    let secrets = KnownSecrets::new(&order.secrets);
-    let mut ticks = tokio::time::interval(screen.tick());
+    let mut ticks = tokio::time::interval(view.screen.tick());
     let mut cancelled = false;
     let mut give_up_at = None;
     loop {
@@ -194,21 +270,20 @@ async fn show(
             event = events.next() => {
                 let Some(event) = event else { bail!("the emulator stopped before the run was over") };
                 let completed = completed(&event, build);
-                secrets.learn(&event);
-                screen.show(secrets.mask(translate(event, order, &mut model, begun)))?;
+                view.show(event, order, begun)?;
                 if let Some(result) = completed {
                     return Ok(if cancelled { Ended::Interrupted } else { Ended::Completed(result) });
                 }
             }
-            warning = warning(&mut agents.events) => screen.note(&format!("warning: {warning}")),
-            _ = ticks.tick() => screen.redraw()?,
+            warning = warning(&mut agents.events) => view.screen.note(&format!("warning: {warning}")),
+            _ = ticks.tick() => view.screen.redraw()?,
             () = signals.next() => {
                 if cancelled {
-                    screen.note("killing the run");
+                    view.screen.note("killing the run");
                     agents.set.stop(Duration::ZERO);
                     give_up_at = Some(tokio::time::Instant::now() + LAST_WORDS);
                 } else {
-                    screen.note("cancelling the run; press Ctrl-C again to kill it");
+                    view.screen.note("cancelling the run; press Ctrl-C again to kill it");
                     emulator.cancel_run(build).context("the run could not be cancelled")?;
                     cancelled = true;
                 }
@@ -255,6 +330,7 @@ fn translate(event: RunEvent, order: &Order, model: &mut Model, begun: Instant) 
         RunEvent::StageCompleted { stage, display_name, result, .. } => {
             vec![Change::StageCompleted { stage, display_name, result }]
         }
+        RunEvent::JobQueued { job, .. } => vec![Model::job_queued(job)],
         RunEvent::JobStarted { job, agent, .. } => vec![model.job_started(job, agent)],
         RunEvent::Record { job, record, .. } => model.record(job, *record),
         RunEvent::Lines { job, record, lines, .. } => model.lines(job, record, lines.to_vec()),

@@ -17,7 +17,7 @@ struct Timed<'a> {
 /// Prints events.
 pub(crate) fn show(changes: &[Change]) -> io::Result<()> {
     let mut text = String::new();
-    for change in changes {
+    for change in changes.iter().filter(|change| !change.is_of_implicit_stage()) {
         let timed = Timed { time: jiff::Timestamp::now(), change };
         text.push_str(&serde_json::to_string(&timed).map_err(io::Error::other)?);
         text.push('\n');

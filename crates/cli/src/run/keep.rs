@@ -6,6 +6,7 @@ use anyhow::Context as _;
 
 use dayfly_emulator::Emulator;
 use dayfly_emulator::runs::RunLog;
+use dayfly_pipelines::identifiers::shown;
 use dayfly_protocol::BuildId;
 
 /// Makes the folder and sees whether files can be made in it, so that nobody learns only after a long run that they cannot.
@@ -13,7 +14,7 @@ pub(crate) fn prepare(folder: &Path) -> anyhow::Result<()> {
     std::fs::create_dir_all(folder)
         .and_then(|()| tempfile::tempfile_in(folder))
         .map(drop)
-        .with_context(|| format!("nothing could be kept in `{}`", folder.display()))
+        .with_context(|| format!("cannot write to the folder `{}`", folder.display()))
 }
 
 /// Copies logs and artifacts where they were asked for.
@@ -32,15 +33,15 @@ pub(super) async fn keep(
         for artifact in emulator.run_artifacts(build)? {
             let to = folder.join(file_name(&artifact.name));
             emulator.copy_artifact(&artifact, &to).await.with_context(|| {
-                format!("artifact `{}` could not be kept in `{}`", artifact.name, to.display())
+                format!("could not copy the artifact `{}` to `{}`", artifact.name, to.display())
             })?;
         }
     }
     Ok(())
 }
 
-async fn copy(from: &Path, to: &Path) -> anyhow::Result<()> {
-    let failed = || format!("a log could not be kept as `{}`", to.display());
+pub(super) async fn copy(from: &Path, to: &Path) -> anyhow::Result<()> {
+    let failed = || format!("could not copy a log to `{}`", to.display());
     if let Some(folder) = to.parent() {
         tokio::fs::create_dir_all(folder).await.with_context(failed)?;
     }
@@ -49,13 +50,13 @@ async fn copy(from: &Path, to: &Path) -> anyhow::Result<()> {
 }
 
 /// `<job>/<number> <step>.log`, or `<job>/job.log`.
-fn place(log: &RunLog) -> PathBuf {
-    let job = log.job.as_ref().map_or("run", |job| job.identifier.as_str());
+pub(super) fn place(log: &RunLog) -> PathBuf {
+    let job = log.job.as_ref().map_or("run".to_owned(), |job| shown(&job.identifier));
     let name = match &log.step {
         Some((order, step)) => format!("{order:02} {step}.log"),
         None => "job.log".to_owned(),
     };
-    Path::new(&file_name(job)).join(file_name(&name))
+    Path::new(&file_name(&job)).join(file_name(&name))
 }
 
 /// A name without what a file's name may not hold.

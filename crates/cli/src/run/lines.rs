@@ -1,5 +1,7 @@
 //! How one line of a step's output looks: formatting commands become colours, control characters are taken out.
 
+use std::borrow::Cow;
+
 use anstyle::{AnsiColor, Effects, Style};
 
 /// Errors.
@@ -20,7 +22,7 @@ pub(crate) fn format(line: &str) -> Option<String> {
     let Some((tag, text)) = line.strip_prefix("##[").and_then(|rest| rest.split_once(']')) else {
         return Some(sanitize(line));
     };
-    let text = sanitize(text);
+    let text = if ["error", "warning"].contains(&tag) { sanitize(&of_issue(text)) } else { sanitize(text) };
     match tag {
         "error" => Some(format!("{ERROR}error: {text}{ERROR:#}")),
         "warning" => Some(format!("{WARNING}warning: {text}{WARNING:#}")),
@@ -31,6 +33,28 @@ pub(crate) fn format(line: &str) -> Option<String> {
         "debug" => Some(format!("{FAINT}debug: {text}{FAINT:#}")),
         _ => Some(sanitize(line)),
     }
+}
+
+/// The text of an issue. One about a place in a file is written as Microsoft's compilers do it, `a/b.py(12,): error E1: text`; as
+/// `a/b.py:12: E1: text`, terminals and editors can jump there.
+pub(crate) fn of_issue(text: &str) -> Cow<'_, str> {
+    placed(text).map_or(Cow::Borrowed(text), Cow::Owned)
+}
+
+fn placed(text: &str) -> Option<String> {
+    let (place, rest) = text.split_once("): ")?;
+    let (file, numbers) = place.rsplit_once('(')?;
+    let (line, column) = numbers.split_once(',')?;
+    let is_number = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    let (kind, rest) = rest.split_once(' ')?;
+    let is_kind = ["error", "warning"].iter().any(|known| known.eq_ignore_ascii_case(kind));
+    let (code, message) = rest.split_once(": ")?;
+    if file.is_empty() || line.is_empty() || !is_number(line) || !is_number(column) || !is_kind {
+        return None;
+    }
+    let column = if column.is_empty() { String::new() } else { format!(":{column}") };
+    let code = if code.trim().is_empty() { String::new() } else { format!("{}: ", code.trim()) };
+    Some(format!("{file}:{line}{column}: {code}{message}"))
 }
 
 /// Keeps colours, takes out all else that could move the cursor or talk to the terminal. What colours are left on are
@@ -105,6 +129,21 @@ mod tests {
     #[test]
     fn lines_stay_lines() {
         assert_eq!(sanitize_lines("first\r\nse\x1b[2Jcond\n"), "first\n  second");
+    }
+
+    #[test]
+    fn places_in_files_are_written_so_that_one_can_jump_there() {
+        for (text, expected) in [
+            ("tests/b.py(12,): error : assertion failed", "tests/b.py:12: assertion failed"),
+            ("Program.cs(13,18): error CS1002: ; expected", "Program.cs:13:18: CS1002: ; expected"),
+            ("a (b).c(1,2): warning W: x: y", "a (b).c:1:2: W: x: y"),
+            ("f(x): error : no place", "f(x): error : no place"),
+            ("a(1,2): note : x", "a(1,2): note : x"),
+            ("(,): error : nothing is known", "(,): error : nothing is known"),
+            ("Bash exited with code '1'.", "Bash exited with code '1'."),
+        ] {
+            assert_eq!(of_issue(text), expected);
+        }
     }
 
     #[test]

@@ -4,10 +4,9 @@ use dayfly_pipelines::Plan;
 use dayfly_pipelines::plan::{Job, Legs, Setting, Stage, Step, Strategy};
 
 use super::caveats::{self, reference};
+use super::change::is_implicit;
 use super::lines::{FAINT, STRONG, sanitize};
-
-/// The implicit stage and job of files without them have this name.
-const IMPLICIT: &str = "__default";
+use super::names;
 
 /// Leaves only the wanted jobs, and the stages that have some.
 pub(crate) fn keep(plan: &mut Plan, wanted: &[Vec<bool>]) {
@@ -22,7 +21,7 @@ pub(crate) fn keep(plan: &mut Plan, wanted: &[Vec<bool>]) {
 /// The plan as text, with colours.
 pub(crate) fn tree(plan: &Plan, file: &str) -> String {
     let mut text = format!("{STRONG}{}{STRONG:#}\n", sanitize(file));
-    let implicit = plan.stages.len() == 1 && plan.stages[0].name == IMPLICIT;
+    let implicit = plan.stages.len() == 1 && is_implicit(&plan.stages[0].name);
     if implicit {
         jobs(&mut text, "", plan, &plan.stages[0]);
         return text;
@@ -43,6 +42,7 @@ fn jobs(text: &mut String, prefix: &str, plan: &Plan, stage: &Stage) {
         if !foreign.is_empty() {
             notes.push(format!("for {}, but runs here", foreign.join(" and ")));
         }
+        notes.extend(refused(job).map(|what| format!("{what}: cannot run here")));
         branch(text, prefix, last, kind, &job.name, &job.display_name, &notes);
         let prefix = format!("{prefix}{}", indent(last));
         match &job.deployment {
@@ -63,12 +63,38 @@ fn jobs(text: &mut String, prefix: &str, plan: &Plan, stage: &Stage) {
     }
 }
 
+/// What a job has that Dayfly cannot do yet.
+fn refused(job: &Job) -> impl Iterator<Item = &'static str> {
+    let wishes = [
+        (job.container.is_some(), "container"),
+        (!job.services.is_empty(), "services"),
+        (job.pool.server, "pool: server"),
+    ];
+    wishes.into_iter().filter(|(is_there, _)| *is_there).map(|(_, what)| what)
+}
+
+/// The plan as JSON, where what the file does not name has no name.
+pub(crate) fn json(plan: &Plan) -> serde_json::Result<serde_json::Value> {
+    let mut value = serde_json::to_value(plan)?;
+    for stage in value["stages"].as_array_mut().into_iter().flatten() {
+        for member in ["name", "displayName", "display_name"] {
+            if stage.get(member).and_then(|name| name.as_str()).is_some_and(is_implicit) {
+                stage[member] = serde_json::Value::Null;
+            }
+        }
+    }
+    Ok(value)
+}
+
 fn steps(text: &mut String, prefix: &str, steps: &[Step]) {
     for (last, step) in with_last(steps) {
-        let named = step.display_name.clone().or_else(|| first_line(step));
+        let named = step.display_name.clone().or_else(|| names::made_up(step));
         let mut notes = step.condition.iter().map(|condition| format!("if {condition}")).collect::<Vec<_>>();
         if !caveats::is_known(step) {
             notes.push("cannot run here".to_owned());
+        }
+        if caveats::foreign_repository(step).is_some() {
+            notes.push("not available here".to_owned());
         }
         // Other tasks without a name are called as the file calls them.
         let (kind, name) = match named {
@@ -77,13 +103,6 @@ fn steps(text: &mut String, prefix: &str, steps: &[Step]) {
         };
         branch(text, prefix, last, kind, &name, &name, &notes);
     }
-}
-
-/// What a step without a name is recognised by: the first line of its script, the repository it checks out.
-fn first_line(step: &Step) -> Option<String> {
-    let input = step.inputs.get("script").or_else(|| step.inputs.get("repository"));
-    let line = input.and_then(|text| text.lines().find(|line| !line.trim().is_empty()))?;
-    Some(line.trim().to_owned())
 }
 
 fn branch(

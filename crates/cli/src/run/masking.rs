@@ -45,7 +45,9 @@ impl KnownSecrets {
             Change::RunStarted { run, .. } | Change::RunCompleted { run, .. } => self.text(run),
             Change::StageStarted { display_name, .. }
             | Change::StageCompleted { display_name, .. }
+            | Change::JobQueued { display_name, .. }
             | Change::JobStarted { display_name, .. } => self.text(display_name),
+            Change::StepProgress { operation, .. } => operation.iter_mut().for_each(|text| self.text(text)),
             Change::StepStarted { step, .. } => self.text(step),
             Change::Line { line, .. } => self.text(line),
             Change::JobCompleted { display_name: name, errors, warnings, .. }

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 
+use dayfly_pipelines::identifiers::shown;
 use dayfly_protocol::task::{BASH, CHECKOUT, CMD_LINE, POWERSHELL};
 use dayfly_protocol::timeline::{Issue, IssueType, TimelineRecord, TimelineRecordState};
 use dayfly_protocol::{DateTime, JobId, RecordId, TaskResult};
@@ -51,10 +52,16 @@ struct Step {
 }
 
 impl Model {
+    /// A job waits for an agent.
+    pub(crate) fn job_queued(job: JobOfRun) -> Change {
+        Change::JobQueued { job: shown(&job.identifier), display_name: job.display_name, stage: job.stage }
+    }
+
     /// A job was given to an agent.
     pub(crate) fn job_started(&mut self, job: JobOfRun, agent: String) -> Change {
-        self.jobs.insert(job.id, Job { identifier: job.identifier.clone(), ..Job::default() });
-        Change::JobStarted { job: job.identifier, display_name: job.display_name, stage: job.stage, agent }
+        let identifier = shown(&job.identifier);
+        self.jobs.insert(job.id, Job { identifier: identifier.clone(), ..Job::default() });
+        Change::JobStarted { job: identifier, display_name: job.display_name, stage: job.stage, agent }
     }
 
     /// A record of a job changed.
@@ -67,8 +74,12 @@ impl Model {
             return Vec::new();
         }
         let id = record.id;
-        job.steps.entry(id).or_default().record = record;
-        job.pump(false)
+        let step = job.steps.entry(id).or_default();
+        let before = std::mem::replace(&mut step.record, record);
+        let has_moved = progress(&step.record) != progress(&before);
+        let mut changes = job.pump(false);
+        changes.extend(job.progress(id).filter(|_| has_moved));
+        changes
     }
 
     /// A step wrote lines.
@@ -94,7 +105,7 @@ impl Model {
         let mut state = self.jobs.remove(&job.id).unwrap_or_default();
         state.errors.extend(reason.filter(|_| result == TaskResult::Failed));
         let mut changes = state.pump(true);
-        let (job, display_name, stage) = (job.identifier, job.display_name, job.stage);
+        let (job, display_name, stage) = (shown(&job.identifier), job.display_name, job.stage);
         changes.push(Change::JobCompleted {
             job,
             display_name,
@@ -133,6 +144,14 @@ impl Job {
             self.current = None;
         }
         changes
+    }
+
+    /// How far a step is, if it is the one that is being shown.
+    fn progress(&self, id: RecordId) -> Option<Change> {
+        let step = self.steps.get(&id).filter(|_| self.current == Some(id))?;
+        let (percent, operation) = progress(&step.record);
+        let operation = operation.map(str::to_owned);
+        Some(Change::StepProgress { job: self.identifier.clone(), number: step.number, percent, operation })
     }
 
     /// The first step in order that has begun or ended and was not shown.
@@ -197,6 +216,11 @@ impl Step {
             warnings: messages(&self.record.issues, IssueType::Warning),
         })
     }
+}
+
+/// How far a step says that it is: percent, and what it does.
+fn progress(record: &TimelineRecord) -> (Option<i32>, Option<&str>) {
+    (record.percent_complete, record.current_operation.as_deref())
 }
 
 fn kind(record: &TimelineRecord) -> StepKind {

@@ -1,5 +1,6 @@
 //! The pipeline's file: finding it, compiling it, checking what was asked of it.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -91,6 +92,7 @@ pub(crate) fn compile(
     head: &Head,
     parameters: &[Pair],
     variables: &[Pair],
+    groups: &BTreeMap<String, BTreeMap<String, String>>,
 ) -> Result<Compiled, Diagnostics> {
     let source = Source { name: file.name.clone(), text: file.text.clone() };
     let parameters = parameters.iter().map(|pair| (pair.name.clone(), pair.value.clone().into())).collect();
@@ -109,6 +111,7 @@ pub(crate) fn compile(
     let inputs = Inputs {
         parameters,
         variables,
+        variable_groups: groups.clone(),
         system: predefined.variables(),
         // What the user's organization has installed is not known; such steps fail alone.
         tasks: Arc::new(AnyTasks),

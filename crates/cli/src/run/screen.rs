@@ -10,7 +10,7 @@ use dayfly_pipelines::plan::{Legs, Setting, Strategy};
 use super::caveats::hooks;
 use super::change::Change;
 use super::console::{Console, Look, TICK};
-use super::engine::Order;
+use super::engine::{Order, Output};
 use super::json;
 use super::summary::Summary;
 use crate::output;
@@ -34,6 +34,7 @@ impl Screen {
             terminal: io::stdout().is_terminal() && io::stderr().is_terminal(),
             verbose: order.verbose,
             many_jobs: labels.len() > 1,
+            grouped: order.output == Output::Grouped,
             label_width: labels.iter().map(|label| label.chars().count()).max().unwrap_or_default(),
         };
         Self::Console {
@@ -75,12 +76,29 @@ impl Screen {
     }
 
     /// Prints what stands at the end.
-    pub(crate) fn close(&self) -> io::Result<()> {
+    pub(crate) fn close(&mut self) -> io::Result<()> {
         match self {
             Self::Json => Ok(()),
-            Self::Console { summary, .. } => output::write(&summary.render()),
+            Self::Console { console, summary } => {
+                console.close()?;
+                output::write(&summary.render(width()))
+            }
         }
     }
+
+    /// The first job that failed, for advice.
+    pub(crate) fn failed_job(&self) -> Option<&str> {
+        match self {
+            Self::Json => None,
+            Self::Console { summary, .. } => summary.failed_job(),
+        }
+    }
+}
+
+/// How many columns the terminal has; none where there is no terminal.
+fn width() -> Option<usize> {
+    let size = io::stdout().is_terminal().then(|| console::Term::stdout().size_checked())?;
+    size.map(|(_, columns)| usize::from(columns))
 }
 
 /// The display names of the wanted jobs, as far as they are known before the run.

@@ -11,11 +11,14 @@ use dayfly_pipelines::plan::{Legs, Strategy};
 use dayfly_protocol::TaskResult;
 
 use super::change::Change;
-use super::console::{duration, mark, word};
-use super::lines::{ERROR, FAINT, STRONG, WARNING, sanitize_lines};
+use super::lines::{ERROR, FAINT, STRONG, WARNING, of_issue, sanitize_lines};
+use super::words::{duration, mark, shorten, word};
 
 /// How many errors and warnings are repeated under the table.
 const MAX_REPEATED_ISSUES: usize = 20;
+
+/// How wide the column for times is.
+const TIME_WIDTH: usize = 7;
 
 /// Gathers what the table shows.
 #[derive(Debug)]
@@ -88,7 +91,9 @@ impl Summary {
             }
             Change::Warning(_)
             | Change::RunStarted { .. }
+            | Change::JobQueued { .. }
             | Change::StepStarted { .. }
+            | Change::StepProgress { .. }
             | Change::Line { .. } => {}
         }
     }
@@ -104,16 +109,23 @@ impl Summary {
         let all = errors.iter().map(|text| (true, text)).chain(warnings.iter().map(|text| (false, text)));
         for (is_error, text) in all {
             if self.issues.len() < MAX_REPEATED_ISSUES {
-                self.issues.push((is_error, format!("{job}{step}: {text}")));
+                self.issues.push((is_error, format!("{job}{step}: {}", of_issue(text))));
             } else {
                 self.hidden_issues += 1;
             }
         }
     }
 
-    /// The table, the issues, and one line on the run.
-    pub(crate) fn render(&self) -> String {
-        let mut text = format!("\n{}", self.table());
+    /// The identifier of the first job that failed, in the order of the plan.
+    pub(crate) fn failed_job(&self) -> Option<&str> {
+        let failed =
+            self.rows.iter().filter(|row| !row.identifier.is_empty() && row.result == TaskResult::Failed);
+        failed.min_by_key(|row| self.place(row)).map(|row| row.identifier.as_str())
+    }
+
+    /// The table, the issues, and one line on the run, for a terminal of this width.
+    pub(crate) fn render(&self, columns: Option<usize>) -> String {
+        let mut text = format!("\n{}", self.table(columns));
         for (is_error, issue) in &self.issues {
             let (style, kind) = if *is_error { (ERROR, "error") } else { (WARNING, "warning") };
             let _ = writeln!(text, "{style}{kind}:{style:#} {}", sanitize_lines(issue));
@@ -133,7 +145,7 @@ impl Summary {
     }
 
     /// Columns for stage (when there are several), job, result and time.
-    fn table(&self) -> String {
+    fn table(&self, columns: Option<usize>) -> String {
         let many_stages = self.stages.len() > 1;
         let mut rows: Vec<&Row> = self.rows.iter().collect();
         rows.sort_by_cached_key(|row| self.place(row));
@@ -143,15 +155,17 @@ impl Summary {
         let words: Vec<String> =
             rows.iter().map(|row| format!("{} {}", mark(row.result).1, word(row.result))).collect();
         let result_width = width("Result", words.iter());
+        let (stage_width, job_width) = fitting(stage_width, job_width, result_width, columns);
 
         let mut text = String::new();
         let mut line = |stage: &str, job: &str, style: Style, result: &str, time: &str| {
+            let (stage, job) = (shorten(stage, stage_width), shorten(job, job_width));
             if many_stages {
                 let _ = write!(text, "{stage:stage_width$}  ");
             }
             let _ = writeln!(
                 text,
-                "{job:job_width$}  {style}{result:result_width$}{style:#}  {FAINT}{time:>7}{FAINT:#}"
+                "{job:job_width$}  {style}{result:result_width$}{style:#}  {FAINT}{time:>TIME_WIDTH$}{FAINT:#}"
             );
         };
         line("Stage", "Job", Style::new(), "Result", "Time");
@@ -195,6 +209,19 @@ impl Summary {
             .find(|(name, _)| name == stage)
             .map_or_else(|| stage.to_owned(), |(_, shown)| shown.clone())
     }
+}
+
+/// The widths of the columns for stage and job in a terminal that may be too narrow for them: the wider one gives way first.
+fn fitting(mut stage: usize, mut job: usize, result: usize, columns: Option<usize>) -> (usize, usize) {
+    const NARROWEST: usize = 8;
+    let gap = if stage > 0 { 2 } else { 0 };
+    let rest = gap + 2 + result + 2 + TIME_WIDTH;
+    let Some(room) = columns.map(|columns| columns.saturating_sub(rest)) else { return (stage, job) };
+    while stage + job > room && stage.max(job) > NARROWEST {
+        let widest = if stage > job { &mut stage } else { &mut job };
+        *widest -= 1;
+    }
+    (stage, job)
 }
 
 /// What follows a stage's name and a dot.
@@ -252,24 +279,30 @@ mod tests {
 ",
         );
         let copies = ["copies.many.Job10", "copies.many.Job2"].map(|job| completed("copies", job));
-        let builds =
-            ["build.build.__default", "build.slow.a", "build.slow.z"].map(|job| completed("build", job));
+        let builds = ["build.build", "build.slow.a", "build.slow.z"].map(|job| completed("build", job));
         for change in copies.into_iter().chain(builds) {
             summary.note(&change);
         }
-        let text = anstream::adapter::strip_str(&summary.render()).to_string();
+        let text = anstream::adapter::strip_str(&summary.render(None)).to_string();
         let order: Vec<_> =
             text.split_whitespace().filter(|word| word.contains('.') && !word.ends_with('s')).collect();
         assert_eq!(
             order,
-            [
-                "build.slow.z",
-                "build.slow.a",
-                "build.build.__default",
-                "copies.many.Job2",
-                "copies.many.Job10"
-            ]
+            ["build.slow.z", "build.slow.a", "build.build", "copies.many.Job2", "copies.many.Job10"]
         );
+    }
+
+    #[test]
+    fn in_a_narrow_terminal_long_names_lose_their_middle() {
+        assert_eq!(fitting(0, 30, 11, None), (0, 30));
+        assert_eq!(fitting(0, 30, 11, Some(80)), (0, 30));
+        assert_eq!(fitting(0, 60, 11, Some(60)), (0, 38));
+        assert_eq!(fitting(20, 60, 11, Some(60)), (18, 18));
+        assert_eq!(fitting(20, 60, 23, Some(20)), (8, 8), "no narrower than one can read");
+        let mut summary = summary("jobs:\n- job: a\n  steps: []\n");
+        summary.note(&completed("__default", &"long ".repeat(20)));
+        let text = anstream::adapter::strip_str(&summary.render(Some(60))).to_string();
+        assert!(text.lines().all(|line| line.chars().count() <= 60) && text.contains('…'), "{text}");
     }
 
     #[test]
@@ -311,7 +344,7 @@ mod tests {
         ] {
             summary.note(&change);
         }
-        let text = anstream::adapter::strip_str(&summary.render()).to_string();
+        let text = anstream::adapter::strip_str(&summary.render(None)).to_string();
         insta::assert_snapshot!(text);
     }
 }

@@ -1,52 +1,81 @@
 //! The temporary folder of a run, and its removal.
 
+use std::fs::File;
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use tempfile::TempDir;
+use tokio::task::JoinHandle;
 
-use super::warnings;
+use super::{stale, warnings};
 use crate::output;
 use crate::signals::Signals;
 
 /// Read, write and enter, for the owner.
 const OWNER: u32 = 0o700;
 
+/// What the names of these folders begin with.
+pub(super) const PREFIX: &str = "dayfly-run-";
+
 /// A folder for everything a run leaves on the disk.
-pub(super) struct WorkFolder(TempDir);
+pub(super) struct WorkFolder {
+    folder: TempDir,
+    /// Tells other runs that this one lives.
+    lock: File,
+    /// Removes what killed runs have left.
+    sweep: JoinHandle<()>,
+}
 
 impl WorkFolder {
     pub(super) fn new() -> anyhow::Result<Self> {
-        let folder = tempfile::Builder::new().prefix("dayfly-run-").tempdir();
-        folder.map(Self).context("no temporary folder could be made; TMPDIR says where")
+        let made = tempfile::Builder::new().prefix(PREFIX).tempdir().and_then(|folder| {
+            let lock = stale::lock(folder.path())?;
+            Ok((folder, lock))
+        });
+        let (folder, lock) = made.context("could not make a temporary folder; TMPDIR says where")?;
+        let sweep = tokio::task::spawn_blocking(|| stale::sweep(&std::env::temp_dir()));
+        Ok(Self { folder, lock, sweep })
     }
 
     pub(super) fn path(&self) -> &Path {
-        self.0.path()
+        self.folder.path()
     }
 
     /// Leaves it where it is.
     pub(super) fn keep(self) -> PathBuf {
-        self.0.keep()
+        let path = self.folder.keep();
+        if let Err(error) = stale::unlock(&path) {
+            output::note(&format!("warning: `{}` may be removed by a later run: {error}", path.display()));
+        }
+        path
     }
 
     /// Removes it with all that jobs have left in it. Says so if it takes a while, and what is left if it cannot be done or
     /// the user does not want to wait; the run's result is what it is.
     pub(super) async fn remove(self, signals: &mut Signals, as_json: bool) {
-        let path = self.0.keep();
+        let Self { folder, lock, sweep } = self;
+        let path = folder.keep();
         let folder = path.clone();
+        let removal = async {
+            let removed = tokio::task::spawn_blocking(move || remove_all(&folder)).await;
+            drop(lock);
+            // It logs what it cannot do.
+            let _ = sweep.await;
+            removed
+        };
         tokio::select! {
-            removed = tokio::task::spawn_blocking(move || remove_all(&folder)) => {
+            removed = removal => {
                 if let Err(error) = removed.map_err(io::Error::other).flatten() {
                     let path = path.display();
-                    output::note(&format!("warning: the work folder `{path}` could not be removed: {error}"));
+                    output::note(&format!("warning: could not remove the work folder `{path}`: {error}"));
                 }
             }
             never = warnings::tell_if_slow("removing the work folders", as_json) => match never {},
             () = signals.next() => {
-                output::note(&format!("what is left of the work folders is in {}", path.display()));
+                // The lock goes with this process, so that the next run removes it.
+                output::note(&format!("the next run will remove what is left in {}", path.display()));
             }
         }
     }
@@ -54,7 +83,7 @@ impl WorkFolder {
 
 /// Removes a folder. Steps leave folders that may not be written (Go's module cache is made of such): they are opened up
 /// first if need be.
-fn remove_all(folder: &Path) -> io::Result<()> {
+pub(super) fn remove_all(folder: &Path) -> io::Result<()> {
     match std::fs::remove_dir_all(folder) {
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
             open_up(folder);

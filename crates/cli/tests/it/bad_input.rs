@@ -306,11 +306,11 @@ fn a_full_disk_fails_the_run_wherever_it_gets_full() {
         let ended = Ended::from(command.env("TMPDIR", project.path().join("nowhere")).output().unwrap());
         return assert_fails_clearly(
             &ended,
-            &["no temporary folder could be made", "No such file or directory"],
+            &["could not make a temporary folder", "No such file or directory"],
         );
     };
     let ended = Ended::from(none_at_all.output().unwrap());
-    assert_fails_clearly(&ended, &["no temporary folder could be made", FULL]);
+    assert_fails_clearly(&ended, &["could not make a temporary folder", FULL]);
 
     project.write("large", &"no two of these lines are the same\n".repeat(4000));
     let mut noise = std::process::id();
@@ -322,7 +322,7 @@ fn a_full_disk_fails_the_run_wherever_it_gets_full() {
     .collect();
     std::fs::write(project.path().join("noise"), noise).unwrap();
     let ended = Ended::from(on_a_disk(&project, "size=256k").unwrap().output().unwrap());
-    assert_fails_clearly(&ended, &["no snapshot of the repository could be taken", FULL]);
+    assert_fails_clearly(&ended, &["could not snapshot the repository", FULL]);
     std::fs::remove_file(project.path().join("noise")).unwrap();
 
     let ended = Ended::from(on_a_disk(&project, "size=4m").unwrap().output().unwrap());

@@ -49,6 +49,7 @@ fn the_result_is_typed() {
     check("eq(variables['build.reason'], 'pullrequest')", "Boolean true");
     check("variables['Build.Reason']", "String 'PullRequest'");
     check("-1.50", "Number -1.5");
+    check("-.5", "Number -0.5");
     check("1.2.3", "Version 1.2.3");
     check("variables.missing", "Null");
     check("variables.a", "Array [\n  1.5,\n  null\n]");
@@ -96,6 +97,13 @@ fn mistakes_show_their_place() {
         Some(CONTEXT),
         "error: the context has no result for `Z` in `dependencies` at position 1\n  failed('Z')\n  ^^^^^^^^^^^",
     );
+}
+
+#[test]
+fn an_expression_may_begin_with_whatever_it_likes() {
+    refused(&["-(1)"], None, "error: unrecognized value `-` at position 1\n  -(1)\n  ^");
+    let output = eval(&["-h"], None);
+    assert!(String::from_utf8_lossy(&output.stdout).contains("Usage:"), "{output:?}");
 }
 
 #[test]

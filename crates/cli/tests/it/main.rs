@@ -19,5 +19,6 @@ mod service;
 mod stages;
 mod surroundings;
 mod templates;
+mod terminal;
 mod usage;
 mod variables;

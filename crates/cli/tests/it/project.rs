@@ -6,6 +6,8 @@ use std::process::{Command, Output, Stdio};
 /// A temporary folder with files.
 pub(crate) struct Project {
     folder: tempfile::TempDir,
+    /// Where `dayfly` keeps its logs.
+    state: tempfile::TempDir,
 }
 
 /// What a command printed, and how it ended.
@@ -19,7 +21,8 @@ pub(crate) struct Ended {
 impl Project {
     /// A folder with one pipeline.
     pub(crate) fn with_pipeline(yaml: &str) -> Self {
-        let project = Self { folder: tempfile::tempdir().expect("a temporary folder can be made") };
+        let folder = || tempfile::tempdir().expect("a temporary folder can be made");
+        let project = Self { folder: folder(), state: folder() };
         project.write("azure-pipelines.yml", yaml);
         project
     }
@@ -64,6 +67,7 @@ impl Project {
         let mut command = Command::new(env!("CARGO_BIN_EXE_dayfly"));
         command.args(arguments).current_dir(self.path()).stdin(Stdio::null());
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.env("XDG_STATE_HOME", self.state.path());
         for name in ["DAYFLY_LOG", "CLICOLOR_FORCE", "RUST_LOG"] {
             command.env_remove(name);
         }

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::Command;
 
 /// The commands, in the order of the page.
-const COMMANDS: &[&str] = &["run", "agent", "emulator", "eval", "completions"];
+const COMMANDS: &[&str] = &["run", "logs", "agent", "emulator", "eval", "completions"];
 
 #[test]
 fn the_reference_of_the_command_line_is_fresh() {

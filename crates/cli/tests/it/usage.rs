@@ -19,3 +19,33 @@ fn completions_are_printed_for_a_shell() {
     assert_eq!(output.status.code(), Some(0));
     assert!(String::from_utf8_lossy(&output.stdout).contains("_dayfly()"));
 }
+
+#[test]
+fn a_mistyped_command_gets_a_suggestion() {
+    for (typed, meant) in [("rnu", "run"), ("agnet", "agent"), ("log", "logs"), ("emulate", "emulator")] {
+        let output = dayfly(&[typed]);
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{text}");
+        assert!(text.contains(&format!("'{meant}'")), "{text}");
+    }
+    let text = dayfly(&["Cargo.toml"]).stderr;
+    assert!(String::from_utf8_lossy(&text).contains("dayfly run Cargo.toml"), "a file is meant to be run");
+}
+
+#[test]
+fn every_help_text_has_examples_and_ends_with_the_options_of_every_command() {
+    for command in [&[][..], &["run"], &["logs"], &["agent"], &["emulator"], &["eval"], &["completions"]] {
+        for help in ["-h", "--help"] {
+            let output = dayfly(&[command, &[help]].concat());
+            let text = String::from_utf8_lossy(&output.stdout).into_owned();
+            let at = |wanted: &str| {
+                text.find(wanted).unwrap_or_else(|| panic!("{command:?}: no {wanted}: {text}"))
+            };
+            let examples = if command == ["completions"] { "Where the script goes" } else { "Examples:" };
+            assert!(
+                at("Options:") < at("Dayfly's own log:") && at("Dayfly's own log:") < at(examples),
+                "{text}"
+            );
+        }
+    }
+}
