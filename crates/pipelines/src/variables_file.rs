@@ -74,7 +74,13 @@ fn variable(name: &str, node: &Node, collector: &mut Collector) -> Option<GivenV
         Kind::Scalar(text) => (Some(text.as_str()), false),
         Kind::Mapping(_) => {
             let secret = node.get("isSecret").and_then(Node::text);
-            let is_secret = secret.is_some_and(|text| parse_boolean(text).unwrap_or(true));
+            let is_secret = secret.is_some_and(|text| parse_boolean(text).unwrap_or(false));
+            let is_hidden =
+                node.get("value").and_then(Node::text).is_none_or(|text| ["", "null", "~"].contains(&text));
+            if is_secret && is_hidden {
+                // The service tells nobody the values of secrets.
+                return None;
+            }
             (node.get("value").and_then(Node::text), is_secret)
         }
         Kind::Sequence(_) | Kind::Invalid => (None, false),

@@ -38,7 +38,8 @@ pub(crate) fn made_up(step: &Step) -> Option<String> {
 /// Comments, logging commands, and what so many scripts begin with that it tells nothing.
 fn is_preamble(line: &str) -> bool {
     let word = line.split_whitespace().next().unwrap_or_default();
-    line.starts_with('#') || word == "set" || word == "shopt" || word == "trap" || line.contains("##vso[")
+    let is_command = word == "echo" && line.contains("##vso[");
+    line.starts_with('#') || is_command || ["set", "shopt", "trap"].contains(&word)
 }
 
 fn shortened(line: &str) -> String {

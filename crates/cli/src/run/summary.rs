@@ -82,9 +82,11 @@ impl Summary {
             Change::JobStarted { job, display_name, .. } => {
                 self.jobs.insert(job.clone(), display_name.clone());
             }
-            Change::StepCompleted { job, step, errors, warnings, .. } => {
+            Change::StepCompleted { job, step, result, errors, warnings, .. } => {
+                let of_cancel = |text: &&String| *result == TaskResult::Canceled && is_of_cancel(text);
+                let errors: Vec<_> = errors.iter().filter(|text| !of_cancel(text)).cloned().collect();
                 let job = self.jobs.get(job).unwrap_or(job).clone();
-                self.issues(&job, &format!(" / {step}"), errors, warnings);
+                self.issues(&job, &format!(" / {step}"), &errors, warnings);
             }
             Change::RunCompleted { run, result, seconds } => {
                 self.end = Some((run.clone(), *result, *seconds))
@@ -170,8 +172,9 @@ impl Summary {
         };
         line("Stage", "Job", Style::new(), "Result", "Time");
         for ((row, stage), result) in rows.iter().zip(&stage_names).zip(&words) {
-            let skipped = row.result == TaskResult::Skipped;
-            let took = if skipped { String::new() } else { duration(row.seconds) };
+            // Skipped, or cancelled before it began.
+            let never_ran = row.result == TaskResult::Skipped || row.seconds <= 0.0;
+            let took = if never_ran { String::new() } else { duration(row.seconds) };
             line(stage, &row.job, mark(row.result).0, result, &took);
         }
         text
@@ -209,6 +212,11 @@ impl Summary {
             .find(|(name, _)| name == stage)
             .map_or_else(|| stage.to_owned(), |(_, shown)| shown.clone())
     }
+}
+
+/// Whether it says of a cancelled step only that it was cancelled, as the table does.
+fn is_of_cancel(text: &str) -> bool {
+    text == "The operation was canceled." || text.starts_with("The Operation will be canceled. ")
 }
 
 /// The widths of the columns for stage and job in a terminal that may be too narrow for them: the wider one gives way first.

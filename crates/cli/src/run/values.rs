@@ -201,7 +201,7 @@ mod tests {
             write("a.yml", "variables:\n- {name: second, value: list}\n- {name: v, value: '1.0'}\n"),
             write(
                 "b.json",
-                r#"{"variables": {"key": {"isSecret": true, "value": "s3"}, "b": {"isSecret": null, "value": "x"}}}"#,
+                r#"{"variables": {"key": {"isSecret": true, "value": "s3"}, "hidden": {"isSecret": true, "value": null}, "b": {"isSecret": null, "value": "x"}}}"#,
             ),
         ];
         let group =

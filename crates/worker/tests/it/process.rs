@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use dayfly_worker::platform;
 use dayfly_worker::process::{
-    self, Background, Command, Ended, Error, Exit, Ladder, Line, Sink, Stream, Stubborn,
+    self, Background, Command, Ended, Error, Exit, Ladder, Line, Reach, Sink, Stream, Stubborn,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -66,6 +66,7 @@ fn quick() -> Ladder {
         interrupt: Duration::from_millis(300),
         terminate: Duration::from_millis(300),
         stubborn: Stubborn::Kill,
+        reach: Reach::Process,
     }
 }
 
@@ -166,6 +167,19 @@ async fn sigint_comes_first_and_goes_to_the_process_itself() {
     assert_eq!(ended.exit, Exit::Code(5));
     assert_eq!((ended.cancelled, ended.killed), (true, false));
     assert_eq!(sink.lines, ["ready", "interrupted"]);
+}
+
+#[tokio::test]
+async fn a_group_gets_its_signals_as_from_a_terminal_each_member_once() {
+    // The outer shell waits for the inner one, as for a program that a script runs.
+    let inner = "trap 'echo inner; exit 0' INT; echo ready; while :; do sleep 0.05; done";
+    let mut command =
+        interruptible_shell(&format!("trap 'echo outer' INT; sh -c \"{inner}\"; echo after; exit 7"));
+    command.cancel = Ladder { interrupt: Duration::from_secs(60), reach: Reach::Group, ..quick() };
+    let mut sink = CancelAt::new("ready");
+    let ended = process::run(command, &sink.token.clone(), &mut sink).await.unwrap();
+    assert_eq!((ended.exit, ended.killed), (Exit::Code(7), false));
+    assert_eq!(sink.lines, ["ready", "inner", "outer", "after"]);
 }
 
 #[tokio::test]
