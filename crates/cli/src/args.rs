@@ -44,7 +44,7 @@ pub(crate) struct GlobalArgs {
     )]
     pub(crate) log: String,
     /// How Dayfly's own log is written
-    #[arg(long, global = true, help_heading = LOG, env = "DAYFLY_LOG_FORMAT", hide_env_values = true, value_enum, default_value_t = LogFormat::Text)]
+    #[arg(long, global = true, help_heading = LOG, value_name = "FORMAT", env = "DAYFLY_LOG_FORMAT", hide_env_values = true, value_enum, default_value_t = LogFormat::Text)]
     pub(crate) log_format: LogFormat,
 }
 
@@ -62,7 +62,7 @@ pub(crate) enum LogFormat {
 pub(crate) enum Command {
     /// Run a pipeline on this machine
     Run(commands::run::RunArgs),
-    /// Show the logs of the last runs on this machine
+    /// Show the logs of recent runs on this machine
     Logs(commands::logs::LogsArgs),
     /// Run as an agent of a pool: wait for jobs and run them here
     Agent(commands::agent::AgentArgs),

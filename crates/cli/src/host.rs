@@ -5,7 +5,7 @@ use dayfly_processes::orphans::Adopt;
 
 /// The host name, as `uname -n` says it.
 pub(crate) fn name() -> anyhow::Result<String> {
-    let uname = nix::sys::utsname::uname().context("the machine's name cannot be found")?;
+    let uname = nix::sys::utsname::uname().context("could not find out this machine's name")?;
     Ok(uname.nodename().to_string_lossy().into_owned())
 }
 
@@ -47,6 +47,6 @@ pub(crate) fn name_process() {
 /// that failing is no error.
 pub(crate) fn protect() {
     if let Err(error) = dayfly_worker::platform::protect() {
-        tracing::warn!(%error, "the process could not be protected from being looked into");
+        tracing::warn!(%error, "could not keep other processes from inspecting this one");
     }
 }

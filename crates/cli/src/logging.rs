@@ -22,6 +22,6 @@ pub(crate) fn start(args: &GlobalArgs) {
         LogFormat::Json => builder.json().init(),
     }
     if let Some(error) = mistake {
-        tracing::warn!("--log `{}` is no filter ({error}); `warn` is used", args.log);
+        tracing::warn!("--log `{}` is not a valid filter ({error}); using `warn`", args.log);
     }
 }

@@ -26,7 +26,7 @@ pub(crate) struct Signals {
 impl Signals {
     /// Listens from now on.
     pub(crate) fn new() -> anyhow::Result<Self> {
-        let listen = |kind| signal(kind).context("signals cannot be listened to");
+        let listen = |kind| signal(kind).context("could not listen for signals");
         let hangup = if host::ignores_hangup() { None } else { Some(listen(SignalKind::hangup())?) };
         Ok(Self {
             interrupt: listen(SignalKind::interrupt())?,

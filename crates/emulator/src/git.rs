@@ -41,16 +41,16 @@ const MAX_PROTOCOL_HEADER: usize = 256;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The folder given for the repository is none.
-    #[error("`{}` holds no git repository", path.display())]
+    #[error("`{}` is not a git repository", path.display())]
     NoRepository {
         /// The folder.
         path: PathBuf,
     },
     /// Git could not be started.
-    #[error("git could not be started; is it installed and on the PATH?")]
+    #[error("could not start git; is it installed and on the PATH?")]
     Start(#[source] std::io::Error),
     /// The request ended early, stalled, was too long or was not what its headers said, or nobody takes the answer.
-    #[error("the git request could not be answered: {reason}")]
+    #[error("could not answer the git request: {reason}")]
     Request {
         /// What was wrong with it.
         reason: &'static str,
@@ -64,7 +64,7 @@ pub enum Error {
         message: String,
     },
     /// Reading from the git process failed.
-    #[error("the output of git could not be read")]
+    #[error("could not read the output of git")]
     Output(#[source] std::io::Error),
 }
 
@@ -480,6 +480,6 @@ mod tests {
             .serve(folder.path(), Service::Advertise, None, Encoding::Identity, empty)
             .await
             .unwrap_err();
-        assert!(error.to_string().contains("holds no git repository"), "{error}");
+        assert!(error.to_string().contains("is not a git repository"), "{error}");
     }
 }

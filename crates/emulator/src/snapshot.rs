@@ -6,8 +6,9 @@
 //! may renew that file's time stamp, as every `git add` does; no byte changes.) A folder which is no repository gets a history of one commit.
 //!
 //! Submodules keep their place as links to the commit that is checked out; a job that asks for submodules fetches them from
-//! where `.gitmodules` says, unless the snapshot was taken with them (see `submodules.rs`). Repositories inside the tree that are no submodules are left out, with a warning: git cannot
-//! carry them. Content filters such as LFS are not run, since they may write into the user's repository.
+//! where `.gitmodules` says, unless the snapshot was taken with them (see `submodules.rs`). Repositories inside the tree that
+//! are not submodules are left out, with a warning: git cannot carry them. Content filters such as LFS are not run, since they
+//! may write into the user's repository.
 
 mod submodules;
 
@@ -63,10 +64,10 @@ pub enum Error {
         message: String,
     },
     /// Git could not be started.
-    #[error("git could not be started; is it installed and on the PATH?")]
+    #[error("could not start git; is it installed and on the PATH?")]
     Start(#[source] std::io::Error),
     /// A file of the snapshot's own repository could not be written.
-    #[error("`{}` could not be written", path.display())]
+    #[error("could not write `{}`", path.display())]
     Write {
         /// The file.
         path: PathBuf,
@@ -342,7 +343,7 @@ impl Taking<'_> {
             if name.ends_with(b"/") {
                 let name = String::from_utf8_lossy(name);
                 warnings.push(format!(
-                    "the repository `{name}` inside the work tree is left out: it is no submodule"
+                    "left out the repository `{name}` inside the work tree, as it is not a submodule"
                 ));
             } else {
                 names.extend_from_slice(name);

@@ -28,12 +28,12 @@ Examples:
   echo '{\"variables\": {\"Build.Reason\": \"PullRequest\"}}' |
     dayfly eval \"eq(variables['Build.Reason'], 'PullRequest')\" --context -
 
-Exit codes: 0 it has a value, 2 the expression or the context is not valid.")]
+Exit codes: 0 the expression has a value, 2 the expression or the context is not valid.")]
 pub(crate) struct EvalArgs {
     /// The expression, without `$[ ]` or `${{ }}` around it
     #[arg(allow_hyphen_values = true)]
     expression: String,
-    /// JSON object of what the names hold: `variables`, `parameters`, `dependencies`, `stageDependencies`, `pipeline`,
+    /// JSON file with an object of what each name holds: `variables`, `parameters`, `dependencies`, `stageDependencies`, `pipeline`,
     /// `resources` and any other name; `status` (Succeeded, SucceededWithIssues, Failed or Canceled) is for succeeded(),
     /// failed() and the like, whose named jobs are looked up in `dependencies`. `-` reads standard input
     #[arg(long, value_name = "FILE")]

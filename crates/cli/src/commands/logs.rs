@@ -24,16 +24,16 @@ Examples:
   dayfly logs                    the logs of the last run
   dayfly logs --failed           only those of its steps that failed
   dayfly logs build.compile      those of one job
-  dayfly logs build.compile 3    that of one step, by its number or a part of its name
-  dayfly logs --list             the runs whose logs are there
+  dayfly logs build.compile 3    that of one step, by number or part of its name
+  dayfly logs --list             the runs that have logs
   dayfly logs --run 2            the run before the last
 
-Logs of the last ten runs are kept, 256 MiB at the most, in $XDG_STATE_HOME/dayfly/runs
+The logs of the last ten runs are kept (at most 256 MiB) in $XDG_STATE_HOME/dayfly/runs
 (~/.local/state/dayfly/runs). Secrets are masked in them.")]
 pub(crate) struct LogsArgs {
-    /// Only this job: its identifier as `--json` and the closing hint have it, or its name
+    /// Only this job, by identifier (such as `build.compile`) or name
     job: Option<String>,
-    /// Only this step: its number or a part of its name
+    /// Only this step, by number or part of its name
     step: Option<String>,
     /// Only steps that failed or have issues
     #[arg(long)]
@@ -41,10 +41,10 @@ pub(crate) struct LogsArgs {
     /// Which run: 1 is the last one, 2 the one before
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
     run: u16,
-    /// List the runs whose logs are there, and print none
+    /// List the runs that have logs
     #[arg(long, conflicts_with_all = ["job", "step", "failed"])]
     list: bool,
-    /// Print the names of the files instead of what is in them
+    /// Print the paths of the log files instead of their contents
     #[arg(long, conflicts_with = "list")]
     paths: bool,
 }
@@ -52,7 +52,7 @@ pub(crate) struct LogsArgs {
 /// Prints them.
 pub(crate) fn run(args: &LogsArgs) -> anyhow::Result<ExitCode> {
     let Some(runs) = history::folder() else {
-        return Ok(output::usage_error("there are no logs: neither XDG_STATE_HOME nor HOME is set"));
+        return Ok(output::usage_error("no logs are kept, as neither XDG_STATE_HOME nor HOME is set"));
     };
     let folders = history::folders(&runs).unwrap_or_default();
     if args.list {
@@ -65,10 +65,13 @@ pub(crate) fn run(args: &LogsArgs) -> anyhow::Result<ExitCode> {
     let Some(folder) = folders.get(usize::from(args.run) - 1) else {
         let there = match folders.len() {
             0 => {
-                format!("there are no logs in {}; `dayfly run` keeps those of its last runs", runs.display())
+                format!(
+                    "there are no logs in {} yet; `dayfly run` keeps those of its last runs",
+                    runs.display()
+                )
             }
-            1 => "only the logs of one run are there".to_owned(),
-            number => format!("only the logs of {number} runs are there"),
+            1 => "there are logs of one run only".to_owned(),
+            number => format!("there are logs of {number} runs only"),
         };
         return Ok(output::usage_error(&there));
     };
@@ -150,7 +153,7 @@ fn nothing(run: &PastRun, args: &LogsArgs) -> ExitCode {
             output::note("no step failed or has issues");
             ExitCode::SUCCESS
         }
-        _ => output::usage_error("no step of the run is meant; `dayfly logs` without arguments shows all"),
+        _ => output::usage_error("no step matches; `dayfly logs` without arguments shows them all"),
     }
 }
 

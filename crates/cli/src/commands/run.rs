@@ -42,52 +42,52 @@ Examples:
 Exit codes: 0 succeeded (perhaps with issues), 1 failed, 2 bad usage or YAML that does not compile, 130 cancelled.
 Ctrl-C cancels as the service would: steps with `condition: always()` still run. A second Ctrl-C kills.")]
 pub(crate) struct RunArgs {
-    /// The pipeline; `azure-pipelines.yml` of this folder or of the repository's top folder when left out
+    /// The pipeline file [default: `azure-pipelines.yml` in this folder or at the top of the repository]
     file: Option<PathBuf>,
-    /// A parameter's value; lists and mappings as YAML
+    /// The value of a parameter; write lists and mappings as YAML
     #[arg(short, long = "parameter", value_name = "NAME=VALUE")]
     parameters: Vec<Pair>,
-    /// A variable given when queueing; what the YAML sets wins
+    /// A variable, as set when a run is queued; variables in the YAML win
     #[arg(long = "variable", value_name = "NAME=VALUE")]
     variables: Vec<Pair>,
-    /// Variables from a file: YAML or JSON if it is called so, else NAME=VALUE lines as in `.env`; `--variable` wins
+    /// Variables from a file: YAML or JSON by its extension, else NAME=VALUE lines as in `.env`; `--variable` wins
     #[arg(long = "variables-file", value_name = "FILE")]
     variables_files: Vec<PathBuf>,
-    /// The values of a variable group that the pipeline uses, from a file such as `--variables-file` takes
+    /// The values of a variable group of the pipeline, from a file like those of `--variables-file`
     #[arg(long = "variable-group", value_name = "NAME=@FILE")]
     variable_groups: Vec<GroupSource>,
     /// A secret variable, from a file (`NAME=@FILE`) or the environment (`NAME=env`, `NAME=env:VARIABLE`)
     #[arg(long = "secret", value_name = "NAME=@FILE|env")]
     secrets: Vec<SecretSource>,
-    /// Run only this stage; what it depends on counts as succeeded
+    /// Run only this stage; its dependencies count as succeeded
     #[arg(long = "stage", value_name = "NAME")]
     stages: Vec<String>,
-    /// Run only this job, as `JOB` or `STAGE.JOB`, or this leg of its matrix, as `JOB.LEG` or `STAGE.JOB.LEG`; what it
-    /// depends on counts as succeeded
+    /// Run only this job (`JOB` or `STAGE.JOB`) or this leg of its matrix (`JOB.LEG` or `STAGE.JOB.LEG`); its
+    /// dependencies count as succeeded
     #[arg(long = "job", value_name = "NAME")]
     jobs: Vec<String>,
-    /// How many jobs run at a time [default: one for each processor]
+    /// How many jobs run at a time [default: one per processor]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=MAX_AGENTS))]
     agents: Option<u16>,
-    /// Print the plan as a tree and run nothing
+    /// Show the plan as a tree and run nothing
     #[arg(long)]
     list: bool,
-    /// How the output of jobs that run side by side is printed
+    /// How to print the output of jobs that run in parallel
     #[arg(long, value_enum, value_name = "HOW", default_value_t, conflicts_with = "json")]
     output: Output,
-    /// Print one JSON object for each event
+    /// Print one JSON object per event
     #[arg(long)]
     json: bool,
-    /// Show every line, also those of the worker's own steps
+    /// Show every line, including those of the worker's own steps
     #[arg(short, long)]
     verbose: bool,
-    /// Copy the full logs here, one file for each step (`dayfly logs` shows those of the last runs)
+    /// Copy the full logs here, one file per step (`dayfly logs` shows those of recent runs)
     #[arg(long, value_name = "DIR")]
     log_dir: Option<PathBuf>,
     /// Copy the artifacts here
     #[arg(long, value_name = "DIR")]
     artifacts_dir: Option<PathBuf>,
-    /// Keep the jobs' work folders and say where they are
+    /// Keep the jobs' work folders and print where they are
     #[arg(long)]
     keep_work: bool,
 }

@@ -40,7 +40,7 @@ pub(super) async fn start(
     let http = HttpSettings { plain_http2: true, ..HttpSettings::default() };
     let connection = Connection::new(&server_url, Credential::PersonalAccessToken(pat), http)?;
     let machine_name = crate::host::name()?;
-    let program = std::env::current_exe().context("the program's own file cannot be found")?;
+    let program = std::env::current_exe().context("could not find Dayfly's own program file")?;
     let work_directory = folder.join(WORK);
     std::fs::create_dir_all(&work_directory)
         .with_context(|| format!("could not make the work folder {}", work_directory.display()))?;

@@ -62,7 +62,7 @@ pub(crate) struct Order {
 /// How the lines of jobs that run side by side are printed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Output {
-    /// As they come, each with its job's name
+    /// As they come, each line with its job's name
     #[default]
     Live,
     /// Job by job, each when it is done
@@ -87,9 +87,9 @@ pub(crate) async fn run(order: Order) -> anyhow::Result<Ended> {
     let pat =
         SecretString::from(format!("{}{}", uuid::Uuid::new_v4().simple(), uuid::Uuid::new_v4().simple()));
     let emulator =
-        Emulator::start(settings(pat.clone(), &folder)).await.context("the emulator could not start")?;
+        Emulator::start(settings(pat.clone(), &folder)).await.context("could not start the emulator")?;
     let mut agents =
-        agents::start(&emulator, pat, &order, &folder).await.context("the agents could not start")?;
+        agents::start(&emulator, pat, &order, &folder).await.context("could not start the agents")?;
 
     let outcome = follow(&order, &emulator, &mut agents, &folder, &mut signals).await;
     let summary = tokio::select! {
@@ -156,20 +156,20 @@ async fn follow(
         ready = ready => ready,
         never = warnings::tell_if_slow("taking a snapshot of the work tree", order.json) => match never {},
         () = signals.next() => {
-            output::note("cancelled before a job was started");
+            output::note("cancelled before any job started");
             return Ok(Ended::Interrupted);
         }
     };
     let snapshot = snapshot.context("could not snapshot the repository")?;
     if online == 0 {
-        bail!("no agent came online; `--log info` shows why");
+        bail!("no agent came online; run again with `--log info` to see why");
     }
     let missing = missing_submodules(&order.plan, &order.wanted, &snapshot.missing_submodules);
     for warning in snapshot.warnings.iter().chain(&missing) {
         warnings::tell(warning, order.json)?;
     }
     let request = request(order, RunRepository::of_snapshot(&snapshot));
-    let build = emulator.queue_run(request).await.context("the run could not be queued")?;
+    let build = emulator.queue_run(request).await.context("could not queue the run")?;
     let mut screen = Screen::new(order);
     let mut view = View {
         model: Model::default(),
@@ -284,7 +284,7 @@ async fn show(
                     give_up_at = Some(tokio::time::Instant::now() + LAST_WORDS);
                 } else {
                     view.screen.note("cancelling the run; press Ctrl-C again to kill it");
-                    emulator.cancel_run(build).context("the run could not be cancelled")?;
+                    emulator.cancel_run(build).context("could not cancel the run")?;
                     cancelled = true;
                 }
             }

@@ -54,7 +54,7 @@ impl FromStr for SecretSource {
             (_, Some(variable)) if !variable.is_empty() => Place::Environment(variable.to_owned()),
             _ if value == "env" => Place::Environment(name.clone()),
             // The value itself would be readable by everybody in the list of processes.
-            _ => return Err(format!("{FORMS}; the value itself may not stand on the command line")),
+            _ => return Err(format!("{FORMS}; never put the value itself on the command line")),
         };
         Ok(Self { name, place })
     }
@@ -74,14 +74,14 @@ impl SecretSource {
         let name = &self.name;
         let value = match &self.place {
             Place::Environment(variable) => std::env::var(variable).with_context(|| {
-                format!("secret `{name}`: environment variable `{variable}` is not set to text")
+                format!("secret `{name}`: environment variable `{variable}` is not set, or is not text")
             })?,
             Place::File(path) => {
                 let shown = path.display();
                 let mut text = String::new();
                 File::open(path)
                     .and_then(|file| file.take(MAX_SECRET_BYTES + 1).read_to_string(&mut text))
-                    .with_context(|| format!("secret `{name}`: file `{shown}` cannot be read as text"))?;
+                    .with_context(|| format!("secret `{name}`: cannot read the file `{shown}` as text"))?;
                 if text.len() as u64 > MAX_SECRET_BYTES {
                     bail!("secret `{name}`: file `{shown}` is larger than 1 MiB");
                 }
@@ -90,7 +90,7 @@ impl SecretSource {
             }
         };
         if value.is_empty() {
-            bail!("secret `{name}` is empty: nothing could be masked");
+            bail!("secret `{name}` is empty, so there is nothing to mask");
         }
         Ok(SecretString::from(value))
     }
@@ -130,7 +130,7 @@ mod tests {
         std::fs::write(&path, "\n").unwrap();
         assert_eq!(
             source.read().unwrap_err().to_string(),
-            "secret `token` is empty: nothing could be masked"
+            "secret `token` is empty, so there is nothing to mask"
         );
     }
 }

@@ -48,23 +48,23 @@ impl PipelineFile {
 
 /// Finds and reads the file.
 pub(crate) fn find(given: Option<&Path>) -> anyhow::Result<PipelineFile> {
-    let here = std::env::current_dir().context("the current folder cannot be found")?;
+    let here = std::env::current_dir().context("could not find out the current folder")?;
     let path = match given {
         Some(path) => here.join(path),
         None => search(&here)?,
     };
     let name = path.strip_prefix(&here).unwrap_or(&path).display().to_string();
     let name = if name.is_empty() { ".".to_owned() } else { name };
-    let metadata = std::fs::metadata(&path).with_context(|| format!("pipeline `{name}` cannot be read"))?;
+    let metadata = std::fs::metadata(&path).with_context(|| format!("cannot read the pipeline `{name}`"))?;
     if metadata.is_dir() {
-        bail!("`{name}` is a folder; name the pipeline's file in it, or run `dayfly run` there without one");
+        bail!("`{name}` is a folder; name the pipeline file in it, or run `dayfly run` inside it");
     }
     if metadata.len() > MAX_FILE_BYTES {
         bail!("pipeline `{name}` is larger than 20 MiB");
     }
     let text = std::fs::read_to_string(&path)
-        .with_context(|| format!("pipeline `{name}` cannot be read as text"))?;
-    let path = path.canonicalize().with_context(|| format!("pipeline `{name}` cannot be read"))?;
+        .with_context(|| format!("cannot read the pipeline `{name}` as text"))?;
+    let path = path.canonicalize().with_context(|| format!("cannot read the pipeline `{name}`"))?;
     let folder = path.parent().unwrap_or(&path);
     let root = repository_root(folder).or_else(|| repository_root(&here)).unwrap_or(folder).to_owned();
     Ok(PipelineFile { name, root, text, path })
@@ -76,7 +76,7 @@ fn search(here: &Path) -> anyhow::Result<PathBuf> {
         folders.iter().flatten().flat_map(|folder| DEFAULT_NAMES.map(|name| folder.join(name)));
     candidates.find(|path| path.is_file()).with_context(|| {
         format!(
-            "there is no {} here or at the top of the repository; name the file: dayfly run FILE",
+            "found no {} here or at the top of the repository; name the file: dayfly run FILE",
             DEFAULT_NAMES[0]
         )
     })
@@ -135,7 +135,7 @@ impl Files for WorkTree {
         };
         let metadata = std::fs::metadata(&path).map_err(failed)?;
         if !metadata.is_file() || metadata.len() > MAX_FILE_BYTES {
-            return Err(FileError::Unreadable("it is no file of up to 20 MiB".to_owned()));
+            return Err(FileError::Unreadable("it is not a file, or is larger than 20 MiB".to_owned()));
         }
         std::fs::read_to_string(&path).map_err(failed)
     }

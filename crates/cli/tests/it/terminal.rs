@@ -251,7 +251,7 @@ fn logs_of_the_last_runs_are_there_and_a_failure_says_so() {
     let unknown = project.dayfly(&["logs", "--run", "2", "nowhere"]);
     assert_eq!(unknown.code, Some(2));
     assert_has(&unknown, "the run has no job `nowhere`; it has `good`, `bad`");
-    assert_has(&project.dayfly(&["logs", "--run", "7"]), "only the logs of 2 runs are there");
+    assert_has(&project.dayfly(&["logs", "--run", "7"]), "there are logs of 2 runs only");
 }
 
 #[test]

@@ -538,6 +538,39 @@ warning: the variable group `secrets` is kept in Azure DevOps, so its variables 
 2 | - group: secrets
   |          ^^^^^^^
   |
-  = help: pass the values that the pipeline needs when you start the run
+  = help: pass its values when you start the run: `dayfly run --variable-group secrets=@FILE`, or one by one as variables and secrets
 ");
+}
+
+#[test]
+fn values_of_a_variable_group_take_its_place() {
+    let text = "variables:
+- {name: before, value: file}
+- group: Prod
+- {name: after, value: file}
+steps:
+- script: echo ${{ coalesce(variables.host, 'not seen here') }}
+";
+    let values = ["before", "after", "host"].map(|name| (name.to_owned(), "group".to_owned()));
+    let inputs = Inputs { variable_groups: [("prod".to_owned(), values.into())].into(), ..Inputs::default() };
+    let with_values = compile_with(text, &inputs);
+    assert!(with_values.warnings.is_empty());
+    let mut found: Vec<_> = with_values
+        .plan
+        .variables
+        .iter()
+        .map(|variable| (variable.name.as_str(), variable.value.as_str()))
+        .collect();
+    found.sort_unstable();
+    assert_eq!(found, [("after", "file"), ("before", "group"), ("host", "group")], "the later one wins");
+    assert_eq!(
+        with_values.plan.stages[0].jobs[0].steps.last().unwrap().inputs["script"],
+        "echo not seen here"
+    );
+
+    let without = compiled(text);
+    assert_eq!(
+        without.warnings.reports()[0].message,
+        "the variable group `Prod` is kept in Azure DevOps, so its variables are not set here"
+    );
 }
