@@ -44,11 +44,11 @@ pub(crate) fn of_issue(text: &str) -> Cow<'_, str> {
 fn placed(text: &str) -> Option<String> {
     let (place, rest) = text.split_once("): ")?;
     let (file, numbers) = place.rsplit_once('(')?;
-    let (line, column) = numbers.split_once(',')?;
+    let (line, column) = numbers.split_once(',').unwrap_or((numbers, ""));
     let is_number = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
-    let (kind, rest) = rest.split_once(' ')?;
+    let (kind, message) = rest.split_once(": ")?;
+    let (kind, code) = kind.split_once(' ').unwrap_or((kind, ""));
     let is_kind = ["error", "warning"].iter().any(|known| known.eq_ignore_ascii_case(kind));
-    let (code, message) = rest.split_once(": ")?;
     if file.is_empty() || line.is_empty() || !is_number(line) || !is_number(column) || !is_kind {
         return None;
     }
@@ -135,6 +135,7 @@ mod tests {
     fn places_in_files_are_written_so_that_one_can_jump_there() {
         for (text, expected) in [
             ("tests/b.py(12,): error : assertion failed", "tests/b.py:12: assertion failed"),
+            ("tests/b.py(12): error: assertion failed", "tests/b.py:12: assertion failed"),
             ("Program.cs(13,18): error CS1002: ; expected", "Program.cs:13:18: CS1002: ; expected"),
             ("a (b).c(1,2): warning W: x: y", "a (b).c:1:2: W: x: y"),
             ("f(x): error : no place", "f(x): error : no place"),
