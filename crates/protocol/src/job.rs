@@ -57,6 +57,28 @@ pub struct AgentJobRequestMessage {
     pub steps: Vec<Step>,
 }
 
+impl AgentJobRequestMessage {
+    /// The value of a variable, whatever the case of its name.
+    pub fn variable(&self, name: &str) -> Option<&str> {
+        let found = self.variables.iter().find(|(known, _)| known.eq_ignore_ascii_case(name));
+        found.and_then(|(_, variable)| variable.value.as_deref())
+    }
+
+    /// Whether the job comes from Azure DevOps Services, which know by which name they are reached.
+    pub fn is_hosted(&self) -> bool {
+        self.variable("system.servertype").is_some_and(|kind| kind.eq_ignore_ascii_case("hosted"))
+    }
+}
+
+/// `url` at the scheme, host and port of `server`: on premises the service may call itself by a name that agents cannot reach, so they go to the
+/// one they were configured with (`JobRunner.cs`, `ReplaceWithConfigUriBase`).
+pub fn at_configured_server(url: &Url, server: &Url) -> Url {
+    let mut configured = server.clone();
+    configured.set_path(url.path());
+    configured.set_query(url.query());
+    configured
+}
+
 /// What a job may use.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]

@@ -20,6 +20,9 @@ wire_enum! {
     }
 }
 
+/// How many issues of one kind a record carries; its counts go on (`ExecutionContext.cs`).
+pub const MOST_ISSUES: usize = 10;
+
 wire_enum! {
     /// The kind of an issue.
     pub enum IssueType {

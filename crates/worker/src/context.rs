@@ -8,6 +8,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
+use dayfly_mask::Masker;
 use dayfly_protocol::TaskResult;
 use dayfly_protocol::channel::{CancelReason, WorkerSettings};
 use dayfly_protocol::job::{RepositoryResource, ServiceEndpoint};
@@ -18,7 +19,6 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::commands::{Details, Restrictions};
 use crate::environment;
-use crate::mask::Masker;
 use crate::process::Background;
 use crate::report::{Record, Reporter};
 use crate::service::Service;

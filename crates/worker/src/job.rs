@@ -62,7 +62,7 @@ pub async fn run(
     progress: mpsc::Sender<FromWorker>,
 ) -> Outcome {
     message::complete(&mut message, settings.server_url.as_ref());
-    let masker = message::masker(&message);
+    let masker = dayfly_mask::Masker::of_job(&message);
     let service = match Service::connect(&message, &settings, &surroundings) {
         Ok(service) => Arc::new(service),
         Err(error) => {
@@ -149,7 +149,7 @@ fn pages_folder(work: Option<&WorkFolder>, message: &AgentJobRequestMessage) -> 
     }
 }
 
-fn variables(message: &AgentJobRequestMessage, masker: crate::mask::Masker) -> Variables {
+fn variables(message: &AgentJobRequestMessage, masker: dayfly_mask::Masker) -> Variables {
     let mut variables = Variables::new(masker);
     for (name, value) in message.variables.iter().filter(|(name, _)| !name.trim().is_empty()) {
         let flags = Flags { secret: value.is_secret, read_only: value.is_read_only, preserve_case: false };

@@ -5,7 +5,7 @@
 //! each module names the source it follows.
 //!
 //! A job's way: `message` completes the message and registers its secrets, `initialize` prepares folders, variables and records,
-//! `run_step` decides about each step and runs it by `steps`, whose output passes `commands`, `mask` and `report`, and
+//! `run_step` decides about each step and runs it by `steps`, whose output passes `commands`, the masker and `report`, and
 //! `job` sends the result once everything else has been sent.
 
 pub mod artifacts;
@@ -17,7 +17,6 @@ mod environment;
 mod files;
 mod initialize;
 mod job;
-pub mod mask;
 mod message;
 pub mod platform;
 pub mod process;

@@ -1,19 +1,15 @@
 //! What is done to a job message before anything is run: addresses, tokens, secrets, and variables that could smuggle commands.
 
-use dayfly_protocol::job::{AgentJobRequestMessage, Step};
-use dayfly_protocol::secrets;
+use dayfly_protocol::job::{AgentJobRequestMessage, Step, at_configured_server};
 use dayfly_protocol::task;
 use dayfly_protocol::timeline::VariableValue;
 use url::Url;
 
-use crate::mask::Masker;
 use crate::variables::convert_to_boolean;
 
 /// Completes the message as the official worker does (`JobRunner.cs`, `WorkerUtilties.cs`).
 pub(crate) fn complete(message: &mut AgentJobRequestMessage, server_url: Option<&Url>) {
-    let is_hosted =
-        value(message, "system.servertype").is_some_and(|text| text.eq_ignore_ascii_case("Hosted"));
-    if let Some(server_url) = server_url.filter(|_| !is_hosted) {
+    if let Some(server_url) = server_url.filter(|_| !message.is_hosted()) {
         use_configured_address(message, server_url);
     }
     let connection = message.resources.system_connection();
@@ -23,25 +19,17 @@ pub(crate) fn complete(message: &mut AgentJobRequestMessage, server_url: Option<
         set(message, "System.TeamFoundationServerUri", VariableValue::public(url));
     }
     // Classic pipelines have a switch that gives the token to all scripts; YAML pipelines map the secret where they need it.
-    if value(message, "system.enableaccesstoken").is_some_and(convert_to_boolean)
+    if message.variable("system.enableaccesstoken").is_some_and(convert_to_boolean)
         && let Some(token) = token
     {
         set(message, "System.AccessToken", VariableValue::public(token));
     }
     for name in DISPLAY_TEXTS {
-        if let Some(text) = value(message, name) {
+        if let Some(text) = message.variable(name) {
             let harmless = without_commands(text);
             set_value(message, name, harmless);
         }
     }
-}
-
-fn value<'m>(message: &'m AgentJobRequestMessage, name: &str) -> Option<&'m str> {
-    message
-        .variables
-        .iter()
-        .find(|(key, _)| key.eq_ignore_ascii_case(name))
-        .and_then(|(_, value)| value.value.as_deref())
 }
 
 fn set(message: &mut AgentJobRequestMessage, name: &str, value: VariableValue) {
@@ -68,24 +56,16 @@ fn use_configured_address(message: &mut AgentJobRequestMessage, server_url: &Url
         resources.repositories.iter_mut().filter_map(|repository| repository.properties.url.as_mut());
     for url in endpoints.chain(repositories) {
         if url.origin() == own.origin() {
-            *url = rebased(url, server_url);
+            *url = at_configured_server(url, server_url);
         }
     }
     for name in
         ["system.taskDefinitionsUri", "system.teamFoundationCollectionUri", "system.teamFoundationServerUri"]
     {
-        if let Some(url) = value(message, name).and_then(|text| Url::parse(text).ok()) {
-            set_value(message, name, rebased(&url, server_url).to_string());
+        if let Some(url) = message.variable(name).and_then(|text| Url::parse(text).ok()) {
+            set_value(message, name, at_configured_server(&url, server_url).to_string());
         }
     }
-}
-
-/// The same path and query at another scheme, host and port.
-fn rebased(url: &Url, server_url: &Url) -> Url {
-    let mut result = server_url.clone();
-    result.set_path(url.path());
-    result.set_query(url.query());
-    result
 }
 
 /// Variables whose text people outside of the pipeline can choose (`Variables.cs`, `VariablesVulnerableToExecution`).
@@ -130,25 +110,10 @@ pub(crate) fn checkouts(message: &AgentJobRequestMessage) -> impl Iterator<Item 
         .filter(|step| step.reference.as_ref().is_some_and(|task| task.id.0 == task::CHECKOUT))
 }
 
-/// A masker that knows every secret of the message (`Worker.cs`, `InitializeSecretMasker`).
-pub(crate) fn masker(message: &AgentJobRequestMessage) -> Masker {
-    let minimum = value(message, "AZP_IGNORE_SECRETS_SHORTER_THAN")
-        .and_then(|text| text.trim().parse().ok())
-        .unwrap_or(0);
-    let masker = Masker::with_minimum_length(minimum);
-    masker.add_values(secrets::of(message));
-    for hint in message.mask.iter().filter(|hint| hint.hint_type.eq_ignore_ascii_case("regex")) {
-        masker.add_regex(&hint.value);
-    }
-    masker
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use dayfly_protocol::job::{
-        EndpointAuthorization, JobResources, MaskHint, SYSTEM_CONNECTION, ServiceEndpoint,
-    };
+    use dayfly_protocol::job::{EndpointAuthorization, JobResources, SYSTEM_CONNECTION, ServiceEndpoint};
     use std::collections::BTreeMap;
 
     fn message(url: &str, variables: &[(&str, &str)]) -> AgentJobRequestMessage {
@@ -185,8 +150,8 @@ mod tests {
         complete(&mut message, Some(&server));
         let url = message.resources.endpoints[0].url.as_ref().expect("kept");
         assert_eq!(url.as_str(), "https://proxy:8443/tfs/c/");
-        assert_eq!(value(&message, "system.taskdefinitionsuri"), Some("https://proxy:8443/tfs/c/"));
-        assert_eq!(value(&message, "system.teamfoundationserveruri"), Some("https://proxy:8443/tfs/c/"));
+        assert_eq!(message.variable("system.taskdefinitionsuri"), Some("https://proxy:8443/tfs/c/"));
+        assert_eq!(message.variable("system.teamfoundationserveruri"), Some("https://proxy:8443/tfs/c/"));
     }
 
     #[test]
@@ -204,10 +169,10 @@ mod tests {
     fn the_token_becomes_a_public_variable_only_by_the_classic_switch() {
         let mut asked = message("https://h/", &[("System.EnableAccessToken", "true")]);
         complete(&mut asked, None);
-        assert_eq!(value(&asked, "system.accesstoken"), Some("the-token"));
+        assert_eq!(asked.variable("system.accesstoken"), Some("the-token"));
         let mut secret = message("https://h/", &[("System.EnableAccessToken", "SecretVariable")]);
         complete(&mut secret, None);
-        assert_eq!(value(&secret, "system.accesstoken"), None);
+        assert_eq!(secret.variable("system.accesstoken"), None);
     }
 
     #[test]
@@ -215,15 +180,6 @@ mod tests {
         let mut message =
             message("https://h/", &[("Build.SourceVersionMessage", "a ##VSO[task.x]b##vso[y.z]")]);
         complete(&mut message, None);
-        assert_eq!(value(&message, "build.sourceversionmessage"), Some("a **vso[task.x]b**vso[y.z]"));
-    }
-
-    #[test]
-    fn every_secret_of_the_message_is_masked() {
-        let mut message = message("https://h/", &[]);
-        message.variables.insert("s".to_owned(), VariableValue::secret("variable-secret"));
-        message.mask.push(MaskHint { hint_type: "regex".to_owned(), value: "hint-[0-9]+".to_owned() });
-        let masker = masker(&message);
-        assert_eq!(masker.mask("variable-secret the-token hint-42 public-scope"), "*** *** *** public-scope");
+        assert_eq!(message.variable("build.sourceversionmessage"), Some("a **vso[task.x]b**vso[y.z]"));
     }
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use dayfly_client::describe;
+use dayfly_mask::Masker;
 use dayfly_protocol::TaskResult;
 use dayfly_protocol::channel::CancelReason;
 use dayfly_protocol::timeline::{TimelineRecord, TimelineRecordState};
@@ -12,7 +13,6 @@ use futures::stream::FuturesOrdered;
 
 use crate::context::{JobContext, Pending, StepContext, lock};
 use crate::initialize::{Entry, set_step_variables, unset_step_variables};
-use crate::mask::Masker;
 use crate::steps::{self, StepError};
 
 /// The most attempts beyond the first (`TaskRunner.cs`).

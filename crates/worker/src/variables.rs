@@ -3,7 +3,7 @@
 //! Two maps are kept, as in Microsoft's `Variables.cs`: values as they were set, and values with every `$(name)` replaced.
 //! Expansion is repeated before every step, since a step may have set what another variable refers to.
 
-use crate::mask::Masker;
+use dayfly_mask::Masker;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;

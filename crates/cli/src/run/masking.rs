@@ -7,7 +7,7 @@
 use std::borrow::Cow;
 
 use dayfly_emulator::runs::RunEvent;
-use dayfly_worker::mask::Masker;
+use dayfly_mask::Masker;
 use secrecy::{ExposeSecret as _, SecretString};
 
 use super::change::Change;

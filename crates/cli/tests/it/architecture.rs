@@ -13,7 +13,11 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("dayfly-processes", &[]),
     ("dayfly-pipelines", &["dayfly-expressions", "dayfly-protocol"]),
     ("dayfly-client", &["dayfly-protocol"]),
-    ("dayfly-worker", &["dayfly-client", "dayfly-expressions", "dayfly-processes", "dayfly-protocol"]),
+    ("dayfly-mask", &["dayfly-protocol"]),
+    (
+        "dayfly-worker",
+        &["dayfly-client", "dayfly-expressions", "dayfly-mask", "dayfly-processes", "dayfly-protocol"],
+    ),
     ("dayfly-listener", &["dayfly-client", "dayfly-processes", "dayfly-protocol"]),
     ("dayfly-emulator", &["dayfly-pipelines", "dayfly-protocol"]),
     (
@@ -23,6 +27,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "dayfly-emulator",
             "dayfly-expressions",
             "dayfly-listener",
+            "dayfly-mask",
             "dayfly-pipelines",
             "dayfly-processes",
             "dayfly-protocol",
@@ -35,7 +40,7 @@ const ARROWS: &[(&str, &[&str])] = &[
 const CLI: &str = "dayfly";
 
 /// Parts that do no I/O and look at no clock.
-const PURE: &[&str] = &["dayfly-protocol", "dayfly-expressions", "dayfly-pipelines"];
+const PURE: &[&str] = &["dayfly-protocol", "dayfly-expressions", "dayfly-pipelines", "dayfly-mask"];
 
 /// A part of the workspace.
 struct Part {

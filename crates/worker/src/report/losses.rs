@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use dayfly_client::describe;
+use dayfly_mask::Masker;
 use dayfly_protocol::RecordId;
 use dayfly_protocol::timeline::{Issue, IssueType, TimelineRecord};
 
 use super::service::Error;
-use crate::mask::Masker;
 
 /// Descriptions that are kept.
 const MOST_DESCRIPTIONS: usize = 20;

@@ -39,7 +39,7 @@ use tokio::sync::{Notify, mpsc};
 use tokio::task::{JoinError, JoinHandle};
 use tokio_util::sync::CancellationToken;
 
-use crate::mask::Masker;
+use dayfly_mask::Masker;
 use losses::{Loss, Losses, count_of_lines};
 use pages::Message;
 use patience::Patience;

@@ -3,8 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
+use dayfly_mask::MaskStream;
 use dayfly_protocol::timeline::{
-    Issue, IssueType, TaskReference, TimelineRecord, TimelineRecordState, VariableValue,
+    Issue, IssueType, MOST_ISSUES, TaskReference, TimelineRecord, TimelineRecordState, VariableValue,
 };
 use dayfly_protocol::{DateTime, RecordId, TaskResult};
 
@@ -14,16 +15,12 @@ use super::pages::Message;
 use super::stamp::Stamp;
 use super::upload::{Attachment, Item};
 use super::{Error, Shared};
-use crate::mask::MaskStream;
-
-/// The official bound of issues per record and kind (`ExecutionContext.cs`). The counts go on.
-const MOST_ISSUES: usize = 10;
 
 /// Lines go to the page writer in blocks of about this size.
 const BLOCK_BYTES: usize = 32 * 1024;
 
 /// A longer line becomes several.
-const LONGEST_LINE_BYTES: usize = crate::mask::LONGEST_LINE_BYTES;
+const LONGEST_LINE_BYTES: usize = dayfly_mask::LONGEST_LINE_BYTES;
 
 /// What a new record is.
 #[derive(Debug, Clone)]

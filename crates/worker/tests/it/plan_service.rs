@@ -255,7 +255,7 @@ impl PlanService {
             plan: self.plan(),
             timeline: Uuid::new_v4().into(),
             job: Uuid::new_v4().into(),
-            masker: dayfly_worker::mask::Masker::new(),
+            masker: dayfly_mask::Masker::new(),
             pages: pages.join("pages"),
             worker_name: "worker-1".to_owned(),
             feed_interval: None,

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
+use dayfly_mask::Masker;
 use dayfly_protocol::timeline::{Issue, IssueType, TimelineRecord, TimelineRecordState};
 use dayfly_protocol::{RecordId, TaskResult, TimelineId};
-use dayfly_worker::mask::Masker;
 use dayfly_worker::report::{Flushed, NewRecord, Record, Reporter};
 use uuid::Uuid;
 

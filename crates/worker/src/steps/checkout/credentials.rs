@@ -5,11 +5,11 @@
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
+use dayfly_mask::Masker;
 use dayfly_protocol::job::{EndpointAuthorization, EndpointReference, RepositoryResource, ServiceEndpoint};
 use secrecy::{ExposeSecret, SecretString};
 
 use super::StepError;
-use crate::mask::Masker;
 
 /// The `Authorization` header for a repository.
 #[derive(Debug)]

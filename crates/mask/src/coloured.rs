@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
-use super::REPLACEMENT;
+use crate::REPLACEMENT;
 
 /// Whether there may be control characters in a line; tabs are none.
 pub(super) fn has_controls(line: &str) -> bool {
@@ -95,7 +95,7 @@ fn control(text: &str) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Masker;
+    use crate::Masker;
 
     #[test]
     fn colours_within_a_secret_do_not_show_it() {

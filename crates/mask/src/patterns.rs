@@ -8,7 +8,7 @@ use aho_corasick::{AhoCorasick, AhoCorasickKind};
 use memchr::memmem::Finder;
 use regex::{Regex, RegexBuilder};
 
-use super::LONGEST_LINE_BYTES;
+use crate::LONGEST_LINE_BYTES;
 
 /// The size a compiled mask hint may have.
 const LARGEST_REGEX_BYTES: usize = 4 * 1024 * 1024;

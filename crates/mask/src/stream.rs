@@ -3,8 +3,8 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::patterns::{self, Snapshot};
-use super::{Masker, REPLACEMENT, merge};
+use crate::patterns::{self, Snapshot};
+use crate::{Masker, REPLACEMENT, merge};
 
 /// Masks a text piece by piece. What may be the beginning of a secret is held back (at most some KiB) until
 /// the next pieces decide; a line is also held until it is complete, since regular expressions see whole lines.

@@ -1,5 +1,7 @@
 //! Hides secrets in everything a user may read: log lines, console lines, issues, names.
 //!
+//! The worker masks all that it writes, the listener what it tells of a worker that died, and `dayfly run` what it shows.
+//!
 //! A [`Masker`] knows all secrets of a job in all their written forms ([`secrets::written_forms`]) and the regular expressions
 //! of the job message. Values found are replaced by `***`; matches that overlap or touch become one.
 //! [`Masker::mask`] takes one complete text, [`MaskStream`] takes a text in pieces and gives the same output as
@@ -10,6 +12,7 @@
 //! pattern cannot stall the worker) and are matched within one line.
 
 mod coloured;
+mod job;
 mod patterns;
 mod stream;
 

@@ -1,11 +1,9 @@
-//! Lines per second: through masking with 50 secrets, beside a search for line ends over the same text, and through a process's pipe.
+//! Lines per second through masking with 50 secrets, beside a search for line ends over the same text.
 
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use dayfly_worker::mask::Masker;
-use dayfly_worker::process::{self, Command, Line, Sink};
-use tokio_util::sync::CancellationToken;
+use dayfly_mask::Masker;
 
 const LINES: usize = 100_000;
 
@@ -100,45 +98,5 @@ fn masking(criterion: &mut Criterion) {
     group.finish();
 }
 
-struct Count(usize);
-
-impl Sink for Count {
-    async fn line(&mut self, line: Line<'_>) {
-        self.0 += usize::from(!line.continues);
-    }
-}
-
-fn processes(criterion: &mut Criterion) {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
-    let folder = tempfile::tempdir().expect("a folder");
-    let file = folder.path().join("log");
-    std::fs::write(&file, log().join("\n") + "\n").expect("a file");
-    let mut group = criterion.benchmark_group("process");
-    group.throughput(Throughput::Elements(LINES as u64));
-    group.bench_function("lines of cat", |bencher| {
-        bencher.iter(|| {
-            let mut command = Command::new("/bin/cat", "/");
-            command.arguments = vec![file.clone().into()];
-            let mut count = Count(0);
-            runtime.block_on(process::run(command, &CancellationToken::new(), &mut count)).expect("it runs");
-            assert_eq!(count.0, LINES);
-        });
-    });
-    group.finish();
-    let mut group = criterion.benchmark_group("start");
-    group.bench_function("true by std", |bencher| {
-        bencher.iter(|| std::process::Command::new("/bin/true").env_clear().output().expect("it runs"));
-    });
-    group.bench_function("true by process::run", |bencher| {
-        bencher.iter(|| {
-            let command = Command::new("/bin/true", "/");
-            runtime
-                .block_on(process::run(command, &CancellationToken::new(), &mut Count(0)))
-                .expect("it runs")
-        });
-    });
-    group.finish();
-}
-
-criterion_group!(benches, masking, processes);
+criterion_group!(benches, masking);
 criterion_main!(benches);
