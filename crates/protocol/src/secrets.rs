@@ -31,6 +31,17 @@ const HEX_COLUMNS: usize = 60;
 /// Values shorter than this are not looked for in hexadecimal, to avoid chance matches.
 const SHORTEST_HEX_BYTES: usize = 4;
 
+/// Environment variables that hold credentials of an agent, or lead to them. Steps never see them, whoever started the worker.
+pub const AGENT_CREDENTIALS: [&str; 7] = [
+    "AZ_PAT",
+    "AZP_TOKEN",
+    "AZP_TOKEN_FILE",
+    "VSTS_TOKEN",
+    "VSTS_AGENT_INPUT_TOKEN",
+    "VSTS_AGENT_INPUT_PASSWORD",
+    "VSTS_HTTP_PROXY_PASSWORD",
+];
+
 /// The secret values of a job's message: variables, logins of service connections, tickets of secure files. Its mask hints, which are regular
 /// expressions, are not among them.
 pub fn of(message: &AgentJobRequestMessage) -> impl Iterator<Item = &str> {

@@ -10,20 +10,11 @@ mod fit;
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 
+use dayfly_protocol::secrets::AGENT_CREDENTIALS;
+
 use crate::context::JobContext;
 use crate::variables::{Variable, environment_name};
 use fit::Limits;
-
-/// Environment variables by which agents are given credentials; never passed on, whoever started the worker.
-const CREDENTIALS: &[&str] = &[
-    "AZ_PAT",
-    "AZP_TOKEN",
-    "AZP_TOKEN_FILE",
-    "VSTS_TOKEN",
-    "VSTS_AGENT_INPUT_TOKEN",
-    "VSTS_AGENT_INPUT_PASSWORD",
-    "VSTS_HTTP_PROXY_PASSWORD",
-];
 
 /// The worker's own environment without credentials and without what the listener wants hidden.
 pub(crate) fn inherited(
@@ -32,7 +23,7 @@ pub(crate) fn inherited(
 ) -> BTreeMap<OsString, OsString> {
     own.into_iter()
         .filter(|(name, _)| {
-            !CREDENTIALS.iter().any(|credential| name == OsStr::new(credential))
+            !AGENT_CREDENTIALS.iter().any(|credential| name == OsStr::new(credential))
                 && !hidden.iter().any(|hidden| name == OsStr::new(hidden))
         })
         .collect()
@@ -185,8 +176,8 @@ mod tests {
 
     #[test]
     fn credentials_and_hidden_names_are_not_inherited() {
-        let own = [("AZP_TOKEN", "x"), ("HOME", "/root"), ("MINE", "y"), ("AZ_PAT", "z")]
-            .map(|(name, value)| (OsString::from(name), OsString::from(value)));
+        let own = AGENT_CREDENTIALS.into_iter().chain(["HOME", "MINE"]);
+        let own = own.map(|name| (OsString::from(name), OsString::from("x")));
         let inherited = inherited(own, &["MINE".to_owned()]);
         assert_eq!(inherited.keys().collect::<Vec<_>>(), ["HOME"]);
     }
