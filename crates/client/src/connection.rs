@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::de::DeserializeOwned;
-use tokio::sync::watch;
 use url::Url;
 
 use crate::answer::Answer;
@@ -14,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::login::{Credential, Login};
 use crate::request::Request;
 use crate::settings::HttpSettings;
-use crate::throttle::{Throttle, Throttling};
+use crate::throttle::Throttle;
 use crate::transport::Transport;
 
 /// An organization's (or collection's) address with a credential. Cheap to clone and to derive from: all share the HTTP clients, and clones share the login
@@ -72,11 +71,6 @@ impl Connection {
     /// The address of the organization or collection.
     pub fn url(&self) -> &Url {
         &self.base
-    }
-
-    /// What the service delayed so far for this login. Changes with each delayed answer.
-    pub fn throttling(&self) -> watch::Receiver<Throttling> {
-        self.identity.throttle.subscribe()
     }
 
     async fn send<T>(&self, request: &Request, read: impl Fn(&Answer) -> Result<T>) -> Result<T> {

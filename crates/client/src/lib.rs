@@ -45,6 +45,5 @@ pub use file::open_file;
 pub use login::{AgentCredential, Credential};
 pub use operation::{Operation, Repeat};
 pub use request::Content;
-pub use retry::random_pause;
-pub use settings::{HttpSettings, ProxySettings, RetryPolicy};
-pub use throttle::Throttling;
+pub use retry::{Again, Backoff, RetryPolicy, random_pause};
+pub use settings::{HttpSettings, ProxySettings};

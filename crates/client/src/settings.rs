@@ -4,6 +4,8 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::retry::RetryPolicy;
+
 /// Settings of the HTTP clients behind a connection and all connections derived from it.
 #[derive(Clone, Debug)]
 pub struct HttpSettings {
@@ -60,27 +62,5 @@ impl fmt::Debug for ProxySettings {
             .field("https", &self.https.is_some())
             .field("no_proxy", &self.no_proxy)
             .finish()
-    }
-}
-
-/// How failed attempts are repeated: with pauses that double, each drawn between nothing and its bound (full jitter), so that many agents do not come back
-/// at the same moment. A `Retry-After` of the service is waited for in full instead.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RetryPolicy {
-    /// Attempts of a call at the most, the first included; 1 = no repetition.
-    pub attempts: u32,
-    /// Bound of the first pause.
-    pub first_pause: Duration,
-    /// Bound of every pause.
-    pub longest_pause: Duration,
-}
-
-impl Default for RetryPolicy {
-    fn default() -> Self {
-        RetryPolicy {
-            attempts: 6,
-            first_pause: Duration::from_millis(500),
-            longest_pause: Duration::from_secs(15),
-        }
     }
 }

@@ -4,7 +4,6 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use http::HeaderMap;
-use tokio::sync::watch;
 use tokio::time::Instant;
 
 /// The longest that one answer makes later calls wait; the service names a pause for each answer anew.
@@ -13,58 +12,17 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// The longest `Retry-After` that is believed. Callers add it to the present time, which more of it would overflow.
 const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(3600);
 
-/// What the service delayed so far.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Throttling {
-    /// Answers which said that they were delayed (with `X-RateLimit-Delay` and `X-RateLimit-Reset`, as `ThrottlingReportHandler.cs` counts them) or refused.
-    pub answers: u64,
-    /// Sum of the delays.
-    pub total_delay: Duration,
-    /// The resource that is short, such as `Concurrency`.
-    pub resource: Option<String>,
-    /// When the limit is reset, in seconds of the Unix epoch.
-    pub reset: Option<i64>,
-}
-
 /// Keeps a connection's share of the limits. Shared by all connections of one login, since the service counts by user.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Throttle {
-    report: watch::Sender<Throttling>,
     /// Calls that can wait do so until then.
     pause_until: Mutex<Option<Instant>>,
 }
 
-impl Default for Throttle {
-    fn default() -> Self {
-        Throttle { report: watch::Sender::new(Throttling::default()), pause_until: Mutex::new(None) }
-    }
-}
-
 impl Throttle {
-    pub(crate) fn subscribe(&self) -> watch::Receiver<Throttling> {
-        self.report.subscribe()
-    }
-
-    /// Notes what an answer says. A delayed answer has status 200 and may ask for a pause all the same.
+    /// Notes what an answer says. A delayed answer has status 200 and may still ask for a pause.
     pub(crate) fn note(&self, headers: &HeaderMap) {
-        let delay = number::<f64>(headers, "x-ratelimit-delay")
-            .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
-            .filter(|delay| !delay.is_zero());
-        let reset = number::<i64>(headers, "x-ratelimit-reset");
-        let pause = retry_after(headers);
-        if let (Some(delay), Some(reset)) = (delay, reset) {
-            self.report.send_modify(|report| {
-                report.answers += 1;
-                report.total_delay = report.total_delay.saturating_add(delay);
-                report.reset = Some(reset);
-                if let Some(resource) =
-                    headers.get("x-ratelimit-resource").and_then(|value| value.to_str().ok())
-                {
-                    report.resource = Some(resource.to_owned());
-                }
-            });
-        }
-        if let Some(pause) = pause {
+        if let Some(pause) = retry_after(headers) {
             let until = Instant::now() + pause.min(LONGEST_PAUSE);
             let mut pause_until = self.pause_until.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
             *pause_until = Some(pause_until.map_or(until, |current| current.max(until)));
@@ -83,12 +41,9 @@ impl Throttle {
 
 /// `Retry-After` in seconds, as far as it is believed. The form with a date is not used by the service.
 pub(crate) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let pause = Duration::try_from_secs_f64(number(headers, "retry-after")?).ok()?;
+    let seconds = headers.get("retry-after")?.to_str().ok()?.trim().parse().ok()?;
+    let pause = Duration::try_from_secs_f64(seconds).ok()?;
     Some(pause.min(LONGEST_RETRY_AFTER))
-}
-
-fn number<T: std::str::FromStr>(headers: &HeaderMap, name: &str) -> Option<T> {
-    headers.get(name)?.to_str().ok()?.trim().parse().ok()
 }
 
 #[cfg(test)]
@@ -100,25 +55,6 @@ mod tests {
             .iter()
             .map(|(name, value)| (http::HeaderName::from_static(name), value.parse().unwrap()))
             .collect()
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn delays_are_counted_only_with_both_headers() {
-        let throttle = Throttle::default();
-        let report = throttle.subscribe();
-        throttle.note(&headers(&[("x-ratelimit-delay", "1.5")]));
-        assert_eq!(*report.borrow(), Throttling::default());
-        for _ in 0..2 {
-            throttle.note(&headers(&[
-                ("x-ratelimit-delay", "1.5"),
-                ("x-ratelimit-reset", "1800000000"),
-                ("x-ratelimit-resource", "Concurrency"),
-            ]));
-        }
-        let report = report.borrow();
-        assert_eq!((report.answers, report.total_delay), (2, Duration::from_secs(3)));
-        assert_eq!(report.resource.as_deref(), Some("Concurrency"));
-        assert_eq!(throttle.pause(), None);
     }
 
     #[test]

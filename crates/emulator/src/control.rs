@@ -125,22 +125,6 @@ impl Emulator {
         let file = PipelineFile::WorkTree(file);
         Ok(state.definitions.insert(project, name, file, self.app().now())?.id)
     }
-
-    /// Registers a pipeline whose file is in a repository that is served here.
-    ///
-    /// # Errors
-    /// If the project or the repository does not exist, or the project has a pipeline of that name.
-    pub fn add_repository_pipeline(
-        &self,
-        project: &str,
-        name: &str,
-        repository: &str,
-        path: &str,
-    ) -> Result<i32> {
-        let now = self.app().now();
-        let (_, id) = self.app().state().add_definition(project, name, repository, path, now)?;
-        Ok(id)
-    }
 }
 
 /// Carries the ends of jobs to their runs until `stop`.

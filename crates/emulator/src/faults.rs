@@ -184,13 +184,14 @@ pub(crate) struct Faults(Mutex<Rules>);
 struct Rules {
     rules: Vec<(ActiveFault, GlobMatcher)>,
     next_id: u64,
-    random: Random,
+    random: fastrand::Rng,
 }
 
 impl Faults {
     /// The given rules, with a generator seeded by `seed`.
     pub(crate) fn new(rules: &[FaultRule], seed: u64) -> Result<Self, Error> {
-        let faults = Self(Mutex::new(Rules { rules: Vec::new(), next_id: 1, random: Random(seed) }));
+        let faults =
+            Self(Mutex::new(Rules { rules: Vec::new(), next_id: 1, random: fastrand::Rng::with_seed(seed) }));
         for rule in rules {
             faults.add(rule.clone())?;
         }
@@ -255,7 +256,7 @@ impl Faults {
             active.matched += 1;
             if active.matched <= rule.after
                 || rule.count.is_some_and(|count| active.struck >= count)
-                || (rule.probability < 1.0 && random.fraction() >= rule.probability)
+                || (rule.probability < 1.0 && random.f64() >= rule.probability)
             {
                 continue;
             }
@@ -263,7 +264,7 @@ impl Faults {
             struck.push(match &rule.fault {
                 // The jitter is drawn here, where the generator is, so that a seed fixes it too.
                 Fault::Latency { milliseconds, jitter } => {
-                    let more = if *jitter == 0 { 0 } else { random.next() % (jitter.saturating_add(1)) };
+                    let more = random.u64(..=*jitter);
                     Fault::Latency { milliseconds: milliseconds.saturating_add(more), jitter: 0 }
                 }
                 fault => fault.clone(),
@@ -286,26 +287,6 @@ pub(crate) fn latency(faults: &[Fault]) -> Duration {
             _ => Duration::ZERO,
         })
         .sum()
-}
-
-/// SplitMix64: small, seedable, good enough to decide which request fails.
-#[derive(Debug)]
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    /// A number from 0 (included) to 1 (not included).
-    fn fraction(&mut self) -> f64 {
-        const MANTISSA: u32 = 53;
-        (self.next() >> (64 - MANTISSA)) as f64 / (1_u64 << MANTISSA) as f64
-    }
 }
 
 #[cfg(test)]

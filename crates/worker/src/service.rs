@@ -3,21 +3,19 @@
 use std::sync::Mutex;
 use std::time::Duration;
 
-use dayfly_client::{Connection, Credential, ErrorKind, HttpSettings, JobPlan};
+use dayfly_client::{Again, Connection, Credential, ErrorKind, HttpSettings, JobPlan, RetryPolicy};
 use dayfly_protocol::channel::WorkerSettings;
 use dayfly_protocol::job::AgentJobRequestMessage;
 use dayfly_protocol::{BuildId, ContainerId, JobId, ProjectId, TaskResult};
 use tokio::sync::oneshot;
-use tokio::time::sleep;
 
 use crate::Surroundings;
 use crate::artifacts::Artifacts;
 use crate::context::lock;
 
-/// How often the result is sent before it is given up (`JobRunner.cs`).
-const COMPLETION_ATTEMPTS: u32 = 5;
-/// The pause between two attempts.
-const COMPLETION_PAUSE: Duration = Duration::from_secs(5);
+/// How often the result is sent before it is given up, at least five seconds apart (`JobRunner.cs`).
+const COMPLETION: RetryPolicy =
+    RetryPolicy { attempts: 5, first_pause: Duration::from_secs(10), longest_pause: Duration::from_secs(10) };
 
 /// Why the service could not be asked or did not do it.
 #[derive(Debug, thiserror::Error)]
@@ -81,10 +79,7 @@ impl Service {
         };
         let connection =
             Connection::new(url, Credential::Bearer(token.into()), http).map_err(Error::Connect)?;
-        let number = |name: &str| {
-            let (_, value) = message.variables.iter().find(|(key, _)| key.eq_ignore_ascii_case(name))?;
-            value.value.as_deref()?.trim().parse::<i64>().ok()
-        };
+        let number = |name: &str| message.variable(name)?.trim().parse::<i64>().ok();
         Ok(Service {
             plan: connection.plan(&message.plan),
             project: message.plan.scope_identifier,
@@ -116,20 +111,15 @@ impl Service {
         result: TaskResult,
         agent_goes_away: bool,
     ) -> Result<(), Error> {
-        let mut attempt = 1;
-        loop {
-            match self.plan.complete_job(message.job_id, message.request_id, result, agent_goes_away).await {
-                Ok(()) => return Ok(()),
-                Err(source) if attempt == COMPLETION_ATTEMPTS || is_final(source.kind()) => {
-                    return Err(Error::Call { doing: "reporting the result of the job", source });
-                }
-                Err(error) => {
-                    tracing::warn!(%error, attempt, "the result of the job could not be reported yet");
-                    attempt += 1;
-                    sleep(COMPLETION_PAUSE).await;
-                }
+        let complete = || self.plan.complete_job(message.job_id, message.request_id, result, agent_goes_away);
+        let again = |error: &dayfly_client::Error, attempt| {
+            if is_final(error.kind()) {
+                return Again::No;
             }
-        }
+            tracing::warn!(%error, attempt, "the result of the job could not be reported yet");
+            Again::Yes
+        };
+        COMPLETION.retry(complete, again).await.map_err(call("reporting the result of the job"))
     }
 
     /// Takes a turn in changing the build's number. Taken when the command is read, so that the last command wins.

@@ -47,30 +47,13 @@ enum Victim {
     Connections,
 }
 
-/// A small generator of numbers (SplitMix64): good enough to choose with, and the same for the same seed.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut value = self.0;
-        value = (value ^ (value >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        value = (value ^ (value >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        value ^ (value >> 31)
-    }
-
-    fn below(&mut self, limit: usize) -> usize {
-        usize::try_from(self.next() % u64::try_from(limit).unwrap()).unwrap()
-    }
-}
-
 fn number(variable: &str) -> Option<u64> {
     std::env::var(variable).ok()?.parse().ok()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whatever_is_killed_every_job_has_one_result_and_no_step_runs_twice() {
-    let seed = number("DAYFLY_CHAOS_SEED").unwrap_or_else(|| uuid::Uuid::new_v4().as_u64_pair().0);
+    let seed = number("DAYFLY_CHAOS_SEED").unwrap_or_else(|| fastrand::u64(..));
     let kills = number("DAYFLY_CHAOS_KILLS").map_or(KILLS, |kills| u32::try_from(kills).unwrap());
     println!("DAYFLY_CHAOS_SEED={seed}");
     let mut chaos = Chaos::new(seed).await;
@@ -78,7 +61,7 @@ async fn whatever_is_killed_every_job_has_one_result_and_no_step_runs_twice() {
     while killed.values().sum::<u32>() < kills {
         chaos.fill_the_queue();
         chaos.replace_the_dead().await;
-        tokio::time::sleep(Duration::from_millis(u64::try_from(chaos.random.below(120)).unwrap())).await;
+        tokio::time::sleep(Duration::from_millis(chaos.random.u64(..120))).await;
         if let Some(victim) = chaos.strike() {
             *killed.entry(victim).or_default() += 1;
         }
@@ -90,7 +73,7 @@ async fn whatever_is_killed_every_job_has_one_result_and_no_step_runs_twice() {
 
 struct Chaos {
     service: Service,
-    random: Random,
+    random: fastrand::Rng,
     /// One key for all agents, since making one takes long.
     key: AgentKey,
     listeners: Vec<Process>,
@@ -110,7 +93,7 @@ impl Chaos {
         .await;
         let mut chaos = Self {
             service,
-            random: Random(seed),
+            random: fastrand::Rng::with_seed(seed),
             key: AgentKey::generate().unwrap(),
             listeners: Vec::new(),
             generation: 0,
@@ -160,8 +143,8 @@ impl Chaos {
                 children(listener.0.id()).into_iter().map(|worker| (listener.0.id(), worker))
             })
             .collect();
-        let (listener, worker) = *pairs.get(self.random.below(pairs.len().max(1)))?;
-        match self.random.below(20) {
+        let (listener, worker) = *pairs.get(self.random.usize(..pairs.len().max(1)))?;
+        match self.random.usize(..20) {
             0..9 => {
                 kill(pid(worker), Signal::SIGKILL).ok()?;
                 Some(Victim::Worker)
@@ -173,9 +156,9 @@ impl Chaos {
             12..15 => (self.service.emulator.cut_connections() > 0).then_some(Victim::Connections),
             _ => {
                 // Before the request is handled, or after; whoever asks next is hit.
-                let fault = if self.random.below(2) == 0 { Fault::DropBefore } else { Fault::DropAfter };
-                let requests = u64::try_from(1 + self.random.below(3)).unwrap();
-                let path = CUTS[self.random.below(CUTS.len())];
+                let fault = if self.random.usize(..2) == 0 { Fault::DropBefore } else { Fault::DropAfter };
+                let requests = self.random.u64(1..=3);
+                let path = CUTS[self.random.usize(..CUTS.len())];
                 self.service.emulator.add_fault(FaultRule::new(path, fault).times(requests)).ok()?;
                 Some(Victim::Connections)
             }

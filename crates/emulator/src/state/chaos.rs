@@ -32,7 +32,7 @@ struct Chaos {
     state: State,
     signals: UnboundedReceiver<JobSignal>,
     now: Timestamp,
-    random: u64,
+    random: fastrand::Rng,
     agents: Vec<AgentId>,
     sessions: Vec<SessionId>,
     messages: Vec<(SessionId, MessageId)>,
@@ -60,7 +60,7 @@ impl Chaos {
             ),
             signals,
             now,
-            random: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1,
+            random: fastrand::Rng::with_seed(seed),
             agents: Vec::new(),
             sessions: Vec::new(),
             messages: Vec::new(),
@@ -70,12 +70,9 @@ impl Chaos {
         }
     }
 
-    /// A number below `bound` (xorshift).
+    /// A number below `bound`.
     fn below(&mut self, bound: usize) -> usize {
-        self.random ^= self.random << 13;
-        self.random ^= self.random >> 7;
-        self.random ^= self.random << 17;
-        (self.random >> 33) as usize % bound.max(1)
+        self.random.usize(..bound.max(1))
     }
 
     fn pick<T: Copy>(&mut self, from: impl Fn(&Self) -> &Vec<T>) -> Option<T> {

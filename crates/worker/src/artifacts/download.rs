@@ -3,7 +3,7 @@
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
-use dayfly_client::{describe, random_pause};
+use dayfly_client::{Again, RetryPolicy, describe};
 use dayfly_protocol::ContainerId;
 use dayfly_protocol::artifact::BuildArtifact;
 use futures::StreamExt as _;
@@ -18,10 +18,8 @@ use super::{Artifacts, Error, Result};
 const PARALLEL_FILES: usize = 4;
 
 /// How often a file is begun (`retryDownloadCount` of the official task).
-const FILE_ATTEMPTS: u32 = 4;
-
-/// The longest pause before a file is begun anew.
-const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+const FILE: RetryPolicy =
+    RetryPolicy { attempts: 4, first_pause: Duration::from_secs(1), longest_pause: Duration::from_secs(2) };
 
 /// What was downloaded.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -116,17 +114,14 @@ impl Artifacts {
 
     /// Downloads a file. The client tries again only until the first byte has come, so a file that broke off begins anew here.
     async fn download_file(&self, container: ContainerId, path: String, file: PathBuf) -> Result<u64> {
-        let mut attempt = 1;
-        loop {
-            match self.try_file(container, &path, &file).await {
-                Err(Error::Service { source, .. }) if attempt < FILE_ATTEMPTS && source.is_retryable() => {
-                    tracing::debug!(error = describe(&source), path, attempt, "a download broke off");
-                }
-                outcome => return outcome,
+        let again = |error: &Error, attempt| match error {
+            Error::Service { source, .. } if source.is_retryable() => {
+                tracing::debug!(error = describe(source), path, attempt, "a download broke off");
+                Again::Yes
             }
-            attempt += 1;
-            tokio::time::sleep(random_pause(Duration::ZERO, LONGEST_PAUSE)).await;
-        }
+            _ => Again::No,
+        };
+        FILE.retry(|| self.try_file(container, &path, &file), again).await
     }
 
     async fn try_file(&self, container: ContainerId, path: &str, file: &Path) -> Result<u64> {

@@ -4,16 +4,13 @@ use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use dayfly_client::random_pause;
+use dayfly_client::{Backoff, RetryPolicy};
 use tokio_util::sync::CancellationToken;
 
 use super::service::Error;
 
-/// Bound of the first pause after a failure.
-const FIRST_PAUSE: Duration = Duration::from_millis(250);
-
-/// Bound of every pause: how late we notice that the service is back.
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// Its longest pause is how late we notice that the service is back.
+const POLICY: RetryPolicy = RetryPolicy::endless(Duration::from_millis(250), Duration::from_secs(5));
 
 /// Hears of calls that come through.
 pub(super) trait Witness: Send + Sync {
@@ -21,17 +18,17 @@ pub(super) trait Witness: Send + Sync {
     fn another_came_through(&self);
 }
 
-/// One sender's patience. Pauses double from failure to failure and are jittered; a success resets them.
+/// One sender's patience. A success of any of its calls makes its pauses short again.
 pub(super) struct Patience {
     /// Cancelled at the deadline.
     over: CancellationToken,
-    next: Mutex<Duration>,
+    backoff: Mutex<Backoff>,
     witness: Option<Arc<dyn Witness>>,
 }
 
 impl Patience {
     pub(super) fn new(over: CancellationToken) -> Patience {
-        Patience { over, next: Mutex::new(FIRST_PAUSE), witness: None }
+        Patience { over, backoff: Mutex::default(), witness: None }
     }
 
     /// Tells of its successes.
@@ -49,7 +46,7 @@ impl Patience {
     }
 
     pub(super) fn succeeded(&self) {
-        *self.next.lock().unwrap_or_else(PoisonError::into_inner) = FIRST_PAUSE;
+        self.backoff.lock().unwrap_or_else(PoisonError::into_inner).succeeded();
         if let Some(witness) = &self.witness {
             witness.another_came_through();
         }
@@ -66,12 +63,7 @@ impl Patience {
 
     /// Waits as long as is fit after `error`, or as the service asked, or until the deadline.
     pub(super) async fn pause(&self, error: &Error) {
-        let pause = {
-            let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
-            let bound = *next;
-            *next = (bound * 2).min(LONGEST_PAUSE);
-            random_pause(bound / 2, bound)
-        };
+        let pause = self.backoff.lock().unwrap_or_else(PoisonError::into_inner).after_failure(&POLICY);
         let pause = error.retry_after().unwrap_or(pause);
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
@@ -132,9 +124,9 @@ mod tests {
         assert!(result.is_ok(), "{result:?}");
         let pauses: Vec<Duration> = attempts.windows(2).map(|pair| pair[1] - pair[0]).collect();
         // Timers are good to a millisecond.
-        let longest = LONGEST_PAUSE + Duration::from_millis(2);
+        let longest = POLICY.longest_pause + Duration::from_millis(2);
         assert!(pauses.iter().all(|pause| *pause <= longest), "{pauses:?}");
-        assert!(pauses[0] <= FIRST_PAUSE + Duration::from_millis(2), "{pauses:?}");
+        assert!(pauses[0] <= POLICY.first_pause + Duration::from_millis(2), "{pauses:?}");
         assert!(
             attempts.last().is_some_and(|last| *last < away + longest),
             "it is seen at once: {attempts:?}"

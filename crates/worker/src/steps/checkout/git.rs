@@ -5,6 +5,7 @@ use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use dayfly_client::random_pause;
 use tokio_util::sync::CancellationToken;
 
 use super::{StepError, credentials::Header};
@@ -230,7 +231,7 @@ impl<'a> Git<'a> {
                 return Err(StepError::Failed(format!("Git fetch failed with exit code: {code}")));
             }
             attempt += 1;
-            let pause = random_pause();
+            let pause = random_pause(Duration::from_secs(1), Duration::from_secs(10));
             self.step
                 .warning(&format!(
                     "Git fetch failed with exit code {code}, back off {:.1} seconds before retry.",
@@ -285,14 +286,6 @@ fn variable_of(key: &str) -> String {
     format!("env_var_{name}")
 }
 
-/// One to ten seconds, so that agents which failed together do not try again together.
-fn random_pause() -> Duration {
-    let random = u64::from(u32::from_be_bytes(
-        *uuid::Uuid::new_v4().as_bytes().first_chunk().expect("a uuid has sixteen bytes"),
-    ));
-    Duration::from_millis(1_000 + random % 9_000)
-}
-
 async fn wait(pause: Duration, cancel: &CancellationToken) -> Result<(), StepError> {
     tokio::select! {
         () = tokio::time::sleep(pause) => Ok(()),
@@ -325,14 +318,6 @@ mod tests {
             ("command not found", None),
         ] {
             assert_eq!(parse_version(text), expected, "{text}");
-        }
-    }
-
-    #[test]
-    fn pauses_are_between_one_and_ten_seconds() {
-        for _ in 0..100 {
-            let pause = random_pause();
-            assert!(pause >= Duration::from_secs(1) && pause < Duration::from_secs(10));
         }
     }
 }
