@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use dayfly_pipelines::orchestration::Counters;
 use dayfly_protocol::ProjectId;
 use jiff::Timestamp;
 
@@ -47,9 +48,9 @@ pub(crate) struct Definition {
 #[derive(Debug, Default)]
 pub(crate) struct PipelineCounters(Mutex<HashMap<String, i64>>);
 
-impl PipelineCounters {
-    /// The next number of a counter: the seed first. A seed above the number begins anew from it.
-    pub(crate) fn next(&self, prefix: &str, seed: i64) -> i64 {
+impl Counters for PipelineCounters {
+    /// The seed first. A seed above the number begins anew from it.
+    fn next(&self, prefix: &str, seed: i64) -> i64 {
         let mut counters = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let key = prefix.to_lowercase();
         if counters.len() >= MAX_COUNTERS && !counters.contains_key(&key) {

@@ -5,11 +5,11 @@
 //! ```
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use dayfly_pipelines::message::{BuildContext, RepositoryContext};
-use dayfly_pipelines::orchestration::Counters;
+use dayfly_pipelines::orchestration::RunCounters;
 use dayfly_pipelines::{Action, JobInstance, Orchestration, Plan, RunContext, RunInputs, run_number};
 use dayfly_protocol::job::Variables;
 use dayfly_protocol::plan::{
@@ -22,7 +22,7 @@ use dayfly_protocol::{
 use jiff::Timestamp;
 use url::Url;
 
-use super::definitions::{Definition, PipelineCounters};
+use super::definitions::Definition;
 use super::garbage::Left;
 use super::jobs::NewJob;
 use super::plans::NewPlan;
@@ -65,20 +65,6 @@ pub(crate) struct ResourceRepository {
     pub(crate) checkout: BTreeMap<String, String>,
 }
 
-/// The counters of a pipeline for one run, in which each has one value however often it is asked for.
-#[derive(Debug)]
-struct RunCounters {
-    pipeline: Arc<PipelineCounters>,
-    taken: Mutex<BTreeMap<String, i64>>,
-}
-
-impl Counters for RunCounters {
-    fn next(&self, prefix: &str, seed: i64) -> i64 {
-        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        *taken.entry(prefix.to_lowercase()).or_insert_with(|| self.pipeline.next(prefix, seed))
-    }
-}
-
 impl State {
     /// Starts a run: its first jobs are in the queues when this returns.
     pub(crate) fn start_run(&mut self, new: NewRun, now: Timestamp) -> Result<BuildId> {
@@ -91,14 +77,13 @@ impl State {
         let id = self.runs.next_id();
         let mut context = self.context(&new, id, plan_id, timeline, now)?;
         let definition = self.definitions.get_mut(new.project, new.definition)?;
-        let counters = RunCounters { pipeline: definition.counters(), taken: Mutex::default() };
         let mut inputs = RunInputs {
             variables: run_variables(&context, &new.variables),
             stages: new.stages,
             jobs: new.jobs,
             attempt: 1,
             start_time: context.start_time.clone(),
-            counters: Some(Arc::new(counters)),
+            counters: RunCounters::new(definition.counters()),
         };
         let orchestrate = |inputs| {
             Orchestration::new(Arc::clone(&new.plan), inputs).map_err(|error| Error::Invalid {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use dayfly_expressions::{Context, Expression, Object, Scope, Value, runtime_expression};
 use dayfly_protocol::{TaskResult, timeline::VariableValue};
 
-use super::{inputs::Counter, upstream::Upstream};
+use super::{inputs::RunCounters, upstream::Upstream};
 use crate::{
     plan::Variable,
     variable_set::{VariableSet, is_secret},
@@ -19,7 +19,7 @@ pub(super) struct Surroundings<'a> {
     pub(super) resources: Value,
     pub(super) pipeline: Value,
     pub(super) upstream: &'a Upstream,
-    pub(super) counter: &'a Counter,
+    pub(super) counter: &'a RunCounters,
 }
 
 impl Context for Surroundings<'_> {
@@ -57,7 +57,7 @@ impl Surroundings<'_> {
                 .and_then(dayfly_expressions::Number::as_integer)
                 .ok_or("the seed of `counter` must be a whole number")?,
         };
-        Ok(Value::from(self.counter.next(&prefix, seed)))
+        Ok(Value::from(self.counter.value(&prefix, seed)))
     }
 
     /// Evaluates a condition. `Err`: why it cannot be evaluated.

@@ -28,8 +28,8 @@ pub struct RunInputs {
     pub attempt: u32,
     /// `pipeline.startTime` in expressions, such as `2026-11-24 20:55:00+00:00`.
     pub start_time: String,
-    /// Where `counter` gets its numbers. Without it every counter is at its seed.
-    pub counters: Option<Arc<dyn Counters>>,
+    /// Where `counter` gets its numbers.
+    pub counters: RunCounters,
 }
 
 impl fmt::Debug for RunInputs {
@@ -46,21 +46,26 @@ impl fmt::Debug for RunInputs {
 /// Values that a job's steps set for others: `step.variable` to value.
 pub type Outputs = BTreeMap<String, VariableValue>;
 
-/// The numbers of `counter`, the same within one run.
-pub(super) struct Counter {
+/// The numbers of `counter` in one run, in which each counter has one value however often it is asked for. Clones are the same.
+#[derive(Clone, Default)]
+pub struct RunCounters(Arc<OfRun>);
+
+#[derive(Default)]
+struct OfRun {
     source: Option<Arc<dyn Counters>>,
     taken: Mutex<BTreeMap<String, i64>>,
 }
 
-impl Counter {
-    pub(super) fn new(source: Option<Arc<dyn Counters>>) -> Self {
-        Self { source, taken: Mutex::default() }
+impl RunCounters {
+    /// New values from `source`. Without one, as by default, every counter is at its seed.
+    pub fn new(source: Arc<dyn Counters>) -> Self {
+        Self(Arc::new(OfRun { source: Some(source), taken: Mutex::default() }))
     }
 
-    pub(super) fn next(&self, prefix: &str, seed: i64) -> i64 {
+    pub(super) fn value(&self, prefix: &str, seed: i64) -> i64 {
         // A poisoned lock holds numbers that are still right.
-        let mut taken = self.taken.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        *taken.entry(prefix.to_lowercase()).or_insert_with(|| match &self.source {
+        let mut taken = self.0.taken.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        *taken.entry(prefix.to_lowercase()).or_insert_with(|| match &self.0.source {
             Some(source) => source.next(prefix, seed),
             None => seed,
         })

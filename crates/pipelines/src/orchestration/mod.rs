@@ -21,7 +21,7 @@ use dayfly_expressions::{Object, Scope, Value};
 use dayfly_protocol::{JobId, TaskResult, job::Variables};
 
 pub use action::{Action, JobReference, PhaseReference, StageReference};
-pub use inputs::{Counters, Outputs, RunInputs};
+pub use inputs::{Counters, Outputs, RunCounters, RunInputs};
 pub use instance::{DeploymentInstance, JobInstance};
 pub use select::{UnknownNames, select, select_legs};
 
@@ -31,7 +31,6 @@ use crate::{
     variable_set::{VariableSet, masked},
 };
 use context::{Surroundings, Verdict, dependency};
-use inputs::Counter;
 use instance::Unfolded;
 use phase::Phase;
 use upstream::{Kind, Upstream};
@@ -66,7 +65,7 @@ pub struct Orchestration {
     broken: Option<String>,
     pipeline: Value,
     resources: Value,
-    counter: Counter,
+    counter: RunCounters,
     stages: Vec<StageState>,
     /// Where the jobs are that were started and have not completed: stage, phase, leg.
     running: HashMap<JobId, (usize, usize, usize)>,
@@ -128,7 +127,7 @@ impl Orchestration {
             broken: None,
             pipeline: Object::from_iter([("startTime", Value::from(inputs.start_time.as_str()))]).into(),
             resources: Value::Null,
-            counter: Counter::new(inputs.counters),
+            counter: inputs.counters,
             stages,
             running: HashMap::new(),
             canceling: false,
