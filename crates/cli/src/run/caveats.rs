@@ -22,7 +22,7 @@ struct Wishes {
 /// Sentences for whoever starts a run of the wanted jobs.
 pub(crate) fn caveats(plan: &Plan, wanted: &[Vec<bool>]) -> Vec<String> {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let has = |program: &str| dayfly_worker::process::find_in_path(program, &path).is_some();
+    let has = |program: &str| dayfly_processes::programs::find(program, &path).is_some();
     let mut wishes = Wishes::default();
     for (stage, wanted) in plan.stages.iter().zip(wanted) {
         for (job, _) in stage.jobs.iter().zip(wanted).filter(|(_, wanted)| **wanted) {
