@@ -146,9 +146,9 @@ impl Job {
         changes
     }
 
-    /// How far a step is, if it is the one that is being shown.
+    /// How far a step is, if it is the one that is being shown and goes on: one that ended is all done.
     fn progress(&self, id: RecordId) -> Option<Change> {
-        let step = self.steps.get(&id).filter(|_| self.current == Some(id))?;
+        let step = self.steps.get(&id).filter(|step| self.current == Some(id) && !step.is_ended())?;
         let (percent, operation) = progress(&step.record);
         let operation = operation.map(str::to_owned);
         Some(Change::StepProgress { job: self.identifier.clone(), number: step.number, percent, operation })

@@ -1,5 +1,6 @@
 //! What `dayfly run` shows and takes, and what is left of it: names, values, logs, work folders.
 
+use std::io::{BufRead as _, BufReader};
 use std::process::Command;
 
 use crate::project::{Ended, Project};
@@ -374,12 +375,21 @@ fn steps_tell_how_far_they_are() {
 - checkout: none
 - bash: |
     echo '##vso[task.setprogress value=40;]Linking'
-    for i in 1 2 3 4 5; do sleep 0.3; done
+    until [ -e PATH/seen ]; do sleep 0.1; done
   displayName: Build
 ",
     );
-    let ended = project.run(&["--json"], 0);
-    let told =
-        events(&ended).into_iter().find(|event| event["event"] == "stepProgress" && event["percent"] == 40);
-    assert_eq!(told.unwrap_or_else(|| panic!("{}", ended.stdout))["operation"], "Linking");
+    let yaml = project.read("azure-pipelines.yml").replace("PATH", &project.path().display().to_string());
+    project.write("azure-pipelines.yml", &yaml);
+    let mut child = project.command(&["run", "--json"]).spawn().unwrap();
+    let mut told = Vec::new();
+    for line in BufReader::new(child.stdout.take().unwrap()).lines() {
+        let event: serde_json::Value = serde_json::from_str(&line.unwrap()).unwrap();
+        if event["event"] == "stepProgress" {
+            project.write("seen", "");
+            told.push((event["percent"].as_i64(), event["operation"].as_str().map(str::to_owned)));
+        }
+    }
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    assert_eq!(told, [(Some(40), Some("Linking".to_owned()))], "the end of a step is no progress");
 }
