@@ -1,7 +1,7 @@
 //! What a connection costs: to be made, and to be used first. A worker pays it at its start.
 //!
-//! The first call goes to a port where nobody listens, so that only our own work is measured: making the HTTP client, and for `https` reading the system's
-//! certificate authorities.
+//! The first call goes to a port where nobody listens, so that only our own work is measured: making the HTTP
+//! client, and for `https` reading the system's certificate authorities.
 
 use std::hint::black_box;
 use std::net::TcpListener;

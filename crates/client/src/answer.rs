@@ -38,8 +38,9 @@ impl Answer {
         self.headers.get(name)?.to_str().ok()
     }
 
-    /// Whether the service asks for (another) token: 401, or a redirection to a sign-in page that names the scheme (`VssOAuthCredential.cs`).
-    /// `X-VSS-AuthenticateError` says that another token will not help (`VssHttpMessageHandler.cs`).
+    /// Whether the service asks for (another) token: 401, or a redirection to a sign-in page that names the
+    /// scheme (`VssOAuthCredential.cs`). `X-VSS-AuthenticateError` says that another token will not help
+    /// (`VssHttpMessageHandler.cs`).
     pub(crate) fn is_challenge(&self) -> bool {
         let names_bearer = || {
             let mut schemes =
@@ -108,7 +109,8 @@ impl Answer {
         }
     }
 
-    /// Type and message: of the body if it is one of the two forms, else of the header for errors, else the status' own name.
+    /// Type and message: of the body if it is one of the two forms, else of the header for errors, else the
+    /// status' own name.
     fn words(&self) -> (Option<String>, String) {
         if let Ok(error) = json::from_slice::<WrappedException>(&self.body)
             && (error.type_key.is_some() || !error.message.is_empty())

@@ -1,4 +1,5 @@
-//! The typed calls, one file per resource. Addresses are the service's well-known routes; agents of other makers use them as well.
+//! The typed calls, one file per resource. Addresses are the service's well-known routes; agents of other
+//! makers use them as well.
 
 pub(crate) mod agents;
 pub(crate) mod artifacts;

@@ -7,7 +7,8 @@ use jiff::Timestamp;
 use jiff::civil::DateTime;
 use jiff::tz::Offset;
 
-/// What the service writes in front of its time when it refuses a login for its times (`ConfigurationManager.cs`).
+/// What the service writes in front of its time when it refuses a login for its times
+/// (`ConfigurationManager.cs`).
 const SERVER_TIME: &str = "Current server time is";
 
 /// Differences up to this many seconds are noise: `Date` has whole seconds and travels some time.
@@ -28,8 +29,9 @@ impl Clock {
         Timestamp::from_second(now.as_second().saturating_add(offset)).unwrap_or(now)
     }
 
-    /// Sets the clock right by the service's words in an error, or by the `Date` of its answer. Says whether a time was found that differs from what we
-    /// took for it, so that another attempt can have another outcome.
+    /// Sets the clock right by the service's words in an error, or by the `Date` of its answer. Says whether
+    /// a time was found that differs from what we took for it, so that another attempt can have another
+    /// outcome.
     pub(crate) fn correct(&self, message: &str, headers: &HeaderMap) -> bool {
         let Some(server) = server_time(message).or_else(|| date(headers)) else { return false };
         let offset = server.as_second() - Timestamp::now().as_second();
@@ -44,7 +46,8 @@ pub(crate) fn is_skew(message: &str) -> bool {
     message.contains(SERVER_TIME)
 }
 
-/// The time in a message such as `… Current server time is 11/24/2026 20:31:07.` (invariant culture) or `… 11/24/2026 8:31:07 PM.` (American).
+/// The time in a message such as `… Current server time is 11/24/2026 20:31:07.` (invariant culture) or
+/// `… 11/24/2026 8:31:07 PM.` (American).
 fn server_time(message: &str) -> Option<Timestamp> {
     let (_, rest) = message.split_once(SERVER_TIME)?;
     let rest = rest.trim_start();

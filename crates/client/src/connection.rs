@@ -16,8 +16,8 @@ use crate::settings::HttpSettings;
 use crate::throttle::Throttle;
 use crate::transport::Transport;
 
-/// An organization's (or collection's) address with a credential. Cheap to clone and to derive from: all share the HTTP clients, and clones share the login
-/// with its token.
+/// An organization's (or collection's) address with a credential. Cheap to clone and to derive from: all
+/// share the HTTP clients, and clones share the login with its token.
 #[derive(Clone)]
 pub struct Connection {
     transport: Arc<Transport>,
@@ -39,7 +39,8 @@ impl fmt::Debug for Connection {
 }
 
 impl Connection {
-    /// A connection with HTTP clients of its own. Checks address and proxies, but does not connect; the certificate authorities are read at the first call.
+    /// A connection with HTTP clients of its own. Checks address and proxies, but does not connect; the
+    /// certificate authorities are read at the first call.
     pub fn new(url: &Url, credential: Credential, settings: HttpSettings) -> Result<Self> {
         let deadline = settings.call_deadline;
         Ok(Connection {
@@ -50,7 +51,8 @@ impl Connection {
         })
     }
 
-    /// The same address and clients with another credential: one of many agents. Costs a few hundred bytes; an agent's token is fetched at its first call.
+    /// The same address and clients with another credential: one of many agents. Costs a few hundred bytes;
+    /// an agent's token is fetched at its first call.
     pub fn with_credential(&self, credential: Credential) -> Self {
         Connection {
             identity: Arc::new(Identity { login: Login::new(credential), throttle: Throttle::default() }),

@@ -38,8 +38,9 @@ impl<'a> Sink<'a> {
 }
 
 impl Transport {
-    /// Downloads into a writer; gives the number of bytes. Repeated until the first byte is written. Redirections are followed, but not from `https` to `http`,
-    /// and the credential is not shown to another host.
+    /// Downloads into a writer; gives the number of bytes. Repeated until the first byte is written.
+    /// Redirections are followed, but not from `https` to `http`, and the credential is not shown to another
+    /// host.
     pub(crate) async fn download(
         &self,
         login: &Login,

@@ -36,7 +36,8 @@ impl fmt::Display for Call {
 pub struct ServiceAnswer {
     /// The HTTP status.
     pub status: StatusCode,
-    /// The short .NET type of the error, such as `TaskAgentNotFoundException`, or the `error` of an OAuth answer.
+    /// The short .NET type of the error, such as `TaskAgentNotFoundException`, or the `error` of an OAuth
+    /// answer.
     pub type_key: Option<String>,
     /// The service's own words.
     pub message: String,
@@ -44,7 +45,8 @@ pub struct ServiceAnswer {
     pub activity_id: Option<String>,
     /// When the service wants to be asked again (`Retry-After`).
     pub retry_after: Option<Duration>,
-    /// The service says that the organization is offline (`X-VSS-HostOfflineError`); asking again is no use for now.
+    /// The service says that the organization is offline (`X-VSS-HostOfflineError`); asking again is no use
+    /// for now.
     pub host_offline: bool,
 }
 
@@ -78,7 +80,8 @@ pub enum Error {
         call: Box<Call>,
         /// The answer.
         answer: Box<ServiceAnswer>,
-        /// Whether it goes on for longer than half an hour; then trying again is given up (`MessageListener.cs`).
+        /// Whether it goes on for longer than half an hour; then trying again is given up
+        /// (`MessageListener.cs`).
         given_up: bool,
     },
     /// The service answered with a sign-in page.
@@ -90,7 +93,8 @@ pub enum Error {
         status: StatusCode,
     },
     /// Something that is not Azure DevOps answered: a page in HTML, of a proxy for example.
-    #[error("cannot {call}: the answer {} is a web page{}, not of Azure DevOps; check the address and the proxy", .status.as_u16(), Title(.title))]
+    #[error("cannot {call}: the answer {} is a web page{}, not of Azure DevOps; check the address and the \
+        proxy", .status.as_u16(), Title(.title))]
     Html {
         /// The call.
         call: Box<Call>,
@@ -100,7 +104,8 @@ pub enum Error {
         title: Option<String>,
     },
     /// The service sent us elsewhere, which calls do not follow.
-    #[error("cannot {call}: the service answered {} and points to another address; check the organization's address", .status.as_u16())]
+    #[error("cannot {call}: the service answered {} and points to another address; check the organization's \
+        address", .status.as_u16())]
     Redirect {
         /// The call.
         call: Box<Call>,
@@ -219,7 +224,8 @@ fn unreached(sent: bool, address: &str, cause: &reqwest::Error) -> String {
         _ if sent => format!("the connection broke before the answer was complete: {reason}"),
         Some(rustls::Error::InvalidCertificate(_)) => {
             format!(
-                "the service's certificate is not trusted; check the address and the files of certificate authorities: {reason}"
+                "the service's certificate is not trusted; check the address and the files of certificate \
+                    authorities: {reason}"
             )
         }
         Some(rustls::Error::InvalidMessage(_)) => {
@@ -351,8 +357,8 @@ impl Error {
         }
     }
 
-    /// Whether the service surely did nothing of what was asked: it was not reached, or it said "later". Any other error that
-    /// [may pass](Error::is_retryable) leaves open whether the call had its effect.
+    /// Whether the service surely did nothing of what was asked: it was not reached, or it said "later". Any
+    /// other error that [may pass](Error::is_retryable) leaves open whether the call had its effect.
     pub fn left_untouched(&self) -> bool {
         match self {
             _ if self.is_of_login() => true,
@@ -432,7 +438,8 @@ impl Error {
     }
 }
 
-/// Statuses of gateways and of a service in trouble. .NET repeats 502, 503 and 504 (`VssHttpRetryMessageHandler.cs`) and, for tokens, 500.
+/// Statuses of gateways and of a service in trouble. .NET repeats 502, 503 and 504
+/// (`VssHttpRetryMessageHandler.cs`) and, for tokens, 500.
 fn is_passing(status: StatusCode) -> bool {
     matches!(status.as_u16(), 408 | 500 | 502 | 503 | 504)
 }

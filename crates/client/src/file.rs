@@ -5,8 +5,8 @@ use std::path::Path;
 
 use tokio::fs::{File, OpenOptions};
 
-/// Opens a file to be uploaded and gives its length. What is no regular file is refused, without waiting for a writer at
-/// the other end as opening a named pipe does.
+/// Opens a file to be uploaded and gives its length. What is no regular file is refused, without waiting for
+/// a writer at the other end as opening a named pipe does.
 ///
 /// # Errors
 ///

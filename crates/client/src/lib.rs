@@ -6,19 +6,22 @@
 //!                              login: PAT, bearer, agent's JWT (token cell, clock correction)
 //! ```
 //!
-//! A [`Connection`] is an organization's (or collection's) address with a [`Credential`]. It is cheap: ten thousand agents have ten thousand connections
-//! over one set of HTTP clients ([`Connection::with_credential`]). Its methods are the typed calls, one file per resource in `calls/`.
+//! A [`Connection`] is an organization's (or collection's) address with a [`Credential`]. It is cheap: ten
+//! thousand agents have ten thousand connections over one set of HTTP clients
+//! ([`Connection::with_credential`]). Its methods are the typed calls, one file per resource in `calls/`.
 //!
-//! **Waiting.** Each call has a deadline over all its attempts ([`HttpSettings::call_deadline`], [`Connection::with_deadline`]); dropping its future cancels it
-//! at once and closes what it held. Which calls are repeated after which failures is decided in one place, [`Operation`].
+//! **Waiting.** Each call has a deadline over all its attempts ([`HttpSettings::call_deadline`],
+//! [`Connection::with_deadline`]); dropping its future cancels it at once and closes what it held. Which
+//! calls are repeated after which failures is decided in one place, [`Operation`].
 //!
-//! **Errors.** [`Error`] names the call, its object and the service's own message. [`Error::kind`] goes by the body's `typeKey` first, since the service's
-//! HTTP status says little (`WrappedException.cs`).
+//! **Errors.** [`Error`] names the call, its object and the service's own message. [`Error::kind`] goes by
+//! the body's `typeKey` first, since the service's HTTP status says little (`WrappedException.cs`).
 //!
-//! **Redirects** are not followed: Azure DevOps redirects to a sign-in page where other services answer 401. Only downloads follow them.
+//! **Redirects** are not followed: Azure DevOps redirects to a sign-in page where other services answer 401.
+//! Only downloads follow them.
 //!
-//! This crate reads no environment variable for its settings; proxies and certificate files are given to it. The system's certificate authorities are loaded
-//! at the first `https` call and never for plain `http`.
+//! This crate reads no environment variable for its settings; proxies and certificate files are given to it.
+//! The system's certificate authorities are loaded at the first `https` call and never for plain `http`.
 
 mod answer;
 mod calls;

@@ -58,7 +58,8 @@ impl fmt::Debug for Credential {
 pub struct AgentCredential {
     /// The subject of the statement, given by the service at registration.
     pub client_id: Uuid,
-    /// The audience of the statement: the authorization URL from the registration, letter by letter, even if tokens come from elsewhere.
+    /// The audience of the statement: the authorization URL from the registration, letter by letter, even if
+    /// tokens come from elsewhere.
     pub authorization_url: Arc<str>,
     /// Where tokens come from.
     pub token_url: Arc<Url>,
@@ -125,7 +126,8 @@ impl Login {
     pub(crate) fn new(credential: Credential) -> Self {
         match credential {
             Credential::PersonalAccessToken(token) => {
-                // The name is of no matter to the service; this one is what Microsoft's agent sends (`CredentialProvider.cs`).
+                // The name is of no matter to the service; this one is what Microsoft's agent sends
+                // (`CredentialProvider.cs`).
                 let pair = SecretString::from(format!("VstsAgent:{}", token.expose_secret()));
                 let header = format!("Basic {}", STANDARD.encode(pair.expose_secret()));
                 Login(Kind::Fixed(header.into()))
@@ -183,7 +185,8 @@ impl AgentLogin {
         Ok(Authorization { value: header_value(&token.header)?, generation: cell.generation })
     }
 
-    /// Gets a token, with repetitions. When the service says that our clock is wrong, the clock is corrected and the login repeated at once.
+    /// Gets a token, with repetitions. When the service says that our clock is wrong, the clock is corrected
+    /// and the login repeated at once.
     async fn fetch(&self, transport: &Transport) -> Result<Token> {
         let credential = &self.credential;
         let call = Call {
@@ -206,7 +209,8 @@ impl AgentLogin {
                 }
                 Err(Refusal { error, .. }) => error,
             };
-            // Differing clocks do not come right within the pauses of a call; the caller's loop has longer ones.
+            // Differing clocks do not come right within the pauses of a call; the caller's loop has longer
+            // ones.
             if matches!(error, Error::ClockSkew { .. }) {
                 return Err(error);
             }

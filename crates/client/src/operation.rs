@@ -146,7 +146,8 @@ impl Operation {
             | Operation::ListItems
             | Operation::DownloadItem
             | Operation::ListArtifacts => Repeat::Always,
-            // The second one sets what the first one set: records merge by id, files and attachments by name, tags are a set.
+            // The second one sets what the first one set: records merge by id, files and attachments by name,
+            // tags are a set.
             Operation::ReplaceAgent
             | Operation::UpdateRecords
             | Operation::Attach
@@ -155,9 +156,11 @@ impl Operation {
             | Operation::AddBuildTag
             | Operation::CreateTimeline
             | Operation::CreateArtifact => Repeat::Always,
-            // The second one finds nothing, which is what was wanted; the callers take "not found" for success.
+            // The second one finds nothing, which is what was wanted; the callers take "not found" for
+            // success.
             Operation::DeleteAgent | Operation::DeleteMessage => Repeat::Always,
-            // The result of a job must arrive. The service takes a second report of the same result, or says that the plan or the request has ended.
+            // The result of a job must arrive. The service takes a second report of the same result, or says
+            // that the plan or the request has ended.
             Operation::PostEvent | Operation::FinishJobRequest => Repeat::Always,
             // A second empty log is never seen, and a line that comes twice is known by its number.
             Operation::CreateLog | Operation::PostLines => Repeat::Always,
@@ -165,14 +168,16 @@ impl Operation {
             Operation::AppendLog => Repeat::IfUntouched,
             // An agent that was created by a lost answer blocks its name, so the caller must look first.
             Operation::CreateAgent => Repeat::IfUntouched,
-            // The listener's loops: their pauses depend on what else they know (attempts so far, `lockedUntil`, shutdown).
+            // The listener's loops: their pauses depend on what else they know (attempts so far,
+            // `lockedUntil`, shutdown).
             Operation::CreateSession | Operation::NextMessage | Operation::RenewJobRequest => Repeat::Never,
             // One attempt at shutdown, errors do not matter (`MessageListener.cs`).
             Operation::DeleteSession => Repeat::IfUntouched,
         }
     }
 
-    /// The version asked for in `Accept`. The lowest that has all we use, so that Azure DevOps Server 2019 and later understand it.
+    /// The version asked for in `Accept`. The lowest that has all we use, so that Azure DevOps Server 2019
+    /// and later understand it.
     pub(crate) fn api_version(self) -> &'static str {
         match self {
             Operation::UpdateBuild
@@ -197,7 +202,8 @@ impl Operation {
         }
     }
 
-    /// Whether it waits when the service asked to slow down. A lock must be renewed and a result reported in spite of it; a poll waits for us.
+    /// Whether it waits when the service asked to slow down. A lock must be renewed and a result reported in
+    /// spite of it; a poll waits for us.
     pub(crate) fn yields_to_throttling(self) -> bool {
         !matches!(
             self,

@@ -1,14 +1,16 @@
 //! HTTP clients for long polls.
 //!
-//! One HTTP client keeps one HTTP/2 connection per host and never opens a second: with the server's usual limit of 100 streams, the 101st long poll would
-//! wait for an older one to end, and with it the ordinary calls behind it. So polls are spread over several clients, and ordinary calls have their own.
+//! One HTTP client keeps one HTTP/2 connection per host and never opens a second: with the server's usual
+//! limit of 100 streams, the 101st long poll would wait for an older one to end, and with it the ordinary
+//! calls behind it. So polls are spread over several clients, and ordinary calls have their own.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::error::Result;
 
-/// Most polls on one client, below the usual limit of 100 streams by a few for requests that have not ended for the server yet.
+/// Most polls on one client, below the usual limit of 100 streams by a few for requests that have not ended
+/// for the server yet.
 pub(crate) const MAX_POLLS_PER_CLIENT: usize = 95;
 
 struct Shard {
@@ -38,7 +40,8 @@ impl Polls {
     /// Takes a place on the first client that has one, or on a new client.
     pub(crate) fn place(&self, make: impl FnOnce() -> Result<reqwest::Client>) -> Result<Place> {
         let mut shards = self.shards.lock().unwrap_or_else(PoisonError::into_inner);
-        // Places are taken under the lock and given back without it, so a count may only have become lower since it was read.
+        // Places are taken under the lock and given back without it, so a count may only have become lower
+        // since it was read.
         let free = shards.iter().find(|shard| shard.polls.load(Ordering::Relaxed) < MAX_POLLS_PER_CLIENT);
         let shard = match free {
             Some(shard) => shard,

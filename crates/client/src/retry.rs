@@ -9,8 +9,9 @@ use crate::operation::{Operation, Repeat};
 /// The longest `Retry-After` that is waited for within a call; a longer one is the caller's to wait for.
 const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(60);
 
-/// How failed attempts are repeated: with pauses that double, each drawn between half of its bound and all of it, so that many who failed
-/// together do not come back together. What the service asks for (`Retry-After`) is waited for instead.
+/// How failed attempts are repeated: with pauses that double, each drawn between half of its bound and all of
+/// it, so that many who failed together do not come back together. What the service asks for (`Retry-After`)
+/// is waited for instead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RetryPolicy {
     /// Attempts at the most, the first included; 1 = no repetition.
@@ -44,8 +45,8 @@ impl RetryPolicy {
         random_pause(bound / 2, bound)
     }
 
-    /// Attempts until one succeeds, the policy has had enough, or `again` says of an error, and of how many there were, that another attempt
-    /// cannot help.
+    /// Attempts until one succeeds, the policy has had enough, or `again` says of an error, and of how many
+    /// there were, that another attempt cannot help.
     pub async fn retry<T, E, F>(
         &self,
         mut call: impl FnMut() -> F,
@@ -125,7 +126,8 @@ impl Backoff {
     }
 }
 
-/// The pause before the next attempt of a call after `attempt` of them failed (counted from 1); `None` = give up.
+/// The pause before the next attempt of a call after `attempt` of them failed (counted from 1); `None` = give
+/// up.
 pub(crate) fn pause(
     policy: &RetryPolicy,
     operation: Operation,

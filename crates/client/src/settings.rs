@@ -11,16 +11,19 @@ use crate::retry::RetryPolicy;
 pub struct HttpSettings {
     /// `User-Agent`.
     pub user_agent: String,
-    /// Files with further certificate authorities, PEM, each with one or more certificates. They are trusted beside the system's.
+    /// Files with further certificate authorities, PEM, each with one or more certificates. They are trusted
+    /// beside the system's.
     pub ca_files: Vec<PathBuf>,
     /// Proxies.
     pub proxy: ProxySettings,
-    /// Speak HTTP/2 from the first byte to `http` addresses, where it cannot be negotiated: only for a service that is known to understand it, such as
-    /// the emulator. Then long polls share connections as they do with `https`, instead of having one each.
+    /// Speak HTTP/2 from the first byte to `http` addresses, where it cannot be negotiated: only for a
+    /// service that is known to understand it, such as the emulator. Then long polls share connections as
+    /// they do with `https`, instead of having one each.
     pub plain_http2: bool,
     /// How long a connection may take to be made, TLS included.
     pub connect_timeout: Duration,
-    /// How long a call may take with all its attempts and the pauses between them. .NET's client gives a request 100 s (`VssHttpRequestSettings.cs`).
+    /// How long a call may take with all its attempts and the pauses between them. .NET's client gives a
+    /// request 100 s (`VssHttpRequestSettings.cs`).
     pub call_deadline: Duration,
     /// How long a long poll may stay open. The service answers after about 50 s.
     pub poll_timeout: Duration,
@@ -43,7 +46,8 @@ impl Default for HttpSettings {
     }
 }
 
-/// Proxies, in the form of the well-known environment variables. Addresses may hold a user and a password, so nothing of them is printed.
+/// Proxies, in the form of the well-known environment variables. Addresses may hold a user and a password, so
+/// nothing of them is printed.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct ProxySettings {
     /// Proxy for `http` addresses (`HTTP_PROXY`).

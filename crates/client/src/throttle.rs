@@ -9,10 +9,12 @@ use tokio::time::Instant;
 /// The longest that one answer makes later calls wait; the service names a pause for each answer anew.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
-/// The longest `Retry-After` that is believed. Callers add it to the present time, which more of it would overflow.
+/// The longest `Retry-After` that is believed. Callers add it to the present time, which more of it would
+/// overflow.
 const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(3600);
 
-/// Keeps a connection's share of the limits. Shared by all connections of one login, since the service counts by user.
+/// Keeps a connection's share of the limits. Shared by all connections of one login, since the service counts
+/// by user.
 #[derive(Debug, Default)]
 pub(crate) struct Throttle {
     /// Calls that can wait do so until then.

@@ -16,13 +16,15 @@ use crate::error::{Error, Result};
 /// Which authorities to trust.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Roots {
-    /// None: for connections that never use TLS. Loading the system's takes milliseconds, which a worker's start should not.
+    /// None: for connections that never use TLS. Loading the system's takes milliseconds, which a worker's
+    /// start should not.
     None,
     /// The system's, and those of the files.
     System,
 }
 
-/// The TLS configuration; shared by all HTTP clients, so that thousands of long polls hold one copy of the authorities.
+/// The TLS configuration; shared by all HTTP clients, so that thousands of long polls hold one copy of the
+/// authorities.
 pub(crate) fn configuration(roots: Roots, ca_files: &[std::path::PathBuf]) -> Result<ClientConfig> {
     let mut store = RootCertStore::empty();
     let mut given = HashSet::new();

@@ -32,8 +32,8 @@ const MAX_ANSWER_BYTES: usize = dayfly_protocol::json::MAX_DOCUMENT_BYTES;
 /// How often a token may be refused within one call (`VssHttpMessageHandler.cs`).
 pub(crate) const MAX_LOGINS: u32 = 3;
 
-/// How long an unused connection is kept: longer than the pause of an agent between two polls (5 to 15 s, `MessageListener.cs`), shorter than what load
-/// balancers cut (4 minutes at Azure's).
+/// How long an unused connection is kept: longer than the pause of an agent between two polls (5 to 15 s,
+/// `MessageListener.cs`), shorter than what load balancers cut (4 minutes at Azure's).
 const IDLE_TIMEOUT: Duration = Duration::from_secs(90);
 
 const X_TFS_FED_AUTH_REDIRECT: HeaderName = HeaderName::from_static("x-tfs-fedauthredirect");
@@ -82,7 +82,8 @@ impl Transport {
         &self.clock
     }
 
-    /// Whether a request to this address needs certificate authorities: for itself, or for the proxy on its way.
+    /// Whether a request to this address needs certificate authorities: for itself, or for the proxy on its
+    /// way.
     fn needs_tls(&self, url: &Url) -> bool {
         let secure_proxy =
             self.settings.proxy.http.as_deref().is_some_and(|proxy| proxy.starts_with("https:"));
@@ -120,8 +121,8 @@ impl Transport {
         polls.place(|| client(&self.settings, &tls, protocol))
     }
 
-    /// Sends a request and reads the answer, repeating it as its operation allows until the deadline; also when the answer cannot be read because it
-    /// was cut short.
+    /// Sends a request and reads the answer, repeating it as its operation allows until the deadline; also
+    /// when the answer cannot be read because it was cut short.
     pub(crate) async fn send<T>(
         &self,
         login: &Login,
@@ -145,7 +146,8 @@ impl Transport {
                 let Some(pause) = retry::pause(&self.settings.retry, operation, attempt, &error) else {
                     return Err(error);
                 };
-                // A pause beyond the deadline cannot end well; the error at hand tells more than "no answer in time".
+                // A pause beyond the deadline cannot end well; the error at hand tells more than "no answer
+                // in time".
                 if Instant::now() + pause >= deadline {
                     return Err(error);
                 }
@@ -274,7 +276,8 @@ impl Transport {
                     Content::File(file) => {
                         let read = |source| Error::Read { call: request.call.clone(), source };
                         let (file, length) = open_file(file).await.map_err(read)?;
-                        // The service takes no chunked uploads. A file that grows meanwhile is sent up to its length at the start.
+                        // The service takes no chunked uploads. A file that grows meanwhile is sent up to its
+                        // length at the start.
                         headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
                         reqwest::Body::wrap_stream(ReaderStream::new(file.take(length)))
                     }
@@ -311,8 +314,9 @@ impl Transport {
     }
 }
 
-/// Says `Content-Length: 0` where a body may be and none is. HTTP/1.1 servers refuse such a request without it (411), and our
-/// HTTP library leaves it out; .NET sends it for the same methods (`HttpMethod.MustHaveRequestBody`).
+/// Says `Content-Length: 0` where a body may be and none is. HTTP/1.1 servers refuse such a request without
+/// it (411), and our HTTP library leaves it out; .NET sends it for the same methods
+/// (`HttpMethod.MustHaveRequestBody`).
 fn tell_empty_body(request: &mut reqwest::Request) {
     let may_have_body = matches!(*request.method(), Method::POST | Method::PUT | Method::PATCH);
     let is_empty = request.body().is_none_or(|body| body.as_bytes().is_some_and(<[u8]>::is_empty));
@@ -321,7 +325,8 @@ fn tell_empty_body(request: &mut reqwest::Request) {
     }
 }
 
-/// The error with no more of the address than scheme, host and port: our own text names the rest by its object.
+/// The error with no more of the address than scheme, host and port: our own text names the rest by its
+/// object.
 pub(crate) fn connection_error(call: &Call, sent: bool, source: reqwest::Error) -> Error {
     let address =
         source.url().map_or_else(|| "the service".to_owned(), |url| url.origin().ascii_serialization());

@@ -1,10 +1,11 @@
-//! How the emulator bears a crowd: idle sessions, a burst of jobs, and the way of one job from the queue to its agent.
+//! How the emulator bears a crowd: idle sessions, a burst of jobs, and the way of one job from the queue to
+//! its agent.
 //!
 //! `cargo bench -p dayfly-emulator --bench load -- [--sessions 10000] [--jobs 1000] [--agents 50] [--http1]`
 //!
-//! The emulator runs in a process of its own, this program started again with `serve`, so that its memory and CPU are
-//! its alone. The agents are tasks here which speak the wire by hand: each logs in with its own key's assertion,
-//! opens a session and polls.
+//! The emulator runs in a process of its own, this program started again with `serve`, so that its memory and
+//! CPU are its alone. The agents are tasks here which speak the wire by hand: each logs in with its own key's
+//! assertion, opens a session and polls.
 
 #![expect(clippy::print_stdout, reason = "a benchmark prints its figures")]
 

@@ -1,7 +1,8 @@
 //! File containers: where build artifacts are stored, file by file, in chunks (`FileContainerHttpClient.cs`).
 //!
-//! A container's paths are only names in memory; the bytes are in files of our own naming, in one folder per container. So no
-//! path, however malicious, leads anywhere else on the disk, and names may differ by case alone.
+//! A container's paths are only names in memory; the bytes are in files of our own naming, in one folder per
+//! container. So no path, however malicious, leads anywhere else on the disk, and names may differ by case
+//! alone.
 
 mod export;
 mod upload;
@@ -172,7 +173,8 @@ impl FileContainers {
         Ok(id)
     }
 
-    /// Drops a container with its files, those which are written at this moment among them. Unknown ids are ignored.
+    /// Drops a container with its files, those which are written at this moment among them. Unknown ids are
+    /// ignored.
     pub(crate) async fn remove(&self, id: i64) {
         let Some(container) = self.lock().containers.remove(&id) else { return };
         let gone = container.folder.with_extension("removed");

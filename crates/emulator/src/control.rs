@@ -1,5 +1,5 @@
-//! Runs from within the process: queue, follow, cancel, and keep what they leave. And the tasks that drive them and
-//! tidy up behind them.
+//! Runs from within the process: queue, follow, cancel, and keep what they leave. And the tasks that drive
+//! them and tidy up behind them.
 
 use std::path::{Path, PathBuf};
 
@@ -27,7 +27,8 @@ impl Emulator {
         self.app().queue_run(request).await
     }
 
-    /// Cancels a run: its jobs have the time their pipeline gives them to end. A run that has ended stays as it is.
+    /// Cancels a run: its jobs have the time their pipeline gives them to end. A run that has ended stays as
+    /// it is.
     ///
     /// # Errors
     /// If there is no such run.
@@ -35,8 +36,8 @@ impl Emulator {
         self.app().state().cancel_run(build, self.app().now())
     }
 
-    /// What happens in all runs from now on. Ask before a run is queued to miss nothing. While nobody takes the events,
-    /// those who report lines and records wait; drop it to end that.
+    /// What happens in all runs from now on. Ask before a run is queued to miss nothing. While nobody takes
+    /// the events, those who report lines and records wait; drop it to end that.
     #[must_use]
     pub fn run_events(&self) -> RunEvents {
         RunEvents::new(self.events())
@@ -115,7 +116,8 @@ impl Emulator {
         Ok(())
     }
 
-    /// Registers a pipeline whose file is on this disk. Each run gets the repository around the file as it is then.
+    /// Registers a pipeline whose file is on this disk. Each run gets the repository around the file as it is
+    /// then.
     ///
     /// # Errors
     /// If the project does not exist or has a pipeline of that name.

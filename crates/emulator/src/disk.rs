@@ -1,5 +1,5 @@
-//! What the emulator keeps on disk: bytes are reserved before they are written, and given back by dropping what holds
-//! them. And where the work on the disk is done: beside the runtime's own threads.
+//! What the emulator keeps on disk: bytes are reserved before they are written, and given back by dropping
+//! what holds them. And where the work on the disk is done: beside the runtime's own threads.
 
 use std::io;
 use std::sync::Arc;
@@ -49,7 +49,8 @@ impl Disk {
         self.reserve(bytes).map(drop)
     }
 
-    /// Does work that waits for the disk. Once begun it goes on when the caller is gone, and [`Disk::idle`] waits for it.
+    /// Does work that waits for the disk. Once begun it goes on when the caller is gone, and [`Disk::idle`]
+    /// waits for it.
     pub(crate) async fn run<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> T + Send + 'static,

@@ -135,8 +135,8 @@ impl Emulator {
         &self.url
     }
 
-    /// All events from now on. Whoever asks for them must take them: the queue is bounded, and when it is full
-    /// the workers wait. Drop the receiver to end it.
+    /// All events from now on. Whoever asks for them must take them: the queue is bounded, and when it is
+    /// full the workers wait. Drop the receiver to end it.
     pub fn events(&self) -> mpsc::Receiver<Event> {
         self.app.hub().subscribe()
     }

@@ -1,8 +1,8 @@
 //! What happens in the emulator, told to those who asked: a bounded queue with back-pressure, in order.
 //!
-//! Two kinds of events pass through it. The steps of a job's and a run's life are few and never wait. Console lines,
-//! records and logs are many: a request which brings them first waits for a place (see `Hub::place`), so a slow
-//! subscriber slows the workers down and nothing is lost or kept without bound.
+//! Two kinds of events pass through it. The steps of a job's and a run's life are few and never wait. Console
+//! lines, records and logs are many: a request which brings them first waits for a place (see `Hub::place`),
+//! so a slow subscriber slows the workers down and nothing is lost or kept without bound.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -1,8 +1,9 @@
 //! Faults on request: rules which make chosen requests fail in chosen ways, for tests of clients.
 //!
 //! A rule names requests by method and path pattern and says how often it strikes: with a probability (from a
-//! seeded generator, so that a run can be repeated), after a number of matching requests, at most so many times.
-//! The rules are looked at before authentication, in the order in which they were added; all that strike apply.
+//! seeded generator, so that a run can be repeated), after a number of matching requests, at most so many
+//! times. The rules are looked at before authentication, in the order in which they were added; all that
+//! strike apply.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -58,8 +59,8 @@ pub enum Fault {
         /// How many bytes of the body are sent.
         bytes: u64,
     },
-    /// The token of the request is refused as expired (401); agent tokens are forgotten, so that the agent has to
-    /// ask for a new one.
+    /// The token of the request is refused as expired (401); agent tokens are forgotten, so that the agent
+    /// has to ask for a new one.
     ExpireToken,
     /// The session which the request names is ended before the request is handled.
     ExpireSession,
@@ -87,8 +88,8 @@ pub struct FaultRule {
     /// The method it is for; none means all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub method: Option<String>,
-    /// A glob over the path below the collection's URL, as in `_apis/distributedtask/pools/*/messages`. `*` stays
-    /// within a segment, `**` crosses them; case does not matter.
+    /// A glob over the path below the collection's URL, as in `_apis/distributedtask/pools/*/messages`. `*`
+    /// stays within a segment, `**` crosses them; case does not matter.
     pub path: String,
     /// How likely it strikes, 0 to 1.
     #[serde(default = "certain")]

@@ -1,8 +1,9 @@
-//! Serves a repository on this disk by git's smart HTTP, read only: `git upload-pack` does the work, we carry bytes.
+//! Serves a repository on this disk by git's smart HTTP, read only: `git upload-pack` does the work, we carry
+//! bytes.
 //!
-//! Both protocol v0 and v2 work (git's own `http-backend` is the model). A request's body may be compressed; both directions
-//! are streamed, so the size of a repository does not matter. When the client goes away, the response body is dropped
-//! and with it the git process.
+//! Both protocol v0 and v2 work (git's own `http-backend` is the model). A request's body may be compressed;
+//! both directions are streamed, so the size of a repository does not matter. When the client goes away, the
+//! response body is dropped and with it the git process.
 
 use std::{
     io::Write as _,
@@ -28,7 +29,8 @@ use tokio_util::{io::ReaderStream, task::AbortOnDropHandle};
 const MAX_PROCESSES: usize = 32;
 /// A request lists what the client has and wants: megabytes for the largest repositories. More is refused.
 const MAX_REQUEST_BYTES: u64 = 256 << 20;
-/// Compressed bytes are inflated in slices of this size, so that a small body cannot become gigabytes at once.
+/// Compressed bytes are inflated in slices of this size, so that a small body cannot become gigabytes at
+/// once.
 const INFLATE_SLICE_BYTES: usize = 4 << 10;
 /// A client which sends or takes nothing for this long has gone.
 const CLIENT_IDLE: Duration = Duration::from_secs(60);
@@ -49,7 +51,8 @@ pub enum Error {
     /// Git could not be started.
     #[error("could not start git; is it installed and on the PATH?")]
     Start(#[source] std::io::Error),
-    /// The request ended early, stalled, was too long or was not what its headers said, or nobody takes the answer.
+    /// The request ended early, stalled, was too long or was not what its headers said, or nobody takes the
+    /// answer.
     #[error("could not answer the git request: {reason}")]
     Request {
         /// What was wrong with it.
@@ -123,8 +126,8 @@ impl GitServer {
     /// `protocol` is the request's `Git-Protocol` header. The body is read only for [`Service::UploadPack`].
     ///
     /// # Errors
-    /// If the repository does not exist, or git cannot be started or refuses it. Later failures end the returned stream with an
-    /// error, which the client sees as a broken transfer.
+    /// If the repository does not exist, or git cannot be started or refuses it. Later failures end the
+    /// returned stream with an error, which the client sees as a broken transfer.
     pub async fn serve<B, E>(
         &self,
         path: &Path,
@@ -171,7 +174,8 @@ impl GitServer {
             let _permit = permit;
             process.pump(sender, patience).await
         }));
-        // The first bytes are waited for, so that a repository that cannot be served is an error and not half an answer.
+        // The first bytes are waited for, so that a repository that cannot be served is an error and not half
+        // an answer.
         let first = chunks.recv().await;
         if first.is_none() {
             ended((&mut pump).await)?;
@@ -226,7 +230,8 @@ struct Process {
 }
 
 impl Process {
-    /// Carries the output to the client, for as long as it takes it. Then the exit code decides whether the answer was whole.
+    /// Carries the output to the client, for as long as it takes it. Then the exit code decides whether the
+    /// answer was whole.
     async fn pump(mut self, client: mpsc::Sender<Bytes>, patience: Duration) -> Result<(), Error> {
         while let Some(chunk) = self.stdout.next().await {
             let chunk = chunk.map_err(Error::Output)?;
@@ -280,7 +285,8 @@ async fn upload_pack(path: &Path) -> Result<Command, Error> {
     command
         .env("GIT_CONFIG_NOSYSTEM", "1")
         .env("GIT_CONFIG_GLOBAL", "/dev/null")
-        // The operator named this folder: whose it is does not matter, and upload-pack runs nothing from its settings.
+        // The operator named this folder: whose it is does not matter, and upload-pack runs nothing from its
+        // settings.
         .args(["-c", "safe.directory=*"])
         // Agents fetch by commit and may ask for partial clones, as Azure Repos lets them.
         .args(["-c", "uploadpack.allowAnySHA1InWant=true", "-c", "uploadpack.allowFilter=true"])
@@ -452,7 +458,8 @@ mod tests {
 
     #[tokio::test]
     async fn git_may_say_more_than_a_pipe_holds() {
-        // Git looks for the branch's commit, and complains of each place where it cannot look, before it answers.
+        // Git looks for the branch's commit, and complains of each place where it cannot look, before it
+        // answers.
         let folder = repository(format!("{:040x} refs/heads/main\n", 1)).await;
         let nowhere: String = (0..3_000).map(|number| format!("/nowhere/at/all/{number}\n")).collect();
         std::fs::write(folder.path().join("objects/info/alternates"), nowhere).unwrap();

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use crate::runs::RunReason;
 
-/// What is known of a run before it starts. Whoever compiles a file for a run gives the compiler these variables.
+/// What is known of a run before it starts. Whoever compiles a file for a run gives the compiler these
+/// variables.
 #[derive(Clone, Copy, Debug)]
 pub struct Predefined<'a> {
     /// The project's name.

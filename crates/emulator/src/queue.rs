@@ -226,8 +226,8 @@ impl App {
         )
     }
 
-    /// The repositories which a file names as resources, as far as they are served here. A job that checks out another
-    /// fails when it starts.
+    /// The repositories which a file names as resources, as far as they are served here. A job that checks
+    /// out another fails when it starts.
     async fn resources(&self, project: ProjectId, plan: &Plan) -> Result<Vec<ResourceRepository>> {
         let mut found = Vec::new();
         for resource in &plan.resources.repositories {
@@ -423,7 +423,8 @@ fn too_large(path: &Path) -> Error {
     Error::Read { path: path.to_path_buf(), source: std::io::Error::other("it is larger than 8 MiB") }
 }
 
-/// The operator named the folder: whose it is does not matter, and nothing that is run here obeys its settings.
+/// The operator named the folder: whose it is does not matter, and nothing that is run here obeys its
+/// settings.
 fn repository_git(directory: &Path) -> Command {
     let mut command = plain_git();
     command.current_dir(directory).args(["-c", "safe.directory=*", "-c", "core.fsmonitor=false"]);

@@ -1,4 +1,5 @@
-//! Runs of pipelines: what one is queued with, what is told while it goes on, and what is left when it is done.
+//! Runs of pipelines: what one is queued with, what is told while it goes on, and what is left when it is
+//! done.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::path::PathBuf;
@@ -152,8 +153,8 @@ impl RunReason {
     }
 }
 
-/// A step in the life of a run, as the emulator's own events carry it. [`RunEvent`] has the same for those outside, with the
-/// records and lines between.
+/// A step in the life of a run, as the emulator's own events carry it. [`RunEvent`] has the same for those
+/// outside, with the records and lines between.
 #[derive(Clone, Debug)]
 #[expect(missing_docs, reason = "each is the `RunEvent` of the same name without the run")]
 #[non_exhaustive]
@@ -283,7 +284,8 @@ pub enum RunEvent {
         /// The lines.
         lines: Arc<[String]>,
     },
-    /// A job has ended, or was skipped. What fails before it has jobs (a matrix that cannot be evaluated) is told as one.
+    /// A job has ended, or was skipped. What fails before it has jobs (a matrix that cannot be evaluated) is
+    /// told as one.
     JobCompleted {
         /// The run.
         build: BuildId,
@@ -309,7 +311,8 @@ pub enum RunEvent {
     },
 }
 
-/// The events of all runs since it was made. While nobody takes them out, those who report lines and records wait.
+/// The events of all runs since it was made. While nobody takes them out, those who report lines and records
+/// wait.
 #[derive(Debug)]
 pub struct RunEvents {
     events: mpsc::Receiver<Event>,

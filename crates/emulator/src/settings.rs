@@ -12,8 +12,8 @@ use url::Url;
 use crate::clock::Clock;
 use crate::faults::FaultRule;
 
-/// Everything that can be set about an emulator. [`Settings::new`] has the service's own values for all but the
-/// personal access token.
+/// Everything that can be set about an emulator. [`Settings::new`] has the service's own values for all but
+/// the personal access token.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Settings {
@@ -45,8 +45,8 @@ pub struct Settings {
     pub agent_token_lifetime: Duration,
     /// A folder with one folder per task, each with a `task.json`; none means that no task can be downloaded.
     pub tasks_folder: Option<PathBuf>,
-    /// Where the temporary folder with logs, artifacts, snapshots and task packages is made; none means the system's place
-    /// for such.
+    /// Where the temporary folder with logs, artifacts, snapshots and task packages is made; none means the
+    /// system's place for such.
     pub data_folder: Option<PathBuf>,
     /// Feature flags which are not off, by name.
     pub feature_flags: BTreeMap<String, bool>,
@@ -129,7 +129,8 @@ pub struct Limits {
     pub json_bytes: usize,
     /// The largest block of a log, attachment or artifact in one request, in bytes.
     pub upload_bytes: usize,
-    /// The bodies of all requests that are in memory at a time, in bytes; a request for which there is no room is answered 503.
+    /// The bodies of all requests that are in memory at a time, in bytes; a request for which there is no
+    /// room is answered 503.
     pub body_bytes: usize,
     /// All logs, attachments and artifacts together, in bytes on disk.
     pub data_bytes: u64,
@@ -155,7 +156,8 @@ pub struct Limits {
     pub attachments_per_plan: usize,
     /// Messages waiting in one session.
     pub messages_per_session: usize,
-    /// Blocks of console lines, records and logs on their way to subscribers of events; requests with more wait.
+    /// Blocks of console lines, records and logs on their way to subscribers of events; requests with more
+    /// wait.
     pub events: usize,
     /// How long a request may take beyond [`Settings::poll_hold`].
     pub request_timeout: Duration,

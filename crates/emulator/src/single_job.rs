@@ -19,8 +19,9 @@ use crate::state::{self, jobs::NewJob, plans::NewPlan};
 const CANCEL_TIMEOUT: Duration = Duration::from_secs(5 * 60);
 
 impl Emulator {
-    /// Makes a plan of the first project with this one job, and returns the job as [`Emulator::queue_job`] takes it. Its message has no steps,
-    /// and all that a worker needs to report: ids, plan, timeline and the system connection with the job's token.
+    /// Makes a plan of the first project with this one job, and returns the job as [`Emulator::queue_job`]
+    /// takes it. Its message has no steps, and all that a worker needs to report: ids, plan, timeline and the
+    /// system connection with the job's token.
     ///
     /// # Errors
     ///

@@ -1,8 +1,9 @@
-//! The tasks which pipelines name and agents download: a folder of tasks, each with its `task.json`. Microsoft's own tasks are
-//! known by name without it, but only what is in the folder can be downloaded.
+//! The tasks which pipelines name and agents download: a folder of tasks, each with its `task.json`.
+//! Microsoft's own tasks are known by name without it, but only what is in the folder can be downloaded.
 //!
-//! A pipeline says `Name@major`; the service resolves it to an id and an exact version, which is what the job message
-//! carries and what the agent asks for (`TaskManager.cs`). Packages are made when first asked for and kept in a bounded cache.
+//! A pipeline says `Name@major`; the service resolves it to an id and an exact version, which is what the job
+//! message carries and what the agent asks for (`TaskManager.cs`). Packages are made when first asked for and
+//! kept in a bounded cache.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
@@ -147,7 +148,8 @@ impl Package {
 }
 
 impl TaskFolder {
-    /// Reads the manifests of a folder of tasks; without a folder there are none. Packages are made in the folder `packages`.
+    /// Reads the manifests of a folder of tasks; without a folder there are none. Packages are made in the
+    /// folder `packages`.
     ///
     /// # Errors
     /// If the folder cannot be read, a manifest is damaged, or there are absurdly many.
@@ -203,8 +205,8 @@ impl TaskFolder {
         cell.get_or_try_init(make).await.cloned().map(Some)
     }
 
-    /// Notes a new package and lets the oldest go while there are too many bytes. One that is being sent stays on disk
-    /// until it has been sent.
+    /// Notes a new package and lets the oldest go while there are too many bytes. One that is being sent
+    /// stays on disk until it has been sent.
     fn keep(&self, key: (Uuid, TaskVersion), length: u64) {
         let mut cache = self.cache.lock().expect("no one panics while holding the cache");
         cache.order.push_back(key);

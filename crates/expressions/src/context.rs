@@ -9,15 +9,15 @@ pub trait Context {
     /// The value of a root name, in the scope's spelling. `None` counts as null.
     fn root(&self, name: &str) -> Option<Value>;
 
-    /// What to say of a name that a root does not hold, with the root in the scope's spelling: `None` reads it as null, a message
-    /// (lower case) makes it an error.
+    /// What to say of a name that a root does not hold, with the root in the scope's spelling: `None` reads
+    /// it as null, a message (lower case) makes it an error.
     fn missing(&self, root: &str, name: &str) -> Option<String> {
         let _ = (root, name);
         None
     }
 
-    /// The answer of a function of the scope, whose name comes in the scope's spelling: `None` if it is not known here, an
-    /// `Err` with a message (lower case, no values) if it refuses.
+    /// The answer of a function of the scope, whose name comes in the scope's spelling: `None` if it is not
+    /// known here, an `Err` with a message (lower case, no values) if it refuses.
     fn call(&self, name: &str, arguments: &[Value]) -> Option<Result<Value, String>> {
         let _ = (name, arguments);
         None

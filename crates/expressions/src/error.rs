@@ -43,7 +43,8 @@ pub enum ErrorKind {
     UnclosedTemplate,
     /// A value that cannot become the kind which a comparison or a function needs.
     Cast,
-    /// An argument of the right kind which the function cannot work with (format string, position, empty search text).
+    /// An argument of the right kind which the function cannot work with (format string, position, empty
+    /// search text).
     Argument,
     /// The texts and lists made during the evaluation passed [`MAX_MEMORY_BYTES`](crate::MAX_MEMORY_BYTES).
     Memory,
@@ -86,8 +87,8 @@ impl Error {
         self.column
     }
 
-    /// The line of `text` (the text that was parsed) with carets under the part at fault, in two lines without a line
-    /// break at the end. Long lines are cut to the neighbourhood of the mistake.
+    /// The line of `text` (the text that was parsed) with carets under the part at fault, in two lines
+    /// without a line break at the end. Long lines are cut to the neighbourhood of the mistake.
     pub fn render(&self, text: &str) -> String {
         let start = floor_boundary(text, self.position.start);
         let end = floor_boundary(text, self.position.end).max(start);
@@ -124,7 +125,8 @@ fn window(length: usize, at: usize) -> (usize, usize) {
     (skipped, EXCERPT_WIDTH)
 }
 
-/// The nearest character boundary at or before `at`; a text other than the parsed one must not make rendering panic.
+/// The nearest character boundary at or before `at`; a text other than the parsed one must not make rendering
+/// panic.
 fn floor_boundary(text: &str, at: usize) -> usize {
     let mut at = at.min(text.len());
     while !text.is_char_boundary(at) {

@@ -16,8 +16,8 @@ use crate::scope::Scope;
 use crate::value::{Kind, NoCast, Side, Value};
 use crate::{ast, explain, format, json, parser, text};
 
-/// The most that the texts and lists made by one evaluation may take together: `format` within `format` grows without
-/// bounds otherwise. As much as the service allows for the expansion of a whole pipeline.
+/// The most that the texts and lists made by one evaluation may take together: `format` within `format` grows
+/// without bounds otherwise. As much as the service allows for the expansion of a whole pipeline.
 pub const MAX_MEMORY_BYTES: usize = 20 * 1024 * 1024;
 
 /// A parsed expression.
@@ -42,7 +42,8 @@ impl Expression {
         &self.text
     }
 
-    /// Whether it reads this entry of a root name by a fixed key: `variables.name` or `variables['name']`, in any case.
+    /// Whether it reads this entry of a root name by a fixed key: `variables.name` or `variables['name']`, in
+    /// any case.
     pub fn reads(&self, root: &str, key: &str) -> bool {
         ast::reads(&self.root, root, key)
     }
@@ -50,7 +51,8 @@ impl Expression {
     /// The value.
     ///
     /// # Errors
-    /// A cast that does not exist, an argument that a function cannot take, a refusal by the context, too much memory.
+    /// A cast that does not exist, an argument that a function cannot take, a refusal by the context, too
+    /// much memory.
     pub fn evaluate(&self, context: &dyn Context) -> Result<Value> {
         Evaluator::new(&self.text, context, None).node(&self.root)
     }
@@ -109,7 +111,8 @@ impl<'a> Evaluator<'a> {
         }
     }
 
-    /// Property, index and wildcard steps. Behind a wildcard each step is taken for every item, and items without it drop out.
+    /// Property, index and wildcard steps. Behind a wildcard each step is taken for every item, and items
+    /// without it drop out.
     fn access(&self, base: &Node, steps: &[Step], span: &Range<usize>) -> Result<Value> {
         let mut value = self.node(base)?;
         let mut filtered = false;
@@ -300,7 +303,8 @@ impl<'a> Evaluator<'a> {
             .ok_or_else(|| self.error(ErrorKind::Argument, span, "start and length reach beyond the text"))
     }
 
-    /// The items of a list with the separator between them; lists and mappings among them count as empty text.
+    /// The items of a list with the separator between them; lists and mappings among them count as empty
+    /// text.
     fn join(&self, arguments: &[Node], span: &Range<usize>) -> Result<Value> {
         let items = self.node(&arguments[1])?;
         let Value::Array(items) = &items else {

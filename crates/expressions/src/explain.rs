@@ -12,8 +12,8 @@ use crate::value::Value;
 pub struct Explanation {
     /// The value.
     pub value: Value,
-    /// The expression with what was read or answered in place of its names and calls; what was skipped stays as written.
-    /// Holds values: mask it before it is shown.
+    /// The expression with what was read or answered in place of its names and calls; what was skipped stays
+    /// as written. Holds values: mask it before it is shown.
     pub expanded: String,
 }
 
@@ -30,7 +30,8 @@ pub(crate) fn expanded(root: &Node, trace: &Trace) -> String {
 /// The longest text that is shown, in bytes.
 const MAX_SHOWN_BYTES: usize = 4096;
 
-/// Writes a value. Long text is told by its length only: the beginning of a secret would pass a masker that looks for all of it.
+/// Writes a value. Long text is told by its length only: the beginning of a secret would pass a masker that
+/// looks for all of it.
 fn push(value: &Value, out: &mut String) {
     match value {
         Value::String(text) if text.len() > MAX_SHOWN_BYTES => {

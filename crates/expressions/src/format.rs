@@ -77,8 +77,9 @@ pub(crate) struct Moment {
 }
 
 impl Moment {
-    /// Reads `2024-02-29 08:05:01.25+01:00` and its relatives: `/` in the date, `T` before the time, one-digit months, days
-    /// and hours, up to seven digits of the second's fraction, `Z`. Without a zone it is UTC (a library knows no local one).
+    /// Reads `2024-02-29 08:05:01.25+01:00` and its relatives: `/` in the date, `T` before the time,
+    /// one-digit months, days and hours, up to seven digits of the second's fraction, `Z`. Without a zone it
+    /// is UTC (a library knows no local one).
     pub(crate) fn parse(text: &str) -> Option<Moment> {
         let mut reader = Reader { rest: text.trim() };
         let year = reader.number(4, 4)?;
@@ -111,8 +112,8 @@ impl Moment {
         Some(Moment { local, offset_minutes })
     }
 
-    /// The moment under specifiers such as `yyyyMMdd`. A backslash takes the next character as it is; blanks stand for
-    /// themselves. None for any other character (`:` and `-` must be escaped).
+    /// The moment under specifiers such as `yyyyMMdd`. A backslash takes the next character as it is; blanks
+    /// stand for themselves. None for any other character (`:` and `-` must be escaped).
     pub(crate) fn format(self, specifiers: &str) -> Option<String> {
         let mut out = String::new();
         let mut rest = specifiers;

@@ -111,7 +111,8 @@ impl Function {
     }
 }
 
-/// The characters at which `split` cuts: each one of its second argument. Sorted, since a variable may hold megabytes of them.
+/// The characters at which `split` cuts: each one of its second argument. Sorted, since a variable may hold
+/// megabytes of them.
 pub(crate) struct Separators(Vec<char>);
 
 impl Separators {
@@ -137,7 +138,8 @@ impl Separators {
     }
 }
 
-/// `length` UTF-16 units from `start`, or none if they are not all there. Half of a surrogate pair becomes U+FFFD.
+/// `length` UTF-16 units from `start`, or none if they are not all there. Half of a surrogate pair becomes
+/// U+FFFD.
 pub(crate) fn substring(text: &str, start: i64, length: i64) -> Option<String> {
     let units: Vec<u16> = text.encode_utf16().collect();
     let start = usize::try_from(start).ok()?;
@@ -145,7 +147,8 @@ pub(crate) fn substring(text: &str, start: i64, length: i64) -> Option<String> {
     units.get(start..end).map(String::from_utf16_lossy)
 }
 
-/// The number of items, keys or UTF-16 units; none for values which have no text either (there are none such today).
+/// The number of items, keys or UTF-16 units; none for values which have no text either (there are none such
+/// today).
 pub(crate) fn length(value: &Value) -> Option<usize> {
     match value {
         Value::Array(items) => Some(items.len()),

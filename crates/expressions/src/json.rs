@@ -33,7 +33,8 @@ impl Value {
         }
     }
 
-    /// The JSON of this value. Versions become text; a fraction with more digits than a double can hold loses the rest.
+    /// The JSON of this value. Versions become text; a fraction with more digits than a double can hold loses
+    /// the rest.
     pub fn to_json(&self) -> serde_json::Value {
         match self {
             Value::Null => serde_json::Value::Null,
@@ -139,8 +140,8 @@ impl<'de> Deserialize<'de> for Value {
     }
 }
 
-/// The text of `convertToJson(value)`: two blanks per level, all digits of numbers, as Newtonsoft.Json indents.
-/// `None` when the text would be longer than `limit` bytes.
+/// The text of `convertToJson(value)`: two blanks per level, all digits of numbers, as Newtonsoft.Json
+/// indents. `None` when the text would be longer than `limit` bytes.
 pub(crate) fn indented(value: &Value, limit: usize) -> Option<String> {
     let mut writer = Writer { out: String::new(), limit };
     writer.value(value, 0)?;
@@ -248,7 +249,13 @@ mod tests {
         let json = serde_json::json!({"a": [1, {"b": "\u{1}\"\\\n\u{2028}ü"}], "c": {}, "d": []});
         let text = indented(&Value::from_json(&json), 1000).unwrap();
         assert_eq!(serde_json::from_str::<serde_json::Value>(&text).unwrap(), json);
-        assert!(text.starts_with("{\n  \"a\": [\n    1,\n    {\n      \"b\": \"\\u0001\\\"\\\\\\n\\u2028ü\"\n    }\n  ],\n  \"c\": {},"), "{text}");
+        assert!(
+            text.starts_with(
+                "{\n  \"a\": [\n    1,\n    {\n      \"b\": \
+            \"\\u0001\\\"\\\\\\n\\u2028ü\"\n    }\n  ],\n  \"c\": {},"
+            ),
+            "{text}"
+        );
         assert_eq!(indented(&Value::from_json(&json), text.len()), Some(text.clone()));
         assert_eq!(indented(&Value::from_json(&json), text.len() - 1), None);
     }

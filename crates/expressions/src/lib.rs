@@ -1,21 +1,25 @@
 //! The Azure Pipelines expression language: conditions, `$[ ]` and `${{ }}`.
 //!
-//! An [`Expression`] is parsed once for a [`Scope`] (which names and functions exist where the text stands) and evaluated
-//! any number of times against a [`Context`] (what those names hold and what those functions answer). The result is a
-//! [`Value`]. Nothing here does I/O, reads a clock or keeps state, and every input is bounded: see [`MAX_LENGTH`],
-//! [`MAX_DEPTH`] and [`MAX_MEMORY_BYTES`].
+//! An [`Expression`] is parsed once for a [`Scope`] (which names and functions exist where the text stands)
+//! and evaluated any number of times against a [`Context`] (what those names hold and what those functions
+//! answer). The result is a [`Value`]. Nothing here does I/O, reads a clock or keeps state, and every input
+//! is bounded: see [`MAX_LENGTH`], [`MAX_DEPTH`] and [`MAX_MEMORY_BYTES`].
 //!
-//! The facts come from Microsoft's engine: `DistributedTask.Expressions` in the history of the azure-pipelines-agent
-//! repository, and its successor `Sdk/DTExpressions` which the first published commit of actions/runner holds in source
-//! form (filtered arrays, `coalesce`, `format`, `join`, dates, the longer limit). The successor wins where they differ.
+//! The facts come from Microsoft's engine: `DistributedTask.Expressions` in the history of the
+//! azure-pipelines-agent repository, and its successor `Sdk/DTExpressions` which the first published commit
+//! of actions/runner holds in source form (filtered arrays, `coalesce`, `format`, `join`, dates, the longer
+//! limit). The successor wins where they differ.
 //!
-//! Functions which only the documentation knows (`convertToJson`, `iif`, `length`, `lower`, `replace`, `split`, `trim`, `upper`) follow it;
-//! where it is silent:
+//! Functions which only the documentation knows (`convertToJson`, `iif`, `length`, `lower`, `replace`,
+//! `split`, `trim`, `upper`) follow it; where it is silent:
 //!
-//! - `replace` minds case, and refuses an empty text to replace; `split` without separators gives the whole text.
-//! - `split` is taken at run time too, and `substring(text, start, length)`, which is in no documentation, everywhere.
+//! - `replace` minds case, and refuses an empty text to replace; `split` without separators gives the whole
+//!   text.
+//! - `split` is taken at run time too, and `substring(text, start, length)`, which is in no documentation,
+//!   everywhere.
 //! - Lengths and positions count UTF-16 units, as everything of .NET's does.
-//! - A date is text here (`2024-02-09 08:05:01+00:00`), which `format` reads when specifiers ask for it; without a zone it is UTC.
+//! - A date is text here (`2024-02-09 08:05:01+00:00`), which `format` reads when specifiers ask for it;
+//!   without a zone it is UTC.
 //! - A filtered array that has passed through a function is a plain list.
 //! - Errors never quote values, since variables may be secrets; Microsoft's do.
 //!

@@ -8,7 +8,8 @@ use std::str::FromStr;
 const MAX_MANTISSA: u128 = (1 << 96) - 1;
 /// The most digits behind the point.
 const MAX_SCALE: i64 = 28;
-/// Digits behind the point that survive when a number becomes text (`0.#######` in `ExpressionConstants.NumberFormat`).
+/// Digits behind the point that survive when a number becomes text (`0.#######` in
+/// `ExpressionConstants.NumberFormat`).
 const TEXT_SCALE: u8 = 7;
 
 /// An exact decimal number of 28 digits.
@@ -32,14 +33,15 @@ impl Number {
     /// One.
     pub const ONE: Number = Number { negative: false, mantissa: 1, scale: 0 };
 
-    /// A literal: an optional leading `-` or `+`, digits, at most one point. No exponent, no thousands, no blanks.
+    /// A literal: an optional leading `-` or `+`, digits, at most one point. No exponent, no thousands, no
+    /// blanks.
     pub fn parse_literal(text: &str) -> Option<Number> {
         let (negative, rest) = split_sign(text);
         decimal(negative, rest, Thousands::Refused)
     }
 
-    /// The cast from text: blanks around it and commas between the digits before the point are allowed as well.
-    /// Empty text is not handled here (it casts to zero).
+    /// The cast from text: blanks around it and commas between the digits before the point are allowed as
+    /// well. Empty text is not handled here (it casts to zero).
     pub fn parse_text(text: &str) -> Option<Number> {
         let trimmed = text.trim_matches(|c: char| matches!(c, '\u{9}'..='\u{d}' | ' '));
         let (negative, rest) = split_sign(trimmed);
@@ -209,8 +211,8 @@ fn decimal(negative: bool, text: &str, thousands: Thousands) -> Option<Number> {
     from_digits(negative, &digits, point)
 }
 
-/// The number whose decimal point stands before digit `point` of `digits` (which may lie outside of them). Digits which
-/// do not fit are rounded half to even; none if the whole part does not fit.
+/// The number whose decimal point stands before digit `point` of `digits` (which may lie outside of them).
+/// Digits which do not fit are rounded half to even; none if the whole part does not fit.
 fn from_digits(negative: bool, digits: &[u8], point: i64) -> Option<Number> {
     let zeros = digits.iter().take_while(|digit| **digit == b'0').count();
     let (digits, point) = (&digits[zeros..], point.saturating_sub(i64::try_from(zeros).ok()?));

@@ -19,7 +19,8 @@ impl Object {
         Object::default()
     }
 
-    /// Sets a value. A key that is there already, in whatever case, keeps its place and spelling; its value goes.
+    /// Sets a value. A key that is there already, in whatever case, keeps its place and spelling; its value
+    /// goes.
     pub fn insert(&mut self, key: impl Into<Arc<str>>, value: Value) {
         let key = key.into();
         match self.find(&key) {

@@ -24,19 +24,21 @@ impl Scope {
         Scope::default()
     }
 
-    /// The condition of a step: `variables` and the five status functions without arguments (agent: `ExpressionManager.cs`).
+    /// The condition of a step: `variables` and the five status functions without arguments (agent:
+    /// `ExpressionManager.cs`).
     pub fn step_condition() -> Scope {
         status_functions(Scope::new().with_roots(["variables"]), 0)
     }
 
-    /// The condition of a job: also what it depends on; `failed`, `succeeded` and `succeededOrFailed` take job names.
+    /// The condition of a job: also what it depends on; `failed`, `succeeded` and `succeededOrFailed` take
+    /// job names.
     pub fn job_condition() -> Scope {
         let roots = ["variables", "pipeline", "dependencies", "stageDependencies", "resources"];
         status_functions(Scope::new().with_roots(roots), usize::MAX)
     }
 
-    /// The condition of a stage: the same names as for a job. There `stageDependencies` is another name for `dependencies`; in 2020 the
-    /// service refused it, today pipelines rely on it.
+    /// The condition of a stage: the same names as for a job. There `stageDependencies` is another name for
+    /// `dependencies`; in 2020 the service refused it, today pipelines rely on it.
     pub fn stage_condition() -> Scope {
         Scope::job_condition()
     }

@@ -1,4 +1,5 @@
-//! The status functions of a step's condition: `always()`, `canceled()`, `failed()`, `succeeded()`, `succeededOrFailed()`.
+//! The status functions of a step's condition: `always()`, `canceled()`, `failed()`, `succeeded()`,
+//! `succeededOrFailed()`.
 
 use std::fmt;
 use std::str::FromStr;
@@ -22,7 +23,8 @@ impl Status {
     pub const ALL: [Status; 4] =
         [Status::Succeeded, Status::SucceededWithIssues, Status::Failed, Status::Canceled];
 
-    /// The answer of a status function (`ExpressionManager.cs` of the agent), or none if the name is no status function.
+    /// The answer of a status function (`ExpressionManager.cs` of the agent), or none if the name is no
+    /// status function.
     pub fn answer(self, function: &str) -> Option<bool> {
         let good = matches!(self, Status::Succeeded | Status::SucceededWithIssues);
         let answers = [

@@ -11,15 +11,17 @@ pub enum Piece {
     Text(Range<usize>),
     /// A `${{ }}`.
     Expression {
-        /// The bytes between the markers, blanks included: what [`Expression::parse`](crate::Expression::parse) takes.
+        /// The bytes between the markers, blanks included: what
+        /// [`Expression::parse`](crate::Expression::parse) takes.
         inner: Range<usize>,
         /// The bytes with the markers.
         outer: Range<usize>,
     },
 }
 
-/// Cuts a text at its `${{ }}`. Markers within the quotes of an expression do not count, so that `${{ '}}' }}` is one
-/// piece. Pieces are in order, never empty (but for the inside of an expression), and together make up the whole text.
+/// Cuts a text at its `${{ }}`. Markers within the quotes of an expression do not count, so that
+/// `${{ '}}' }}` is one piece. Pieces are in order, never empty (but for the inside of an expression), and
+/// together make up the whole text.
 ///
 /// # Errors
 /// [`ErrorKind::UnclosedTemplate`] if a `${{` has no `}}`.
@@ -46,8 +48,8 @@ pub fn split_template(text: &str) -> Result<Vec<Piece>> {
     Ok(pieces)
 }
 
-/// The length of an expression up to its `}}`. A doubled quote leaves and enters a text at once, so that plain toggling
-/// is right for it too.
+/// The length of an expression up to its `}}`. A doubled quote leaves and enters a text at once, so that
+/// plain toggling is right for it too.
 fn inside(text: &str) -> Option<usize> {
     let mut quoted = false;
     text.as_bytes().windows(2).position(|pair| {
@@ -56,7 +58,8 @@ fn inside(text: &str) -> Option<usize> {
     })
 }
 
-/// The bytes of the expression in a value that is `$[ ]` as a whole. Other text, also with a `$[ ]` inside, is none.
+/// The bytes of the expression in a value that is `$[ ]` as a whole. Other text, also with a `$[ ]` inside,
+/// is none.
 pub fn runtime_expression(value: &str) -> Option<Range<usize>> {
     let inner = value.trim().strip_prefix("$[")?.strip_suffix(']')?;
     let start = value.len() - value.trim_start().len() + 2;

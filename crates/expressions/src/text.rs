@@ -3,8 +3,8 @@
 use std::borrow::Cow;
 use std::cmp::Ordering;
 
-/// The upper-case letter, where it is one character; .NET maps characters one to one, and none to ASCII that is not ASCII itself
-/// (the dotless i, the long s).
+/// The upper-case letter, where it is one character; .NET maps characters one to one, and none to ASCII that
+/// is not ASCII itself (the dotless i, the long s).
 pub(crate) fn upper(c: char) -> char {
     if c.is_ascii() {
         return c.to_ascii_uppercase();

@@ -192,8 +192,8 @@ impl Value {
     }
 }
 
-/// The value as Microsoft's trace of an evaluation shows it (`ExpressionUtil.FormatValue`): text in quotes, versions with a
-/// `v`, lists and mappings by their kind only.
+/// The value as Microsoft's trace of an evaluation shows it (`ExpressionUtil.FormatValue`): text in quotes,
+/// versions with a `v`, lists and mappings by their kind only.
 impl fmt::Display for Value {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -205,8 +205,8 @@ impl fmt::Display for Value {
     }
 }
 
-/// Same kind and same content, lists and mappings by their items, text with case. For `eq` of the language see
-/// [`Value::equals`].
+/// Same kind and same content, lists and mappings by their items, text with case. For `eq` of the language
+/// see [`Value::equals`].
 impl PartialEq for Value {
     fn eq(&self, other: &Value) -> bool {
         match (self, other) {

@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-/// A version of two to four whole numbers. A missing part is less than any given one: `1.2` comes before `1.2.0`.
+/// A version of two to four whole numbers. A missing part is less than any given one: `1.2` comes before
+/// `1.2.0`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Version {
     major: u32,
@@ -13,7 +14,8 @@ pub struct Version {
 }
 
 impl Version {
-    /// Reads `1.2`, `1.2.3` or `1.2.3.4`. Blanks and a plus sign around each part are taken, as by `Version.TryParse`.
+    /// Reads `1.2`, `1.2.3` or `1.2.3.4`. Blanks and a plus sign around each part are taken, as by
+    /// `Version.TryParse`.
     pub fn parse(text: &str) -> Option<Version> {
         let mut parts = text.split('.');
         let major = part(parts.next()?)?;

@@ -41,8 +41,8 @@ impl Plain {
         self.pieces.get(piece).map_or(at, |(begin, place)| place + (at - begin))
     }
 
-    /// Masks those regions of `text` that are not in one piece in the line. The sequences within them stay, since they change the colour
-    /// of what follows.
+    /// Masks those regions of `text` that are not in one piece in the line. The sequences within them stay,
+    /// since they change the colour of what follows.
     pub(super) fn mask<'a>(&self, line: &'a str, regions: &[Range<usize>]) -> Cow<'a, str> {
         let mut masked = String::new();
         let mut position = 0;

@@ -1,15 +1,17 @@
 //! Hides secrets in everything a user may read: log lines, console lines, issues, names.
 //!
-//! The worker masks all that it writes, the listener what it tells of a worker that died, and `dayfly run` what it shows.
+//! The worker masks all that it writes, the listener what it tells of a worker that died, and `dayfly run`
+//! what it shows.
 //!
-//! A [`Masker`] knows all secrets of a job in all their written forms ([`secrets::written_forms`]) and the regular expressions
-//! of the job message. Values found are replaced by `***`; matches that overlap or touch become one.
-//! [`Masker::mask`] takes one complete text, [`MaskStream`] takes a text in pieces and gives the same output as
-//! the whole text would have given, however it was cut: a secret split over two reads or two lines is still found.
+//! A [`Masker`] knows all secrets of a job in all their written forms ([`secrets::written_forms`]) and the
+//! regular expressions of the job message. Values found are replaced by `***`; matches that overlap or touch
+//! become one. [`Masker::mask`] takes one complete text, [`MaskStream`] takes a text in pieces and gives the
+//! same output as the whole text would have given, however it was cut: a secret split over two reads or two
+//! lines is still found.
 //!
-//! Literals are found by Aho-Corasick automata in tiers of growing size, so that a secret added while the job runs
-//! costs the rebuild of a small tier only. Regular expressions are of the `regex` crate (linear time, so a hostile
-//! pattern cannot stall the worker) and are matched within one line.
+//! Literals are found by Aho-Corasick automata in tiers of growing size, so that a secret added while the job
+//! runs costs the rebuild of a small tier only. Regular expressions are of the `regex` crate (linear time, so
+//! a hostile pattern cannot stall the worker) and are matched within one line.
 
 mod coloured;
 mod job;
@@ -109,7 +111,8 @@ impl Masker {
     }
 
     /// Hides what a mask hint of the job message describes: the pattern's matches and its literal text
-    /// (`Worker.cs`). A pattern of .NET's that is unknown to us (look-around, back references) is hidden as text only.
+    /// (`Worker.cs`). A pattern of .NET's that is unknown to us (look-around, back references) is hidden as
+    /// text only.
     pub fn add_regex(&self, pattern: &str) {
         if pattern.trim().is_empty() {
             return;
@@ -125,7 +128,8 @@ impl Masker {
             Ok(regex) => self.publish(|snapshot| snapshot.with_regex(regex)),
             // The pattern itself may hold a secret, so the error's text must not be shown.
             Err(_) => tracing::warn!(
-                "a mask hint of the job message is not a supported regular expression, so only its literal text is hidden"
+                "a mask hint of the job message is not a supported regular expression, so only its literal \
+                    text is hidden"
             ),
         }
     }
@@ -154,8 +158,8 @@ impl Masker {
         Cow::Owned(masked)
     }
 
-    /// A line without the secrets that colours and other control characters interrupt: whoever shows it without those would show the secret
-    /// whole. Other secrets are left to [`Masker::mask`] and the like.
+    /// A line without the secrets that colours and other control characters interrupt: whoever shows it
+    /// without those would show the secret whole. Other secrets are left to [`Masker::mask`] and the like.
     pub fn mask_coloured<'a>(&self, line: &'a str) -> Cow<'a, str> {
         if !coloured::has_controls(line) {
             return Cow::Borrowed(line);

@@ -16,7 +16,8 @@ const LARGEST_REGEX_BYTES: usize = 4 * 1024 * 1024;
 /// A dense automaton is the fastest but takes some hundred bytes for each byte of its literals.
 const LARGEST_DENSE_AUTOMATON_BYTES: usize = 16 * 1024;
 
-/// The password part of a URL's authority (`AdditionalMaskingRegexes.cs`), as a group in place of look-around.
+/// The password part of a URL's authority (`AdditionalMaskingRegexes.cs`), as a group in place of
+/// look-around.
 static URL_PASSWORD: LazyLock<Regex> = LazyLock::new(|| {
     Regex::new(r"//[^:/?#\n]+:((?:[\w.~\-]|(?:%|%AZP25)[0-9a-fA-F]{2}|[!$&'()*+,;=]|:)+)@")
         .expect("the pattern is a constant")
@@ -93,7 +94,8 @@ impl Tier {
             .map_or(0, |start| text.len() - start)
     }
 
-    /// The same for complete lines, which is nearly always: a secret goes on only after one of its own line ends.
+    /// The same for complete lines, which is nearly always: a secret goes on only after one of its own line
+    /// ends.
     fn unfinished_line(&self, text: &str) -> usize {
         let Some(last) = text.len().checked_sub(2).map(|at| text.as_bytes()[at]) else { return 0 };
         let candidates = self.line_ends.get(&last).into_iter().flatten();

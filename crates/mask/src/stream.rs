@@ -7,7 +7,8 @@ use crate::patterns::{self, Snapshot};
 use crate::{Masker, REPLACEMENT, merge};
 
 /// Masks a text piece by piece. What may be the beginning of a secret is held back (at most some KiB) until
-/// the next pieces decide; a line is also held until it is complete, since regular expressions see whole lines.
+/// the next pieces decide; a line is also held until it is complete, since regular expressions see whole
+/// lines.
 ///
 /// The output does not depend on where the text was cut. Secrets which are added between two pieces are
 /// hidden from there on.

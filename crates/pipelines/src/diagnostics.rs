@@ -1,7 +1,7 @@
 //! What is wrong with a pipeline, and where.
 //!
-//! Everything the compiler finds is collected and reported at once. [`Diagnostics`] renders like a Rust compiler
-//! (file, line, column, caret, help) and as JSON.
+//! Everything the compiler finds is collected and reported at once. [`Diagnostics`] renders like a Rust
+//! compiler (file, line, column, caret, help) and as JSON.
 
 use std::{collections::HashMap, fmt, sync::Arc};
 
@@ -112,8 +112,8 @@ impl Diagnostic {
     }
 }
 
-/// Writes line breaks and other control characters as escapes: messages name keys and values as they stand in the file, and a key
-/// may span lines or steer a terminal.
+/// Writes line breaks and other control characters as escapes: messages name keys and values as they stand in
+/// the file, and a key may span lines or steer a terminal.
 fn on_one_line(text: String) -> String {
     if !text.contains(char::is_control) {
         return text;
@@ -249,8 +249,8 @@ impl Collector {
         self.sources.get(span.source.0 as usize).map_or("", |source| &source.text[span.range(&source.text)])
     }
 
-    /// Whether nobody will read what else is reported. Searches for places and suggestions are left out then: they would
-    /// take minutes for a file with a hundred thousand mistakes.
+    /// Whether nobody will read what else is reported. Searches for places and suggestions are left out then:
+    /// they would take minutes for a file with a hundred thousand mistakes.
     pub(crate) fn is_full(&self) -> bool {
         self.items.len() >= MAX_KEPT
     }
@@ -388,7 +388,8 @@ impl Diagnostics {
         serde_json::to_value(self.reports()).unwrap_or_default()
     }
 
-    /// The diagnostics for people: file, line, column, the source line with a caret, help. Ends with a newline.
+    /// The diagnostics for people: file, line, column, the source line with a caret, help. Ends with a
+    /// newline.
     #[must_use]
     pub fn render(&self, style: Style) -> String {
         let renderer = match style {
@@ -421,7 +422,8 @@ impl Diagnostics {
     fn group<'a>(&'a self, item: &'a Diagnostic) -> Group<'a> {
         let source = self.source(item.span);
         let range = first_line(&source.text, item.span.range(&source.text));
-        // The renderer gets the lines around only: it walks through all the text it is given, for every diagnostic.
+        // The renderer gets the lines around only: it walks through all the text it is given, for every
+        // diagnostic.
         let window = window(&source.text, &range);
         let line = source.text[..window.start].bytes().filter(|byte| *byte == b'\n').count() + 1;
         let annotation = AnnotationKind::Primary.span(range.start - window.start..range.end - window.start);

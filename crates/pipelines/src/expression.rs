@@ -49,7 +49,8 @@ pub(crate) fn condition(node: Option<&Node>, place: Place, reader: &mut Reader<'
     Some(text)
 }
 
-/// Warns of a condition that reads variables of its own stage or job which a `$[ ]` gives: it is judged before they are evaluated.
+/// Warns of a condition that reads variables of its own stage or job which a `$[ ]` gives: it is judged
+/// before they are evaluated.
 pub(crate) fn warn_of_later_variables(
     node: Option<&Node>,
     place: Place,
@@ -102,8 +103,8 @@ pub(crate) fn report<'c>(
 
 /// Where a stretch of a scalar's text is written.
 ///
-/// The text differs from what is written where YAML folds lines, cuts indentation or has escapes; then the line that
-/// holds the stretch is looked for, and if even that fails, the whole scalar is meant.
+/// The text differs from what is written where YAML folds lines, cuts indentation or has escapes; then the
+/// line that holds the stretch is looked for, and if even that fails, the whole scalar is meant.
 pub(crate) fn place(collector: &Collector, span: Span, text: &str, range: Range<usize>) -> Span {
     if collector.is_full() {
         return span;

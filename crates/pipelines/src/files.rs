@@ -16,8 +16,8 @@ pub enum FileError {
 
 /// The files of the repository that the pipeline is in.
 pub trait Files {
-    /// The text of a file. `path` is relative to the top of the repository, with `/` between its parts and without `.` and
-    /// `..`.
+    /// The text of a file. `path` is relative to the top of the repository, with `/` between its parts and
+    /// without `.` and `..`.
     ///
     /// # Errors
     /// See [`FileError`].
@@ -36,8 +36,8 @@ impl Files for NoFiles {
 
 /// The place of a template in the repository, or why there is none.
 ///
-/// `reference` is what the file at `from` says: relative to that file, or from the top of the repository with a leading
-/// `/`; a backslash counts as a slash; `@self` is the pipeline's own repository.
+/// `reference` is what the file at `from` says: relative to that file, or from the top of the repository with
+/// a leading `/`; a backslash counts as a slash; `@self` is the pipeline's own repository.
 pub(crate) fn resolve(from: &str, reference: &str) -> Result<String, String> {
     let (path, alias) = match reference.rsplit_once('@') {
         Some((path, alias)) => (path, Some(alias.trim())),

@@ -52,10 +52,11 @@ pub struct Source {
 pub struct Inputs {
     /// Arguments for the file's parameters. Text stands for values of every type: lists and mappings as YAML.
     pub parameters: BTreeMap<String, serde_json::Value>,
-    /// Variables given for this run. Template expressions see them; those written in the file win. Not for secrets.
+    /// Variables given for this run. Template expressions see them; those written in the file win. Not for
+    /// secrets.
     pub variables: BTreeMap<String, String>,
-    /// The values of variable groups, by the group's name in any case. They take the place of the group where the file names it;
-    /// as with the service, template expressions do not see them. Not for secrets.
+    /// The values of variable groups, by the group's name in any case. They take the place of the group where
+    /// the file names it; as with the service, template expressions do not see them. Not for secrets.
     pub variable_groups: BTreeMap<String, BTreeMap<String, String>>,
     /// Predefined variables known before the run starts (`Build.SourceBranch`, `Build.Reason`, ...).
     pub system: BTreeMap<String, String>,
@@ -63,7 +64,8 @@ pub struct Inputs {
     pub tasks: Arc<dyn TaskCatalog + Send + Sync>,
     /// The files of the pipeline's repository, for templates.
     pub files: Arc<dyn Files + Send + Sync>,
-    /// The place of the file in that repository, with `/` between its parts: templates are found relative to it.
+    /// The place of the file in that repository, with `/` between its parts: templates are found relative to
+    /// it.
     pub path: String,
 }
 

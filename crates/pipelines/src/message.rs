@@ -1,7 +1,8 @@
 //! A job instance to the message that an agent receives (`AgentJobRequestMessage`).
 //!
 //! [`RunContext`] holds what the service knows of a run. Its [`variables`](RunContext::variables) belong into
-//! [`RunInputs::variables`](crate::RunInputs), so that conditions see them too; [`message`] adds those of the single job.
+//! [`RunInputs::variables`](crate::RunInputs), so that conditions see them too; [`message`] adds those of the
+//! single job.
 
 use std::collections::BTreeMap;
 
@@ -129,7 +130,8 @@ impl RunContext {
         let mut rows: Vec<(&str, String)> = vec![
             ("system", "build".to_owned()),
             ("system.hosttype", "build".to_owned()),
-            // Without it, Microsoft's agent rewrites addresses to those it was configured with (AG `JobRunner.cs`).
+            // Without it, Microsoft's agent rewrites addresses to those it was configured with (AG
+            // `JobRunner.cs`).
             ("system.servertype", "Hosted".to_owned()),
             ("system.culture", "en-US".to_owned()),
             ("system.collectionId", self.collection_id.to_string()),
@@ -198,8 +200,8 @@ fn title(value: bool) -> String {
     if value { "True" } else { "False" }.to_owned()
 }
 
-/// Makes the message of a job. `token` is the job's own token. The request's number and lock are left for the pool's queue
-/// to fill in.
+/// Makes the message of a job. `token` is the job's own token. The request's number and lock are left for the
+/// pool's queue to fill in.
 ///
 /// # Errors
 /// A checkout of a repository that the run does not have.
@@ -240,8 +242,8 @@ pub fn message(
     })
 }
 
-/// What the service turns on and off for all agents (AG `AgentKnobs.cs`), as far as it changes what a job on Linux sees. The values are those
-/// that Azure DevOps sends.
+/// What the service turns on and off for all agents (AG `AgentKnobs.cs`), as far as it changes what a job on
+/// Linux sees. The values are those that Azure DevOps sends.
 const SWITCHES: &[(&str, &str)] = &[
     ("agent.disablelogplugin.TestFilePublisherPlugin", "true"),
     ("agent.disablelogplugin.TestResultLogPlugin", "true"),
@@ -433,8 +435,8 @@ fn display_name(written: &plan::Step, instance: &JobInstance, run: &RunContext) 
     }
 }
 
-/// A regular expression that matches the text and nothing else. Only what .NET's `Regex.Escape` escapes is escaped: it takes
-/// others, such as `\_`, for mistakes.
+/// A regular expression that matches the text and nothing else. Only what .NET's `Regex.Escape` escapes is
+/// escaped: it takes others, such as `\_`, for mistakes.
 fn escaped(text: &str) -> String {
     let mut result = String::with_capacity(text.len());
     for c in text.chars() {

@@ -27,7 +27,8 @@ pub enum RunNumberError {
     },
     /// Too long, or ending in a point.
     #[error(
-        "the run number `{number}` is empty, ends in a point or has more than 255 characters; change `name:` of the pipeline"
+        "the run number `{number}` is empty, ends in a point or has more than 255 characters; change \
+            `name:` of the pipeline"
     )]
     Malformed {
         /// The number, cut.
@@ -35,8 +36,9 @@ pub enum RunNumberError {
     },
 }
 
-/// Puts the tokens in. `now` is the time of the run in UTC, `variables` the run's variables; `revision` is asked for the
-/// next number of runs with the same text before it (from 1 on) when the format holds `$(Rev:r)`.
+/// Puts the tokens in. `now` is the time of the run in UTC, `variables` the run's variables; `revision` is
+/// asked for the next number of runs with the same text before it (from 1 on) when the format holds
+/// `$(Rev:r)`.
 ///
 /// # Errors
 /// A result that the service would refuse.
@@ -72,7 +74,8 @@ fn check(number: String) -> Result<String, RunNumberError> {
     Ok(number)
 }
 
-/// Cuts the format at `$(Rev:rr)`; the number of `r` is the number of digits. `$(Rev:.r)` brings its point along.
+/// Cuts the format at `$(Rev:rr)`; the number of `r` is the number of digits. `$(Rev:.r)` brings its point
+/// along.
 fn split_revision(template: &str) -> (String, Option<usize>, &str) {
     let lower = template.to_ascii_lowercase();
     let Some(start) = lower.find("$(rev:") else { return (template.to_owned(), None, "") };

@@ -13,8 +13,8 @@ pub const CHECKOUT_VERSION: &str = "1.0.0";
 
 /// Knows which tasks exist.
 pub trait TaskCatalog {
-    /// The task that a file calls `name@major`. `name` is a task's name (any case), `publisher.extension.name`, or an
-    /// id in text form. `None`: no such task, or no such major version.
+    /// The task that a file calls `name@major`. `name` is a task's name (any case),
+    /// `publisher.extension.name`, or an id in text form. `None`: no such task, or no such major version.
     fn resolve(&self, name: &str, major: u32) -> Option<TaskReference>;
 
     /// Names of tasks that exist, for suggestions in messages.
@@ -25,19 +25,22 @@ pub trait TaskCatalog {
         BuiltinTasks::newest_major(name)
     }
 
-    /// Whether a task that [`resolve`](Self::resolve) answers is known to exist, and not only taken for granted.
+    /// Whether a task that [`resolve`](Self::resolve) answers is known to exist, and not only taken for
+    /// granted.
     fn is_certain(&self, name: &str, major: u32) -> bool {
         let _ = (name, major);
         true
     }
 }
 
-/// The tasks that every organization has, known without a service. Which of them can run is the worker's business.
+/// The tasks that every organization has, known without a service. Which of them can run is the worker's
+/// business.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct BuiltinTasks;
 
-/// The tasks that every organization has, and any others: those of extensions, and versions that came or went since, which nobody
-/// knows without the organization. The service looks names up exactly, so a likeness says nothing.
+/// The tasks that every organization has, and any others: those of extensions, and versions that came or went
+/// since, which nobody knows without the organization. The service looks names up exactly, so a likeness says
+/// nothing.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct AnyTasks;
 

@@ -5,7 +5,8 @@ use std::{collections::BTreeMap, sync::Arc};
 use dayfly_expressions::{Object, Value};
 use dayfly_protocol::{job::Variables, timeline::VariableValue};
 
-/// Secrets shorter than this make a text secret only when they are all of it: a one-letter secret is in every text.
+/// Secrets shorter than this make a text secret only when they are all of it: a one-letter secret is in every
+/// text.
 const MIN_SECRET_PART: usize = 4;
 /// How deep macros may lead from variable to variable (AG `Variables.cs`).
 const MAX_DEPTH: usize = 50;
@@ -58,8 +59,8 @@ impl VariableSet {
             .filter(|value| !value.is_empty())
     }
 
-    /// Expands `$(name)`, also within the values that come in. Unknown names, circles and secrets stay as they are
-    /// written.
+    /// Expands `$(name)`, also within the values that come in. Unknown names, circles and secrets stay as
+    /// they are written.
     pub(crate) fn expand(&self, text: &str) -> String {
         let mut budget = MAX_EXPANDED_BYTES;
         let mut within = Vec::new();

@@ -1,7 +1,7 @@
 //! YAML text to a tree of nodes that know where they were written.
 //!
-//! Azure Pipelines keeps scalars as the text that was written (`3.10` stays `3.10`), and does not know anchors,
-//! aliases, tags, complex keys or several documents: each is reported here, at its place.
+//! Azure Pipelines keeps scalars as the text that was written (`3.10` stays `3.10`), and does not know
+//! anchors, aliases, tags, complex keys or several documents: each is reported here, at its place.
 
 mod mistakes;
 
@@ -11,8 +11,8 @@ use granit_parser::{Event, Options, Parser};
 
 use crate::diagnostics::{Collector, SourceId, Span};
 
-/// The most YAML text one file may hold, in bytes. The service limits the memory of parsing to 20 MB, which its
-/// documentation puts at 0.6 to 2 MB of text.
+/// The most YAML text one file may hold, in bytes. The service limits the memory of parsing to 20 MB, which
+/// its documentation puts at 0.6 to 2 MB of text.
 pub(crate) const MAX_TEXT_BYTES: usize = 2 * 1024 * 1024;
 /// How deep collections may be nested in one file.
 pub(crate) const MAX_DEPTH: usize = 100;

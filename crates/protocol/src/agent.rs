@@ -78,7 +78,8 @@ pub struct TaskAgentAuthorization {
     /// Given by the service: the subject of the agent's assertions.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub client_id: Option<Uuid>,
-    /// Given by the service: the audience of the agent's assertions, letter by letter. A URL, kept as text, since parsing would change it.
+    /// Given by the service: the audience of the agent's assertions, letter by letter. A URL, kept as text,
+    /// since parsing would change it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub authorization_url: Option<String>,
     /// The public half of the agent's key.

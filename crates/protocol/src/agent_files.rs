@@ -1,7 +1,9 @@
-//! The three files of a registered agent, in Microsoft's format: `.agent`, `.credentials` and `.credentials_rsaparams`.
+//! The three files of a registered agent, in Microsoft's format: `.agent`, `.credentials` and
+//! `.credentials_rsaparams`.
 //!
-//! They stand in the agent's root folder (`ConfigurationStore.cs`, `RSAFileKeyManager.cs`). Microsoft's agent writes them with a byte-order mark and reads
-//! them with or without; here they are written without. `.credentials_rsaparams` is a secret and must be readable by its owner only (mode 0600), `.credentials`
+//! They stand in the agent's root folder (`ConfigurationStore.cs`, `RSAFileKeyManager.cs`). Microsoft's agent
+//! writes them with a byte-order mark and reads them with or without; here they are written without.
+//! `.credentials_rsaparams` is a secret and must be readable by its owner only (mode 0600), `.credentials`
 //! better so too; writing files is not this crate's business.
 
 use serde::{Deserialize, Serialize};
@@ -44,7 +46,8 @@ pub enum Error {
     },
     /// The credentials are of another kind than an agent's own.
     #[error(
-        "the agent's file {CREDENTIALS_FILE} has credentials of the scheme {scheme:?}, not OAuth; configure the agent again"
+        "the agent's file {CREDENTIALS_FILE} has credentials of the scheme {scheme:?}, not OAuth; configure \
+            the agent again"
     )]
     Scheme {
         /// The scheme found.
@@ -55,7 +58,8 @@ pub enum Error {
     Key(#[source] crate::crypto::Error),
 }
 
-/// `.agent`: which agent this is and where it belongs. Members that only deployment groups or Windows need are left out; unset ones are not written.
+/// `.agent`: which agent this is and where it belongs. Members that only deployment groups or Windows need
+/// are left out; unset ones are not written.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct AgentSettings {
@@ -116,7 +120,8 @@ impl AgentSettings {
 pub struct AgentCredentials {
     /// The subject of the agent's assertions, given by the service.
     pub client_id: Uuid,
-    /// The audience of the agent's assertions, letter by letter; also where tokens come from when there is no other address.
+    /// The audience of the agent's assertions, letter by letter; also where tokens come from when there is no
+    /// other address.
     pub authorization_url: String,
     /// Where tokens come from. On premises its scheme, host and port are those of the configured address.
     pub oauth_endpoint_url: Url,
@@ -174,8 +179,9 @@ impl AgentCredentials {
     }
 }
 
-/// The key's file as it stands on disk. Microsoft's reader matches these names with their case (`RSAParametersSerializable`): the two of the key's
-/// container in Pascal case, the numbers in lower camel case.
+/// The key's file as it stands on disk. Microsoft's reader matches these names with their case
+/// (`RSAParametersSerializable`): the two of the key's container in Pascal case, the numbers in lower camel
+/// case.
 #[derive(Serialize, Deserialize)]
 struct RsaParametersFile {
     #[serde(rename = "ContainerName", default)]
@@ -219,7 +225,8 @@ mod secret_base64 {
     }
 }
 
-/// Reads `.credentials_rsaparams`. The members of the key's container are optional, as old agents leave them away; all numbers are needed.
+/// Reads `.credentials_rsaparams`. The members of the key's container are optional, as old agents leave them
+/// away; all numbers are needed.
 pub fn parse_agent_key(text: &[u8]) -> Result<AgentKey> {
     let file: RsaParametersFile =
         json::from_slice(text).map_err(|source| Error::Decode { file: RSA_PARAMETERS_FILE, source })?;

@@ -7,7 +7,8 @@
 //! | body of a message | AES-CBC with PKCS#7 padding and an initialization vector per message | `MessageListener.cs` |
 //! | login of an agent | a JWT signed with RSASSA-PKCS1-v1_5 and SHA-256 | `VssOAuthJwtBearerAssertion.cs` |
 //!
-//! Neither choice is ours: CBC without authentication and SHA-1 in OAEP are what the service speaks. Secrecy of bodies rests on TLS as well.
+//! Neither choice is ours: CBC without authentication and SHA-1 in OAEP are what the service speaks. Secrecy
+//! of bodies rests on TLS as well.
 //!
 //! Private parts are wiped from memory when dropped and have no `Debug` output.
 
@@ -45,7 +46,8 @@ pub enum Error {
     Wrap,
     /// The session's key was not wrapped for this agent's private key.
     #[error(
-        "the session key was not encrypted for this agent's private key; register the agent again if its key was replaced"
+        "the session key was not encrypted for this agent's private key; register the agent again if its \
+            key was replaced"
     )]
     Unwrap,
     /// A session's key has a length AES does not know.
@@ -71,7 +73,8 @@ pub enum Error {
     Encrypt,
     /// A message's body was encrypted with another key, or was damaged.
     #[error(
-        "the message could not be decrypted with the session's key; it is damaged or belongs to another session"
+        "the message could not be decrypted with the session's key; it is damaged or belongs to another \
+            session"
     )]
     Decrypt,
     /// A message is encrypted, but its session has no key.

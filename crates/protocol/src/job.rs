@@ -1,6 +1,7 @@
 //! The job message (`AgentJobRequestMessage`): all a worker needs to run one job.
 //!
-//! Shape: `DTPipelines/Pipelines/AgentJobRequestMessage.cs` and its neighbours. Everything unknown is ignored.
+//! Shape: `DTPipelines/Pipelines/AgentJobRequestMessage.cs` and its neighbours. Everything unknown is
+//! ignored.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -70,8 +71,9 @@ impl AgentJobRequestMessage {
     }
 }
 
-/// `url` at the scheme, host and port of `server`: on premises the service may call itself by a name that agents cannot reach, so they go to the
-/// one they were configured with (`JobRunner.cs`, `ReplaceWithConfigUriBase`).
+/// `url` at the scheme, host and port of `server`: on premises the service may call itself by a name that
+/// agents cannot reach, so they go to the one they were configured with (`JobRunner.cs`,
+/// `ReplaceWithConfigUriBase`).
 pub fn at_configured_server(url: &Url, server: &Url) -> Url {
     let mut configured = server.clone();
     configured.set_path(url.path());

@@ -1,8 +1,9 @@
 //! JSON the way .NET's client library writes and reads it.
 //!
-//! Azure DevOps, the agent and Microsoft's client libraries all speak through Newtonsoft's JSON with a camel-case resolver
-//! (`VssJsonMediaTypeFormatter.cs`, `VssCamelCasePropertyNamesContractResolver.cs`). Serde's own habits differ from it in small ways
-//! that each break real traffic, so everything that comes from the network is decoded by [`from_slice`] or [`from_str`]:
+//! Azure DevOps, the agent and Microsoft's client libraries all speak through Newtonsoft's JSON with a
+//! camel-case resolver (`VssJsonMediaTypeFormatter.cs`, `VssCamelCasePropertyNamesContractResolver.cs`).
+//! Serde's own habits differ from it in small ways that each break real traffic, so everything that comes
+//! from the network is decoded by [`from_slice`] or [`from_str`]:
 //!
 //! | .NET's habit | here |
 //! | --- | --- |
@@ -13,11 +14,11 @@
 //! | enums as strings in any case or as numbers | likewise, by the `wire_enum!` macro |
 //! | a byte-order mark in front | skipped |
 //!
-//! What the wrapper cannot reach: structs behind `#[serde(flatten)]`, `#[serde(untagged)]` and internally tagged enums are buffered by
-//! serde itself and match by exact case. Wire types do without them.
+//! What the wrapper cannot reach: structs behind `#[serde(flatten)]`, `#[serde(untagged)]` and internally
+//! tagged enums are buffered by serde itself and match by exact case. Wire types do without them.
 //!
-//! Decoding is bounded: [`MAX_DOCUMENT_BYTES`], [`MAX_VALUES`] and serde_json's nesting limit of 128. Errors carry the path of the field
-//! and never quote a value, since values may be secrets.
+//! Decoding is bounded: [`MAX_DOCUMENT_BYTES`], [`MAX_VALUES`] and serde_json's nesting limit of 128. Errors
+//! carry the path of the field and never quote a value, since values may be secrets.
 
 mod encoded;
 mod list;
@@ -34,12 +35,12 @@ pub(crate) use wire_enum::wire_enum;
 
 use serde::{Deserialize, Serialize};
 
-/// The largest document that is decoded, in bytes. A job message with all its task inputs stays below one MiB; the largest real answers are
-/// timelines of runs with thousands of records.
+/// The largest document that is decoded, in bytes. A job message with all its task inputs stays below one
+/// MiB; the largest real answers are timelines of runs with thousands of records.
 pub const MAX_DOCUMENT_BYTES: usize = 64 * 1024 * 1024;
 
-/// The largest number of JSON values (scalars, lists and objects) in one document. Keeps a small document of `[0,0,0,…` from becoming
-/// gigabytes of memory.
+/// The largest number of JSON values (scalars, lists and objects) in one document. Keeps a small document of
+/// `[0,0,0,…` from becoming gigabytes of memory.
 pub const MAX_VALUES: usize = 4_000_000;
 
 /// The mark some .NET writers put in front of UTF-8 text (`File.WriteAllText` with `Encoding.UTF8`).
@@ -84,7 +85,8 @@ pub enum Error {
 }
 
 impl Error {
-    /// True when the text ended inside a value: the sender or a proxy cut the answer short, so asking again may help.
+    /// True when the text ended inside a value: the sender or a proxy cut the answer short, so asking again
+    /// may help.
     pub fn is_truncated(&self) -> bool {
         matches!(self, Error::Syntax { truncated: true, .. })
     }

@@ -1,11 +1,11 @@
 //! Wire types and cryptography of the Azure Pipelines agent protocol.
 //!
-//! One file per resource of the service. Nothing here does I/O or looks at a clock. Both sides of the wire use
-//! these types: `client` and `worker` on one side, `emulator` on the other.
+//! One file per resource of the service. Nothing here does I/O or looks at a clock. Both sides of the wire
+//! use these types: `client` and `worker` on one side, `emulator` on the other.
 //!
-//! The service is .NET, so its JSON habits differ from serde's defaults: property names are camelCase when written
-//! and read without regard to case, enums are strings or numbers, lists are wrapped. Always decode bytes from the
-//! network with [`json::from_slice`], never with `serde_json` directly.
+//! The service is .NET, so its JSON habits differ from serde's defaults: property names are camelCase when
+//! written and read without regard to case, enums are strings or numbers, lists are wrapped. Always decode
+//! bytes from the network with [`json::from_slice`], never with `serde_json` directly.
 
 pub mod agent;
 pub mod agent_files;

@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{AgentId, JobId, MessageId, TimeSpan};
 
-/// A message: its body is JSON text, encrypted when there is an `iv` and the session has a key. Without a number and a type it is no message: any JSON
-/// could pass for one.
+/// A message: its body is JSON text, encrypted when there is an `iv` and the session has a key. Without a
+/// number and a type it is no message: any JSON could pass for one.
 #[derive(Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct TaskAgentMessage {

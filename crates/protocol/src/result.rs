@@ -34,8 +34,8 @@ impl TaskResult {
         Self::from_number(i64::from(code) - i64::from(Self::EXIT_CODE_OFFSET))
     }
 
-    /// Merges the result of one more step into that of the job (`TaskResultUtil.MergeTaskResults`): cancelled, skipped and
-    /// abandoned stay, otherwise the worse one wins.
+    /// Merges the result of one more step into that of the job (`TaskResultUtil.MergeTaskResults`):
+    /// cancelled, skipped and abandoned stay, otherwise the worse one wins.
     pub fn merge(current: Option<Self>, coming: Self) -> Self {
         match current {
             None => coming,

@@ -1,5 +1,5 @@
-//! What of a job must be hidden from people: the secrets of its message, and the written forms in which each may show up
-//! (`Worker.cs` `InitializeSecretMasker` and `AddUserSuppliedSecret`, `HostContext.cs` encoders).
+//! What of a job must be hidden from people: the secrets of its message, and the written forms in which each
+//! may show up (`Worker.cs` `InitializeSecretMasker` and `AddUserSuppliedSecret`, `HostContext.cs` encoders).
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -9,7 +9,8 @@ use base64::engine::general_purpose::STANDARD;
 
 use crate::job::{AgentJobRequestMessage, EndpointAuthorization};
 
-/// A literal longer than this is searched for in pieces of this size, which bounds what a stream must hold back.
+/// A literal longer than this is searched for in pieces of this size, which bounds what a stream must hold
+/// back.
 const LONGEST_LITERAL_BYTES: usize = 4096;
 
 /// Lines of a multi-line secret shorter than this are not hidden on their own: they are braces and blanks.
@@ -31,7 +32,8 @@ const HEX_COLUMNS: usize = 60;
 /// Values shorter than this are not looked for in hexadecimal, to avoid chance matches.
 const SHORTEST_HEX_BYTES: usize = 4;
 
-/// Environment variables that hold credentials of an agent, or lead to them. Steps never see them, whoever started the worker.
+/// Environment variables that hold credentials of an agent, or lead to them. Steps never see them, whoever
+/// started the worker.
 pub const AGENT_CREDENTIALS: [&str; 7] = [
     "AZ_PAT",
     "AZP_TOKEN",
@@ -42,8 +44,8 @@ pub const AGENT_CREDENTIALS: [&str; 7] = [
     "VSTS_HTTP_PROXY_PASSWORD",
 ];
 
-/// The secret values of a job's message: variables, logins of service connections, tickets of secure files. Its mask hints, which are regular
-/// expressions, are not among them.
+/// The secret values of a job's message: variables, logins of service connections, tickets of secure files.
+/// Its mask hints, which are regular expressions, are not among them.
 pub fn of(message: &AgentJobRequestMessage) -> impl Iterator<Item = &str> {
     let variables =
         message.variables.values().filter(|value| value.is_secret).filter_map(|value| value.value.as_deref());
@@ -57,9 +59,8 @@ pub fn of(message: &AgentJobRequestMessage) -> impl Iterator<Item = &str> {
     variables.chain(logins).chain(tickets).filter(|secret| !secret.trim().is_empty())
 }
 
-/// All literals to be hidden for `secret`: as it is, its lines, quoted, as JSON, in URLs, in Base64, in hexadecimal. A long one comes in pieces of at
-/// most 4,096 bytes.
-/// None for a blank one.
+/// All literals to be hidden for `secret`: as it is, its lines, quoted, as JSON, in URLs, in Base64, in
+/// hexadecimal. A long one comes in pieces of at most 4,096 bytes. None for a blank one.
 pub fn written_forms(secret: &str) -> BTreeSet<String> {
     let mut literals = BTreeSet::new();
     if secret.trim().is_empty() {
@@ -105,8 +106,8 @@ fn add_encoded(literals: &mut BTreeSet<String>, text: &str) {
     }
 }
 
-/// As a JSON string without its quotes: plain, with `\/`, and with the characters that are special in HTML as `\u00xx`, as Go, PowerShell and .NET
-/// write them.
+/// As a JSON string without its quotes: plain, with `\/`, and with the characters that are special in HTML as
+/// `\u00xx`, as Go, PowerShell and .NET write them.
 fn add_json(literals: &mut BTreeSet<String>, text: &str) {
     let plain = json_escape(text);
     if text.contains('/') {
@@ -130,8 +131,8 @@ fn add_json(literals: &mut BTreeSet<String>, text: &str) {
     add(literals, &plain);
 }
 
-/// In a URL: all but unreserved characters in upper-case or lower-case hexadecimal, with `+` for spaces as forms have it, and with the
-/// punctuation that JavaScript's `encodeURIComponent` leaves.
+/// In a URL: all but unreserved characters in upper-case or lower-case hexadecimal, with `+` for spaces as
+/// forms have it, and with the punctuation that JavaScript's `encodeURIComponent` leaves.
 fn add_uri(literals: &mut BTreeSet<String>, text: &str) {
     let spellings = [uri_escape(text, "-_.~"), uri_escape(text, "-_.~!'()*")];
     for spelling in &spellings {
@@ -141,8 +142,8 @@ fn add_uri(literals: &mut BTreeSet<String>, text: &str) {
     }
 }
 
-/// Base64 of the value itself, in lines too, and of the value at any offset within something longer (`user:password`), which it may end. `echo`
-/// adds a line end to what it is given.
+/// Base64 of the value itself, in lines too, and of the value at any offset within something longer
+/// (`user:password`), which it may end. `echo` adds a line end to what it is given.
 fn add_base64(literals: &mut BTreeSet<String>, bytes: &[u8]) {
     let with_line_end = [bytes, b"\n"].concat();
     let mut found = BTreeSet::from([STANDARD.encode(bytes)]);
@@ -193,7 +194,8 @@ fn add_hex(literals: &mut BTreeSet<String>, bytes: &[u8]) {
     }
 }
 
-/// A text broken into lines: all of them together, and each that is not too short, since time stamps may stand between them.
+/// A text broken into lines: all of them together, and each that is not too short, since time stamps may
+/// stand between them.
 fn add_columns(found: &mut BTreeSet<String>, text: &str, columns: usize, shortest: usize) {
     if text.len() <= columns {
         return;
@@ -215,7 +217,8 @@ fn add_lines(literals: &mut BTreeSet<String>, text: &str) {
     }
 }
 
-/// Adds `text` with either kind of line end. Line ends around it are no secret, and would glue log lines together.
+/// Adds `text` with either kind of line end. Line ends around it are no secret, and would glue log lines
+/// together.
 fn add(literals: &mut BTreeSet<String>, text: &str) {
     let text = text.trim_matches(['\r', '\n']);
     if text.trim().is_empty() {
@@ -250,7 +253,8 @@ fn json_escape(text: &str) -> String {
     quoted[1..quoted.len() - 1].to_owned()
 }
 
-/// All bytes but letters, digits and `kept` in upper-case hexadecimal; with `-_.~` this is .NET's `Uri.EscapeDataString`.
+/// All bytes but letters, digits and `kept` in upper-case hexadecimal; with `-_.~` this is .NET's
+/// `Uri.EscapeDataString`.
 fn uri_escape(text: &str, kept: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for byte in text.bytes() {

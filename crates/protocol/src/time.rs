@@ -9,8 +9,8 @@ use jiff::tz::Offset;
 use serde::de::{self, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// A moment in UTC. Written with seven digits of a second and `Z`; read with up to nine digits, with `Z`, with an offset, or with neither
-/// (then it is UTC). The unset date is written without `Z`, as .NET does.
+/// A moment in UTC. Written with seven digits of a second and `Z`; read with up to nine digits, with `Z`,
+/// with an offset, or with neither (then it is UTC). The unset date is written without `Z`, as .NET does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct DateTime(pub Timestamp);
 
@@ -81,8 +81,8 @@ impl<'de> Deserialize<'de> for DateTime {
     }
 }
 
-/// A span of time in .NET's constant format, `[d.]hh:mm:ss[.fffffff]`. Never negative here: a negative span of the wire reads as zero, since
-/// nothing can wait for it.
+/// A span of time in .NET's constant format, `[d.]hh:mm:ss[.fffffff]`. Never negative here: a negative span
+/// of the wire reads as zero, since nothing can wait for it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TimeSpan(pub Duration);
 
@@ -124,7 +124,8 @@ fn number(text: &str, limit: u64) -> Option<u64> {
     text.parse().ok().filter(|value| digits && *value <= limit)
 }
 
-/// `d`, `hh:mm` or `hh:mm:ss`, the latter two with days in front, the last with a fraction: what `TimeSpan.Parse` takes of this format.
+/// `d`, `hh:mm` or `hh:mm:ss`, the latter two with days in front, the last with a fraction: what
+/// `TimeSpan.Parse` takes of this format.
 fn parse_time_span(text: &str) -> Option<Duration> {
     /// `TimeSpan.MaxValue` in whole days.
     const MAX_DAYS: u64 = 10_675_199;

@@ -127,8 +127,9 @@ pub struct TimelineRecord {
 }
 
 impl TimelineRecord {
-    /// Takes over what `change` says of the same record (`JobServerQueue.cs`, `MergeTimelineRecords`): members that it has
-    /// replace, a list of issues replaces when it is not empty, variables are added or replaced one by one. Change number and time of change stay.
+    /// Takes over what `change` says of the same record (`JobServerQueue.cs`, `MergeTimelineRecords`):
+    /// members that it has replace, a list of issues replaces when it is not empty, variables are added or
+    /// replaced one by one. Change number and time of change stay.
     pub fn merge(&mut self, change: Self) {
         let Self {
             id: _,

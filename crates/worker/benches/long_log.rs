@@ -1,7 +1,8 @@
-//! A long log through everything: process, lines, masking with secrets, pages, console, upload. Tells lines per second and the peak of memory.
+//! A long log through everything: process, lines, masking with secrets, pages, console, upload. Tells lines
+//! per second and the peak of memory.
 //!
-//! `cargo bench -p dayfly-worker --bench long_log -- 1024` writes 1024 MiB. The service is in the same process and drops
-//! what it gets, so its memory counts as well.
+//! `cargo bench -p dayfly-worker --bench long_log -- 1024` writes 1024 MiB. The service is in the same
+//! process and drops what it gets, so its memory counts as well.
 
 #![allow(clippy::print_stdout, reason = "the figures are the point")]
 

@@ -1,4 +1,5 @@
-//! Step conditions: parsed when the job is initialised, evaluated before the step and again when the job is cancelled.
+//! Step conditions: parsed when the job is initialised, evaluated before the step and again when the job is
+//! cancelled.
 
 use dayfly_expressions::{Context, Expression, Object, Scope, Value};
 use dayfly_protocol::TaskResult;

@@ -1,4 +1,5 @@
-//! Questions to the file system. They may take long (a network share), so they are asked beside the async threads.
+//! Questions to the file system. They may take long (a network share), so they are asked beside the async
+//! threads.
 
 use std::path::Path;
 

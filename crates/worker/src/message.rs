@@ -1,4 +1,5 @@
-//! What is done to a job message before anything is run: addresses, tokens, secrets, and variables that could smuggle commands.
+//! What is done to a job message before anything is run: addresses, tokens, secrets, and variables that could
+//! smuggle commands.
 
 use dayfly_protocol::job::{AgentJobRequestMessage, Step, at_configured_server};
 use dayfly_protocol::task;
@@ -18,7 +19,8 @@ pub(crate) fn complete(message: &mut AgentJobRequestMessage, server_url: Option<
     if let Some(url) = url {
         set(message, "System.TeamFoundationServerUri", VariableValue::public(url));
     }
-    // Classic pipelines have a switch that gives the token to all scripts; YAML pipelines map the secret where they need it.
+    // Classic pipelines have a switch that gives the token to all scripts; YAML pipelines map the secret
+    // where they need it.
     if message.variable("system.enableaccesstoken").is_some_and(convert_to_boolean)
         && let Some(token) = token
     {
@@ -43,8 +45,8 @@ fn set_value(message: &mut AgentJobRequestMessage, name: &str, value: String) {
     }
 }
 
-/// On premises the service may call itself by a name that agents cannot reach: what has its scheme and host is given those the agent was
-/// configured with.
+/// On premises the service may call itself by a name that agents cannot reach: what has its scheme and host
+/// is given those the agent was configured with.
 fn use_configured_address(message: &mut AgentJobRequestMessage, server_url: &Url) {
     let Some(own) = message.resources.system_connection().and_then(|connection| connection.url.clone())
     else {
@@ -68,7 +70,8 @@ fn use_configured_address(message: &mut AgentJobRequestMessage, server_url: &Url
     }
 }
 
-/// Variables whose text people outside of the pipeline can choose (`Variables.cs`, `VariablesVulnerableToExecution`).
+/// Variables whose text people outside of the pipeline can choose (`Variables.cs`,
+/// `VariablesVulnerableToExecution`).
 const DISPLAY_TEXTS: &[&str] = &[
     "build.sourceVersionMessage",
     "build.definitionName",

@@ -26,7 +26,8 @@ pub(crate) async fn run(entry: &Entry) {
     for warning in job.change_variables(crate::variables::Variables::recalculate) {
         context.warning(&warning).await;
     }
-    // Looked at once: a cancellation that comes later is noticed while the part runs, and its condition asked again.
+    // Looked at once: a cancellation that comes later is noticed while the part runs, and its condition asked
+    // again.
     let was_cancelled = job.cancel.is_cancelled();
     if was_cancelled && job.result() != Some(TaskResult::Canceled) {
         job.set_result(TaskResult::Canceled);
@@ -112,7 +113,8 @@ async fn supervise(entry: &Entry, was_cancelled: bool) -> Result<(), Stopped> {
     let mut cancel_seen = was_cancelled;
     let mut flush_seen = false;
     let mut timed_out = false;
-    // What there is to say is written beside the attempts: a full disk or a slow service must not keep a step from being ended.
+    // What there is to say is written beside the attempts: a full disk or a slow service must not keep a step
+    // from being ended.
     let mut lines = FuturesOrdered::<BoxFuture<'_, ()>>::new();
     let outcome = loop {
         tokio::select! {
@@ -175,7 +177,8 @@ async fn attempts(entry: &Entry) -> Result<(), ()> {
     if retries > MAX_RETRIES {
         context
             .warning(&format!(
-                "The maximum allowed number of attempts is {MAX_RETRIES} but got {retries}. Retry attempts count will be decreased to {MAX_RETRIES}."
+                "The maximum allowed number of attempts is {MAX_RETRIES} but got {retries}. Retry attempts \
+                    count will be decreased to {MAX_RETRIES}."
             ))
             .await;
         retries = MAX_RETRIES;
@@ -206,7 +209,8 @@ async fn attempts(entry: &Entry) -> Result<(), ()> {
         context.begin_anew();
         context
             .warning(&format!(
-                "RetryHelper encountered task failure, will retry (attempt #: {attempt} out of {retries}) after {} ms",
+                "RetryHelper encountered task failure, will retry (attempt #: {attempt} out of {retries}) \
+                    after {} ms",
                 pause.as_millis()
             ))
             .await;
@@ -217,7 +221,8 @@ async fn attempts(entry: &Entry) -> Result<(), ()> {
     }
 }
 
-/// Why a decorator's step must not run: inputs it took over from another step hold secrets (`TaskDecoratorManager.cs`).
+/// Why a decorator's step must not run: inputs it took over from another step hold secrets
+/// (`TaskDecoratorManager.cs`).
 fn forbidden(entry: &Entry) -> Option<String> {
     const PREFIXES: [&str; 2] = ["__system_pretargettask_", "__system_posttargettask_"];
     let name = entry.step.name.as_deref()?.to_ascii_lowercase();
@@ -237,7 +242,8 @@ fn forbidden(entry: &Entry) -> Option<String> {
         .collect();
     (!secret.is_empty()).then(|| {
         format!(
-            "Task is trying to access the following inputs of a target task which contain secrets:\n{}\nIt is not allowed to pass inputs that contain secrets to the tasks injected by decorators.",
+            "Task is trying to access the following inputs of a target task which contain secrets:\n{}\nIt \
+                is not allowed to pass inputs that contain secrets to the tasks injected by decorators.",
             secret.join("\n")
         )
     })

@@ -122,7 +122,8 @@ impl Service {
         COMPLETION.retry(complete, again).await.map_err(call("reporting the result of the job"))
     }
 
-    /// Takes a turn in changing the build's number. Taken when the command is read, so that the last command wins.
+    /// Takes a turn in changing the build's number. Taken when the command is read, so that the last command
+    /// wins.
     pub(crate) fn take_turn(&self) -> Turn {
         let (done, ended) = oneshot::channel();
         Turn { before: lock(&self.numbering).replace(ended), _done: done }

@@ -1,4 +1,5 @@
-//! What the worker's process found around it. Only its `main` reads the environment, so it is handed over as values.
+//! What the worker's process found around it. Only its `main` reads the environment, so it is handed over as
+//! values.
 
 use std::ffi::OsString;
 use std::fmt;

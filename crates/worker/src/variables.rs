@@ -1,7 +1,8 @@
 //! The job's variables: case-insensitive names, secrets, read-only names, and recursive expansion.
 //!
-//! Two maps are kept, as in Microsoft's `Variables.cs`: values as they were set, and values with every `$(name)` replaced.
-//! Expansion is repeated before every step, since a step may have set what another variable refers to.
+//! Two maps are kept, as in Microsoft's `Variables.cs`: values as they were set, and values with every
+//! `$(name)` replaced. Expansion is repeated before every step, since a step may have set what another
+//! variable refers to.
 
 use dayfly_mask::Masker;
 use std::borrow::Cow;
@@ -68,7 +69,8 @@ impl Variables {
         self.expanded.get(&key(name)).map(|variable| variable.value.as_str())
     }
 
-    /// The value as a .NET boolean: `true` or `false` in any case, surrounding white space ignored; anything else is none.
+    /// The value as a .NET boolean: `true` or `false` in any case, surrounding white space ignored; anything
+    /// else is none.
     pub(crate) fn get_boolean(&self, name: &str) -> Option<bool> {
         parse_boolean(self.get(name)?)
     }
@@ -78,12 +80,14 @@ impl Variables {
         self.get(name)?.trim().parse().ok()
     }
 
-    /// Whether a switch is on, by the rule of the agent's knobs: `1`, `true` or `$true` (`StringUtil.ConvertToBoolean`).
+    /// Whether a switch is on, by the rule of the agent's knobs: `1`, `true` or `$true`
+    /// (`StringUtil.ConvertToBoolean`).
     pub(crate) fn is_on(&self, name: &str) -> bool {
         self.get(name).is_some_and(convert_to_boolean)
     }
 
-    /// Sets a variable. Overwriting a secret keeps it secret and overwriting a read-only name keeps it read-only.
+    /// Sets a variable. Overwriting a secret keeps it secret and overwriting a read-only name keeps it
+    /// read-only.
     pub(crate) fn set(&mut self, name: &str, value: &str, flags: Flags) {
         let key = key(name);
         let present = self.expanded.get(&key);
@@ -118,7 +122,8 @@ impl Variables {
             .is_some_and(|variable| variable.read_only || AGENT_OWNED.contains(&key.as_str()))
     }
 
-    /// The public variable that steps may not set, is not called `name` and has the same name in the environment.
+    /// The public variable that steps may not set, is not called `name` and has the same name in the
+    /// environment.
     pub(crate) fn read_only_namesake(&self, name: &str) -> Option<&str> {
         let (own, in_environment) = (key(name), environment_name(name, false));
         self.expanded
@@ -169,7 +174,8 @@ impl Variables {
                     variable.name
                 )),
                 Err(Problem::Size) => warnings.push(format!(
-                    "Unable to expand variable '{}'. It would be larger than {MAX_EXPANDED_BYTES} bytes or reach more than {MAX_REFERENCES} other variables.",
+                    "Unable to expand variable '{}'. It would be larger than {MAX_EXPANDED_BYTES} bytes or \
+                        reach more than {MAX_REFERENCES} other variables.",
                     variable.name
                 )),
             }
@@ -207,7 +213,8 @@ impl Variables {
                 stack.pop();
                 rest = after;
             } else {
-                // The search goes on one character after the prefix's start, so that `$($(inner))` finds the inner one.
+                // The search goes on one character after the prefix's start, so that `$($(inner))` finds the
+                // inner one.
                 output.push('$');
                 rest = &rest[before.len() + 1..];
             }
@@ -265,7 +272,8 @@ pub(crate) fn expand_macros<'t, 'v>(
     Cow::Owned(output)
 }
 
-/// The environment name of a variable: `.` and space become `_`, upper case unless the case is kept (`VarUtil.ConvertToEnvVariableFormat`).
+/// The environment name of a variable: `.` and space become `_`, upper case unless the case is kept
+/// (`VarUtil.ConvertToEnvVariableFormat`).
 pub(crate) fn environment_name(name: &str, preserve_case: bool) -> String {
     name.chars()
         .map(|character| match character {

@@ -43,9 +43,9 @@ const CLI: &str = "dayfly";
 const PURE: &[&str] = &["dayfly-protocol", "dayfly-expressions", "dayfly-pipelines", "dayfly-mask"];
 
 /// A part of the workspace.
-struct Part {
-    name: String,
-    folder: PathBuf,
+pub(crate) struct Part {
+    pub(crate) name: String,
+    pub(crate) folder: PathBuf,
     /// What its code, without its tests, is built from.
     dependencies: BTreeSet<String>,
 }
@@ -54,7 +54,7 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
-fn parts() -> Vec<Part> {
+pub(crate) fn parts() -> Vec<Part> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let output = Command::new(cargo)
         .args(["metadata", "--no-deps", "--offline", "--format-version", "1"])
@@ -77,10 +77,10 @@ fn parts() -> Vec<Part> {
     workspace["packages"].as_array().expect("it is a list").iter().map(part).collect()
 }
 
-/// The places in a part's code, without its tests and comments, that have one of the words.
-fn places(part: &Part, words: &[&str]) -> Vec<String> {
+/// The source files below a folder, with their text.
+pub(crate) fn sources(folder: PathBuf) -> Vec<(PathBuf, String)> {
     let mut found = Vec::new();
-    let mut folders = vec![part.folder.join("src")];
+    let mut folders = vec![folder];
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(&folder).expect("sources can be read") {
             let path = entry.expect("sources can be read").path();
@@ -88,14 +88,23 @@ fn places(part: &Part, words: &[&str]) -> Vec<String> {
                 folders.push(path);
             } else if path.extension().is_some_and(|extension| extension == "rs") {
                 let text = std::fs::read_to_string(&path).expect("sources can be read");
-                // Unit tests stand at the foot of a file.
-                let code = text.split("\n#[cfg(test)]\nmod ").next().unwrap_or_default();
-                for (number, line) in code.lines().enumerate() {
-                    let line = line.split("//").next().unwrap_or_default();
-                    if let Some(word) = words.iter().find(|word| line.contains(**word)) {
-                        found.push(format!("{}:{}: {word}", path.display(), number + 1));
-                    }
-                }
+                found.push((path, text));
+            }
+        }
+    }
+    found
+}
+
+/// The places in a part's code, without its tests and comments, that have one of the words.
+fn places(part: &Part, words: &[&str]) -> Vec<String> {
+    let mut found = Vec::new();
+    for (path, text) in sources(part.folder.join("src")) {
+        // Unit tests stand at the foot of a file.
+        let code = text.split("\n#[cfg(test)]\nmod ").next().unwrap_or_default();
+        for (number, line) in code.lines().enumerate() {
+            let line = line.split("//").next().unwrap_or_default();
+            if let Some(word) = words.iter().find(|word| line.contains(**word)) {
+                found.push(format!("{}:{}: {word}", path.display(), number + 1));
             }
         }
     }

@@ -22,3 +22,4 @@ mod templates;
 mod terminal;
 mod usage;
 mod variables;
+mod width;

@@ -36,8 +36,9 @@ impl Connection {
         self.call(request).await
     }
 
-    /// Registers an agent. The answer has its number, client id and authorization URL. [`ErrorKind::AgentExists`] when the name is taken: also by an earlier
-    /// attempt whose answer was lost, so this call is not repeated once the service may have received it.
+    /// Registers an agent. The answer has its number, client id and authorization URL.
+    /// [`ErrorKind::AgentExists`] when the name is taken: also by an earlier attempt whose answer was lost,
+    /// so this call is not repeated once the service may have received it.
     pub async fn create_agent(&self, pool: PoolId, agent: &TaskAgent) -> Result<TaskAgent> {
         let path = segments!["_apis", "distributedtask", "pools", pool.to_string(), "agents"];
         let object = format!("{:?} of pool {pool}", agent.name);
@@ -46,13 +47,15 @@ impl Connection {
         self.call(request).await
     }
 
-    /// Registers an agent anew in the place of one that exists: keeps its number and the capabilities which users gave it, takes the new key.
+    /// Registers an agent anew in the place of one that exists: keeps its number and the capabilities which
+    /// users gave it, takes the new key.
     pub async fn replace_agent(&self, pool: PoolId, agent: &TaskAgent) -> Result<TaskAgent> {
         let request = self.agent_request(Operation::ReplaceAgent, Method::PUT, pool, agent.id).json(agent)?;
         self.call(request).await
     }
 
-    /// Deletes an agent; one that is not there any more counts as deleted. [`ErrorKind::JobStillRunning`] while a job runs on it.
+    /// Deletes an agent; one that is not there any more counts as deleted. [`ErrorKind::JobStillRunning`]
+    /// while a job runs on it.
     pub async fn delete_agent(&self, pool: PoolId, agent: AgentId) -> Result<()> {
         let request = self.agent_request(Operation::DeleteAgent, Method::DELETE, pool, agent);
         match self.call_without_answer(request).await {

@@ -37,7 +37,8 @@ pub struct ContainerUpload<'a> {
 }
 
 impl Connection {
-    /// Uploads a piece of a file. A whole small file, also an empty one, is one piece. The answer is the file so far.
+    /// Uploads a piece of a file. A whole small file, also an empty one, is one piece. The answer is the file
+    /// so far.
     pub async fn upload_item(&self, upload: ContainerUpload<'_>) -> Result<FileContainerItem> {
         let path = segments!["_apis", "resources", "Containers", upload.container.to_string()];
         let object = format!("{:?} into container {}", upload.path, upload.container);

@@ -40,13 +40,15 @@ impl Connection {
         self.call(self.job_request(Operation::GetJobRequest, Method::GET, pool, request)).await
     }
 
-    /// Renews the lock of a job request. `locked_until` of the answer says for how long. One attempt of at most 30 s: the lease's loop knows how much time is left.
+    /// Renews the lock of a job request. `locked_until` of the answer says for how long. One attempt of at
+    /// most 30 s: the lease's loop knows how much time is left.
     pub async fn renew_job_request(&self, pool: PoolId, request: RequestId) -> Result<TaskAgentJobRequest> {
         let update = RequestUpdate { request_id: request, finish_time: None, result: None };
         self.patch_job_request(Operation::RenewJobRequest, pool, &update).await
     }
 
-    /// Ends a job request with a result: for plans before version 8, and for workers that died (`JobDispatcher.cs`).
+    /// Ends a job request with a result: for plans before version 8, and for workers that died
+    /// (`JobDispatcher.cs`).
     pub async fn finish_job_request(
         &self,
         pool: PoolId,

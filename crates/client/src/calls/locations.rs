@@ -9,7 +9,8 @@ use crate::operation::Operation;
 use crate::request::{Request, segments};
 
 impl Connection {
-    /// Who the credential belongs to and what the service is: the cheapest call that proves address and credential.
+    /// Who the credential belongs to and what the service is: the cheapest call that proves address and
+    /// credential.
     pub async fn connection_data(&self) -> Result<ConnectionData> {
         let path = segments!["_apis", "connectionData"];
         let object = format!("of {}", self.url());

@@ -10,8 +10,9 @@ use crate::operation::Operation;
 use crate::request::{Request, segments};
 
 impl Connection {
-    /// Waits for the next message: a long poll, which the service answers with nothing (`None`) after about 50 s. `last_message` is the highest id seen by this
-    /// process. One attempt; drop the future to cancel. The request is kept apart from ordinary calls, and its state on the heap.
+    /// Waits for the next message: a long poll, which the service answers with nothing (`None`) after about
+    /// 50 s. `last_message` is the highest id seen by this process. One attempt; drop the future to cancel.
+    /// The request is kept apart from ordinary calls, and its state on the heap.
     pub async fn next_message(
         &self,
         pool: PoolId,

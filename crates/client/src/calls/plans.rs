@@ -1,4 +1,5 @@
-//! The plan of a job: timelines, logs, console lines, attachments, events. Called with the job's own token (`JobServer.cs`).
+//! The plan of a job: timelines, logs, console lines, attachments, events. Called with the job's own token
+//! (`JobServer.cs`).
 
 use std::borrow::Cow;
 
@@ -132,7 +133,8 @@ impl JobPlan {
         self.connection.call(request).await
     }
 
-    /// Appends to a log: whole lines in UTF-8. Not repeated when the lines may have arrived; [`JobPlan::logs`] tells how many there are.
+    /// Appends to a log: whole lines in UTF-8. Not repeated when the lines may have arrived;
+    /// [`JobPlan::logs`] tells how many there are.
     pub async fn append_log(&self, log: LogId, content: Bytes) -> Result<TaskLog> {
         let path = segments!["logs", log.to_string()];
         let request = self.request(Operation::AppendLog, log.to_string(), Method::POST, path).octets(content);
@@ -147,7 +149,8 @@ impl JobPlan {
         self.connection.call_without_answer(request).await
     }
 
-    /// Attaches bytes or a file to a record. Type and name must be valid as file names. The call's deadline holds for the upload.
+    /// Attaches bytes or a file to a record. Type and name must be valid as file names. The call's deadline
+    /// holds for the upload.
     pub async fn attach(
         &self,
         timeline: TimelineId,
@@ -179,7 +182,8 @@ impl JobPlan {
         self.connection.call_without_answer(request).await
     }
 
-    /// Reports the result of a job (plans from version 8 on). `agent_shutting_down` tells that the agent takes no other job (`JobRunner.cs`).
+    /// Reports the result of a job (plans from version 8 on). `agent_shutting_down` tells that the agent
+    /// takes no other job (`JobRunner.cs`).
     pub async fn complete_job(
         &self,
         job: JobId,

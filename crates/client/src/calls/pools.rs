@@ -10,7 +10,8 @@ use crate::operation::Operation;
 use crate::request::{Request, segments};
 
 impl Connection {
-    /// The agent pool of that name, in any case. [`ErrorKind::PoolNotFound`] when there is none, or none that the credential may see.
+    /// The agent pool of that name, in any case. [`ErrorKind::PoolNotFound`] when there is none, or none that
+    /// the credential may see.
     pub async fn find_pool(&self, name: &str) -> Result<TaskAgentPool> {
         let path = segments!["_apis", "distributedtask", "pools"];
         let request = Request::new(Operation::FindPool, format!("{name:?}"), Method::GET, self.url(), path)

@@ -10,8 +10,8 @@ use crate::operation::Operation;
 use crate::request::{Request, segments};
 
 impl Connection {
-    /// Makes a session for an agent; the answer has its id and, still wrapped, the key of its messages. One attempt: what to do about a conflict and when to try
-    /// again is the caller's loop to decide.
+    /// Makes a session for an agent; the answer has its id and, still wrapped, the key of its messages. One
+    /// attempt: what to do about a conflict and when to try again is the caller's loop to decide.
     pub async fn create_session(&self, pool: PoolId, session: &TaskAgentSession) -> Result<TaskAgentSession> {
         let path = segments!["_apis", "distributedtask", "pools", pool.to_string(), "sessions"];
         let object = format!("for the agent {:?} of pool {pool}", session.agent.name);

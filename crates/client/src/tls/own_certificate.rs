@@ -1,7 +1,8 @@
 //! Servers whose own certificate stands in a CA file.
 //!
-//! `openssl req -x509` makes a certificate that calls itself an authority, and servers of a company's own often present just that. The official
-//! agent and curl take it once it is trusted; rustls refuses any server that presents an authority's certificate.
+//! `openssl req -x509` makes a certificate that calls itself an authority, and servers of a company's own
+//! often present just that. The official agent and curl take it once it is trusted; rustls refuses any server
+//! that presents an authority's certificate.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -12,7 +13,8 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, DigitallySignedStruct, Error, SignatureScheme};
 
-/// Verifies as rustls does, and takes a server besides whose certificate is itself one of those that were given.
+/// Verifies as rustls does, and takes a server besides whose certificate is itself one of those that were
+/// given.
 #[derive(Debug)]
 pub(super) struct Verifier {
     usual: Arc<WebPkiServerVerifier>,
@@ -88,7 +90,8 @@ mod tests {
 
     use super::*;
 
-    /// A certificate for `localhost`, signed by itself, that calls itself an authority; good from 1975 to 4096.
+    /// A certificate for `localhost`, signed by itself, that calls itself an authority; good from 1975 to
+    /// 4096.
     fn certificate() -> CertificateDer<'static> {
         let mut parameters = CertificateParams::new(["localhost".to_owned()]).unwrap();
         parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);

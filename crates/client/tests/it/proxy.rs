@@ -10,7 +10,8 @@ use tokio::task::{JoinHandle, JoinSet};
 use crate::server::{POOLS, Server, application, json, quick};
 use crate::tls::SecureServer;
 
-/// A proxy that makes tunnels: keeps the heads of the requests for them, and refuses those without this login.
+/// A proxy that makes tunnels: keeps the heads of the requests for them, and refuses those without this
+/// login.
 struct Tunnels {
     address: std::net::SocketAddr,
     heads: Arc<Mutex<Vec<String>>>,

@@ -124,7 +124,8 @@ impl Server {
     }
 }
 
-/// A server below HTTP: each connection's first request is read up to its end, then answered with these bytes, then the connection is closed.
+/// A server below HTTP: each connection's first request is read up to its end, then answered with these
+/// bytes, then the connection is closed.
 pub(crate) struct RawServer {
     pub(crate) address: SocketAddr,
     pub(crate) connections: Arc<Mutex<usize>>,

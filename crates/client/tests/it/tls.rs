@@ -20,7 +20,8 @@ use uuid::Uuid;
 
 use crate::server::{POOLS, Seen, application, bounded, json, quick, wait_until};
 
-/// A server for `https://localhost` with a certificate of an authority made for it, speaking HTTP/2 with at most 100 streams on a connection.
+/// A server for `https://localhost` with a certificate of an authority made for it, speaking HTTP/2 with at
+/// most 100 streams on a connection.
 pub(crate) struct SecureServer {
     address: SocketAddr,
     authority: tempfile::NamedTempFile,

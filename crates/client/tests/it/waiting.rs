@@ -13,7 +13,8 @@ use crate::server::{POOLS, Server, bounded, json, quick, wait_until};
 
 const SESSION: SessionId = SessionId(Uuid::from_u128(9));
 
-/// Counts the requests that a server is at work on; one whose client has gone is dropped by the server and not counted any more.
+/// Counts the requests that a server is at work on; one whose client has gone is dropped by the server and
+/// not counted any more.
 #[derive(Clone, Default)]
 struct Open(Arc<AtomicUsize>);
 

@@ -29,7 +29,8 @@ pub(crate) struct Zip {
 }
 
 impl FileContainers {
-    /// Packs what is at and below `path`. Names in the zip begin with the last part of `path`, as the service has it.
+    /// Packs what is at and below `path`. Names in the zip begin with the last part of `path`, as the service
+    /// has it.
     ///
     /// # Errors
     /// If there is nothing at `path`, there is no room for it once more, or the disk fails.
@@ -43,8 +44,8 @@ impl FileContainers {
         Ok(Zip { file, length, on_disk })
     }
 
-    /// Copies what is at and below `path` into the folder `into`, without `path` itself in the names. Gives the number
-    /// of files.
+    /// Copies what is at and below `path` into the folder `into`, without `path` itself in the names. Gives
+    /// the number of files.
     ///
     /// # Errors
     /// If there is nothing at `path` or the disk fails.

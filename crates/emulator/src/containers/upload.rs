@@ -51,11 +51,12 @@ impl Chunk {
 }
 
 impl FileContainers {
-    /// Stores one chunk of a file, or an empty file if there is no chunk. Chunks of a file come in order, as the official client
-    /// sends them; a chunk that was sent already may be sent again.
+    /// Stores one chunk of a file, or an empty file if there is no chunk. Chunks of a file come in order, as
+    /// the official client sends them; a chunk that was sent already may be sent again.
     ///
     /// # Errors
-    /// If the path or the chunk is not acceptable, the bounds are reached, the client breaks off or the disk fails.
+    /// If the path or the chunk is not acceptable, the bounds are reached, the client breaks off or the disk
+    /// fails.
     pub(crate) async fn put<B, E>(
         &self,
         container: i64,
@@ -94,7 +95,8 @@ impl FileContainers {
             return Err(wrong(path, "an earlier chunk is missing"));
         }
         if is_complete && chunk.start > 0 {
-            // The client did not hear that its last chunk had come. The bytes may be inflated by now, so they stay as they are.
+            // The client did not hear that its last chunk had come. The bytes may be inflated by now, so they
+            // stay as they are.
             return skip(path, body).await;
         }
         // A file that can never fit is refused with its first chunk.

@@ -190,8 +190,8 @@ impl State {
         Ok(id)
     }
 
-    /// Replaces an agent, as `config.sh --replace` does: its number and user capabilities stay, its key is changed,
-    /// its session and tokens end.
+    /// Replaces an agent, as `config.sh --replace` does: its number and user capabilities stay, its key is
+    /// changed, its session and tokens end.
     pub(crate) fn replace_agent(
         &mut self,
         pool: PoolId,

@@ -1,7 +1,8 @@
 //! Which waiting job goes to which agent.
 //!
-//! Waiting jobs are kept by their demands, and each such bucket knows the idle agents that meet them. So a job that
-//! is queued, or an agent that becomes idle, costs a look at the buckets, never at all agents; polls cost nothing.
+//! Waiting jobs are kept by their demands, and each such bucket knows the idle agents that meet them. So a
+//! job that is queued, or an agent that becomes idle, costs a look at the buckets, never at all agents; polls
+//! cost nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -133,7 +134,8 @@ impl State {
         self.signal(id, JobChange::Assigned { agent: name });
     }
 
-    /// Takes a request from an agent which has not received it, and puts it back into the queue at its old place.
+    /// Takes a request from an agent which has not received it, and puts it back into the queue at its old
+    /// place.
     pub(crate) fn requeue(&mut self, id: RequestId, now: Timestamp) {
         let Some(request) = self.requests.get_mut(id) else { return };
         request.assign_time = None;

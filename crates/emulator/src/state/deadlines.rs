@@ -23,8 +23,8 @@ pub(crate) enum Deadline {
     Cancel(RequestId),
 }
 
-/// Deadlines in order. Entries are not taken out when they move: whoever looks at one that is due checks it against
-/// what it is about and puts it back if it has moved.
+/// Deadlines in order. Entries are not taken out when they move: whoever looks at one that is due checks it
+/// against what it is about and puts it back if it has moved.
 #[derive(Debug, Default)]
 pub(crate) struct Deadlines {
     heap: BinaryHeap<Reverse<(Timestamp, Deadline)>>,
@@ -73,7 +73,8 @@ impl Deadlines {
 const STALE_MIN: usize = 1_024;
 
 impl State {
-    /// To be called when something with a deadline is over, so that the entries do not pile up until they come due.
+    /// To be called when something with a deadline is over, so that the entries do not pile up until they
+    /// come due.
     pub(crate) fn forget_deadline(&mut self) {
         if self.deadlines.note_stale() {
             let Self { deadlines, sessions, requests, .. } = self;

@@ -1,7 +1,7 @@
 //! Drives the runs: does what each orchestration says is next, and tells it which jobs have ended.
 //!
 //! ```text
-//! start_run -> advance -> stages, phases and jobs become records -> queue_job -> ... -> job signal -> advance -> ...
+//! start_run -> advance -> stages, phases, jobs become records -> queue_job -> ... -> job signal -> advance
 //! ```
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -91,7 +91,8 @@ impl State {
                 reason: error.to_string(),
             })
         };
-        // The number may use variables, and variables and conditions the number: it is put in when it is known.
+        // The number may use variables, and variables and conditions the number: it is put in when it is
+        // known.
         let draft = orchestrate(inputs.clone())?;
         let utc = now.to_zoned(jiff::tz::TimeZone::UTC).datetime();
         let revision = |prefix: &str| definition.next_revision(prefix);
@@ -231,7 +232,8 @@ impl State {
         found.map(|pool| pool.id).ok_or_else(missing)
     }
 
-    /// Cancels a run: jobs that wait never start, jobs that run are told, and what is to run nevertheless does.
+    /// Cancels a run: jobs that wait never start, jobs that run are told, and what is to run nevertheless
+    /// does.
     pub(crate) fn cancel_run(&mut self, id: BuildId, now: Timestamp) -> Result<()> {
         let run = self.runs.any_mut(id)?;
         if run.is_completed() || run.status == RunStatus::Cancelling {
@@ -399,7 +401,8 @@ impl State {
         self.tell(id, RunChange::JobQueued { job: shown });
         if let Err(error) = self.queue_run_job(id, instance, now) {
             let message = error.to_string();
-            tracing::info!(build = %id, job = %instance.job.identifier, %message, "a job could not be queued");
+            let name = &instance.job.identifier;
+            tracing::info!(build = %id, job = %name, %message, "a job could not be queued");
             let record = TimelineRecord { id: job.into(), ..TimelineRecord::default() };
             let reason = Some(message);
             self.write_record(id, completed(record, TaskResult::Failed, reason.clone(), now), now);
@@ -479,7 +482,8 @@ impl State {
         }
     }
 
-    /// Something failed before it had jobs: it is told as a job of its own, since nothing else would be seen of it.
+    /// Something failed before it had jobs: it is told as a job of its own, since nothing else would be seen
+    /// of it.
     fn tell_failure(&self, id: BuildId, job: JobOfRun, reason: String, now: Timestamp) {
         let (result, reason) = (TaskResult::Failed, Some(reason));
         self.tell(id, RunChange::JobCompleted { job, result, started: None, finished: now, reason });
@@ -511,7 +515,8 @@ fn run_variables(context: &RunContext, given: &BTreeMap<String, VariableValue>) 
     variables
 }
 
-/// A pipeline or a run as requests and messages refer to it. `page` and `resource` are its places below the project.
+/// A pipeline or a run as requests and messages refer to it. `page` and `resource` are its places below the
+/// project.
 fn owner(
     collection: &Url,
     project: ProjectId,

@@ -38,8 +38,8 @@ pub struct NewJob {
     pub cancel_timeout: Duration,
 }
 
-/// How long the emulator waits for a cancelled job beyond the time the job was given: a worker gets a minute at the
-/// least, and a minute more before it is killed (`JobDispatcher.cs`).
+/// How long the emulator waits for a cancelled job beyond the time the job was given: a worker gets a minute
+/// at the least, and a minute more before it is killed (`JobDispatcher.cs`).
 const CANCEL_MARGIN: Duration = Duration::from_secs(2 * 60);
 
 impl State {
@@ -159,8 +159,8 @@ impl State {
         Ok(())
     }
 
-    /// Refuses those who do not hold the request: it is finished, waits, or was given to another agent. `None` is an
-    /// administrator, who may act on any assigned request.
+    /// Refuses those who do not hold the request: it is finished, waits, or was given to another agent.
+    /// `None` is an administrator, who may act on any assigned request.
     fn check_holder(&self, pool: PoolId, id: RequestId, by: Option<AgentId>) -> Result<()> {
         let request = self.request(pool, id)?;
         if request.result == Some(TaskResult::Abandoned) {
@@ -188,7 +188,8 @@ impl State {
         Ok(())
     }
 
-    /// Cancels a job. One that no agent has received ends at once; otherwise its agent is told, and has `timeout`.
+    /// Cancels a job. One that no agent has received ends at once; otherwise its agent is told, and has
+    /// `timeout`.
     pub(crate) fn cancel_job(
         &mut self,
         plan: PlanId,
@@ -240,17 +241,18 @@ impl State {
         self.add_issue(
             id,
             format!(
-                "We stopped hearing from agent {agent}. Verify the agent machine is running and has a healthy network \
-                 connection. Anything that terminates an agent process, starves it for CPU, or blocks its network \
-                 access can cause this error."
+                "We stopped hearing from agent {agent}. Verify the agent machine is running and has a \
+                 healthy network connection. Anything that terminates an agent process, starves it for CPU, \
+                 or blocks its network access can cause this error."
             ),
             now,
         );
         self.finish(id, TaskResult::Abandoned, CompletionReason::LockLost, now);
     }
 
-    /// The job has run for as long as it may: it is cancelled, and ends `canceled`, not failed. So the service has it: the
-    /// timeline's record of such a job has `result: canceled` and the issue below (microsoft/winappCli, pull request 775).
+    /// The job has run for as long as it may: it is cancelled, and ends `canceled`, not failed. So the
+    /// service has it: the timeline's record of such a job has `result: canceled` and the issue below
+    /// (microsoft/winappCli, pull request 775).
     pub(crate) fn time_out(&mut self, id: RequestId, now: Timestamp) {
         let Some(request) = self.requests.unfinished_mut(id) else { return };
         if request.cancelled.is_some() {

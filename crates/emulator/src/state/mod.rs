@@ -1,7 +1,8 @@
 //! All that the emulator knows, behind one lock.
 //!
-//! Plain maps and synchronous functions which take `now`; nothing here waits, reads a clock or does I/O. A function
-//! that changes something also tells whom it concerns: it wakes polls, posts events and sets deadlines.
+//! Plain maps and synchronous functions which take `now`; nothing here waits, reads a clock or does I/O. A
+//! function that changes something also tells whom it concerns: it wakes polls, posts events and sets
+//! deadlines.
 //!
 //! ```text
 //! queue_job -> bucket of its demands -> idle agent with a session -> message -> received -> finished
@@ -85,8 +86,8 @@ pub(crate) struct State {
     pub(crate) disk: Disk,
     /// Where events for subscribers go.
     pub(crate) hub: Arc<Hub>,
-    /// Where the steps of each job's life go, for whoever drives the runs. Each request sends few, so the channel
-    /// is bounded by the number of unfinished requests.
+    /// Where the steps of each job's life go, for whoever drives the runs. Each request sends few, so the
+    /// channel is bounded by the number of unfinished requests.
     pub(crate) signals: UnboundedSender<JobSignal>,
 }
 

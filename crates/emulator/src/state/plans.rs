@@ -97,7 +97,8 @@ impl AttachmentKey {
 }
 
 impl Plan {
-    /// How many of so many console lines came before: agents send lines again when an answer was lost. Lines without numbers are all new.
+    /// How many of so many console lines came before: agents send lines again when an answer was lost. Lines
+    /// without numbers are all new.
     pub(crate) fn known_console_lines(
         &mut self,
         record: RecordId,
@@ -223,7 +224,8 @@ impl State {
         self.rules.data.join(id.to_string())
     }
 
-    /// The plan into whose folder something was written. If it was forgotten meanwhile, the folder has come back.
+    /// The plan into whose folder something was written. If it was forgotten meanwhile, the folder has come
+    /// back.
     pub(crate) fn plan_written(&mut self, id: PlanId) -> Result<&mut Plan> {
         if self.plans.get(id).is_err() {
             self.garbage.push(Left::Folder(self.plan_folder(id)));

@@ -1,5 +1,5 @@
-//! Runs (builds) and what belongs to them: jobs, stages, artifacts, tags. The orchestration of each says what is next;
-//! see [`super::engine`] for who asks it.
+//! Runs (builds) and what belongs to them: jobs, stages, artifacts, tags. The orchestration of each says what
+//! is next; see [`super::engine`] for who asks it.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::path::PathBuf;
@@ -197,8 +197,8 @@ impl State {
         Ok(run?)
     }
 
-    /// The folder of a repository for those who may read it. The jobs of a run get their pipeline's own repository as it was
-    /// when the run was queued, whatever is served under its name by now.
+    /// The folder of a repository for those who may read it. The jobs of a run get their pipeline's own
+    /// repository as it was when the run was queued, whatever is served under its name by now.
     pub(crate) fn repository_for(
         &self,
         caller: &Caller,
@@ -266,7 +266,8 @@ impl State {
         Ok(run.tags.iter().cloned().collect())
     }
 
-    /// Adds an artifact. One that is the same in all but its properties is the same; another of its name is refused.
+    /// Adds an artifact. One that is the same in all but its properties is the same; another of its name is
+    /// refused.
     pub(crate) fn add_artifact(
         &mut self,
         project: ProjectId,

@@ -1,9 +1,9 @@
 //! Sessions of agents and their messages.
 //!
-//! A message stays in its session's queue, and every poll sees it, until it is deleted: an agent has two polls
-//! open on one session, and what the keep-alive poll receives it throws away (`MessageListener.cs`). A job counts as
-//! received once its message was deleted or its lock renewed; before that, the end of the session puts it back
-//! into the pool's queue.
+//! A message stays in its session's queue, and every poll sees it, until it is deleted: an agent has two
+//! polls open on one session, and what the keep-alive poll receives it throws away (`MessageListener.cs`). A
+//! job counts as received once its message was deleted or its lock renewed; before that, the end of the
+//! session puts it back into the pool's queue.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -98,7 +98,8 @@ impl Sessions {
 }
 
 impl State {
-    /// Opens a session for an agent; its capabilities are replaced by those it brings. Refused while it has one.
+    /// Opens a session for an agent; its capabilities are replaced by those it brings. Refused while it has
+    /// one.
     pub(crate) fn create_session(
         &mut self,
         pool: PoolId,
@@ -320,7 +321,8 @@ impl State {
         let message = Message { id: MessageId(self.sessions.last_message), kind, body, request };
         let Some(session) = self.sessions.sessions.get_mut(&id) else { return };
         if session.messages.len() >= limit {
-            // The oldest message that is no job goes: an agent that never deletes messages reads none of them either.
+            // The oldest message that is no job goes: an agent that never deletes messages reads none of them
+            // either.
             tracing::warn!(session = %session.id, limit, "session's message queue is full");
             if let Some(place) = session.messages.iter().position(|message| message.request.is_none()) {
                 session.messages.remove(place);

@@ -175,7 +175,8 @@ impl State {
         Ok(timelines.entry(id).or_default().to_wire(id, None))
     }
 
-    /// Merges records into a timeline, all of them or none; returns them as they are now, and tells the subscribers.
+    /// Merges records into a timeline, all of them or none; returns them as they are now, and tells the
+    /// subscribers.
     pub(crate) fn update_records(
         &mut self,
         plan: PlanId,

@@ -1,7 +1,7 @@
 //! Who a token belongs to, and what it may do.
 //!
-//! Tokens are kept as SHA-256 digests only. Three kinds: personal access tokens from the settings, agents' access
-//! tokens from the token endpoint, and the tokens of jobs, each good for its own plan only.
+//! Tokens are kept as SHA-256 digests only. Three kinds: personal access tokens from the settings, agents'
+//! access tokens from the token endpoint, and the tokens of jobs, each good for its own plan only.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
@@ -22,7 +22,8 @@ use crate::settings::{Scope, Settings};
 /// Tokens an agent may have at a time; the oldest ends when one more is asked for. One listener asks once per
 /// connection, and has three.
 const TOKENS_PER_AGENT: usize = 8;
-/// Assertions remembered against replay, in all. Each is forgotten when it expires, five minutes after it was made.
+/// Assertions remembered against replay, in all. Each is forgotten when it expires, five minutes after it was
+/// made.
 const ASSERTIONS_MAX: usize = 200_000;
 /// Tokens of deleted agents that are kept, in all.
 const DEPARTED_MAX: usize = 10_000;
@@ -67,8 +68,8 @@ pub(crate) struct Tokens {
     people: Vec<(Digest, Principal)>,
     clients: HashMap<Uuid, Client>,
     agents: HashMap<Digest, AgentToken>,
-    /// Tokens of agents that were deleted, the oldest first. They stay good until they expire, so that the agent is told
-    /// that it is gone, not that it has to log in.
+    /// Tokens of agents that were deleted, the oldest first. They stay good until they expire, so that the
+    /// agent is told that it is gone, not that it has to log in.
     departed: VecDeque<Digest>,
     jobs: HashMap<Digest, JobToken>,
     /// Tokens of each plan's jobs.

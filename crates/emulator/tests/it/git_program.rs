@@ -59,7 +59,8 @@ pub(crate) fn files(repository: &Path, commit: &str) -> BTreeMap<String, String>
     names.map(|name| (name.to_owned(), git(repository, &["show", &format!("{commit}:{name}")]))).collect()
 }
 
-/// Everything below a folder that a snapshot must leave alone: names, contents, and times but for git's object files.
+/// Everything below a folder that a snapshot must leave alone: names, contents, and times but for git's
+/// object files.
 pub(crate) fn state(folder: &Path) -> BTreeMap<PathBuf, (Option<std::time::SystemTime>, Vec<u8>)> {
     let mut state = BTreeMap::new();
     let mut folders = vec![folder.to_path_buf()];

@@ -1,4 +1,5 @@
-//! The calls of KEDA's scaler, letter by letter (`pkg/scalers/azure_pipelines_scaler.go`), and its reading of the answers.
+//! The calls of KEDA's scaler, letter by letter (`pkg/scalers/azure_pipelines_scaler.go`), and its reading of
+//! the answers.
 
 use reqwest::Method;
 use serde_json::{Value, json};

@@ -474,7 +474,8 @@ fn scopes_have_what_their_place_has() {
 
 #[test]
 fn what_an_expression_reads_by_a_fixed_key_is_known() {
-    let text = "and(eq(variables.one, variables['Two']), dependencies[variables.three].result, failed(variables.four))";
+    let text = "and(eq(variables.one, variables['Two']), dependencies[variables.three].result, \
+        failed(variables.four))";
     let expression = Expression::parse(text, &Scope::job_condition()).unwrap();
     for (root, key, expected) in [
         ("variables", "ONE", true),

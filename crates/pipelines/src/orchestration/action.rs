@@ -95,9 +95,11 @@ pub enum Action {
         /// Why it was skipped or failed without a job.
         reason: Option<String>,
     },
-    /// A job has to be queued. Answer with [`Orchestration::job_completed`](super::Orchestration::job_completed), once.
+    /// A job has to be queued. Answer with
+    /// [`Orchestration::job_completed`](super::Orchestration::job_completed), once.
     StartJob(Box<JobInstance>),
-    /// A job that never starts: its phase was skipped or has no hooks to run, or the run was cancelled before.
+    /// A job that never starts: its phase was skipped or has no hooks to run, or the run was cancelled
+    /// before.
     JobSkipped {
         /// Its stage.
         stage: StageReference,

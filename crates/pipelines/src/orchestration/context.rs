@@ -90,8 +90,8 @@ impl Surroundings<'_> {
 
     /// Adds written variables to a set, except those that a `$[ ]` gives.
     ///
-    /// This is what the condition of a stage or job sees of its own variables: "nothing computed at runtime inside that unit of
-    /// work is available" (azure-devops-docs, `process/conditions.md`).
+    /// This is what the condition of a stage or job sees of its own variables: "nothing computed at runtime
+    /// inside that unit of work is available" (azure-devops-docs, `process/conditions.md`).
     pub(super) fn literals(&mut self, written: &[Variable], set: &mut VariableSet) {
         self.variables = Value::Null;
         for variable in written.iter().filter(|variable| runtime_expression(&variable.value).is_none()) {
@@ -100,7 +100,8 @@ impl Surroundings<'_> {
         self.variables = set.object();
     }
 
-    /// Adds written variables to a set, evaluating `$[ ]` one after the other, so that later ones see earlier ones.
+    /// Adds written variables to a set, evaluating `$[ ]` one after the other, so that later ones see earlier
+    /// ones.
     pub(super) fn variables(
         &mut self,
         written: &[Variable],

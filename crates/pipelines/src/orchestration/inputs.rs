@@ -17,12 +17,13 @@ pub trait Counters: Send + Sync {
 /// What a run is started with.
 #[derive(Clone, Default)]
 pub struct RunInputs {
-    /// Variables given for the run, predefined ones and secrets included. Those written in the file win, except over
-    /// read-only ones.
+    /// Variables given for the run, predefined ones and secrets included. Those written in the file win,
+    /// except over read-only ones.
     pub variables: Variables,
     /// Run only these stages. Empty: all. What they depend on besides counts as succeeded.
     pub stages: Vec<String>,
-    /// Run only these jobs (`Job` or `Stage.Job`). Empty: all. What they depend on besides counts as succeeded.
+    /// Run only these jobs (`Job` or `Stage.Job`). Empty: all. What they depend on besides counts as
+    /// succeeded.
     pub jobs: Vec<String>,
     /// Which attempt at the run this is; 0 counts as the first.
     pub attempt: u32,
@@ -46,7 +47,8 @@ impl fmt::Debug for RunInputs {
 /// Values that a job's steps set for others: `step.variable` to value.
 pub type Outputs = BTreeMap<String, VariableValue>;
 
-/// The numbers of `counter` in one run, in which each counter has one value however often it is asked for. Clones are the same.
+/// The numbers of `counter` in one run, in which each counter has one value however often it is asked for.
+/// Clones are the same.
 #[derive(Clone, Default)]
 pub struct RunCounters(Arc<OfRun>);
 

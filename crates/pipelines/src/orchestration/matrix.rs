@@ -1,10 +1,11 @@
 //! The legs of a matrix that an expression gives as text.
 //!
-//! The service reads the text with Newtonsoft's Json.NET, which takes much that is not JSON (`JsonTextReader.cs`), and people rely on it: the
-//! only example of a generated matrix in Microsoft's documentation (azure-devops-docs, `process/phases.md`) has single quotes, since
-//! they survive in a shell's double quotes. Taken here as there: single quotes, names without quotes, comments, a comma behind
-//! the last entry, line ends within quotes, numbers in hexadecimal or octal, `NaN`, `Infinity`, `undefined`. A matrix is two
-//! levels deep by its nature, so reading one needs no recursion.
+//! The service reads the text with Newtonsoft's Json.NET, which takes much that is not JSON
+//! (`JsonTextReader.cs`), and people rely on it: the only example of a generated matrix in Microsoft's
+//! documentation (azure-devops-docs, `process/phases.md`) has single quotes, since they survive in a shell's
+//! double quotes. Taken here as there: single quotes, names without quotes, comments, a comma behind the last
+//! entry, line ends within quotes, numbers in hexadecimal or octal, `NaN`, `Infinity`, `undefined`. A matrix
+//! is two levels deep by its nature, so reading one needs no recursion.
 
 use crate::{plan::Variable, schema::strategy::MAX_JOBS};
 
@@ -17,7 +18,8 @@ pub(super) fn legs(text: &str) -> Result<Vec<(String, Vec<Variable>)>, String> {
     reader.skip_to_token()?;
     if reader.rest.is_empty() {
         return Err(
-            "the matrix is empty: check the name of the output, and that the job depends on the one that sets it"
+            "the matrix is empty: check the name of the output, and that the job depends on the one that \
+                sets it"
                 .to_owned(),
         );
     }
@@ -126,7 +128,8 @@ impl<'t> Reader<'t> {
         }
         if self.rest.starts_with(['{', '[']) {
             return Err(format!(
-                "the matrix variable `{name}` is a list or an object{}; it has to be text, a number or a boolean",
+                "the matrix variable `{name}` is a list or an object{}; it has to be text, a number or a \
+                    boolean",
                 self.place()
             ));
         }

@@ -1,10 +1,11 @@
 //! One run of a plan, as a state machine.
 //!
-//! Pure: it does no I/O and reads no clock. The owner calls [`Orchestration::advance`] until it yields nothing, does what the
-//! [`Action`]s say, and tells of finished jobs with [`Orchestration::job_completed`]; then it advances again.
+//! Pure: it does no I/O and reads no clock. The owner calls [`Orchestration::advance`] until it yields
+//! nothing, does what the [`Action`]s say, and tells of finished jobs with [`Orchestration::job_completed`];
+//! then it advances again.
 //!
-//! A stage begins when the stages it depends on are done and its condition holds, a job likewise within its stage. `$[ ]`
-//! is evaluated at that moment, with the results and outputs of what was depended on.
+//! A stage begins when the stages it depends on are done and its condition holds, a job likewise within its
+//! stage. `$[ ]` is evaluated at that moment, with the results and outputs of what was depended on.
 
 mod action;
 mod context;
@@ -49,8 +50,8 @@ struct StageState {
     /// The person asked for it by name, so a manual stage runs.
     named: bool,
     progress: Progress,
-    /// It began although the run was being cancelled: its condition wanted it. Its jobs then run as in any stage
-    /// (azure-devops-docs, `process/conditions.md`, "Stage example 1").
+    /// It began although the run was being cancelled: its condition wanted it. Its jobs then run as in any
+    /// stage (azure-devops-docs, `process/conditions.md`, "Stage example 1").
     begun_canceling: bool,
     /// The stages that it depends on, as places among all stages.
     depends_on: Vec<usize>,
@@ -145,8 +146,8 @@ impl Orchestration {
         if self.result.is_some() {
             return actions;
         }
-        // A round may end stages and jobs that others wait for. Each round but the last changes something for good, so
-        // this ends.
+        // A round may end stages and jobs that others wait for. Each round but the last changes something for
+        // good, so this ends.
         loop {
             let before = actions.len();
             for at in 0..self.stages.len() {
@@ -164,17 +165,18 @@ impl Orchestration {
         actions
     }
 
-    /// Tells that a started job is done. The answer is the result that counts for the run (with `continueOnError` a failure
-    /// is a success with issues); nothing when the job is not running, for example because it was told of before.
+    /// Tells that a started job is done. The answer is the result that counts for the run (with
+    /// `continueOnError` a failure is a success with issues); nothing when the job is not running, for
+    /// example because it was told of before.
     pub fn job_completed(&mut self, job: JobId, result: TaskResult, outputs: Outputs) -> Option<TaskResult> {
         let (stage, phase, leg) = self.running.remove(&job)?;
         let canceling = self.is_canceling(stage);
         Some(self.stages[stage].phases[phase].leg_completed(leg, result, outputs, canceling))
     }
 
-    /// Cancels the run: running jobs get a [`Action::CancelJob`] with the next advance, jobs that did not start never do,
-    /// and what waits is judged by its condition, as on the service: `always()` and `canceled()` still run. A stage that still
-    /// begins runs as if nothing had happened.
+    /// Cancels the run: running jobs get a [`Action::CancelJob`] with the next advance, jobs that did not
+    /// start never do, and what waits is judged by its condition, as on the service: `always()` and
+    /// `canceled()` still run. A stage that still begins runs as if nothing had happened.
     pub fn cancel(&mut self) {
         if self.canceling || self.result.is_some() {
             return;
@@ -250,7 +252,8 @@ impl Orchestration {
                 let dependencies = self.stage_dependencies(at);
                 let mut surroundings = Surroundings {
                     variables: set.object(),
-                    // In the condition of a stage both names mean the same (MicrosoftDocs/azure-devops-docs, issue 8366).
+                    // In the condition of a stage both names mean the same (MicrosoftDocs/azure-devops-docs,
+                    // issue 8366).
                     stage_dependencies: dependencies.clone(),
                     dependencies,
                     resources: self.resources.clone(),
@@ -289,7 +292,8 @@ impl Orchestration {
         self.canceling && !self.stages[stage].begun_canceling
     }
 
-    /// The results of what a stage depends on, directly or through others; `None` while one of them is not done.
+    /// The results of what a stage depends on, directly or through others; `None` while one of them is not
+    /// done.
     fn stage_upstream(&self, at: usize) -> Option<Upstream> {
         let result = |at: usize| match self.stages[at].progress {
             Progress::Done(result) => Some((self.stages[at].reference.name.clone(), result)),
@@ -379,8 +383,8 @@ impl Orchestration {
         }
     }
 
-    /// Judges a job, and unfolds it if it is to run. The variables of its stage are evaluated for each job, so that in them, too,
-    /// `dependencies` are the jobs that this one depends on.
+    /// Judges a job, and unfolds it if it is to run. The variables of its stage are evaluated for each job,
+    /// so that in them, too, `dependencies` are the jobs that this one depends on.
     fn unfold(
         &self,
         stage: &Stage,
@@ -417,7 +421,8 @@ impl Orchestration {
         Ok(Unfolding::Jobs(Box::new(unfolded)))
     }
 
-    /// The results of what a job depends on, directly or through others; `None` while one of them is not done.
+    /// The results of what a job depends on, directly or through others; `None` while one of them is not
+    /// done.
     fn phase_upstream(&self, at: usize, phase_at: usize) -> Option<Upstream> {
         let phases = &self.stages[at].phases;
         let above = upstream::ancestors(phase_at, |phase| phases[phase].depends_on());
@@ -485,7 +490,8 @@ fn judge(
     }))
 }
 
-/// The result of a stage once all its phases are done. A stage whose jobs were all skipped was skipped itself.
+/// The result of a stage once all its phases are done. A stage whose jobs were all skipped was skipped
+/// itself.
 fn stage_result(phases: &[Phase]) -> Option<TaskResult> {
     let results =
         phases.iter().filter(|phase| phase.wanted()).map(Phase::result).collect::<Option<Vec<_>>>()?;
@@ -495,8 +501,8 @@ fn stage_result(phases: &[Phase]) -> Option<TaskResult> {
     Some(results.into_iter().fold(TaskResult::Succeeded, merge))
 }
 
-/// Adds the result of a part to that of the whole (actions/runner `PipelineUtilities.cs`): failed and cancelled stay, skipped parts
-/// do not count, a lost agent is a failure.
+/// Adds the result of a part to that of the whole (actions/runner `PipelineUtilities.cs`): failed and
+/// cancelled stay, skipped parts do not count, a lost agent is a failure.
 fn merge(whole: TaskResult, part: TaskResult) -> TaskResult {
     match (whole, part) {
         (TaskResult::Canceled | TaskResult::Failed, _) => whole,

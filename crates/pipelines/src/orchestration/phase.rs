@@ -1,4 +1,5 @@
-//! A job of the file while it runs: its legs, side by side or (the hooks of a deployment) one after the other.
+//! A job of the file while it runs: its legs, side by side or (the hooks of a deployment) one after the
+//! other.
 
 use dayfly_expressions::{Object, Value};
 use dayfly_protocol::{JobId, TaskResult};
@@ -39,7 +40,8 @@ struct Leg {
     /// Shown in outputs: `leg.step.variable` where the phase has legs.
     prefixed: bool,
     state: LegState,
-    /// It failed, whatever `continueOnError` makes of that for others: the hooks of a deployment see the failure itself.
+    /// It failed, whatever `continueOnError` makes of that for others: the hooks of a deployment see the
+    /// failure itself.
     failed: bool,
     outputs: Outputs,
 }
@@ -132,7 +134,8 @@ impl Phase {
         actions: &mut Vec<Action>,
     ) {
         self.state = State::Done(TaskResult::Skipped);
-        // How many jobs a matrix would have had is not known here: one stands for all, so that none is left out in silence.
+        // How many jobs a matrix would have had is not known here: one stands for all, so that none is left
+        // out in silence.
         let job = self.job_reference(stage, DEFAULT_NAME, &job.display_name, 1);
         self.tell_skipped(stage, job, TaskResult::Skipped, Some(reason.clone()), actions);
         self.tell_completed(stage, TaskResult::Skipped, Some(reason), actions);
@@ -164,7 +167,8 @@ impl Phase {
         }
     }
 
-    /// Starts as many legs as may run now. When the run is being cancelled, those that did not start never do.
+    /// Starts as many legs as may run now. When the run is being cancelled, those that did not start never
+    /// do.
     pub(super) fn start_legs(
         &mut self,
         plan: &Plan,
@@ -220,8 +224,8 @@ impl Phase {
         started
     }
 
-    /// Whether a hook of a deployment may run: hooks follow one another, a failure ends them, and the hooks of `on:` come
-    /// last. Other legs may always run.
+    /// Whether a hook of a deployment may run: hooks follow one another, a failure ends them, and the hooks
+    /// of `on:` come last. Other legs may always run.
     fn turn(&self, unfolded: &Unfolded, at: usize) -> Turn {
         if !unfolded.sequential {
             return Turn::Now;

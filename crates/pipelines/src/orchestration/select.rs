@@ -22,7 +22,8 @@ pub struct UnknownNames {
     pub hint: Option<String>,
 }
 
-/// For each stage and each of its jobs whether it is wanted. Names match as they do in the service, whatever their case.
+/// For each stage and each of its jobs whether it is wanted. Names match as they do in the service, whatever
+/// their case.
 ///
 /// # Errors
 /// Names that the plan, or the part of it that is wanted, does not have.
@@ -86,8 +87,9 @@ pub fn select(plan: &Plan, stages: &[String], jobs: &[String]) -> Result<Vec<Vec
         .collect())
 }
 
-/// Takes the names of matrix legs, `JOB.LEG` or `STAGE.JOB.LEG`, among the wanted jobs: the plan keeps only these legs of
-/// those jobs, and the answer names the jobs instead. Legs that are not written in the file cannot be named.
+/// Takes the names of matrix legs, `JOB.LEG` or `STAGE.JOB.LEG`, among the wanted jobs: the plan keeps only
+/// these legs of those jobs, and the answer names the jobs instead. Legs that are not written in the file
+/// cannot be named.
 pub fn select_legs(plan: &mut Plan, jobs: &[String]) -> Vec<String> {
     let is_job = |plan: &Plan, wanted: &str| {
         plan.stages.iter().any(|stage| {

@@ -30,11 +30,12 @@ impl Upstream {
 
     /// The answer of a status function; `None` if the name is no status function.
     ///
-    /// Without names all direct and indirect dependencies count (azure-devops-docs, `process/conditions.md`: "computed
-    /// recursively"), with names the named ones, as actions/runner's first published `GraphCondition.cs` has it: a name that
-    /// is not among the dependencies makes the answer false, and while a run is being cancelled every function but `always`
-    /// and `canceled` is false. `succeededOrFailed()` of a job is true whatever the results are (`process/expressions.md`);
-    /// that of a stage needs one dependency that was not skipped or cancelled (azure-devops-docs issue 12846).
+    /// Without names all direct and indirect dependencies count (azure-devops-docs, `process/conditions.md`:
+    /// "computed recursively"), with names the named ones, as actions/runner's first published
+    /// `GraphCondition.cs` has it: a name that is not among the dependencies makes the answer false, and
+    /// while a run is being cancelled every function but `always` and `canceled` is false.
+    /// `succeededOrFailed()` of a job is true whatever the results are (`process/expressions.md`); that of a
+    /// stage needs one dependency that was not skipped or cancelled (azure-devops-docs issue 12846).
     pub(super) fn answer(&self, function: &str, names: &[String]) -> Option<bool> {
         let goes_on = !self.canceling;
         Some(match function {
@@ -57,7 +58,8 @@ impl Upstream {
         self.results(names).map_while(|result| result).any(is_wanted)
     }
 
-    /// The results of the named dependencies, or of all when there are no names. `None`: it depends on nothing of that name.
+    /// The results of the named dependencies, or of all when there are no names. `None`: it depends on
+    /// nothing of that name.
     fn results<'u>(&'u self, names: &'u [String]) -> impl Iterator<Item = Option<TaskResult>> + 'u {
         let all = self.above.iter().filter(|_| names.is_empty()).map(|(_, result)| Some(*result));
         all.chain(names.iter().map(|name| {
@@ -72,7 +74,8 @@ pub(super) fn is_failure(result: TaskResult) -> bool {
     matches!(result, TaskResult::Failed | TaskResult::Abandoned)
 }
 
-/// Everything that a node depends on, directly or through others, each once. `depends_on` gives the direct dependencies.
+/// Everything that a node depends on, directly or through others, each once. `depends_on` gives the direct
+/// dependencies.
 pub(super) fn ancestors<'g>(at: usize, depends_on: impl Fn(usize) -> &'g [usize]) -> Vec<usize> {
     let mut seen = std::collections::HashSet::new();
     let mut found = Vec::new();

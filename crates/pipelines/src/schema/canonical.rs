@@ -1,8 +1,9 @@
-//! Values of parameters of the types `step`, `job`, `stage` and their lists: checked, and brought into the form in which the
-//! service hands them to a template. There every step is a task, and what may be written as text or as a mapping is a mapping.
+//! Values of parameters of the types `step`, `job`, `stage` and their lists: checked, and brought into the
+//! form in which the service hands them to a template. There every step is a task, and what may be written as
+//! text or as a mapping is a mapping.
 //!
-//! The form is what the service's preview of a pipeline answers (`finalYaml`): `checkout`, `download` and `publish` become
-//! tasks that are named by their id, `none` becomes a step whose condition is `false`.
+//! The form is what the service's preview of a pipeline answers (`finalYaml`): `checkout`, `download` and
+//! `publish` become tasks that are named by their id, `none` becomes a step whose condition is `false`.
 
 use dayfly_expressions::Value;
 

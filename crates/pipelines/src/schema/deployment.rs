@@ -56,7 +56,8 @@ pub(super) fn strategy(
     reader: &mut Reader<'_>,
 ) -> Option<Deployment> {
     let Some(node) = node.filter(|node| !node.is_blank()) else {
-        // Only `deployment` is required (azure-pipelines-vscode, `service-schema.json`): such jobs serve as gates.
+        // Only `deployment` is required (azure-pipelines-vscode, `service-schema.json`): such jobs serve as
+        // gates.
         let (hooks, on_failure, on_success) = (Vec::new(), None, None);
         return Some(Deployment { environment, strategy: String::new(), hooks, on_failure, on_success });
     };

@@ -5,7 +5,8 @@ use crate::{
     yaml::{Kind, Node},
 };
 
-/// Reports a workflow of GitHub Actions. Whether the file is one: what else could be said about it is no help then.
+/// Reports a workflow of GitHub Actions. Whether the file is one: what else could be said about it is no help
+/// then.
 pub(crate) fn is_foreign(root: &Node, collector: &mut Collector) -> bool {
     let Kind::Mapping(entries) = &root.kind else { return false };
     let jobs = root.get("jobs").map(|jobs| &jobs.kind);

@@ -83,7 +83,8 @@ fn circle(nodes: &[Node<'_>], places: &HashMap<String, usize>) -> Option<Vec<usi
         .collect();
     let mut marks = vec![Mark::New; nodes.len()];
     for start in 0..nodes.len() {
-        // The path from `start`, each with the number of the edge to try next: no recursion, whatever the file holds.
+        // The path from `start`, each with the number of the edge to try next: no recursion, whatever the
+        // file holds.
         let mut path: Vec<(usize, usize)> = Vec::new();
         if marks[start] == Mark::New {
             marks[start] = Mark::Open;

@@ -1,5 +1,5 @@
-//! The forms from before `jobs` and `pool`: `phases`, and `queue` or `server` of a phase or beside steps. The service still takes
-//! them; they are rewritten before anybody reads them.
+//! The forms from before `jobs` and `pool`: `phases`, and `queue` or `server` of a phase or beside steps. The
+//! service still takes them; they are rewritten before anybody reads them.
 
 use crate::yaml::{Entry, Key, Kind, Node};
 

@@ -1,4 +1,5 @@
-//! From the expanded node tree to the [`Plan`]: which keys exist, what they may hold, what they mean when they are missing.
+//! From the expanded node tree to the [`Plan`]: which keys exist, what they may hold, what they mean when
+//! they are missing.
 
 pub(crate) mod parameters;
 pub(crate) mod variables;

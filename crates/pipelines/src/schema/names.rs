@@ -16,8 +16,8 @@ pub(super) fn check(name: &str, what: &str, span: Span, reader: &mut Reader<'_>)
     }
 }
 
-/// Reports a leg's name that the service would refuse. Whether the name is as the documentation wants it; the service takes
-/// others.
+/// Reports a leg's name that the service would refuse. Whether the name is as the documentation wants it; the
+/// service takes others.
 pub(super) fn check_leg(name: &str, span: Span, reader: &mut Reader<'_>) -> bool {
     if name.trim().is_empty() || name.chars().count() > MAX_LENGTH {
         reader.collector.error(span, "a matrix leg name must have 1 to 100 characters");

@@ -72,9 +72,10 @@ fn shape(kind: ParameterType) -> Shape {
 pub(crate) struct Bound {
     pub(crate) parameters: Vec<Parameter>,
     pub(crate) values: Object,
-    /// Whether a name that is not among them is an error. The service says "Key not found" in files with a typed list of
-    /// parameters (ChristopherHX/runner.server#246, measured for root files without parameters as well); templates of the old kind
-    /// take arguments that they do not declare, and Microsoft's own rely on it (ChristopherHX/runner.server#308).
+    /// Whether a name that is not among them is an error. The service says "Key not found" in files with a
+    /// typed list of parameters (ChristopherHX/runner.server#246, measured for root files without parameters
+    /// as well); templates of the old kind take arguments that they do not declare, and Microsoft's own rely
+    /// on it (ChristopherHX/runner.server#308).
     pub(crate) strict: bool,
 }
 
@@ -421,7 +422,8 @@ fn check_allowed(declaration: &Declaration, value: &Value, span: Span, reader: &
     }
 }
 
-/// Reads an argument. Text stands for lists and mappings as YAML, so that they can be given on a command line.
+/// Reads an argument. Text stands for lists and mappings as YAML, so that they can be given on a command
+/// line.
 fn argument_value(declaration: &Declaration, argument: &Json, reader: &mut Reader<'_>) -> Option<Value> {
     let text = match argument {
         Json::String(text) => text.clone(),

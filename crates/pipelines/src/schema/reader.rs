@@ -1,5 +1,5 @@
-//! Reading nodes into typed values: each function reports what is wrong and then goes on with what makes sense, so that
-//! one compilation finds all mistakes.
+//! Reading nodes into typed values: each function reports what is wrong and then goes on with what makes
+//! sense, so that one compilation finds all mistakes.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -23,7 +23,8 @@ pub(crate) struct Reader<'a> {
     pub(crate) nameless: Vec<String>,
     /// Aliases of the file's container resources.
     pub(crate) containers: Vec<String>,
-    /// A part is read without what is around it: names of resources, and of stages and jobs that it may depend on, are not known.
+    /// A part is read without what is around it: names of resources, and of stages and jobs that it may
+    /// depend on, are not known.
     pub(crate) is_part: bool,
     /// Tasks of which it was said that they may not exist.
     pub(crate) doubted: HashSet<(String, u32)>,
@@ -75,7 +76,8 @@ impl<'n> Fields<'n> {
         Some(&self.entries[at])
     }
 
-    /// Which of these keys is present, without taking it: the one in the first place, or else the first of the list.
+    /// Which of these keys is present, without taking it: the one in the first place, or else the first of
+    /// the list.
     pub(crate) fn which(&mut self, keys: &[&'static str]) -> Option<&'static str> {
         self.asked.extend(keys);
         let leads = |key: &&str| self.entries.first().is_some_and(|entry| entry.key.text == **key);
@@ -85,8 +87,8 @@ impl<'n> Fields<'n> {
         keys.iter().copied().find(|key| self.entries.iter().any(|entry| entry.key.text == *key))
     }
 
-    /// Reports when `key` is there but not at the first place, as the service demands of the key that says what a
-    /// mapping is.
+    /// Reports when `key` is there but not at the first place, as the service demands of the key that says
+    /// what a mapping is.
     pub(crate) fn demand_first(&self, key: &str, reader: &mut Reader<'_>) {
         if let Some(first) = self.entries.first()
             && first.key.text != key

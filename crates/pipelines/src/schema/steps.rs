@@ -62,8 +62,8 @@ pub(super) fn steps(node: &Node, reader: &mut Reader<'_>) -> Steps {
     result
 }
 
-/// Gives names to steps without one: the task's name when only one step of the task is unnamed, else the task's name
-/// with a number from 1 on (actions/runner `Phase.cs`, `GenerateDefaultTaskNames`).
+/// Gives names to steps without one: the task's name when only one step of the task is unnamed, else the
+/// task's name with a number from 1 on (actions/runner `Phase.cs`, `GenerateDefaultTaskNames`).
 pub(super) fn name(steps: &mut [Step]) {
     let mut known: HashSet<String> = steps
         .iter()
@@ -404,7 +404,8 @@ fn checkout_of(
             diagnostic.help(format!("did you mean `{best}`?"));
         } else {
             diagnostic.help(
-                "use `self` for the pipeline's own repository, or name another one in place: `git://project/repo@ref`",
+                "use `self` for the pipeline's own repository, or name another one in place: \
+                    `git://project/repo@ref`",
             );
         }
     }
@@ -507,8 +508,8 @@ fn find(name: &str, major: u32, node: &Node, reader: &mut Reader<'_>) -> Option<
     found
 }
 
-/// What to say of a task that is not known to exist, and what to do about it. Nothing of a task that is like no other: it is an
-/// extension's.
+/// What to say of a task that is not known to exist, and what to do about it. Nothing of a task that is like
+/// no other: it is an extension's.
 fn doubt(name: &str, major: u32, taken: bool, reader: &Reader<'_>) -> Option<(String, Option<String>)> {
     // The catalog's list of names is made for each call, and only for this message.
     let names = if reader.collector.is_full() { Vec::new() } else { reader.tasks.names() };

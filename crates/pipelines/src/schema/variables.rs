@@ -58,9 +58,16 @@ fn group(node: &Node, reader: &mut Reader<'_>) -> Vec<Variable> {
     if is_new && known.is_none() {
         reader
             .collector
-            .warning(node.span, format!("the variable group `{group}` is kept in Azure DevOps, so its variables are not set here"))
+            .warning(
+                node.span,
+                format!(
+                    "the variable group `{group}` is kept in Azure DevOps, so its \
+                variables are not set here"
+                ),
+            )
             .help(format!(
-                "pass its values when you start the run: `dayfly run --variable-group {group}=@FILE`, or one by one as variables and secrets"
+                "pass its values when you start the run: `dayfly run --variable-group {group}=@FILE`, or \
+                    one by one as variables and secrets"
             ));
     }
     if is_new {

@@ -232,8 +232,9 @@ pub(super) const IN_BOX: &[(&str, Uuid, &str)] = &[
     ("Xcode", uuid!("1e78dc1b-9132-4b18-9c75-0e7ecc634b74"), "5.274.0"),
 ];
 
-/// Older major versions that organizations still have, of tasks in the list above (microsoft/azure-pipelines-vscode
-/// `service-schema.json`, definition `task`). Their exact versions are not known.
+/// Older major versions that organizations still have, of tasks in the list above
+/// (microsoft/azure-pipelines-vscode `service-schema.json`, definition `task`). Their exact versions are not
+/// known.
 pub(super) const OLDER: &[(&str, u32)] = &[
     ("AndroidSigning", 1),
     ("AppCenterDistribute", 0),

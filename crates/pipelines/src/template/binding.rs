@@ -1,5 +1,5 @@
-//! The parameters of a file and the values they get: calls of templates in values of structural types are placed first, by the
-//! file whose parameters these are.
+//! The parameters of a file and the values they get: calls of templates in values of structural types are
+//! placed first, by the file whose parameters these are.
 
 use serde_json::Value as Json;
 

@@ -1,5 +1,5 @@
-//! Calls of templates in what came out of an expression: a parameter may hand over stages whose jobs, and jobs whose steps,
-//! are calls.
+//! Calls of templates in what came out of an expression: a parameter may hand over stages whose jobs, and
+//! jobs whose steps, are calls.
 
 use std::sync::Arc;
 

@@ -137,8 +137,8 @@ impl Expander<'_> {
         }
     }
 
-    /// Warns of parameters that a file of the old kind does not declare: they are empty, which is seldom meant. In other
-    /// files they are errors, once they are evaluated.
+    /// Warns of parameters that a file of the old kind does not declare: they are empty, which is seldom
+    /// meant. In other files they are errors, once they are evaluated.
     fn warn_of_undeclared(&mut self, node: &Node, text: &str, inner: &Range<usize>) {
         let Value::Object(declared) = &self.parameters else { return };
         if self.strict || self.collector.is_full() {
@@ -228,7 +228,8 @@ impl Expander<'_> {
         }))
     }
 
-    /// Reports what could never be parsed. Names that this place does not know are let pass in what is not evaluated.
+    /// Reports what could never be parsed. Names that this place does not know are let pass in what is not
+    /// evaluated.
     fn check_syntax(&mut self, node: &Node, inner: Range<usize>) {
         let text = node.text().unwrap_or_default();
         let Err(error) = Expression::parse(&text[inner.clone()], &self.scope) else { return };

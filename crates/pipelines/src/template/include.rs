@@ -1,6 +1,7 @@
 //! `template:` in lists of stages, jobs, steps and variables, and `extends:` at the root.
 //!
-//! A template is expanded with its own parameters in place of the caller's; variables of the caller stay visible.
+//! A template is expanded with its own parameters in place of the caller's; variables of the caller stay
+//! visible.
 
 use std::sync::Arc;
 
@@ -23,8 +24,8 @@ const MAX_FILES: usize = 100;
 /// How deep templates may place templates. The service allows 100; each takes its part of the stack.
 const MAX_TEMPLATES: usize = 50;
 
-/// The keys of a template that is extended (microsoft/azure-pipelines-vscode `service-schema.json`, definition
-/// `extendsTemplate`; MicrosoftDocs/azure-devops-docs#7783 for the service's refusal of `pool`).
+/// The keys of a template that is extended (microsoft/azure-pipelines-vscode `service-schema.json`,
+/// definition `extendsTemplate`; MicrosoftDocs/azure-devops-docs#7783 for the service's refusal of `pool`).
 const EXTENDED: &[&str] =
     &["extends", "stages", "jobs", "steps", "phases", "parameters", "resources", "trigger", "variables"];
 
@@ -188,8 +189,9 @@ impl Expander<'_> {
         self.places.get(&call.source()).is_some_and(|writer| *writer != self.path)
     }
 
-    /// Looks for a template beside the file that wrote its call. The service looks only beside the file that places it
-    /// (microsoft/vscode-java-pack#1711, microsoft/azure-pipelines-yaml#271), so the call is good here only.
+    /// Looks for a template beside the file that wrote its call. The service looks only beside the file that
+    /// places it (microsoft/vscode-java-pack#1711, microsoft/azure-pipelines-yaml#271), so the call is good
+    /// here only.
     fn load_beside_its_writer(&mut self, path: &str, reference: &str, call: Span) -> Option<Arc<Node>> {
         let writer = self.places.get(&call.source()).cloned().unwrap_or_default();
         let other = files::resolve(&writer, reference).ok().filter(|other| other != path);
@@ -203,7 +205,8 @@ impl Expander<'_> {
             .warning(
                 call,
                 format!(
-                    "`{other}` is used here, but Azure Pipelines looks for `{path}`, beside `{placer}`, which places it"
+                    "`{other}` is used here, but Azure Pipelines looks for `{path}`, beside `{placer}`, \
+                        which places it"
                 ),
             )
             .help(format!("write `/{other}`, which is found from every file"));

@@ -1,6 +1,7 @@
 //! Which part of a pipeline is being walked.
 
-/// Which part of a pipeline is being walked: it decides where variables become visible and where templates may stand.
+/// Which part of a pipeline is being walked: it decides where variables become visible and where templates
+/// may stand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Level {
     Root,

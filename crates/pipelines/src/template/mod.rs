@@ -1,8 +1,9 @@
-//! `${{ }}`: expressions in values and keys, the directives `if`, `elseif`, `else`, `each` and `insert`, and templates.
+//! `${{ }}`: expressions in values and keys, the directives `if`, `elseif`, `else`, `each` and `insert`, and
+//! templates.
 //!
-//! One walk over the node tree of the root file gives a tree without any of them. Variables written in the file become
-//! visible as the walk passes them: those of the root everywhere, those of a stage or job below it, and within one block
-//! of variables to the entries further down.
+//! One walk over the node tree of the root file gives a tree without any of them. Variables written in the
+//! file become visible as the walk passes them: those of the root everywhere, those of a stage or job below
+//! it, and within one block of variables to the entries further down.
 
 mod binding;
 mod calls;
@@ -53,7 +54,8 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) tasks: &'a dyn TaskCatalog,
 }
 
-/// Expands the root file: its tree, and its parameters with their values. Nothing when the expansion had to be given up.
+/// Expands the root file: its tree, and its parameters with their values. Nothing when the expansion had to
+/// be given up.
 pub(crate) fn expand(
     root: &Node,
     surroundings: Surroundings<'_>,
@@ -112,7 +114,8 @@ pub(crate) fn refuse(node: &Node, place: &str, collector: &mut Collector) {
     }
 }
 
-/// The outcome of a mapping or a directive's value: lists are spliced into lists, mappings merged into mappings.
+/// The outcome of a mapping or a directive's value: lists are spliced into lists, mappings merged into
+/// mappings.
 enum Body {
     Empty,
     Scalar(Node),
@@ -200,7 +203,8 @@ struct Reported;
 
 /// Whether an item stands for the items of a template.
 fn is_call(node: &Node) -> bool {
-    matches!(&node.kind, Kind::Mapping(entries) if entries.first().is_some_and(|entry| entry.key.text == "template"))
+    let Kind::Mapping(entries) = &node.kind else { return false };
+    entries.first().is_some_and(|entry| entry.key.text == "template")
 }
 
 impl Expander<'_> {

@@ -1,9 +1,12 @@
 //! Which stages and jobs run, by their condition and by how the things went that they depend on.
 //!
 //! The sources, as the tables name them:
-//! - `conditions`, `expressions`: azure-devops-docs, `docs/pipelines/process/conditions.md` and `expressions.md`
-//! - `graph`: `GraphCondition.cs` in the first published commit of actions/runner, the service's own code of 2019
-//! - `docs N`: issue or pull request N of MicrosoftDocs/azure-devops-docs; `azure-docs N`: of MicrosoftDocs/azure-docs
+//! - `conditions`, `expressions`: azure-devops-docs, `docs/pipelines/process/conditions.md` and
+//!   `expressions.md`
+//! - `graph`: `GraphCondition.cs` in the first published commit of actions/runner, the service's own code of
+//!   2019
+//! - `docs N`: issue or pull request N of MicrosoftDocs/azure-devops-docs; `azure-docs N`: of
+//!   MicrosoftDocs/azure-docs
 
 use std::fmt::Write as _;
 
@@ -13,13 +16,15 @@ use dayfly_protocol::TaskResult;
 use crate::orchestrate::Run;
 
 /// `it` depends on `near`, and `near` on `far`. How these two went:
-/// `S` succeeded, `I` succeeded with issues, `F` failed, `C` cancelled (by its time limit, say), `K` skipped, `N` not chosen
-/// for this run, `X` at work when the run was cancelled, `.` there is none.
-/// Whether `it` runs then, by its condition: `+` yes, `-` no, `j` as a job only, not as a stage.
+/// `S` succeeded, `I` succeeded with issues, `F` failed, `C` cancelled (by its time limit, say), `K` skipped,
+/// `N` not chosen for this run, `X` at work when the run was cancelled, `.` there is none. Whether `it` runs
+/// then, by its condition: `+` yes, `-` no, `j` as a job only, not as a stage.
 ///
-/// The columns: no condition, `succeeded()`, `succeededOrFailed()`, `failed()`, `always()`, `canceled()`; with names (`n` is `near`, `f` is
-/// `far`): `succeeded('n')`, `succeeded('f')`, `succeeded('n', 'f')`, `succeededOrFailed('n')`, `succeededOrFailed('f')`, `failed('n')`, `failed('f')`,
-/// `failed('n', 'f')`, `failed('f', 'n')`; custom: `eq(1, 1)`, `and(succeeded(), eq(1, 1))`, `not(failed())`, `in(dependencies.n.result, 'Failed', 'Skipped')`.
+/// The columns: no condition, `succeeded()`, `succeededOrFailed()`, `failed()`, `always()`, `canceled()`;
+/// with names (`n` is `near`, `f` is `far`): `succeeded('n')`, `succeeded('f')`, `succeeded('n', 'f')`,
+/// `succeededOrFailed('n')`, `succeededOrFailed('f')`, `failed('n')`, `failed('f')`, `failed('n', 'f')`,
+/// `failed('f', 'n')`; custom: `eq(1, 1)`, `and(succeeded(), eq(1, 1))`, `not(failed())`,
+/// `in(dependencies.n.result, 'Failed', 'Skipped')`.
 const TABLE: &str = "
 far near | none  succ  s|f  fail  alw  canc | s(n)  s(f)  s(n,f)  sf(n)  sf(f)  f(n)  f(f)  f(n,f)  f(f,n) | eq  and  not  in | source
  .   .   |  +     +     +    -     +    -   |  -     -      -       -      -     -     -      -       -    |  +   +    +   -  | graph: unknown names
@@ -151,9 +156,9 @@ fn runs(of: Of, far: &str, near: &str, condition: Option<&str>) -> bool {
     events.contains(&format!("start {} ", job("it")))
 }
 
-/// What `dependencies` and `stageDependencies` hold where. `before` comes before `A`, and `A` before `B`, where the place is. In `A`, job `j`
-/// puts out `s.v`, as do the legs of `m` and the hook of the deployment `d`; `k` fails; in `B`, `two` depends on `one`, which does as
-/// `A.j` does, and `one` on `zero`.
+/// What `dependencies` and `stageDependencies` hold where. `before` comes before `A`, and `A` before `B`,
+/// where the place is. In `A`, job `j` puts out `s.v`, as do the legs of `m` and the hook of the deployment
+/// `d`; `k` fails; in `B`, `two` depends on `one`, which does as `A.j` does, and `one` on `zero`.
 const HELD: &str = "
 place           | expression                                    | value     | source
 stage condition | dependencies.A.result                         | Failed    | expressions, 'Dependencies'

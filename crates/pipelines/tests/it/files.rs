@@ -187,7 +187,8 @@ stage Only
 
 #[test]
 fn a_template_does_not_see_the_loops_around_it() {
-    let root = "steps:\n- ${{ each x in split('a b', ' ') }}:\n  - template: t.yml\n    parameters: {x: '${{ x }}'}\n";
+    let root = "steps:\n- ${{ each x in split('a b', ' ') }}:\n  - template: t.yml\n    parameters: {x: \
+        '${{ x }}'}\n";
     insta::assert_snapshot!(outline(root, &[("t.yml", "steps:\n- script: ${{ parameters.x }}\n")]), @r#"
 stage __default
   job Job

@@ -833,7 +833,8 @@ parameters:
 steps: []
 => 2:3 a parameter needs `name`
 ");
-    let text = "parameters:\n- name: count\n  type: number\n  default: 1\n- name: list\n  type: object\n  default: []\nsteps: []\n";
+    let text = "parameters:\n- name: count\n  type: number\n  default: 1\n- name: list\n  type: object\n  \
+        default: []\nsteps: []\n";
     let given = parameters(&[
         ("count", json!("many")),
         ("list", json!("[a, b")),

@@ -462,7 +462,8 @@ stage __default
 
 #[test]
 fn windows_line_ends_and_a_byte_order_mark() {
-    let text = "\u{feff}trigger: none\r\n\r\nsteps:\r\n- script: |\r\n    echo a\r\n    echo b\r\n  displayName: Two\r\n";
+    let text = "\u{feff}trigger: none\r\n\r\nsteps:\r\n- script: |\r\n    echo a\r\n    echo b\r\n  \
+        displayName: Two\r\n";
     insta::assert_snapshot!(outline(text), @r#"
 stage __default
   job Job

@@ -35,7 +35,8 @@ stage __default
 "#);
 }
 
-/// ChristopherHX/runner.server#633 and #629: two loops with one name of their variable, and a loop within a list of texts.
+/// ChristopherHX/runner.server#633 and #629: two loops with one name of their variable, and a loop within a
+/// list of texts.
 #[test]
 fn loops_may_use_a_name_again() {
     let root = "parameters:

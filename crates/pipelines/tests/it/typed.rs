@@ -1,4 +1,5 @@
-//! Parameters of the types step, job, stage and their lists: calls of templates within them, their form, and what is checked.
+//! Parameters of the types step, job, stage and their lists: calls of templates within them, their form, and
+//! what is checked.
 
 use dayfly_pipelines::compile;
 use serde_json::json;
@@ -560,7 +561,8 @@ stage __default
 
 #[test]
 fn a_call_counts_for_the_file_that_it_is_handed_to() {
-    let root = "extends:\n  template: ci/e.yml\n  parameters:\n    given:\n    - template: steps.yml\n    - template: own.yml\n";
+    let root = "extends:\n  template: ci/e.yml\n  parameters:\n    given:\n    - template: steps.yml\n    - \
+        template: own.yml\n";
     let template =
         "parameters: [{name: given, type: stepList}]\nsteps:\n- checkout: none\n- ${{ parameters.given }}\n";
     let files = [

@@ -8,7 +8,8 @@ const INTEGER: u8 = 0x02;
 const OCTET_STRING: u8 = 0x04;
 const SEQUENCE: u8 = 0x30;
 
-/// Splits the first element off: its content, if it has that tag, and what follows it. Lengths of up to four bytes.
+/// Splits the first element off: its content, if it has that tag, and what follows it. Lengths of up to four
+/// bytes.
 fn element(tag: u8, bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let (&found, rest) = bytes.split_first()?;
     let (&first, rest) = rest.split_first()?;
@@ -25,7 +26,8 @@ fn element(tag: u8, bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     (found == tag && length <= rest.len()).then(|| rest.split_at(length))
 }
 
-/// The numbers of PKCS#1 in their order: modulus, public exponent, private exponent, p, q, dp, dq, the inverse of q. Without leading zeros.
+/// The numbers of PKCS#1 in their order: modulus, public exponent, private exponent, p, q, dp, dq, the
+/// inverse of q. Without leading zeros.
 pub(super) fn rsa_integers(pkcs8: &[u8]) -> Option<[SecretBytes; 8]> {
     let (info, _) = element(SEQUENCE, pkcs8)?;
     let (_version, info) = element(INTEGER, info)?;

@@ -16,8 +16,9 @@ use super::{AgentPublicKey, Error, Result, SecretBytes};
 /// Longest modulus accepted, in bytes: 4096 bit. Longer keys make each login slow and no agent has one.
 pub(super) const MAX_MODULUS_BYTES: usize = 512;
 
-/// The numbers of an RSA private key as .NET's `RSAParameters` hold them: big-endian, each of its fixed length (the modulus' length, or half of it
-/// rounded up), with zeros in front. .NET refuses files in which a number is shorter.
+/// The numbers of an RSA private key as .NET's `RSAParameters` hold them: big-endian, each of its fixed
+/// length (the modulus' length, or half of it rounded up), with zeros in front. .NET refuses files in which a
+/// number is shorter.
 #[derive(Clone, PartialEq, Eq)]
 pub struct RsaParameters {
     /// Public exponent, without leading zeros.
@@ -48,8 +49,9 @@ impl fmt::Debug for RsaParameters {
     }
 }
 
-/// An agent's RSA key: proves who the agent is, and opens what is meant for it. Making one takes about 100 ms of a core, so sets of agents share
-/// one; the service keeps the public half per agent and does not ask that they differ.
+/// An agent's RSA key: proves who the agent is, and opens what is meant for it. Making one takes about 100 ms
+/// of a core, so sets of agents share one; the service keeps the public half per agent and does not ask that
+/// they differ.
 pub struct AgentKey {
     signer: KeyPair,
     decryptor: OaepPrivateDecryptingKey,
@@ -73,7 +75,8 @@ impl AgentKey {
         Self::from_signer(KeyPair::from_pkcs8(document).map_err(|_| Error::PrivateKey)?)
     }
 
-    /// Builds the key of an agent's `.credentials_rsaparams`. The numbers are checked against each other; zeros in front do not matter.
+    /// Builds the key of an agent's `.credentials_rsaparams`. The numbers are checked against each other;
+    /// zeros in front do not matter.
     pub fn from_parameters(parameters: &RsaParameters) -> Result<Self> {
         let components = KeyPairComponents {
             public_key: PublicKeyComponents {

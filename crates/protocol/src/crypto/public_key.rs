@@ -28,7 +28,8 @@ impl std::fmt::Debug for AgentPublicKey {
 }
 
 impl AgentPublicKey {
-    /// From big-endian numbers; zeros in front do not matter. Checks that they make an RSA key of 2048 to 4096 bits.
+    /// From big-endian numbers; zeros in front do not matter. Checks that they make an RSA key of 2048 to
+    /// 4096 bits.
     pub fn new(modulus: &[u8], exponent: &[u8]) -> Result<Self> {
         let key = Self::from_trusted(
             without_leading_zeros(modulus).to_vec(),
@@ -70,7 +71,8 @@ impl AgentPublicKey {
         OaepPublicEncryptingKey::new(key).map_err(|_| Error::PublicKey)
     }
 
-    /// Encrypts a session's key for the agent (RSA-OAEP with SHA-1). At most the modulus' length less 42 bytes.
+    /// Encrypts a session's key for the agent (RSA-OAEP with SHA-1). At most the modulus' length less 42
+    /// bytes.
     pub fn wrap(&self, key: &[u8]) -> Result<Vec<u8>> {
         let encrypting = self.encrypting()?;
         let mut wrapped = vec![0; encrypting.ciphertext_size()];

@@ -44,7 +44,8 @@ impl SessionKey {
         Ok(SessionKey { key })
     }
 
-    /// The key in a session's answer: wrapped for the agent, or raw. `None` when the session's messages are plain (an empty value).
+    /// The key in a session's answer: wrapped for the agent, or raw. `None` when the session's messages are
+    /// plain (an empty value).
     pub fn from_wire(wire: &TaskAgentSessionKey, agent: &AgentKey) -> Result<Option<Self>> {
         if wire.value.is_empty() {
             return Ok(None);
@@ -119,9 +120,10 @@ fn algorithm(key: &SecretBytes) -> Result<&'static Algorithm> {
     }
 }
 
-/// The body of a message: JSON text in UTF-8, perhaps with a byte-order mark. A message without an initialization vector is plain, whether or not
-/// the session has a key; so is every message of a session without one (`MessageListener.cs`), but a message that carries a vector then is refused
-/// rather than handed on as gibberish.
+/// The body of a message: JSON text in UTF-8, perhaps with a byte-order mark. A message without an
+/// initialization vector is plain, whether or not the session has a key; so is every message of a session
+/// without one (`MessageListener.cs`), but a message that carries a vector then is refused rather than handed
+/// on as gibberish.
 pub fn open_message(key: Option<&SessionKey>, message: &TaskAgentMessage) -> Result<SecretBytes> {
     let Some(iv) = message.iv.as_deref().filter(|iv| !iv.is_empty()) else {
         return Ok(SecretBytes::new(message.body.clone().into_bytes()));

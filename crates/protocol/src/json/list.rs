@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-/// A list as the service sends and takes it: `{"count":2,"value":[…]}`. Bare arrays are not accepted by .NET's client
-/// (`VssHttpClientBase.cs`), neither as answers nor as bodies of requests.
+/// A list as the service sends and takes it: `{"count":2,"value":[…]}`. Bare arrays are not accepted by
+/// .NET's client (`VssHttpClientBase.cs`), neither as answers nor as bodies of requests.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(bound(deserialize = "T: Deserialize<'de>"))]
 pub struct ListOf<T> {

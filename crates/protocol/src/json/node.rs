@@ -1,7 +1,8 @@
 //! The tree between the text and the typed value.
 //!
-//! Whether a struct's field is `null` (and so to be ignored) is known only after its name was read, which a streaming deserializer cannot
-//! take back. So the text is parsed into this small tree first; strings without escapes stay borrowed from the text.
+//! Whether a struct's field is `null` (and so to be ignored) is known only after its name was read, which a
+//! streaming deserializer cannot take back. So the text is parsed into this small tree first; strings without
+//! escapes stay borrowed from the text.
 
 use std::borrow::Cow;
 use std::cell::Cell;

@@ -101,7 +101,8 @@ impl<'de> Deserialize<'de> for Property {
     }
 }
 
-/// Properties of an agent, a pool and others: `{"Name":{"$type":…,"$value":…}}` (`PropertiesCollection.cs`). Names match in any case.
+/// Properties of an agent, a pool and others: `{"Name":{"$type":…,"$value":…}}` (`PropertiesCollection.cs`).
+/// Names match in any case.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct PropertiesCollection(pub BTreeMap<String, Property>);

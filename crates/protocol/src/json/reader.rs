@@ -21,8 +21,8 @@ enum Segment {
     Index(usize),
 }
 
-/// A failed conversion on its way out to the caller, who gets it as [`Error::Shape`]. Collects the path while it passes each level, so that
-/// successful decoding pays nothing for it.
+/// A failed conversion on its way out to the caller, who gets it as [`Error::Shape`]. Collects the path while
+/// it passes each level, so that successful decoding pays nothing for it.
 #[derive(Debug)]
 pub(super) struct Failure {
     /// From the inside out.
@@ -194,8 +194,10 @@ impl<'de> Deserializer<'de> for Reader<'de> {
 
     deserialize_scalar! {
         deserialize_bool by boolean,
-        deserialize_i8 by integral, deserialize_i16 by integral, deserialize_i32 by integral, deserialize_i64 by integral,
-        deserialize_u8 by integral, deserialize_u16 by integral, deserialize_u32 by integral, deserialize_u64 by integral,
+        deserialize_i8 by integral, deserialize_i16 by integral,
+        deserialize_i32 by integral, deserialize_i64 by integral,
+        deserialize_u8 by integral, deserialize_u16 by integral,
+        deserialize_u32 by integral, deserialize_u64 by integral,
         deserialize_f32 by numeric, deserialize_f64 by numeric,
         deserialize_char by textual, deserialize_str by textual, deserialize_string by textual,
     }
@@ -415,7 +417,8 @@ impl<'de> Fields<'de> {
         let mut slots: Vec<Option<Node<'de>>> = Vec::with_capacity(known.len());
         slots.resize_with(known.len(), || None);
         for (name, node) in entries {
-            // The last of two equal names wins; a null is ignored, not an override (NullValueHandling.Ignore).
+            // The last of two equal names wins; a null is ignored, not an override
+            // (NullValueHandling.Ignore).
             if let Some(index) = position(&name, known)
                 && !matches!(node, Node::Null)
             {

@@ -2,8 +2,9 @@
 
 use serde::Deserialize;
 
-/// An optional scalar whose values we do not all know, such as an enum of a newer service or an address that is not a URL: reads as `None`
-/// (`#[serde(deserialize_with = "…")]`). For members that only inform; a result must not be lost this way.
+/// An optional scalar whose values we do not all know, such as an enum of a newer service or an address that
+/// is not a URL: reads as `None` (`#[serde(deserialize_with = "…")]`). For members that only inform; a result
+/// must not be lost this way.
 pub fn known_or_none<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
 where
     D: serde::Deserializer<'de>,
@@ -13,7 +14,8 @@ where
     Ok(Option::<T>::deserialize(deserializer).unwrap_or_default())
 }
 
-/// Declares an enum of the wire: written as a camelCase string, read from a string in any case or from a number.
+/// Declares an enum of the wire: written as a camelCase string, read from a string in any case or from a
+/// number.
 macro_rules! wire_enum {
     ($(#[$doc:meta])* pub enum $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $number:literal,)+ }) => {
         $(#[$doc])*

@@ -1,4 +1,5 @@
-//! Driving `openssl`: keys go in and out as numbers, so that no code of ours is needed to read OpenSSL's files.
+//! Driving `openssl`: keys go in and out as numbers, so that no code of ours is needed to read OpenSSL's
+//! files.
 
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -7,8 +8,8 @@ use std::process::{Command, Output, Stdio};
 
 use tempfile::TempDir;
 
-/// Keys that were searched for with OpenSSL because one of their numbers begins with a zero byte, which is what .NET's fixed
-/// lengths are about. Made for these tests; they protect nothing.
+/// Keys that were searched for with OpenSSL because one of their numbers begins with a zero byte, which is
+/// what .NET's fixed lengths are about. Made for these tests; they protect nothing.
 pub(crate) const SHORT_KEYS: [(&str, &str); 4] = [
     ("d", include_str!("keys/short-d.pem")),
     ("dp", include_str!("keys/short-dp.pem")),

@@ -57,7 +57,8 @@ impl Artifacts {
         Err(Error::NoArtifact { name: name.to_owned(), known })
     }
 
-    /// Downloads those files of `artifact` to `target` whose path within the artifact `is_wanted`. How far it is is told to `log`.
+    /// Downloads those files of `artifact` to `target` whose path within the artifact `is_wanted`. How far it
+    /// is is told to `log`.
     ///
     /// # Errors
     ///
@@ -112,7 +113,8 @@ impl Artifacts {
         Ok(sum)
     }
 
-    /// Downloads a file. The client tries again only until the first byte has come, so a file that broke off begins anew here.
+    /// Downloads a file. The client tries again only until the first byte has come, so a file that broke off
+    /// begins anew here.
     async fn download_file(&self, container: ContainerId, path: String, file: PathBuf) -> Result<u64> {
         let again = |error: &Error, attempt| match error {
             Error::Service { source, .. } if source.is_retryable() => {

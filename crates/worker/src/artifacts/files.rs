@@ -13,7 +13,8 @@ use super::{Error, Kind, Result};
 /// Files and folders that are looked at, at the most: links between folders can make any number of paths.
 const MAX_ENTRIES: usize = 500_000;
 
-/// Characters that the service takes in no path of a container (TF10123), by which it forgoes what Windows cannot write.
+/// Characters that the service takes in no path of a container (TF10123), by which it forgoes what Windows
+/// cannot write.
 const REFUSED: [char; 7] = ['"', ':', '<', '>', '|', '*', '?'];
 
 /// What is to be uploaded.
@@ -33,9 +34,9 @@ pub(super) struct Found {
 
 /// `source` itself if it is a file, else all files below it.
 ///
-/// Links are followed, as the official agent does (`FileContainerServer.cs`: `Directory.EnumerateFiles`), so a folder is
-/// there as often as links lead to it; only a link to a folder that holds it ends there. What has no content to keep, a
-/// link to nothing among it, is an error and no file less.
+/// Links are followed, as the official agent does (`FileContainerServer.cs`: `Directory.EnumerateFiles`), so
+/// a folder is there as often as links lead to it; only a link to a folder that holds it ends there. What has
+/// no content to keep, a link to nothing among it, is an error and no file less.
 pub(super) fn find(source: &Path, kind: Kind, cancel: &CancellationToken) -> Result<Found> {
     let metadata = fs::metadata(source).map_err(|_| Error::Missing { path: source.to_owned() })?;
     if metadata.is_dir() {
@@ -170,7 +171,8 @@ fn check_type(file_type: FileType, path: &Path) -> Result<()> {
 /// Refuses names that would be others in the container, or none.
 fn check_name(kind: Kind, relative: &str, path: &Path) -> Result<()> {
     let is_refused = |letter: &char| match kind {
-        // The store of the official agent takes these, so only what cannot be told from another name is refused.
+        // The store of the official agent takes these, so only what cannot be told from another name is
+        // refused.
         Kind::Pipeline => letter.is_control() || *letter == '\\',
         Kind::Build => letter.is_control() || REFUSED.contains(letter),
     };

@@ -1,9 +1,9 @@
 //! `.artifactignore`: which files of a folder do not go into a pipeline artifact
 //! (<https://learn.microsoft.com/azure/devops/artifacts/reference/artifactignore>).
 //!
-//! The lines are those of a `.gitignore`, with one difference that Microsoft's own examples need: `!` takes a file back
-//! in although a folder above it is left out (`**/*` and then `!out/**`). So the last line that matches a file, or a
-//! folder it is in, decides. Without such a file, `.git` is left out.
+//! The lines are those of a `.gitignore`, with one difference that Microsoft's own examples need: `!` takes a
+//! file back in although a folder above it is left out (`**/*` and then `!out/**`). So the last line that
+//! matches a file, or a folder it is in, decides. Without such a file, `.git` is left out.
 
 use std::fs;
 use std::io;

@@ -1,12 +1,14 @@
-//! Build artifacts in file containers: upload, association with the build, and download (`FileContainerServer.cs`,
-//! `ArtifactCommandExtension.cs`).
+//! Build artifacts in file containers: upload, association with the build, and download
+//! (`FileContainerServer.cs`, `ArtifactCommandExtension.cs`).
 //!
-//! Files go in pieces of 4 MiB, two files at a time; files that fail are tried once more a minute later, as the official agent
-//! does, and so each piece has the client's own repetitions twice. What the service refuses is not: it would be refused again.
-//! The deduplicating blob store of Azure Pipelines is not spoken: its protocol is not public.
+//! Files go in pieces of 4 MiB, two files at a time; files that fail are tried once more a minute later, as
+//! the official agent does, and so each piece has the client's own repetitions twice. What the service
+//! refuses is not: it would be refused again. The deduplicating blob store of Azure Pipelines is not spoken:
+//! its protocol is not public.
 //!
 //! The service keeps no permissions of files, neither in containers nor in that store
-//! (<https://github.com/microsoft/azure-pipelines-tasks/issues/21170>), so what is downloaded cannot be executed.
+//! (<https://github.com/microsoft/azure-pipelines-tasks/issues/21170>), so what is downloaded cannot be
+//! executed.
 
 mod download;
 mod files;
@@ -108,7 +110,8 @@ pub enum Error {
         target: PathBuf,
     },
     /// There is more than an artifact may have.
-    #[error("'{}' holds more than {limit} files and folders, counting those behind links; publish a smaller folder or pack it into one file", path.display())]
+    #[error("'{}' holds more than {limit} files and folders, counting those behind links; publish a smaller \
+        folder or pack it into one file", path.display())]
     TooMany {
         /// The folder.
         path: PathBuf,
@@ -149,7 +152,8 @@ pub enum Error {
     },
     /// The artifact is kept where this worker cannot fetch it from.
     #[error(
-        "the artifact '{name}' is of type '{kind}', which the native worker cannot download; run this job on Microsoft's agent"
+        "the artifact '{name}' is of type '{kind}', which the native worker cannot download; run this job \
+            on Microsoft's agent"
     )]
     Unsupported {
         /// The artifact.

@@ -2,7 +2,8 @@
 
 use globset::{GlobBuilder, GlobMatcher};
 
-/// One pattern a line; of those that match a file, the last decides. `!` takes files out, `#` starts a comment.
+/// One pattern a line; of those that match a file, the last decides. `!` takes files out, `#` starts a
+/// comment.
 #[derive(Debug)]
 pub(crate) struct Patterns(Vec<(bool, GlobMatcher)>);
 

@@ -66,12 +66,14 @@ pub struct Uploaded {
 }
 
 impl Artifacts {
-    /// Uploads a file or a folder to the container and names it as an artifact. What it does is told to `log`, line by line.
-    /// None if the folder has no files: then there is no artifact, of which the caller warns.
+    /// Uploads a file or a folder to the container and names it as an artifact. What it does is told to
+    /// `log`, line by line. None if the folder has no files: then there is no artifact, of which the caller
+    /// warns.
     ///
     /// # Errors
     ///
-    /// If there is nothing to upload, a file cannot be read, or the service refuses, or fails for longer than both rounds take.
+    /// If there is nothing to upload, a file cannot be read, or the service refuses, or fails for longer than
+    /// both rounds take.
     pub async fn upload(
         &self,
         new: NewArtifact<'_>,

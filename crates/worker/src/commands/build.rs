@@ -57,7 +57,8 @@ pub(super) async fn update_build_number(step: &StepContext, command: &Command) -
 async fn warn_of_secret(step: &StepContext, what: &str, text: &str) {
     if step.job.masker.mask(text) != text {
         step.warning(&format!(
-            "The {what} contains a secret. Azure DevOps shows it unmasked to everyone who can see this pipeline."
+            "The {what} contains a secret. Azure DevOps shows it unmasked to everyone who can see this \
+                pipeline."
         ))
         .await;
     }

@@ -76,7 +76,8 @@ impl Command {
     }
 }
 
-/// `name=value`; text without a value is dropped. Leading `=` are skipped on both sides, as .NET's `Split` does when it removes empty entries.
+/// `name=value`; text without a value is dropped. Leading `=` are skipped on both sides, as .NET's `Split`
+/// does when it removes empty entries.
 fn parse_property(text: &str, decode_percents: bool) -> Option<(String, Property)> {
     let (name, value) = text.trim_start_matches('=').split_once('=')?;
     let value = value.trim_start_matches('=');
@@ -96,7 +97,8 @@ pub(crate) fn unescape(text: &str, decode_percents: bool) -> String {
     if decode_percents { text.replace("%AZP25", "%") } else { text }
 }
 
-/// Writes `;`, line ends and `]` (and `%`, if `encode_percents`) so that the text may be a property or the data of a command.
+/// Writes `;`, line ends and `]` (and `%`, if `encode_percents`) so that the text may be a property or the
+/// data of a command.
 pub fn escape(text: &str, encode_percents: bool) -> String {
     let text = if encode_percents { text.replace('%', "%AZP25") } else { text.to_owned() };
     text.replace(';', "%3B").replace('\r', "%0D").replace('\n', "%0A").replace(']', "%5D")

@@ -1,7 +1,8 @@
 //! Logging commands: lines by which a step talks to the worker.
 //!
-//! Follows Microsoft's `WorkerCommandManager.cs`: a line that holds a well-formed command of a known area is carried out and not
-//! printed; one that only looks like a command is printed after a warning; a command that fails fails the step.
+//! Follows Microsoft's `WorkerCommandManager.cs`: a line that holds a well-formed command of a known area is
+//! carried out and not printed; one that only looks like a command is printed after a warning; a command that
+//! fails fails the step.
 
 mod artifact;
 mod build;
@@ -33,7 +34,8 @@ pub(crate) async fn process(step: &StepContext, line: &str) -> bool {
     let decode_percents = decodes_percents(step);
     let Some(command) = Command::parse(line, decode_percents) else {
         step.warning(&format!(
-            "'{line}' contains logging command keyword '##vso', but it's not a legal command. Please see the list of accepted commands: https://go.microsoft.com/fwlink/?LinkId=817296"
+            "'{line}' contains logging command keyword '##vso', but it's not a legal command. Please see \
+                the list of accepted commands: https://go.microsoft.com/fwlink/?LinkId=817296"
         ))
         .await;
         return false;
@@ -41,7 +43,8 @@ pub(crate) async fn process(step: &StepContext, line: &str) -> bool {
     let area = command.area.to_ascii_lowercase();
     if !AREAS.contains(&area.as_str()) {
         step.warning(&format!(
-            "Cannot find command extension for ##vso[{}.command]. Please reference documentation ({DOCUMENTATION})",
+            "Cannot find command extension for ##vso[{}.command]. Please reference documentation \
+                ({DOCUMENTATION})",
             command.area
         ))
         .await;
@@ -50,7 +53,8 @@ pub(crate) async fn process(step: &StepContext, line: &str) -> bool {
     let host_type = step.job.host_type();
     if !is_supported(&area, &host_type) {
         step.error(&format!(
-            "{} commands are not supported for {host_type} flow. Please reference documentation ({DOCUMENTATION})",
+            "{} commands are not supported for {host_type} flow. Please reference documentation \
+                ({DOCUMENTATION})",
             command.area
         ))
         .await;
@@ -59,7 +63,8 @@ pub(crate) async fn process(step: &StepContext, line: &str) -> bool {
     }
     if let Err(message) = dispatch(step, &area, &command).await {
         step.error(&format!(
-            "Unable to process command '{line}' successfully. Please reference documentation ({DOCUMENTATION})"
+            "Unable to process command '{line}' successfully. Please reference documentation \
+                ({DOCUMENTATION})"
         ))
         .await;
         step.error(&message).await;
@@ -135,13 +140,15 @@ async fn dispatch(step: &StepContext, area: &str, command: &Command) -> CommandR
     let event = command.event.to_ascii_lowercase();
     let Some(known) = KNOWN.iter().find(|known| known.area == area && known.event == event) else {
         return Err(format!(
-            "##vso[{area}.{}] is not a recognized command for {} command extension. Please reference documentation ({DOCUMENTATION}).",
+            "##vso[{area}.{}] is not a recognized command for {} command extension. Please reference \
+                documentation ({DOCUMENTATION}).",
             command.event, command.area
         ));
     };
     if step.restrictions.restricted && !known.allowed_when_restricted {
         step.warning(&format!(
-            "##vso[{}.{}] is not allowed in this step due to policy restrictions. Please reference documentation ({DOCUMENTATION})",
+            "##vso[{}.{}] is not allowed in this step due to policy restrictions. Please reference \
+                documentation ({DOCUMENTATION})",
             command.area, command.event
         ))
         .await;
@@ -173,7 +180,8 @@ async fn dispatch(step: &StepContext, area: &str, command: &Command) -> CommandR
         // Usage data for Microsoft, which this worker does not send.
         ("telemetry", "publish") => Ok(()),
         _ => Err(format!(
-            "##vso[{area}.{event}] is not implemented by Dayfly's native worker; run jobs that need it on Microsoft's agent"
+            "##vso[{area}.{event}] is not implemented by Dayfly's native worker; run jobs that need it on \
+                Microsoft's agent"
         )),
     }
 }

@@ -15,7 +15,8 @@ use crate::context::{StepContext, lock};
 use crate::files;
 use crate::variables::{Flags, convert_to_boolean, environment_name};
 
-const READ_ONLY_DETAILS: &str = "See https://github.com/microsoft/azure-pipelines-yaml/blob/master/design/readonly-variables.md for details.";
+const READ_ONLY_DETAILS: &str = "See \
+    https://github.com/microsoft/azure-pipelines-yaml/blob/master/design/readonly-variables.md for details.";
 
 /// An error or a warning, possibly about a place in a source file.
 pub(super) async fn log_issue(step: &StepContext, command: &Command) -> CommandResult {
@@ -51,7 +52,8 @@ pub(super) async fn log_issue(step: &StepContext, command: &Command) -> CommandR
     Ok(())
 }
 
-/// A place as compilers write it: `Program.cs(13,18)`. What is not known is left out, so that editors and terminals know it for a place.
+/// A place as compilers write it: `Program.cs(13,18)`. What is not known is left out, so that editors and
+/// terminals know it for a place.
 fn place(source: &str, line: Option<&str>, column: Option<&str>) -> String {
     match (line, column) {
         (Some(line), Some(column)) => format!("{source}({line},{column})"),
@@ -60,8 +62,8 @@ fn place(source: &str, line: Option<&str>, column: Option<&str>) -> String {
     }
 }
 
-/// Takes away who an issue says it is from. Only tasks of the official worker are told the job's correlation id, which would prove it
-/// (`TaskCommandExtension.ProcessIssueSource`).
+/// Takes away who an issue says it is from. Only tasks of the official worker are told the job's correlation
+/// id, which would prove it (`TaskCommandExtension.ProcessIssueSource`).
 async fn drop_source(step: &StepContext, data: &mut BTreeMap<String, String>) {
     let had_id = data.keys().any(|name| name.eq_ignore_ascii_case("correlationId"));
     data.retain(|name, _| !["source", "correlationId"].iter().any(|gone| name.eq_ignore_ascii_case(gone)));
@@ -155,19 +157,21 @@ pub(super) async fn set_task_variable(step: &StepContext, command: &Command) -> 
     Ok(())
 }
 
-/// Masks a command's data as it is, as it would be escaped, and as it was written. To be done first: a command that fails is quoted.
+/// Masks a command's data as it is, as it would be escaped, and as it was written. To be done first: a
+/// command that fails is quoted.
 fn hide(step: &StepContext, command: &Command) {
     let decodes = decodes_percents(step);
     let escaped = escape(&command.data, decodes);
     step.job.masker.add_values([command.data.as_str(), &escaped, &command.written]);
     if !decodes {
-        // The task library escapes percent signs whatever the job says, so this is what the task meant (`TaskCommandHelper.AddSecret`).
+        // The task library escapes percent signs whatever the job says, so this is what the task meant
+        // (`TaskCommandHelper.AddSecret`).
         step.job.masker.add_value(&unescape(&command.data, true));
     }
 }
 
-/// Warns of switches that are neither on nor off. They count as off, as with the official worker, which says nothing: a variable that was to be
-/// secret is not.
+/// Warns of switches that are neither on nor off. They count as off, as with the official worker, which says
+/// nothing: a variable that was to be secret is not.
 async fn warn_of_switches(step: &StepContext, command: &Command, name: &str) {
     for (switch, effect) in [
         ("issecret", "is not secret"),
@@ -200,7 +204,8 @@ async fn warn_of_namesake(step: &StepContext, name: &str) {
     if let Some(namesake) = namesake {
         let in_environment = environment_name(name, false);
         step.warning(&format!(
-            "The variable '{name}' was set, but the environment variable {in_environment} keeps the value of the read-only variable '{namesake}', which has the same environment name."
+            "The variable '{name}' was set, but the environment variable {in_environment} keeps the value \
+                of the read-only variable '{namesake}', which has the same environment name."
         ))
         .await;
     }
@@ -211,7 +216,8 @@ async fn warn_or_refuse(step: &StepContext, what: &str, name: &str, refuses: boo
         return Err(format!("Overwriting readonly {what} '{name}' is not permitted. {READ_ONLY_DETAILS}"));
     }
     step.warning(&format!(
-        "Overwriting readonly {what} '{name}'. This behavior will be disabled in the future. {READ_ONLY_DETAILS}"
+        "Overwriting readonly {what} '{name}'. This behavior will be disabled in the future. \
+            {READ_ONLY_DETAILS}"
     ))
     .await;
     Ok(())
@@ -243,12 +249,14 @@ pub(super) async fn prepend_path(step: &StepContext, command: &Command) -> Comma
     Ok(())
 }
 
-/// Service connections of later tasks cannot be changed, since no task of this worker reads them; what was to be set is masked.
+/// Service connections of later tasks cannot be changed, since no task of this worker reads them; what was to
+/// be set is masked.
 pub(super) fn set_endpoint(step: &StepContext, command: &Command) -> CommandResult {
     if command.property("field").is_some_and(|field| field.eq_ignore_ascii_case("authParameter")) {
         hide(step, command);
     }
-    Err("##vso[task.setendpoint] is not implemented by Dayfly's native worker; run jobs that need it on Microsoft's agent"
+    Err("##vso[task.setendpoint] is not implemented by Dayfly's native worker; run jobs that need it on \
+        Microsoft's agent"
         .to_owned())
 }
 
@@ -288,7 +296,9 @@ pub(super) async fn attach(step: &StepContext, kind: &str, name: &str, file: &st
     }
     let path = local_path(step, file);
     if file.is_empty() || !files::is_file(&path).await {
-        return Err("Cannot upload task attachment file, attachment file location is not specified or attachment file does not exist on disk.".to_owned());
+        return Err("Cannot upload task attachment file, attachment file location is not specified or \
+            attachment file does not exist on disk."
+            .to_owned());
     }
     step.record.attach(kind, name, path).await.map_err(|error| error.to_string())
 }

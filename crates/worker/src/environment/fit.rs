@@ -1,13 +1,16 @@
-//! What an environment can hold. Linux refuses to start a process with a single variable that is too long, or with too many of them.
+//! What an environment can hold. Linux refuses to start a process with a single variable that is too long, or
+//! with too many of them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
 
 use nix::sys::resource::{Resource, getrlimit};
 
-/// What Linux takes for one argument or one variable: 32 pages of 4 KiB (`MAX_ARG_STRLEN`). Where pages are larger it takes more.
+/// What Linux takes for one argument or one variable: 32 pages of 4 KiB (`MAX_ARG_STRLEN`). Where pages are
+/// larger it takes more.
 const MOST_BYTES_OF_ONE: usize = 128 * 1024;
-/// What Linux takes for all of them, however large the stack may be: three quarters of the usual stack (`bprm_stack_limits`).
+/// What Linux takes for all of them, however large the stack may be: three quarters of the usual stack
+/// (`bprm_stack_limits`).
 const MOST_BYTES_ON_LINUX: usize = 6 * 1024 * 1024;
 /// What macOS takes for all of them.
 const MOST_BYTES_ON_MACOS: usize = 1024 * 1024;

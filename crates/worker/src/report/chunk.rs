@@ -1,4 +1,5 @@
-//! Console lines on disk: what waits for the console when the service takes lines more slowly than steps write them.
+//! Console lines on disk: what waits for the console when the service takes lines more slowly than steps
+//! write them.
 
 use dayfly_protocol::RecordId;
 use uuid::Uuid;

@@ -15,7 +15,8 @@ pub struct Deadline {
 }
 
 impl Deadline {
-    /// `patient` as long as nobody is in a hurry; at most `hurried` from the moment that `hurry` is cancelled.
+    /// `patient` as long as nobody is in a hurry; at most `hurried` from the moment that `hurry` is
+    /// cancelled.
     pub fn hurried_by(hurry: CancellationToken, patient: Duration, hurried: Duration) -> Deadline {
         Deadline { patient, hurry: Some((hurry, hurried)) }
     }

@@ -1,14 +1,16 @@
 //! The console feed: what people see live.
 //!
-//! Lines are sent in order, in batches of one record, cut at 1024 characters. The first line goes at once, the next follow every
-//! 500 ms for 30 rounds and then every second, or as the service asks (`JobServerQueue.cs`). A round sends all that waits. At the
-//! end of a record its lines go without waiting.
+//! Lines are sent in order, in batches of one record, cut at 1024 characters. The first line goes at once,
+//! the next follow every 500 ms for 30 rounds and then every second, or as the service asks
+//! (`JobServerQueue.cs`). A round sends all that waits. At the end of a record its lines go without waiting.
 //!
-//! At the end of the job, lines that the service does not take are given up soon if it takes other reports; the log has them.
+//! At the end of the job, lines that the service does not take are given up soon if it takes other reports;
+//! the log has them.
 //!
-//! Nothing is skipped and no step waits for the network: of the lines that wait, the oldest are in memory (some MiB) and the
-//! others on disk, in chunks which the page writer writes. (The official agent keeps all in memory, sends no more than the last
-//! 200 lines of a step at its end, and drops lines whenever a call fails.)
+//! Nothing is skipped and no step waits for the network: of the lines that wait, the oldest are in memory
+//! (some MiB) and the others on disk, in chunks which the page writer writes. (The official agent keeps all
+//! in memory, sends no more than the last 200 lines of a step at its end, and drops lines whenever a call
+//! fails.)
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

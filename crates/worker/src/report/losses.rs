@@ -117,8 +117,9 @@ pub(super) fn count_of_lines(lines: u64) -> String {
 }
 
 impl State {
-    /// What the job's record says of the losses, if there are any: an error if the job fails for them (`JobServerQueue.cs`,
-    /// `JobRunner.cs`), else a warning. (The official agent says it in its own log only.)
+    /// What the job's record says of the losses, if there are any: an error if the job fails for them
+    /// (`JobServerQueue.cs`, `JobRunner.cs`), else a warning. (The official agent says it in its own log
+    /// only.)
     pub(super) fn issue(&self) -> Option<Issue> {
         if self.descriptions.is_empty() {
             return None;

@@ -7,8 +7,9 @@
 //! Record::attach ----------------------------------------^
 //! ```
 //!
-//! No step waits for the network: a slow service lets the timeline merge and the console and the log pages grow on disk.
-//! Senders go on trying for as long as the job runs, and at its end until a deadline ([`Reporter::finish`]).
+//! No step waits for the network: a slow service lets the timeline merge and the console and the log pages
+//! grow on disk. Senders go on trying for as long as the job runs, and at its end until a deadline
+//! ([`Reporter::finish`]).
 
 mod chunk;
 mod deadline;
@@ -55,7 +56,8 @@ const UPLOAD_QUEUE: usize = 1024;
 /// How long the beginning of a possible secret is held back if the text does not go on.
 const LONGEST_HOLD: Duration = Duration::from_secs(1);
 
-/// How long the console may fail at the end while other reports come through. (The official agent tries each batch once.)
+/// How long the console may fail at the end while other reports come through. (The official agent tries each
+/// batch once.)
 const CONSOLE_PATIENCE: Duration = Duration::from_secs(15);
 
 /// Of the time at the end, this much is kept for what must follow the logs: the last update of the timeline.
@@ -85,7 +87,8 @@ pub struct Settings {
 /// What became of the reports.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Flushed {
-    /// Output variables did not reach the service: the job must fail, since later jobs depend on them (`JobServerQueue.cs`).
+    /// Output variables did not reach the service: the job must fail, since later jobs depend on them
+    /// (`JobServerQueue.cs`).
     pub variables_lost: bool,
     /// What did not reach the service, in masked words.
     pub lost: Vec<String>,
@@ -300,7 +303,8 @@ impl Reporter {
         record
     }
 
-    /// Changes a record of the timeline of `record`'s details, which is made when it is needed first (`task.logdetail`).
+    /// Changes a record of the timeline of `record`'s details, which is made when it is needed first
+    /// (`task.logdetail`).
     pub fn detail(&self, record: &Record, timeline: TimelineId, mut change: TimelineRecord) {
         if self.state().details.insert(timeline) {
             self.shared.timeline.add_timeline(timeline);
@@ -316,7 +320,8 @@ impl Reporter {
         self.shared.feed.set_interval(interval);
     }
 
-    /// Closes all logs, sends everything and waits for it, at most for `deadline`. Further reports are dropped.
+    /// Closes all logs, sends everything and waits for it, at most for `deadline`. Further reports are
+    /// dropped.
     pub async fn finish(&self, deadline: impl Into<Deadline>) -> Flushed {
         let (running, records) = {
             let mut state = self.state();
@@ -377,7 +382,8 @@ impl Reporter {
         Flushed { variables_lost: losses.outputs_lost, lost: losses.descriptions, issue }
     }
 
-    /// Says on the job's record what was lost. The last of it may have been lost with the timeline's last update, so this is one more.
+    /// Says on the job's record what was lost. The last of it may have been lost with the timeline's last
+    /// update, so this is one more.
     async fn tell(&self, issue: Issue, service: &Arc<Service>) {
         self.job.issue(issue);
         let (timeline, losses) = (Arc::clone(&self.shared.timeline), Arc::clone(&self.shared.losses));
@@ -450,10 +456,12 @@ impl Shared {
 }
 
 impl Record {
-    /// Tells in the job's log and as an issue that log pages do not go to disk any more. Called from the page writer's thread.
+    /// Tells in the job's log and as an issue that log pages do not go to disk any more. Called from the page
+    /// writer's thread.
     fn warn_of_disk(&self, folder: &Path, error: &std::io::Error) {
         let message = format!(
-            "Cannot write log pages to '{}': {error}. Logs now go straight to the service; free some disk space to speed up the job.",
+            "Cannot write log pages to '{}': {error}. Logs now go straight to the service; free some disk \
+                space to speed up the job.",
             folder.display()
         );
         tracing::warn!("{message}");

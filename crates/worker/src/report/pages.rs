@@ -1,8 +1,10 @@
-//! Log pages: what a log has until it is uploaded lies on disk, so that a long log or a service that is away takes no memory.
+//! Log pages: what a log has until it is uploaded lies on disk, so that a long log or a service that is away
+//! takes no memory.
 //!
-//! One thread writes the pages of all records. A page is closed at 8 MiB (`Logging.cs`) or at the end of its record; a small log
-//! never touches the disk. When the disk is full, what follows goes through memory: in small blocks, and with the steps
-//! waiting for their upload. So a full disk slows a job down and loses nothing.
+//! One thread writes the pages of all records. A page is closed at 8 MiB (`Logging.cs`) or at the end of its
+//! record; a small log never touches the disk. When the disk is full, what follows goes through memory: in
+//! small blocks, and with the steps waiting for their upload. So a full disk slows a job down and loses
+//! nothing.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -182,7 +184,8 @@ impl Page {
             none => none.insert(create(folder)?),
         };
         if let Err(error) = file.write_all(&self.buffer) {
-            // Part of the buffer may be in the file; it will go from memory instead. Shortening works on a full disk.
+            // Part of the buffer may be in the file; it will go from memory instead. Shortening works on a
+            // full disk.
             file.set_len(self.file_bytes as u64)?;
             return Err(error);
         }

@@ -199,7 +199,8 @@ impl Record {
         self.inner.log().lines
     }
 
-    /// Writes `text`, which may have several lines, to its log, the job's log and the console. Waits for the disk at most.
+    /// Writes `text`, which may have several lines, to its log, the job's log and the console. Waits for the
+    /// disk at most.
     pub async fn line(&self, text: &str) {
         self.write(text);
         self.inner.pass_on().await;
@@ -227,7 +228,8 @@ impl Record {
         self.inner.pass_on().await;
     }
 
-    /// Attaches `file` under `name`; it is uploaded in the background and must stay until the reporter is finished.
+    /// Attaches `file` under `name`; it is uploaded in the background and must stay until the reporter is
+    /// finished.
     ///
     /// # Errors
     ///
@@ -361,7 +363,8 @@ impl Inner {
         log.masked = masked;
     }
 
-    /// Hands full buffers, its own, the job's and the console's, to the page writer; waits while that is busy.
+    /// Hands full buffers, its own, the job's and the console's, to the page writer; waits while that is
+    /// busy.
     async fn pass_on(&self) {
         self.pass_on_own().await;
         if let Some(job) = &self.job {

@@ -81,7 +81,8 @@ impl Service {
         Ok(())
     }
 
-    /// Posts lines of `record`; `start` is the number of the first. A line is recognised by its number if it comes twice.
+    /// Posts lines of `record`; `start` is the number of the first. A line is recognised by its number if it
+    /// comes twice.
     pub(super) async fn post_lines(
         &self,
         record: RecordId,

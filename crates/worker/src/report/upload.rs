@@ -1,8 +1,9 @@
 //! Uploads blocks of logs and attachments, in order within a record and two records at a time.
 //!
-//! All blocks of a record are appended to one log, so that the record's log is complete. (The official agent makes a new log for each
-//! page and leaves only the last one with the record: `JobServerQueue.cs` `UploadFile`.) An append is not idempotent: when its
-//! answer was lost, the log's line count tells whether it arrived.
+//! All blocks of a record are appended to one log, so that the record's log is complete. (The official agent
+//! makes a new log for each page and leaves only the last one with the record: `JobServerQueue.cs`
+//! `UploadFile`.) An append is not idempotent: when its answer was lost, the log's line count tells whether
+//! it arrived.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::path::{Path, PathBuf};

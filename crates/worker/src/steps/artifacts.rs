@@ -1,8 +1,9 @@
-//! The tasks that publish and download artifacts (`PipelineArtifactPluginV1.cs`, `PipelineArtifactPluginV2.cs`,
-//! `BuildArtifactPluginV1.cs`, `PublishBuildArtifactsV1/publishbuildartifacts.ts`).
+//! The tasks that publish and download artifacts (`PipelineArtifactPluginV1.cs`,
+//! `PipelineArtifactPluginV2.cs`, `BuildArtifactPluginV1.cs`,
+//! `PublishBuildArtifactsV1/publishbuildartifacts.ts`).
 //!
-//! What the official tasks keep in the deduplicating blob store goes to the build's file container here, so both kinds of artifact
-//! are the same to later jobs.
+//! What the official tasks keep in the deduplicating blob store goes to the build's file container here, so
+//! both kinds of artifact are the same to later jobs.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -28,7 +29,8 @@ pub(super) async fn publish_pipeline(
     let kind = first(inputs, &["artifactType", "publishLocation"]).unwrap_or("pipeline");
     if !kind.eq_ignore_ascii_case("pipeline") {
         return Err(StepError::Failed(format!(
-            "Artifacts of type '{kind}' cannot be published by Dayfly's native worker. Publish to 'pipeline', or run this job on Microsoft's agent."
+            "Artifacts of type '{kind}' cannot be published by Dayfly's native worker. Publish to \
+                'pipeline', or run this job on Microsoft's agent."
         )));
     }
     let name = match first(inputs, &["artifactName", "artifact"]) {
@@ -51,7 +53,8 @@ pub(super) async fn publish_build(step: &StepContext, prepared: &Prepared) -> Re
     }
     if inputs.flag("StoreAsTar") {
         return Err(StepError::failed(
-            "The input StoreAsTar is not known to Dayfly's native worker. Make the archive by a script and publish that, or run this job on Microsoft's agent.",
+            "The input StoreAsTar is not known to Dayfly's native worker. Make the archive by a script and \
+                publish that, or run this job on Microsoft's agent.",
         ));
     }
     let name = first(inputs, &["ArtifactName"]).unwrap_or("drop").to_owned();
@@ -65,7 +68,8 @@ pub(super) async fn publish_build(step: &StepContext, prepared: &Prepared) -> Re
 async fn publish(step: &StepContext, kind: Kind, name: &str, path: &Path) -> Result<TaskResult, StepError> {
     if !is_valid_name(name) {
         return Err(StepError::Failed(format!(
-            "Artifact name is not valid: {name}. It cannot contain '\\', '/', '\"', ':', '<', '>', '|', '*', and '?'"
+            "Artifact name is not valid: {name}. It cannot contain '\\', '/', '\"', ':', '<', '>', '|', \
+                '*', and '?'"
         )));
     }
     let artifacts = of_this_build(step)?;
@@ -202,7 +206,9 @@ fn of_other_build(step: &StepContext, inputs: &Inputs) -> Result<Artifacts, Step
             Ok(Artifacts { build: BuildId(build), ..artifacts })
         }
         _ => Err(StepError::failed(
-            "Dayfly's native worker downloads artifacts of the current run and of runs of the same project given by their number (runVersion: specific, runId). Use one of these, or run this job on Microsoft's agent.",
+            "Dayfly's native worker downloads artifacts of the current run and of runs of the same project \
+                given by their number (runVersion: specific, runId). Use one of these, or run this job on \
+                Microsoft's agent.",
         )),
     }
 }
@@ -226,7 +232,8 @@ fn name_of_job(identifier: &str) -> String {
     name.replace(".default", "")
 }
 
-/// As `PipelineArtifactPathHelper` in `PipelineArtifactPluginUtil.cs`; and a name that would be a folder above is none.
+/// As `PipelineArtifactPathHelper` in `PipelineArtifactPluginUtil.cs`; and a name that would be a folder
+/// above is none.
 fn is_valid_name(name: &str) -> bool {
     !name.is_empty()
         && !name.contains(|letter: char| letter.is_control() || "\\/\":<>|*?".contains(letter))

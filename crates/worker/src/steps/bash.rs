@@ -15,7 +15,8 @@ pub(super) async fn run(step: &StepContext, prepared: &Prepared) -> Result<TaskR
         let key = std::ffi::OsString::from("BASH_ENV");
         if let Some(present) = environment.get(&key).filter(|present| !present.is_empty()) {
             step.output(&format!(
-                "The BASH_ENV environment variable has already been set to a '{}', the task will override it with '{value}'",
+                "The BASH_ENV environment variable has already been set to a '{}', the task will override \
+                    it with '{value}'",
                 present.to_string_lossy()
             ))
             .await;

@@ -1,6 +1,7 @@
 //! What the definitions of the built-in tasks say: the header of their logs, their inputs with defaults.
 //!
-//! Taken from the `task.json` of each task; for checkout, which has none, from what the official worker prints.
+//! Taken from the `task.json` of each task; for checkout, which has none, from what the official worker
+//! prints.
 
 use dayfly_protocol::task;
 use uuid::Uuid;

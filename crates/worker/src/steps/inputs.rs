@@ -77,7 +77,8 @@ pub(crate) fn prepare(context: &StepContext, step: &Step, definition: &Definitio
     Prepared { inputs: Inputs(inputs), environment }
 }
 
-/// Expands macros by variables first, then by the worker's own environment (`VarUtil.ExpandEnvironmentVariables`).
+/// Expands macros by variables first, then by the worker's own environment
+/// (`VarUtil.ExpandEnvironmentVariables`).
 pub(crate) fn expand(job: &JobContext, text: &str) -> String {
     let expanded = job.with_variables(|variables| variables.expand(text));
     expand_macros(&expanded, |name| {
@@ -88,8 +89,8 @@ pub(crate) fn expand(job: &JobContext, text: &str) -> String {
     .into_owned()
 }
 
-/// The full path of a path input (`BuildJobExtension.GetRootedPath`): relative ones are below the repository, or below the default
-/// working directory if the job checks several repositories out.
+/// The full path of a path input (`BuildJobExtension.GetRootedPath`): relative ones are below the repository,
+/// or below the default working directory if the job checks several repositories out.
 fn rooted(job: &JobContext, value: &str) -> PathBuf {
     let path = Path::new(value);
     if path.is_absolute() {

@@ -84,7 +84,8 @@ pub(crate) fn has_post_job(step: &Step) -> bool {
     step.reference.as_ref().is_some_and(|reference| reference.id.0 == task::CHECKOUT)
 }
 
-/// Runs a part of a step. `Ok` is the task's own result; logging commands may have changed the step's beside it.
+/// Runs a part of a step. `Ok` is the task's own result; logging commands may have changed the step's beside
+/// it.
 pub(crate) async fn run(context: &StepContext, step: &Step, part: Part) -> Result<TaskResult, StepError> {
     let Some(reference) = &step.reference else {
         return Err(StepError::failed("The step has no task, so it cannot run."));
@@ -95,7 +96,8 @@ pub(crate) async fn run(context: &StepContext, step: &Step, part: Part) -> Resul
     definition.print(context, &reference.version).await;
     if let Some(target) = container_target(step) {
         return Err(StepError::Failed(format!(
-            "This step targets the container '{target}'. Dayfly's native worker cannot run steps in containers yet; run this job on Microsoft's agent."
+            "This step targets the container '{target}'. Dayfly's native worker cannot run steps in \
+                containers yet; run this job on Microsoft's agent."
         )));
     }
     let prepared = inputs::prepare(context, step, definition);
@@ -146,6 +148,8 @@ fn unknown_task(step: &Step) -> String {
         },
     );
     format!(
-        "Dayfly's native worker cannot run the task {task}; it runs checkout, script, bash, pwsh, publish and download steps. Replace this step with a script, skip it with a `condition:`, or run the job on Microsoft's agent."
+        "Dayfly's native worker cannot run the task {task}; it runs checkout, script, bash, pwsh, publish \
+            and download steps. Replace this step with a script, skip it with a `condition:`, or run the \
+            job on Microsoft's agent."
     )
 }

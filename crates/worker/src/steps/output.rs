@@ -44,13 +44,15 @@ impl<'a> StepOutput<'a> {
         self.stderr.filter(|_| self.wrote_stderr)
     }
 
-    /// The command itself comes on the standard output. The official worker carries out both, in an order that is left to chance, so now and then a
-    /// value ends with the quote of the trace.
+    /// The command itself comes on the standard output. The official worker carries out both, in an order
+    /// that is left to chance, so now and then a value ends with the quote of the trace.
     async fn tell_of_trace(&mut self) {
         if !std::mem::replace(&mut self.told_of_trace, true) {
             self.step
                 .warning(
-                    "The shell's trace (`set -x`) repeats logging commands. Dayfly ignores the repetition, but on Azure DevOps it may append a quote to a variable's value; use `set +x` before logging commands.",
+                    "The shell's trace (`set -x`) repeats logging commands. Dayfly ignores the repetition, \
+                        but on Azure DevOps it may append a quote to a variable's value; use `set +x` \
+                        before logging commands.",
                 )
                 .await;
         }

@@ -35,7 +35,11 @@ async fn variables_and_outputs_reach_later_steps_and_the_record() {
 async fn a_secret_output_is_sent_but_never_shown() {
     let service = Service::start().await;
     Job::new(&service)
-        .script("set", "echo '##vso[task.setvariable variable=out;isOutput=true;isSecret=true]sesame-open'; echo sesame-open")
+        .script(
+            "set",
+            "echo '##vso[task.setvariable variable=out;isOutput=true;isSecret=true]sesame-open'; \
+            echo sesame-open",
+        )
         .run()
         .await;
     let variables = service.record("set")["variables"].clone();
@@ -309,7 +313,13 @@ async fn what_is_no_command_is_printed_and_unknown_ones_fail_the_step() {
         .await;
     assert_eq!(result, TaskResult::Failed);
     let odd = service.log("odd");
-    assert!(odd.contains("##[warning]'##vso[nonsense' contains logging command keyword '##vso', but it's not a legal command."), "{odd}");
+    assert!(
+        odd.contains(
+            "##[warning]'##vso[nonsense' contains logging command keyword '##vso', but it's \
+        not a legal command."
+        ),
+        "{odd}"
+    );
     assert!(odd.lines().any(|line| line == "##vso[nonsense"), "{odd}");
     assert!(odd.contains("##[warning]Cannot find command extension for ##vso[garden.command]."), "{odd}");
     assert_eq!(service.result("odd"), "succeeded");
@@ -361,7 +371,11 @@ async fn restricted_steps_may_do_little() {
 async fn the_path_of_later_steps_is_extended_in_front() {
     let service = Service::start().await;
     Job::new(&service)
-        .script("extend", "echo '##vso[task.prependpath]/first'; echo '##vso[task.prependpath]/second'; echo '##vso[task.prependpath]/first'")
+        .script(
+            "extend",
+            "echo '##vso[task.prependpath]/first'; echo '##vso[task.prependpath]/second'; \
+            echo '##vso[task.prependpath]/first'",
+        )
         .script("look", "echo path=$PATH")
         .run()
         .await;
@@ -398,7 +412,13 @@ async fn the_build_gets_its_number_tags_summaries_and_logs() {
     assert_eq!(result, TaskResult::Succeeded, "{}", service.log("tell"));
     assert!(service.log("look").contains("number=1.2.3"));
     let log = service.log("tell");
-    assert!(log.contains("##[section]Async Command Start: Update Build Number\nUpdate build number to 1.2.3 for build 42\n##[section]Async Command End: Update Build Number"), "{log}");
+    assert!(
+        log.contains(
+            "##[section]Async Command Start: Update Build Number\nUpdate build number to 1.2.3 \
+        for build 42\n##[section]Async Command End: Update Build Number"
+        ),
+        "{log}"
+    );
     assert!(log.contains("Build '42' has following tags now: ripe"), "{log}");
     service.look(|told| {
         assert_eq!(told.build_numbers, ["1.2.3"]);

@@ -25,7 +25,8 @@ fn borrowing(origin: &Path) -> (TempDir, PathBuf) {
     (folder, bare)
 }
 
-/// Checks `self` out as a step with a name; answers its log and the repository, which lives as long as the folder.
+/// Checks `self` out as a step with a name; answers its log and the repository, which lives as long as the
+/// folder.
 async fn check_out(
     service: &Service,
     from: Option<&Path>,

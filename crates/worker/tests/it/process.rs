@@ -53,7 +53,8 @@ fn shell(script: &str) -> Command {
     command
 }
 
-/// A shell which SIGINT reaches, also when these tests run in the background of a script: children of whoever ignores a signal ignore it too.
+/// A shell which SIGINT reaches, also when these tests run in the background of a script: children of whoever
+/// ignores a signal ignore it too.
 fn interruptible_shell(script: &str) -> Command {
     let mut command = shell(script);
     let shell = std::mem::replace(&mut command.program, "/usr/bin/env".into());

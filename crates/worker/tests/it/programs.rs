@@ -1,5 +1,6 @@
-//! Programs that tests make and run. They are written by processes of their own: a file that this process holds open for
-//! writing is still open in whatever child another test is just forking, and then cannot be run ("text file busy").
+//! Programs that tests make and run. They are written by processes of their own: a file that this process
+//! holds open for writing is still open in whatever child another test is just forking, and then cannot be
+//! run ("text file busy").
 
 use std::io::Write as _;
 use std::path::Path;

@@ -1,4 +1,5 @@
-//! What variables do to a step's environment, what may set them, and what is told of those that are not there.
+//! What variables do to a step's environment, what may set them, and what is told of those that are not
+//! there.
 
 use dayfly_protocol::TaskResult;
 use serde_json::json;
@@ -101,7 +102,10 @@ async fn a_mapped_value_too_long_for_the_environment_fails_its_step_by_name() {
     assert_eq!(result, TaskResult::Failed);
     let log = service.log("use");
     assert!(
-        log.contains("##[error]The environment variable 'TOKEN_FILE' of this step is 140000 bytes long; the system's limit is"),
+        log.contains(
+            "##[error]The environment variable 'TOKEN_FILE' of this step is 140000 bytes long; the \
+            system's limit is"
+        ),
         "{log}"
     );
     assert!(!log.contains("zzzz"));
@@ -124,7 +128,11 @@ async fn a_read_only_variable_keeps_its_name_in_the_environment() {
         .variable("Build.SourceBranch", "refs/heads/main")
         .variable("BUILD_SOURCEVERSION", "of the file")
         .variable("Build.SourceVersion", "of the service")
-        .script("set", "echo '##vso[task.setvariable variable=build sourcebranch]mine'; echo '##vso[task.setvariable variable=own_name]x'")
+        .script(
+            "set",
+            "echo '##vso[task.setvariable variable=build sourcebranch]mine'; echo \
+            '##vso[task.setvariable variable=own_name]x'",
+        )
         .script("look", "echo \"$BUILD_SOURCEBRANCH, $BUILD_SOURCEVERSION, $(build sourcebranch)\"")
         .run()
         .await;
@@ -132,7 +140,10 @@ async fn a_read_only_variable_keeps_its_name_in_the_environment() {
     assert!(service.log("look").contains("refs/heads/main, of the service, mine"), "{}", service.log("look"));
     let log = service.log("set");
     assert!(
-        log.contains("##[warning]The variable 'build sourcebranch' was set, but the environment variable BUILD_SOURCEBRANCH keeps the value of the read-only variable 'Build.SourceBranch'"),
+        log.contains(
+            "##[warning]The variable 'build sourcebranch' was set, but the environment variable \
+            BUILD_SOURCEBRANCH keeps the value of the read-only variable 'Build.SourceBranch'"
+        ),
         "{log}"
     );
     assert_eq!(log.matches("##[warning]").count(), 1, "{log}");
@@ -213,7 +224,10 @@ async fn a_variable_that_replaces_the_path_is_named() {
     Job::new(&service).variable("path", "examplePath").script("use", "echo hello").run().await;
     let log = service.log("use");
     assert!(
-        log.contains("##[error]Unable to locate executable file: 'bash'. The variable 'path' replaces the PATH, which is 'examplePath' now; rename the variable."),
+        log.contains(
+            "##[error]Unable to locate executable file: 'bash'. The variable 'path' replaces the \
+            PATH, which is 'examplePath' now; rename the variable."
+        ),
         "{log}"
     );
 }
