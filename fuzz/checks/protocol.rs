@@ -6,7 +6,7 @@ use dayfly_protocol::agent::{TaskAgent, TaskAgentPublicKey};
 use dayfly_protocol::agent_files::{self, AgentCredentials, AgentSettings};
 use dayfly_protocol::artifact::{BuildArtifact, FileContainerItem};
 use dayfly_protocol::build::BuildUpdate;
-use dayfly_protocol::channel::{FromWorker, ToWorker};
+use dayfly_protocol::channel::{self, Decoder, FromWorker, MAX_FRAME_BYTES, SecretJson, ToWorker};
 use dayfly_protocol::connection::{ApiResourceLocation, ConnectionData};
 use dayfly_protocol::crypto::{AgentKey, AgentPublicKey, Assertion, SecretBytes, SessionKey, open_message};
 use dayfly_protocol::error::WrappedException;
@@ -126,8 +126,56 @@ pub(crate) fn agent_files(bytes: &[u8]) {
     }
 }
 
-/// Reads the bytes as frames of the job channel, in both directions.
-pub(crate) fn frame(bytes: &[u8]) {
-    stable::<ToWorker>(bytes);
-    stable::<FromWorker>(bytes);
+/// Reads the bytes as what a listener says to its worker.
+pub(crate) fn frames_to_worker(bytes: &[u8]) {
+    frames::<ToWorker>(bytes);
+    if let Some(message) = SecretJson::new(bytes) {
+        assert!(!message.expose().contains(['\n', '\r']), "it fits into a line");
+        let again = SecretJson::new(message.expose().as_bytes()).expect("what was taken can be taken again");
+        assert!(again == message);
+    }
+}
+
+/// Reads the bytes as what a worker says to its listener.
+pub(crate) fn frames_from_worker(bytes: &[u8]) {
+    frames::<FromWorker>(bytes);
+}
+
+/// Lines are the same however the bytes come; a frame that was read can be written, and what was written is read as the same.
+fn frames<T: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug>(bytes: &[u8]) {
+    for limit in [MAX_FRAME_BYTES, 16] {
+        let mut whole = Vec::new();
+        let mut decoder = Decoder::new(limit);
+        decoder.push(bytes);
+        while let Some(line) = decoder.next_line() {
+            whole.push(line.text().into_owned());
+            if let Ok(frame) = channel::decode::<T>(&line) {
+                same(&frame);
+            }
+        }
+        whole.extend(decoder.rest().map(|line| line.text().into_owned()));
+        let mut parts = Vec::new();
+        let mut decoder = Decoder::new(limit);
+        for part in bytes.chunks(3) {
+            decoder.push(part);
+            while let Some(line) = decoder.next_line() {
+                parts.push(line.text().into_owned());
+            }
+        }
+        parts.extend(decoder.rest().map(|line| line.text().into_owned()));
+        assert_eq!(parts, whole);
+    }
+}
+
+fn same<T: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug>(frame: &T) {
+    let written = channel::encode(frame).expect("what was decoded can be encoded");
+    assert_eq!(written.iter().filter(|byte| **byte == b'\n').count(), 1, "one frame is one line");
+    let mut decoder = Decoder::new(MAX_FRAME_BYTES);
+    decoder.push(&written);
+    let again: T = decoder
+        .next_line()
+        .map(|line| channel::decode(&line))
+        .expect("what was encoded is a line")
+        .expect("what was encoded can be decoded");
+    assert!(again == *frame, "{again:?} is not {frame:?}");
 }

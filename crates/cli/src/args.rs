@@ -70,9 +70,9 @@ pub(crate) enum Command {
     Emulator(commands::emulator::EmulatorArgs),
     /// Evaluate an expression of a pipeline
     Eval(commands::eval::EvalArgs),
-    /// Run one job for a listener, which speaks over standard input and output
+    /// Run one job for a listener
     #[command(hide = true)]
-    Worker,
+    Worker(commands::worker::WorkerArgs),
     /// Print a completion script for a shell
     Completions(commands::completions::CompletionsArgs),
 }

@@ -34,7 +34,7 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Agent(args) => commands::agent::run(&args),
         Command::Emulator(args) => commands::emulator::run(&args),
         Command::Eval(args) => commands::eval::run(&args),
-        Command::Worker => commands::worker::run_to_the_end(),
+        Command::Worker(args) => commands::worker::run_to_the_end(args),
         Command::Completions(args) => commands::completions::run(&args),
     }
 }

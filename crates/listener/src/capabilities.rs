@@ -1,7 +1,9 @@
-//! What a machine can do, as an agent tells the service (`CapabilitiesManager.cs` and its providers): environment, tools, built-ins.
+//! What a machine can do, as an agent tells the service (`CapabilitiesManager.cs` and its providers):
+//! environment, tools, built-ins.
 //!
-//! The environment is handed in, since only the command line reads it. Stricter than the official agent in one point: variables that look
-//! like secrets are left out, as everybody who may see the pool may see the capabilities.
+//! The environment is handed in, since only the command line reads it. Stricter than the official agent in
+//! one point: variables that look like secrets are left out, as everybody who may see the pool may see the
+//! capabilities.
 
 use std::{collections::BTreeMap, ffi::OsStr, path::Path};
 
@@ -13,7 +15,8 @@ const LONGEST_VALUE_BYTES: usize = 1024;
 /// Names with more variables to leave out, separated by commas.
 const IGNORE_VARIABLE: &str = "VSO_AGENT_IGNORE";
 
-/// Variables that say nothing about a machine, or are known to hold secrets (`EnvironmentCapabilitiesProvider.cs`, `AgentKnobs.cs`).
+/// Variables that say nothing about a machine, or are known to hold secrets
+/// (`EnvironmentCapabilitiesProvider.cs`, `AgentKnobs.cs`).
 const IGNORED: &[&str] = &[
     "comp_wordbreaks",
     "ls_colors",

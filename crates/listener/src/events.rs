@@ -1,9 +1,12 @@
-//! What a set of virtual agents tells its user interface. Bounded: who reads too slowly is told how much was missed, and nobody waits for them.
+//! What a set of virtual agents tells its user interface. Bounded: who reads too slowly is told how much was
+//! missed, and nobody waits for them.
 
 use std::{sync::Arc, time::Duration};
 
-use dayfly_protocol::{AgentId, JobId, RequestId, TaskResult};
+use dayfly_protocol::{AgentId, JobId, RequestId, TaskResult, channel::StepStarted};
 use tokio::sync::broadcast;
+
+use crate::notes::Note;
 
 /// How many events are kept for a slow reader.
 const KEPT_EVENTS: usize = 4096;
@@ -28,7 +31,8 @@ pub enum Event {
         /// Its name.
         agent: Arc<str>,
     },
-    /// The service does not answer as it should; the agent goes on trying. Said when it begins, and ever more seldom while it lasts.
+    /// The service does not answer as it should; the agent goes on trying. Said when it begins, and ever more
+    /// seldom while it lasts.
     Disconnected {
         /// The agent's name.
         agent: Arc<str>,
@@ -49,6 +53,13 @@ pub enum Event {
         /// The job.
         job: JobLabel,
     },
+    /// A job that was accepted before our time is taken up again.
+    JobResumed {
+        /// The agent's name.
+        agent: Arc<str>,
+        /// The job.
+        job: JobLabel,
+    },
     /// The job's worker runs.
     JobStarted {
         /// The agent's name.
@@ -62,12 +73,17 @@ pub enum Event {
         agent: Arc<str>,
         /// The job.
         job: JobLabel,
-        /// The step's display name.
-        step: String,
-        /// Its place, from 1.
-        number: u32,
-        /// How many there are.
-        total: u32,
+        /// Which one.
+        step: StepStarted,
+    },
+    /// Something is to be said of the place where a job runs, or is to run.
+    Noted {
+        /// The agent's name.
+        agent: Arc<str>,
+        /// The job.
+        job: JobLabel,
+        /// What.
+        note: Note,
     },
     /// A job is over, and the service has its result.
     JobFinished {
@@ -117,6 +133,8 @@ pub enum AgentEnd {
     Once,
     /// Its login was revoked by the service: a clean end.
     Revoked,
+    /// It was let go, with its session and its job, for somebody else to go on with.
+    Released,
     /// It was deleted from the pool, and we may not register it again.
     Deleted,
     /// It could not go on; the text says why and what to do.

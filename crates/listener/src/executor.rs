@@ -1,107 +1,67 @@
 //! Where a worker runs: the trait between a lease and the thing that runs its job.
 //!
-//! An executor starts a worker for an accepted job and hands back a [`RunningJob`]: commands go in, progress comes out, and at the end there is
-//! one [`WorkerExit`]. An executor decides nothing about the job's result and never talks to the service; that is the lease's business.
+//! An executor makes a place for an accepted job and hands back a [`RunningJob`]: orders go in, progress
+//! comes out, and at the end there is one [`WorkerExit`]. It owns the place and its words, decides nothing
+//! about the job's result, and never talks to the service; that is the lease's business. Orders are the whole
+//! state that holds; dropping a [`RunningJob`] lets go of the job, and only [`RunningJob::kill`] is an order
+//! to end it (a place that cannot outlive us ends with us anyway).
+
+mod converse;
+mod detached;
+mod lines;
+mod process;
+mod program;
+mod worker;
 
 use std::{fmt, sync::Arc, time::Duration};
 
 use dayfly_protocol::{
     TaskResult,
-    channel::{CancelReason, WorkerSettings},
+    channel::{Orders, SecretJson, WorkerSettings},
     job::AgentJobRequestMessage,
 };
-use futures::future::BoxFuture;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
-/// How many commands may wait for a worker. A worker that takes none is stuck; it can still be killed.
-const WAITING_COMMANDS: usize = 16;
+pub use self::{
+    converse::converse,
+    detached::DetachedExecutor,
+    process::{ProcessExecutor, listed_environment},
+};
+use crate::{
+    events::JobLabel,
+    notes::Progress,
+    store::{Claim, Ledger, Reported},
+};
 
-/// How many notes of progress may wait for the lease; more are dropped, since they are for people only.
+/// How much progress may wait for the lease, which takes it at once.
 const WAITING_PROGRESS: usize = 16;
 
-/// A job that is ours to run: its message could be read, its lock is held, and it cannot be delivered again.
+/// A job that is to be run, once it may be.
 #[derive(Debug, Clone)]
 pub struct AcceptedJob {
-    /// The job message, with the job's own token in it.
+    /// Which one.
+    pub label: JobLabel,
+    /// The job message as it was decrypted, with the job's own token in it; this is what the worker gets.
+    pub body: Arc<SecretJson>,
+    /// What our types know of it.
     pub message: Arc<AgentJobRequestMessage>,
-    /// What the worker must know beside it.
+    /// What the worker must know beside it. What the place decides, the executor fills in.
     pub worker: WorkerSettings,
+    /// Who has the job already: it is adopted there, and never started anew.
+    pub claimed: Option<Claim>,
+    /// Where the claim is written down before the job is handed over.
+    pub ledger: Ledger,
+    /// How long the job's lock holds after a renewal, and so for how long a worker may go on without a
+    /// listener.
+    pub lock: Duration,
 }
 
-/// Starts workers.
+/// Runs workers.
 pub trait Executor: fmt::Debug + Send + Sync + 'static {
-    /// Starts a worker for `job`. When the returned [`RunningJob`] is dropped, everything the job has started must be killed.
-    ///
-    /// # Errors
-    ///
-    /// Fails when no worker could be started at all; the message goes into the job's log.
-    fn start(&self, job: AcceptedJob) -> BoxFuture<'_, Result<RunningJob, StartError>>;
-}
-
-/// A worker could not be started.
-#[derive(Debug, thiserror::Error)]
-#[error("{message}")]
-pub struct StartError {
-    message: String,
-    #[source]
-    source: Option<Box<dyn std::error::Error + Send + Sync>>,
-}
-
-impl StartError {
-    /// `message` says what could not be started and what to do; it is shown to the job's owner and must hold no secret.
-    pub fn new(message: impl Into<String>, source: Option<Box<dyn std::error::Error + Send + Sync>>) -> Self {
-        Self { message: message.into(), source }
-    }
-}
-
-/// What a worker is told.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Command {
-    /// Cancel the job and end within `timeout`.
-    Cancel {
-        /// How long the job may take to end.
-        timeout: Duration,
-        /// Who cancels.
-        reason: CancelReason,
-    },
-    /// Upload what logs there are: the kill is near.
-    FlushLogs,
-    /// Post console lines this often.
-    Metadata {
-        /// In milliseconds.
-        post_lines_frequency_millis: u64,
-    },
-}
-
-/// What a worker says on its way.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Progress {
-    /// A step began.
-    StepStarted {
-        /// Its display name, masked by the worker.
-        name: String,
-        /// Its place, from 1.
-        number: u32,
-        /// How many there are.
-        total: u32,
-    },
-    /// Something went wrong beside the steps.
-    Warning {
-        /// What, masked by the worker.
-        message: String,
-    },
-}
-
-/// Whether the service has the job's result from the worker.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reported {
-    /// The service answered the worker's report.
-    Yes,
-    /// The worker never began to report.
-    No,
-    /// The worker began to report and did not say how that went.
-    Perhaps,
+    /// Makes a place for `job`, or takes up the one there is. Does not wait, and does not fail: what goes
+    /// wrong is told as the worker's end.
+    fn run(&self, job: AcceptedJob) -> RunningJob;
 }
 
 /// How a worker ended.
@@ -111,69 +71,111 @@ pub struct WorkerExit {
     pub result: Option<TaskResult>,
     /// Whether the service has it.
     pub reported: Reported,
-    /// How the worker itself ended, for people: "it ended with exit code 3", "it was killed by signal 9 (SIGKILL)".
-    pub ending: String,
+    /// How the worker itself ended.
+    pub ending: Ending,
     /// The last lines it wrote beside the job channel, oldest first, **not masked**.
     pub last_lines: Vec<String>,
+}
+
+/// How a worker itself ended, for people. It is shown to the job's owner and must hold no secret.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ending {
+    /// There was none: what could not be started, and why.
+    NotStarted(String),
+    /// Such as "it ended with exit code 3" or "it was killed by signal 9 (SIGKILL)".
+    Ended(String),
+}
+
+impl WorkerExit {
+    /// There was no worker at all.
+    pub fn not_started(reason: impl Into<String>) -> Self {
+        Self {
+            result: None,
+            reported: Reported::No,
+            ending: Ending::NotStarted(reason.into()),
+            last_lines: Vec::new(),
+        }
+    }
 }
 
 /// The executor's ends of a running job.
 #[derive(Debug)]
 pub struct Controls {
-    /// What the worker is to be told.
-    pub commands: mpsc::Receiver<Command>,
-    /// Fires when the worker and all it started must be killed.
+    /// What the worker is to do.
+    pub orders: watch::Receiver<Orders>,
+    /// Fires when the worker and all it started must be killed, and its place be given up.
     pub kill: CancellationToken,
-    /// Where progress goes, by `try_send`.
+    /// Where progress goes.
     pub progress: mpsc::Sender<Progress>,
 }
 
-/// A worker at its job.
+/// A job in its place.
 #[derive(Debug)]
 pub struct RunningJob {
-    commands: mpsc::Sender<Command>,
+    orders: watch::Sender<Orders>,
     kill: CancellationToken,
     progress: mpsc::Receiver<Progress>,
-    worker: AbortOnDropHandle<WorkerExit>,
+    /// Present until the job is dropped.
+    worker: Option<AbortOnDropHandle<WorkerExit>>,
+}
+
+impl Drop for RunningJob {
+    /// Lets go, unless a kill was ordered: that is carried out to its end.
+    fn drop(&mut self) {
+        if let Some(worker) = self.worker.take()
+            && self.kill.is_cancelled()
+        {
+            drop(worker.detach());
+        }
+    }
 }
 
 impl RunningJob {
-    /// Spawns `run`, which minds the worker to its end; it is aborted when the [`RunningJob`] is dropped.
+    /// Spawns `run`, which minds the place to its end; it is aborted when the [`RunningJob`] is dropped.
     pub fn spawn<F, T>(run: F) -> Self
     where
         F: FnOnce(Controls) -> T,
         T: Future<Output = WorkerExit> + Send + 'static,
     {
-        let (commands, command_receiver) = mpsc::channel(WAITING_COMMANDS);
+        let (orders, order_receiver) = watch::channel(Orders::default());
         let (progress_sender, progress) = mpsc::channel(WAITING_PROGRESS);
         let kill = CancellationToken::new();
-        let controls = Controls { commands: command_receiver, kill: kill.clone(), progress: progress_sender };
-        Self { commands, kill, progress, worker: AbortOnDropHandle::new(tokio::spawn(run(controls))) }
+        let controls = Controls { orders: order_receiver, kill: kill.clone(), progress: progress_sender };
+        Self { orders, kill, progress, worker: Some(AbortOnDropHandle::new(tokio::spawn(run(controls)))) }
     }
 
-    /// Tells the worker something. False when it does not listen any more, or is stuck.
-    pub fn tell(&self, command: Command) -> bool {
-        self.commands.try_send(command).is_ok()
+    /// Changes the orders that hold.
+    pub fn order(&self, change: impl FnOnce(&mut Orders)) {
+        self.orders.send_modify(change);
     }
 
-    /// Kills the worker and all it started. [`RunningJob::next`] still tells the end.
+    /// Kills the worker and all it started, and gives its place up. [`RunningJob::next`] still tells the end.
     pub fn kill(&self) {
         self.kill.cancel();
     }
 
-    /// The next thing the worker says, or its end. Must not be called again after the end. Cancel safe.
+    /// The next thing that is told, or the end. Must not be called again after the end. Cancel safe.
     pub async fn next(&mut self) -> WorkerEvent {
         tokio::select! {
             // Progress first, so that none is lost to the end.
             biased;
             Some(progress) = self.progress.recv() => WorkerEvent::Progress(progress),
-            exit = &mut self.worker => WorkerEvent::Ended(exit.unwrap_or_else(|error| WorkerExit {
+            exit = end_of(&mut self.worker) => WorkerEvent::Ended(exit.unwrap_or_else(|error| WorkerExit {
                 result: None,
                 reported: Reported::Perhaps,
-                ending: format!("the task that minded it failed: {error}"),
+                ending: Ending::Ended(format!("the task that minded it failed: {error}")),
                 last_lines: Vec::new(),
             })),
         }
+    }
+}
+
+async fn end_of(
+    worker: &mut Option<AbortOnDropHandle<WorkerExit>>,
+) -> Result<WorkerExit, tokio::task::JoinError> {
+    match worker {
+        Some(worker) => worker.await,
+        None => std::future::pending().await,
     }
 }
 

@@ -1,60 +1,91 @@
 //! A lease: the listener's duty for one job, from its message to its result.
 //!
 //! ```text
-//! take (first renewal) -> claim (delete the message) -> start the worker -> mind it -> report its result
-//!          \______________ the lock is renewed all the while, until the result is in ______________/
+//! take (first renewal) -> record -> delete the message -> a worker may have the job -> report its result
+//!  \____ the lock is renewed until the result is in; a place for the worker is made from the beginning ____/
 //! ```
 //!
-//! The order is what makes "at most once, yet never lost": as long as the message is in the queue nothing has run, so it may come again; once it is
-//! gone it cannot come again, and the lease owes a result whatever happens. One task, one closed [`Event`], one `select!`.
+//! The order is what makes "at most once, yet never lost": as long as the message is in the queue no worker
+//! has the job, so it may come again; once it is gone it cannot come again, and whoever holds the job's
+//! record owes a result whatever happens. What is wanted of the job is a level ([`Wishes`]) and holds in
+//! every stage: a job that no worker has yet is called back at once. One task, one closed [`Event`], one
+//! `select!`.
+
+mod cancellation;
+mod console;
+mod ending;
+mod message;
+mod redact;
+mod renewal;
+pub(crate) mod report;
+mod wishes;
 
 use std::{pin::pin, sync::Arc, time::Duration};
 
 use dayfly_client::{Error as ClientError, ErrorKind, describe};
-use dayfly_protocol::{MessageId, TaskResult, channel::CancelReason, job::AgentJobRequestMessage};
+use dayfly_protocol::{
+    MessageId, TaskResult,
+    channel::{Cancel, CancelReason, SecretJson},
+    job::AgentJobRequestMessage,
+};
 use futures::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use jiff::Timestamp;
 use tokio::{
-    sync::mpsc,
+    sync::watch,
     time::{Instant, sleep, sleep_until, timeout},
 };
 
-use crate::{
-    agent_context::AgentContext,
-    backoff,
-    cancellation::{Cancellation, Step, StopReason},
-    events::{Event as SetEvent, JobLabel},
-    executor::{AcceptedJob, Command, Progress, Reported, RunningJob, StartError, WorkerEvent, WorkerExit},
-    redact::Redactor,
-    renewal::{Attempt, Next, Renewal},
-    report::{Delivery, Report, Verdict},
-    service::{Meaning, meaning},
+use self::console::{Console, Notes, Writer};
+pub(crate) use self::{
+    message::Delivered,
+    wishes::{Wanted, Wishes},
 };
-
-/// What a lease is told from outside.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Order {
-    /// The service cancels the job.
-    Cancel(Duration),
-    /// The pace of console lines changed.
-    Metadata(u64),
-    /// The agent is shutting down: everything must be over at this moment.
-    StopBy(Instant),
-    /// The service has given this agent another job, so this one is over.
-    Superseded,
-}
+use crate::{
+    backoff,
+    context::AgentContext,
+    events::{Event as SetEvent, JobLabel},
+    executor::{AcceptedJob, RunningJob, WorkerEvent, WorkerExit},
+    lease::cancellation::{Cancellation, Step, StopReason},
+    lease::renewal::{Attempt, Next, Renewal},
+    lease::report::Delivery,
+    service::{Meaning, meaning},
+    store::{Accepted, Cancelled, Claim, HandOver, JobRecord, Stage as Recorded, StoreError, Verdict},
+};
 
 /// How a lease ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum LeaseEnd {
     /// The service has a result, or needs none.
     Finished,
-    /// The job was never started and its message is still in the queue. `may_return`: the lock could not be had, but it may be tried again
-    /// when the message is delivered again; otherwise the job is over and the message only in the way.
+    /// The job was never started and its message is still in the queue. `may_return`: the lock could not be
+    /// had, but it may be tried again when the message is delivered again; otherwise the job is over, or
+    /// somebody else's, and the message only in the way.
     NotTaken {
         /// See above.
         may_return: bool,
     },
+    /// The job was let go: whoever has its record now goes on with it.
+    Released,
+}
+
+/// What a lease is about.
+#[derive(Debug, Clone)]
+pub(crate) struct Job {
+    /// The message as it was decrypted.
+    pub(crate) body: Arc<SecretJson>,
+    /// What our types know of it.
+    pub(crate) message: Arc<AgentJobRequestMessage>,
+    /// By which message it came.
+    pub(crate) delivered: Arc<Delivered>,
+}
+
+impl Job {
+    fn label(&self) -> JobLabel {
+        let message = &self.message;
+        let name =
+            if message.job_display_name.is_empty() { &message.job_name } else { &message.job_display_name };
+        JobLabel { request: message.request_id, id: message.job_id, name: Arc::from(name.as_str()) }
+    }
 }
 
 /// Everything that can happen to a lease.
@@ -62,18 +93,24 @@ enum Event {
     RenewalDue,
     /// Until when the lock holds, if the service said so.
     Renewed(Result<Option<Timestamp>, Failure>),
-    Claimed(Result<(), String>),
-    Started(Result<RunningJob, StartError>),
+    Recorded(Result<Accepted, StoreError>),
+    Deleted(Result<(), String>),
     Worker(WorkerEvent),
     StepDue,
-    Ordered(Order),
+    Wished,
+    /// Something was said of how the worker is prepared, or could not be.
+    Told(Box<Writer>),
+    /// That the verdict is written down, and what it is.
+    VerdictRecorded(Result<(), StoreError>, Verdict),
     Delivered(Delivery),
+    Closed(Delivery),
 }
 
 /// A failed call, as far as renewals care.
 struct Failure {
     is_final: bool,
-    /// We may not renew it, or it is not there: nothing that trying again would change as long as the job is not in our hands.
+    /// We may not renew it, or it is not there: nothing that trying again would change as long as the job is
+    /// not in our hands.
     is_refusal: bool,
     retry_after: Option<Duration>,
     text: String,
@@ -88,15 +125,16 @@ impl From<ClientError> for Failure {
 }
 
 /// Where the job is on its way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
     /// Waiting for the first renewal.
     Taking,
+    /// Being written down.
+    Recording,
     /// Deleting the message.
-    Claiming,
-    /// The worker is being started.
-    Starting,
-    /// The worker runs.
-    Running(RunningJob),
+    Deleting,
+    /// A worker may have the job, or has it.
+    Open,
     /// The result is on its way.
     Reporting,
 }
@@ -104,75 +142,121 @@ enum Stage {
 /// One job in our hands.
 pub(crate) struct Lease {
     agent: Arc<AgentContext>,
-    message: Arc<AgentJobRequestMessage>,
-    message_id: MessageId,
+    job: Job,
     label: JobLabel,
     renewal: Renewal,
     is_renewing: bool,
+    /// How long the lock holds after a renewal.
+    lock: Duration,
     cancellation: Cancellation,
     stage: Stage,
+    hand_over: HandOver,
+    /// The place of the job, from the first moment on; none once the worker has ended.
+    running: Option<RunningJob>,
+    /// A worker that ended before it could have the job.
+    early_exit: Option<WorkerExit>,
     work: FuturesUnordered<BoxFuture<'static, Event>>,
     reason: Option<String>,
-    /// Metadata that came before the worker ran.
-    pace: Option<u64>,
+    obeyed: Wishes,
+    /// What is to be said of how the worker is prepared, and who says it.
+    notes: Notes,
+    console: Console,
+    /// How preparing the worker ended, once it has.
+    prepared: Option<TaskResult>,
+    /// A verdict that is sent once everything else has been said.
+    waiting: Option<Verdict>,
 }
 
 impl Lease {
-    pub(crate) fn new(
-        agent: Arc<AgentContext>,
-        message: Arc<AgentJobRequestMessage>,
-        message_id: MessageId,
-    ) -> Self {
-        let label = JobLabel {
-            request: message.request_id,
-            id: message.job_id,
-            name: Arc::from(if message.job_display_name.is_empty() {
-                message.job_name.as_str()
-            } else {
-                message.job_display_name.as_str()
-            }),
-        };
+    /// A job that was just offered.
+    pub(crate) fn new(agent: Arc<AgentContext>, job: Job) -> Self {
+        let hand_over = HandOver::held(job.message.request_id, agent.set.store.clone());
+        let lock = agent.set.timings.usual_lock;
         Self {
-            agent,
-            message,
-            message_id,
-            label,
+            label: job.label(),
             renewal: Renewal::new(),
             is_renewing: false,
+            lock,
             cancellation: Cancellation::default(),
             stage: Stage::Taking,
+            hand_over,
+            running: None,
+            early_exit: None,
             work: FuturesUnordered::new(),
             reason: None,
-            pace: None,
+            obeyed: Wishes::default(),
+            notes: Notes::default(),
+            console: Console::Silent,
+            prepared: None,
+            waiting: None,
+            agent,
+            job,
         }
     }
 
-    /// Carries the job to its end. `orders` may close: then nobody has anything to say any more, and the job goes on.
-    pub(crate) async fn run(mut self, mut orders: mpsc::Receiver<Order>) -> LeaseEnd {
+    /// Carries an offered job to its end. `wishes` may close: then nobody has anything to say any more, and
+    /// the job goes on.
+    pub(crate) async fn run(mut self, wishes: watch::Receiver<Wishes>) -> LeaseEnd {
+        self.place(None);
         self.renew_at(Instant::now());
-        let mut orders_open = true;
+        self.go_on(wishes).await
+    }
+
+    /// Goes on with a job that was accepted before our time, from where its record says that it is.
+    pub(crate) async fn resume(mut self, record: JobRecord, wishes: watch::Receiver<Wishes>) -> LeaseEnd {
+        let resumed = SetEvent::JobResumed { agent: self.agent.name.clone(), job: self.label.clone() };
+        self.agent.set.events.send(resumed);
+        let now = Instant::now();
+        self.renewal = Renewal::resumed(now);
+        self.renew_at(now);
+        if let Some(cancelled) = record.cancelled {
+            self.cancelled_before(&cancelled, now);
+        }
+        if record.log.is_some() {
+            self.console = self.writer(record.log);
+        }
+        match record.stage {
+            Recorded::Accepted => {
+                self.place(None);
+                self.stage = Stage::Deleting;
+                self.delete();
+            }
+            Recorded::Claimed(claim) => {
+                self.hand_over.taken();
+                self.place(Some(claim));
+                self.stage = Stage::Open;
+                self.is_prepared(TaskResult::Succeeded);
+            }
+            Recorded::Reporting(verdict) => self.deliver(verdict),
+        }
+        self.go_on(wishes).await
+    }
+
+    async fn go_on(mut self, mut wishes: watch::Receiver<Wishes>) -> LeaseEnd {
+        wishes.mark_changed();
+        let mut is_wishing = true;
         loop {
-            let step_at =
-                if matches!(self.stage, Stage::Running(_)) { self.cancellation.next() } else { None };
+            let step_at = if self.is_claimed() { self.cancellation.next() } else { None };
             let event = {
-                let mut worker_event = pin!(next_of(&mut self.stage));
+                let mut worker_event = pin!(next_of(&mut self.running));
                 tokio::select! {
                     Some(event) = self.work.next() => event,
                     event = &mut worker_event => Event::Worker(event),
-                    order = orders.recv(), if orders_open => match order {
-                        Some(order) => Event::Ordered(order),
-                        None => {
-                            orders_open = false;
-                            continue;
-                        }
-                    },
+                    changed = wishes.changed(), if is_wishing => {
+                        is_wishing = changed.is_ok();
+                        Event::Wished
+                    }
                     () = sleep_until(step_at.unwrap_or_else(Instant::now)), if step_at.is_some() => Event::StepDue,
                 }
             };
-            if let Some(end) = self.handle(event) {
+            let end = match event {
+                Event::Wished => self.obey(*wishes.borrow_and_update()),
+                event => self.handle(event),
+            };
+            if let Some(end) = end {
                 return end;
             }
-            self.take_due_steps();
+            self.stop_if_wanted();
         }
     }
 
@@ -180,16 +264,44 @@ impl Lease {
         match event {
             Event::RenewalDue => self.start_renewal(),
             Event::Renewed(answer) => return self.renewed(answer),
-            Event::Claimed(answer) => self.claimed(answer),
-            Event::Started(answer) => self.started(answer),
+            Event::Recorded(answer) => return self.recorded(answer),
+            Event::Deleted(answer) => self.deleted(answer),
             Event::Worker(WorkerEvent::Progress(progress)) => self.tell_progress(progress),
-            Event::Worker(WorkerEvent::Ended(exit)) => return self.worker_ended(exit),
-            Event::Ordered(order) => return self.obey(order),
+            Event::Worker(WorkerEvent::Ended(exit)) => {
+                self.running = None;
+                self.worker_ended(exit);
+            }
+            Event::Told(writer) => self.told(writer),
+            Event::VerdictRecorded(Ok(()), verdict) => self.send(verdict),
+            Event::VerdictRecorded(Err(StoreError::NotOurs), _) => return Some(self.released()),
+            Event::VerdictRecorded(Err(error), verdict) => {
+                // The service is the better memory: it keeps the result that it is told.
+                self.warn(format!("{}; it is reported anyway", describe(&error)));
+                self.send(verdict);
+            }
+            Event::Delivered(delivery) => self.close(delivery),
+            Event::Closed(delivery) => return Some(self.finish(delivery)),
             // The step itself is taken after every event.
-            Event::StepDue => {}
-            Event::Delivered(delivery) => return Some(self.finish(delivery)),
+            Event::StepDue | Event::Wished => {}
         }
         None
+    }
+
+    /// Has a place made for the job, or the one taken up that it has.
+    fn place(&mut self, claimed: Option<Claim>) {
+        self.running = Some(self.agent.set.executor.run(AcceptedJob {
+            label: self.label.clone(),
+            body: self.job.body.clone(),
+            message: self.job.message.clone(),
+            worker: self.agent.worker_settings(),
+            claimed,
+            ledger: self.hand_over.ledger(),
+            lock: self.lock,
+        }));
+    }
+
+    fn is_claimed(&self) -> bool {
+        self.running.is_some() && self.hand_over.is_taken()
     }
 
     // ---- renewals ----
@@ -204,7 +316,7 @@ impl Lease {
     fn start_renewal(&mut self) {
         self.is_renewing = true;
         let (service, request, limit) =
-            (self.agent.service.clone(), self.message.request_id, self.agent.set.timings.call);
+            (self.agent.service.clone(), self.label.request, self.agent.set.timings.call);
         self.work.push(Box::pin(async move {
             let answer = match timeout(limit, service.renew(request)).await {
                 Ok(Ok(request)) => Ok(request.locked_until.map(|until| until.0)),
@@ -238,26 +350,30 @@ impl Lease {
                 tracing::warn!(request = %self.label.request, error, "a job's lock could not be renewed");
             }
         }
+        if let Attempt::Renewed { valid_for: Some(valid_for) } = attempt {
+            self.lock = valid_for;
+        }
         match self.renewal.after(attempt, Instant::now(), &self.agent.set.timings) {
             Next::At(_) if !self.renewal.is_held() && self.is_shutting_down() => {
-                return Some(LeaseEnd::NotTaken { may_return: true });
+                return Some(self.not_taken(true));
             }
             Next::At(at) => self.renew_at(at),
             Next::Lost => return self.lock_lost(attempt == Attempt::Refused),
         }
         if !was_held && self.renewal.is_held() {
-            self.stage = Stage::Claiming;
-            self.claim();
+            self.stage = Stage::Recording;
+            self.record();
         }
         None
     }
 
     fn lock_lost(&mut self, is_refused: bool) -> Option<LeaseEnd> {
         match self.stage {
-            Stage::Taking => return Some(LeaseEnd::NotTaken { may_return: !is_refused }),
-            // The worker's own report may have ended the job a moment ago; its exit, or the report's answer, tells.
+            Stage::Taking => return Some(self.not_taken(!is_refused)),
+            // The worker's own report may have ended the job a moment ago; its exit, or the report's answer,
+            // tells.
             Stage::Reporting => {}
-            Stage::Claiming | Stage::Starting | Stage::Running(_) => {
+            Stage::Recording | Stage::Deleting | Stage::Open => {
                 self.warn(format!(
                     "the lock on job `{}` was lost, so the job is cancelled here",
                     self.label.name
@@ -268,27 +384,66 @@ impl Lease {
         None
     }
 
+    /// The job stays in the queue, or was never there for us. Its place is given up.
+    fn not_taken(&mut self, may_return: bool) -> LeaseEnd {
+        self.hand_over.call_back();
+        self.kill();
+        LeaseEnd::NotTaken { may_return }
+    }
+
     // ---- the way to the worker ----
 
-    /// Deletes the message. Nothing may start before it is certain that the message cannot be delivered again.
-    fn claim(&mut self) {
-        let (agent, message) = (self.agent.clone(), self.message_id);
+    /// Writes the job down. Its message may be deleted only when that is certain.
+    fn record(&mut self) {
+        let store = self.agent.set.store.clone();
+        let record = JobRecord {
+            request: self.label.request,
+            job: self.label.id,
+            agent: self.agent.id,
+            message_id: self.job.delivered.newest(),
+            body: self.job.body.clone(),
+            stage: Recorded::Accepted,
+            cancelled: self.obeyed.cancelled(),
+            log: None,
+        };
+        self.work.push(Box::pin(async move { Event::Recorded(store.accept(record).await) }));
+    }
+
+    fn recorded(&mut self, answer: Result<Accepted, StoreError>) -> Option<LeaseEnd> {
+        match answer {
+            Ok(Accepted::New) => {
+                self.stage = Stage::Deleting;
+                self.delete();
+                None
+            }
+            Ok(Accepted::Known) => {
+                tracing::warn!(request = %self.label.request, "a job that was already taken was delivered again, its message is deleted");
+                Some(self.not_taken(false))
+            }
+            Err(StoreError::NotOurs) => Some(self.released()),
+            Err(error) => {
+                self.warn(format!("job `{}` is left in the queue: {}", self.label.name, describe(&error)));
+                Some(self.not_taken(true))
+            }
+        }
+    }
+
+    /// Deletes the message. No worker may have the job before it is certain that the message cannot be
+    /// delivered again.
+    fn delete(&mut self) {
+        let (agent, delivered) = (self.agent.clone(), self.job.delivered.clone());
         self.work.push(Box::pin(async move {
             let timings = &agent.set.timings;
             let limit = Instant::now() + timings.claim_limit;
             loop {
-                // The message loop may have had to make a new session meanwhile.
-                let failure = match agent.session() {
-                    None => "the session is gone".to_owned(),
-                    Some(session) => match timeout(timings.call, agent.service.delete_message(session, message)).await {
-                        Ok(Ok(())) => return Event::Claimed(Ok(())),
-                        Ok(Err(error)) if meaning(&error) == Meaning::Missing => return Event::Claimed(Ok(())),
-                        Ok(Err(error)) => describe(&error),
-                        Err(_) => "the service did not answer in time".to_owned(),
-                    },
+                let message = delivered.newest();
+                let failure = match delete_message(&agent, message).await {
+                    Ok(()) if delivered.deleted(message) => return Event::Deleted(Ok(())),
+                    Ok(()) => continue,
+                    Err(failure) => failure,
                 };
                 if Instant::now() >= limit {
-                    return Event::Claimed(Err(failure));
+                    return Event::Deleted(Err(failure));
                 }
                 tracing::info!(message = %message, failure, "a job's message could not be deleted, trying again");
                 sleep(backoff::around(timings.retry_first)).await;
@@ -296,79 +451,69 @@ impl Lease {
         }));
     }
 
-    fn claimed(&mut self, answer: Result<(), String>) {
+    fn deleted(&mut self, answer: Result<(), String>) {
         self.agent
             .set
             .events
             .send(SetEvent::JobAccepted { agent: self.agent.name.clone(), job: self.label.clone() });
-        match (answer, self.cancellation.reason()) {
-            (_, Some(StopReason::LockLost)) => self.report_nothing(),
-            (Err(failure), _) => self.report(
-                TaskResult::Failed,
-                Some(format!("The agent could not delete the job's message from its queue, and did not run the job since it might have been delivered twice: {failure}")),
-            ),
-            (Ok(()), Some(reason)) => {
-                let text = (reason == StopReason::AgentShutdown).then(|| "The agent was shut down before the job began.".to_owned());
-                self.report(TaskResult::Canceled, text);
-            }
-            (Ok(()), None) => self.start(),
-        }
-    }
-
-    fn start(&mut self) {
-        self.stage = Stage::Starting;
-        let (agent, message) = (self.agent.clone(), self.message.clone());
-        self.work.push(Box::pin(async move {
-            let worker = agent.worker_settings();
-            Event::Started(agent.set.executor.start(AcceptedJob { message, worker }).await)
-        }));
-    }
-
-    fn started(&mut self, answer: Result<RunningJob, StartError>) {
+        self.stage = Stage::Open;
         match answer {
-            Ok(running) => {
-                if let Some(pace) = self.pace.take() {
-                    running.tell(Command::Metadata { post_lines_frequency_millis: pace });
+            Ok(()) if self.cancellation.reason().is_none() => {
+                self.hand_over.free();
+                if let Some(exit) = self.early_exit.take() {
+                    self.worker_ended(exit);
                 }
-                self.stage = Stage::Running(running);
-                self.agent
-                    .set
-                    .events
-                    .send(SetEvent::JobStarted { agent: self.agent.name.clone(), job: self.label.clone() });
             }
-            Err(error) => self.report(
-                TaskResult::Failed,
-                Some(format!("The job's worker could not be started: {}", describe(&error))),
-            ),
+            // Called back, below.
+            Ok(()) => {}
+            Err(_) if self.cancellation.reason() == Some(StopReason::LockLost) => {}
+            Err(failure) => {
+                self.hand_over.call_back();
+                self.kill();
+                self.report(
+                    TaskResult::Failed,
+                    Some(format!("The agent could not delete the job's message from its queue, and did not run the job since it might have been delivered twice: {failure}")),
+                );
+            }
         }
     }
 
-    // ---- orders ----
+    // ---- wishes ----
 
-    fn obey(&mut self, order: Order) -> Option<LeaseEnd> {
-        match order {
-            Order::Cancel(timeout) => self.cancel(StopReason::Cancelled, timeout),
-            Order::Superseded => self.cancel(StopReason::LockLost, self.agent.set.timings.zombie_grace),
-            Order::StopBy(deadline) => {
-                // Nothing has run and the message is still there: somebody else may have the job. But with a renewal under way it may be ours in a
-                // moment, and would be nobody's until its lock runs out.
-                if matches!(self.stage, Stage::Taking) && !self.is_renewing {
-                    return Some(LeaseEnd::NotTaken { may_return: true });
-                }
-                self.stop_by(deadline);
+    fn obey(&mut self, wishes: Wishes) -> Option<LeaseEnd> {
+        let before = std::mem::replace(&mut self.obeyed, wishes);
+        if wishes.release {
+            return Some(self.released());
+        }
+        if let Some(cancel) = wishes.cancel.filter(|_| wishes.cancel != before.cancel) {
+            self.cancel(StopReason::Cancelled, cancel.timeout);
+        }
+        if wishes.is_superseded && !before.is_superseded {
+            self.cancel(StopReason::LockLost, self.agent.set.timings.zombie_grace);
+        }
+        if let Some(deadline) = wishes.stop_by.filter(|_| wishes.stop_by != before.stop_by) {
+            // Nothing has run and the message is still there: somebody else may have the job. But with a
+            // renewal under way it may be ours in a moment, and would be nobody's until its lock runs out.
+            if self.stage == Stage::Taking && !self.is_renewing {
+                return Some(self.not_taken(true));
             }
-            Order::Metadata(pace) => match &self.stage {
-                Stage::Running(running) => {
-                    running.tell(Command::Metadata { post_lines_frequency_millis: pace });
-                }
-                _ => self.pace = Some(pace),
-            },
+            self.stop_by(deadline);
+        }
+        if let (Some(running), Some(_)) = (&self.running, wishes.feed_interval_millis) {
+            running.order(|orders| orders.feed_interval_millis = wishes.feed_interval_millis);
         }
         None
     }
 
     fn cancel(&mut self, reason: StopReason, timeout: Duration) {
         self.cancellation.request(reason, timeout, Instant::now(), &self.agent.set.timings);
+    }
+
+    /// The service cancelled the job before our time.
+    fn cancelled_before(&mut self, cancelled: &Cancelled, now: Instant) {
+        let since = Duration::try_from(Timestamp::now().duration_since(cancelled.at)).unwrap_or_default();
+        let left = Duration::from_secs(cancelled.timeout_seconds).saturating_sub(since);
+        self.cancellation.request(StopReason::Cancelled, left, now, &self.agent.set.timings);
     }
 
     /// Plans the kill early enough for the result to be reported before `deadline`.
@@ -383,135 +528,67 @@ impl Lease {
         self.cancellation.reason() == Some(StopReason::AgentShutdown)
     }
 
-    fn take_due_steps(&mut self) {
-        let Stage::Running(running) = &self.stage else { return };
+    /// Does what a cancellation needs at this moment: a job that no worker has is called back and its place
+    /// given up at once; a worker that has it is asked, hurried and killed in turn.
+    fn stop_if_wanted(&mut self) {
+        let Some(reason) = self.cancellation.reason() else { return };
+        if self.stage == Stage::Reporting {
+            return;
+        }
+        if self.hand_over.call_back() {
+            self.kill();
+            if self.stage == Stage::Open {
+                self.called_back(reason);
+            }
+            return;
+        }
+        let Some(running) = &self.running else { return };
         let now = Instant::now();
         while let Some(step) = self.cancellation.due(now) {
             match step {
                 Step::Ask => {
-                    let timeout = self.cancellation.time_left(now);
-                    let reason = match self.cancellation.reason() {
-                        Some(StopReason::AgentShutdown) => CancelReason::AgentShutdown,
-                        Some(StopReason::LockLost) => CancelReason::LockLost,
-                        Some(StopReason::Cancelled) | None => CancelReason::Requested,
+                    let timeout_seconds = self.cancellation.time_left(now).as_secs();
+                    let reason = match reason {
+                        StopReason::AgentShutdown => CancelReason::AgentShutdown,
+                        StopReason::LockLost => CancelReason::LockLost,
+                        StopReason::Cancelled => CancelReason::Requested,
                     };
-                    if !running.tell(Command::Cancel { timeout, reason }) {
-                        tracing::warn!(request = %self.label.request, "a worker does not listen to its cancellation");
-                    }
+                    running.order(|orders| orders.cancel = Some(Cancel { reason, timeout_seconds }));
                 }
-                Step::FlushLogs => {
-                    running.tell(Command::FlushLogs);
-                }
+                Step::FlushLogs => running.order(|orders| orders.flush_logs = true),
                 Step::Kill => running.kill(),
             }
         }
     }
 
-    // ---- the end ----
-
-    fn worker_ended(&mut self, exit: WorkerExit) -> Option<LeaseEnd> {
-        tracing::debug!(request = %self.label.request, ?exit.result, ?exit.reported, ending = exit.ending, "a worker ended");
-        let was_lost = self.cancellation.reason() == Some(StopReason::LockLost);
-        if was_lost && exit.reported != Reported::Yes {
-            self.report_nothing();
-            return None;
+    fn kill(&self) {
+        if let Some(running) = &self.running {
+            running.kill();
         }
-        let verdict = verdict(exit, &self.cancellation, &Redactor::new(&self.message));
-        self.deliver(verdict);
-        None
-    }
-
-    fn report(&mut self, result: TaskResult, reason: Option<String>) {
-        self.deliver(Verdict { result, reported: Reported::No, reason });
-    }
-
-    /// The job is not ours any more: no result.
-    fn report_nothing(&mut self) {
-        self.stage = Stage::Reporting;
-        self.work.push(Box::pin(std::future::ready(Event::Delivered(Delivery::Gone))));
-    }
-
-    fn deliver(&mut self, verdict: Verdict) {
-        self.stage = Stage::Reporting;
-        self.reason.clone_from(&verdict.reason);
-        let report = Report {
-            agent: self.agent.service.clone(),
-            job: self.agent.service.job(&self.message, &self.agent.set.server_url, self.agent.set.is_once),
-            message: self.message.clone(),
-            timings: self.agent.set.timings.clone(),
-        };
-        self.work.push(Box::pin(async move { Event::Delivered(report.deliver(verdict).await) }));
-    }
-
-    fn finish(&mut self, delivery: Delivery) -> LeaseEnd {
-        let (result, reason) = match delivery {
-            Delivery::Known(result) => (Some(result), self.reason.take()),
-            Delivery::Gone => (None, self.reason.take()),
-            Delivery::Failed(failure) => {
-                self.warn(format!("the result of job `{}` could not be reported, the service will end it when its lock runs out: {failure}", self.label.name));
-                (None, Some(failure))
-            }
-        };
-        self.agent.set.events.send(SetEvent::JobFinished {
-            agent: self.agent.name.clone(),
-            job: self.label.clone(),
-            result,
-            reason,
-        });
-        LeaseEnd::Finished
-    }
-
-    fn tell_progress(&self, progress: Progress) {
-        let agent = self.agent.name.clone();
-        self.agent.set.events.send(match progress {
-            Progress::StepStarted { name, number, total } => {
-                SetEvent::StepStarted { agent, job: self.label.clone(), step: name, number, total }
-            }
-            Progress::Warning { message } => {
-                SetEvent::Warning { agent, message: format!("job `{}`: {message}", self.label.name) }
-            }
-        });
-    }
-
-    fn warn(&self, message: String) {
-        self.agent.warn(message);
     }
 }
 
-/// The worker's next word, when there is a worker.
-async fn next_of(stage: &mut Stage) -> WorkerEvent {
-    match stage {
-        Stage::Running(running) => running.next().await,
-        _ => std::future::pending().await,
+async fn delete_message(agent: &AgentContext, message: MessageId) -> Result<(), String> {
+    // The message loop may have had to make a new session meanwhile.
+    let Some(session) = agent.session() else { return Err("the session is gone".to_owned()) };
+    match timeout(agent.set.timings.call, agent.service.delete_message(session, message)).await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(error)) if meaning(&error) == Meaning::Missing => Ok(()),
+        Ok(Err(error)) => Err(describe(&error)),
+        Err(_) => Err("the service did not answer in time".to_owned()),
     }
 }
 
-/// How long the lock still holds. Service and machine may disagree about the time; a lock in the past is not believed to be already lost.
+/// What happens next in the job's place, as long as there is one.
+async fn next_of(running: &mut Option<RunningJob>) -> WorkerEvent {
+    match running {
+        Some(running) => running.next().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// How long the lock still holds. Service and machine may disagree about the time; a lock in the past is not
+/// believed to be already lost.
 fn valid_for(locked_until: Timestamp, now: Timestamp) -> Duration {
     Duration::try_from(locked_until.duration_since(now)).unwrap_or_default()
-}
-
-/// What a worker's end means for its job.
-fn verdict(exit: WorkerExit, cancellation: &Cancellation, redactor: &Redactor) -> Verdict {
-    if let Some(result) = exit.result {
-        return Verdict { result, reported: exit.reported, reason: None };
-    }
-    let (result, mut reason) = match (cancellation.reason(), cancellation.is_killed()) {
-        (Some(StopReason::AgentShutdown), true) => {
-            (TaskResult::Canceled, "The agent was shut down, and the job did not end in time.".to_owned())
-        }
-        (Some(_), true) => {
-            (TaskResult::Canceled, "The job was cancelled, and did not end in time.".to_owned())
-        }
-        (Some(_), false) => {
-            (TaskResult::Canceled, format!("The job was cancelled, and its worker died: {}.", exit.ending))
-        }
-        (None, _) => (TaskResult::Failed, format!("The worker of this job died: {}.", exit.ending)),
-    };
-    if !exit.last_lines.is_empty() && !cancellation.is_killed() {
-        let lines = exit.last_lines.iter().map(|line| redactor.apply(line)).collect::<Vec<_>>().join("\n");
-        reason = format!("{reason} The last it said:\n{lines}");
-    }
-    // The word that it reports may have been lost with the worker, so the service is asked in any case.
-    Verdict { result, reported: Reported::Perhaps, reason: Some(reason) }
 }

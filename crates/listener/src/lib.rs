@@ -1,41 +1,44 @@
 //! Virtual agents, job leases, and the Executor trait with the process executor.
 //!
-//! An [`AgentSet`] registers agents in a pool and holds a session for each: an async task and a long poll, no machine. When the service
-//! gives a job to one of them, a lease takes it: renews its lock, deletes its message, has an [`Executor`] start a worker, passes on
-//! cancellations, and sees to it that exactly one result is reported, whatever dies.
+//! An [`AgentSet`] registers agents in a pool and holds a session for each: an async task and a long poll, no
+//! machine. When the service gives a job to one of them, a lease takes it: renews its lock, deletes its
+//! message, has an [`Executor`] start a worker, passes on cancellations, and sees to it that exactly one
+//! result is reported, whatever dies.
 //!
-//! Nothing here prints, reads the environment, or knows how a job's steps run; the worker talks to the service by itself.
+//! Nothing here prints, reads the environment, or knows how a job's steps run; the worker talks to the
+//! service by itself.
 
-mod agent_context;
-mod agent_set;
+mod agents;
 mod backoff;
-mod cancellation;
 mod capabilities;
+mod channel;
+mod context;
+mod description;
 mod events;
 mod executor;
-mod job_message;
 mod lease;
-mod lines;
-mod outage;
-mod process;
-mod program;
-mod redact;
-mod registration;
-mod renewal;
-mod report;
+mod notes;
 mod service;
+mod store;
 mod timings;
-mod virtual_agent;
 
-pub use agent_set::{
-    AgentSet, Agents, CONNECTING_AGENTS, Config, Description, Error, ExistingAgent, Stopper, Summary,
+pub use agents::{
+    phase::{Phase, Wanted},
+    registration::{Error as RegistrationError, OnExisting, Registrar},
+    set::{AgentSet, Agents, CONNECTING_AGENTS, Config, Error, ExistingAgent, Stopper, Summary},
 };
 pub use capabilities::{Machine, scan as scan_capabilities};
+pub use channel::{Arrival, Expectation, Gate, Host, KnownBy, LastLines, Link, Parted};
+pub use description::Description;
 pub use events::{AgentEnd, Event, EventStream, JobLabel, Next as NextEvent};
 pub use executor::{
-    AcceptedJob, Command, Controls, Executor, Progress, Reported, RunningJob, StartError, WorkerEvent,
-    WorkerExit,
+    AcceptedJob, Controls, DetachedExecutor, Ending, Executor, ProcessExecutor, RunningJob, WorkerEvent,
+    WorkerExit, converse, listed_environment,
 };
-pub use process::{ProcessExecutor, listed_environment};
-pub use registration::{Error as RegistrationError, OnExisting};
+pub use notes::{Note, Progress};
+pub use store::{
+    Accepted, Cancelled, Change, Claim, ClaimError, DiskError, InMemory, JobRecord, JobStore, Ledger, OnDisk,
+    RegisteredSet, Registration, RegistrationStore, Reported, Result as StoreResult, SavedSession, Stage,
+    StoreError, Verdict,
+};
 pub use timings::Timings;

@@ -1,12 +1,15 @@
-//! The calls of a virtual agent and of a lease, with the facts that stay the same over its life. Nothing is decided here.
+//! The calls of a virtual agent and of a lease, with the facts that stay the same over its life. Nothing is
+//! decided here.
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use dayfly_client::{Connection, Credential, Error, JobPlan, Result};
 use dayfly_protocol::{
-    DateTime, MessageId, PoolId, RequestId, SessionId, TaskResult,
+    DateTime, LogId, MessageId, PoolId, RequestId, SessionId, TaskResult,
     job::AgentJobRequestMessage,
     job_request::TaskAgentJobRequest,
+    logs::FeedLines,
     message::TaskAgentMessage,
     session::TaskAgentSession,
     timeline::{Issue, IssueType, TimelineRecord},
@@ -62,9 +65,11 @@ impl AgentService {
         self.connection.finish_job_request(self.pool, request, result, now).await.map(drop)
     }
 
-    /// The job's side of the service, with the job's own token; `None` when the message holds no usable system connection.
+    /// The job's side of the service, with the job's own token; `None` when the message holds no usable
+    /// system connection.
     ///
-    /// On premises the agent's own address replaces scheme, host and port of the message's (`JobDispatcher.cs`, `CreateJobServerConnectionAsync`).
+    /// On premises the agent's own address replaces scheme, host and port of the message's
+    /// (`JobDispatcher.cs`, `CreateJobServerConnectionAsync`).
     pub(crate) fn job(
         &self,
         message: &Arc<AgentJobRequestMessage>,
@@ -104,6 +109,32 @@ impl JobService {
     pub(crate) async fn complete(&self, result: TaskResult) -> Result<()> {
         let message = &self.message;
         self.plan.complete_job(message.job_id, message.request_id, result, self.is_once).await
+    }
+
+    /// Makes or changes a record of the job's timeline.
+    pub(crate) async fn update_record(&self, record: TimelineRecord) -> Result<()> {
+        self.plan.update_records(self.message.timeline.id, vec![record]).await.map(drop)
+    }
+
+    /// Makes a log.
+    pub(crate) async fn create_log(&self, path: &str) -> Result<LogId> {
+        Ok(self.plan.create_log(path).await?.id)
+    }
+
+    /// Appends whole lines to a log.
+    pub(crate) async fn append_log(&self, log: LogId, text: Bytes) -> Result<()> {
+        self.plan.append_log(log, text).await.map(drop)
+    }
+
+    /// How many lines a log has.
+    pub(crate) async fn log_lines(&self, log: LogId) -> Result<i64> {
+        let logs = self.plan.logs().await?;
+        Ok(logs.iter().find(|known| known.id == log).map_or(0, |known| known.line_count))
+    }
+
+    /// Shows console lines to those who watch.
+    pub(crate) async fn post_lines(&self, lines: &FeedLines) -> Result<()> {
+        self.plan.post_lines(self.message.timeline.id, self.message.job_id.into(), lines).await
     }
 
     /// Appends an error to the job's record.

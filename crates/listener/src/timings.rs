@@ -1,8 +1,10 @@
-//! How long everything in the listener waits: one table, so that tests may shrink it and nothing else needs a clock of its own.
+//! How long everything in the listener waits: one table, so that tests may shrink it and nothing else needs a
+//! clock of its own.
 
 use std::time::Duration;
 
-/// The listener's waits and limits. The defaults are those of the official agent (`MessageListener.cs`, `JobDispatcher.cs`) unless a field says otherwise.
+/// The listener's waits and limits. The defaults are those of the official agent (`MessageListener.cs`,
+/// `JobDispatcher.cs`) unless a field says otherwise.
 #[derive(Debug, Clone)]
 pub struct Timings {
     /// Pause before a session that is still held by somebody else is asked for again.
@@ -11,14 +13,16 @@ pub struct Timings {
     pub conflict_limit: Duration,
     /// First pause after a failed call of the message loop; doubles with each further failure.
     pub retry_first: Duration,
-    /// Mean of the longest pauses between two tries of the message loop; each is between half of it and one and a half times as long (the official agent
-    /// pauses for 15 to 30 s at first and for 30 to 60 s later).
+    /// Mean of the longest pauses between two tries of the message loop; each is between half of it and one
+    /// and a half times as long (the official agent pauses for 15 to 30 s at first and for 30 to 60 s later).
     pub retry_limit: Duration,
-    /// Least time from one empty poll to the next; up to three times as long (the official agent pauses 5 to 15 s after every empty poll; here that
-    /// includes the time for which the service held the poll).
+    /// Least time from one empty poll to the next; up to three times as long (the official agent pauses 5 to
+    /// 15 s after every empty poll; here that includes the time for which the service held the poll).
     pub empty_poll_pause: Duration,
     /// Bound of one short call: deleting a message or a session, renewing a lock.
     pub call: Duration,
+    /// How long a lock is taken to hold after a renewal, until the service has said so.
+    pub usual_lock: Duration,
     /// Pause between two renewals of a job's lock.
     pub renew_interval: Duration,
     /// Failed tries of the first renewal that are borne before the job is given back.
@@ -35,11 +39,13 @@ pub struct Timings {
     pub flush_before: Duration,
     /// How long after the end of the cancel timeout the worker is killed.
     pub kill_after: Duration,
-    /// How long a second job may wait for the one before it until the service is asked whether that one is still wanted.
+    /// How long a second job may wait for the one before it until the service is asked whether that one is
+    /// still wanted.
     pub overdue: Duration,
     /// How long a worker whose job is over for the service may go on before it is killed.
     pub zombie_grace: Duration,
-    /// How long the deletion of a job's message is tried before the job is failed: it is never started while its message could come again.
+    /// How long the deletion of a job's message is tried before the job is failed: it is never started while
+    /// its message could come again.
     pub claim_limit: Duration,
     /// How long a result is tried to be reported.
     pub report_limit: Duration,
@@ -56,6 +62,7 @@ impl Default for Timings {
             retry_limit: Duration::from_secs(30),
             empty_poll_pause: Duration::from_secs(5),
             call: Duration::from_secs(30),
+            usual_lock: Duration::from_secs(300),
             renew_interval: Duration::from_secs(60),
             first_renewal_retries: 5,
             first_renewal_pause: Duration::from_secs(10),

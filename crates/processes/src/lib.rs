@@ -6,10 +6,13 @@
 //!
 //! Everything here blocks, for milliseconds as a rule.
 
+mod identity;
 pub mod kill;
 pub mod orphans;
 pub mod programs;
 mod table;
+
+pub use identity::Identity;
 
 /// A process that was ended.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -11,6 +11,8 @@ pub(crate) struct Process {
     pub(crate) session: i32,
     /// It has ended and waits for its parent only.
     pub(crate) is_dead: bool,
+    /// When it was started, in ticks since the machine was.
+    pub(crate) started: Option<u64>,
 }
 
 impl Process {
@@ -20,7 +22,10 @@ impl Process {
         let mut fields = text.rsplit_once(')')?.1.split_ascii_whitespace();
         let is_dead = matches!(fields.next()?, "Z" | "X");
         let mut number = || fields.next()?.parse().ok();
-        Some(Process { id, is_dead, parent: number()?, group: number()?, session: number()? })
+        let (parent, group, session) = (number()?, number()?, number()?);
+        // The 22nd of all fields; the session is the sixth (`proc_pid_stat(5)`).
+        let started = fields.nth(15).and_then(|field| field.parse().ok());
+        Some(Process { id, is_dead, parent, group, session, started })
     }
 }
 

@@ -6,11 +6,13 @@ use std::time::Duration;
 
 use dayfly_client::describe;
 use dayfly_processes::orphans;
-use dayfly_protocol::channel::{CancelReason, FromWorker, ToWorker, WorkerSettings};
+use dayfly_protocol::channel::{
+    CancelReason, Course, FromWorker, Heard, Orders, StepStarted, WorkerSettings,
+};
 use dayfly_protocol::job::AgentJobRequestMessage;
 use dayfly_protocol::plan::WORKER_REPORTS_FROM_VERSION;
 use dayfly_protocol::{RecordId, TaskResult};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -28,10 +30,13 @@ use crate::{Surroundings, environment, run_step};
 const FLUSH_DEADLINE: Duration = Duration::from_secs(5 * 60);
 // The console, which has the half of it, outlives a service that is away for a minute when the job ends.
 const _: () = assert!(FLUSH_DEADLINE.as_secs() / 2 > 60);
-/// The same once the time of a cancelled job is up: the listener kills the worker a minute after it asked for the flush.
+/// The same once the time of a cancelled job is up: the listener kills the worker a minute after it asked for
+/// the flush.
 const HURRIED_FLUSH_DEADLINE: Duration = Duration::from_secs(45);
 /// How long whoever follows the job may take to hear that it is being reported.
 const REPORTING_PATIENCE: Duration = Duration::from_secs(5);
+/// What the official worker says when its agent is stopped.
+const SHUTDOWN: &str = "The agent has received a shutdown signal. This can happen when the agent service is stopped, or a manually started agent is canceled.";
 /// How long a job may take to end after its listener vanished; the service's own default for cancellations.
 const ORPHANED_TIMEOUT: Duration = Duration::from_secs(5 * 60);
 
@@ -45,20 +50,41 @@ const KILL_PATIENCE: Duration = Duration::from_secs(10);
 pub struct Outcome {
     /// The job's result.
     pub result: TaskResult,
-    /// Whether the service has it: it answered the worker's event. False means that the listener must report it.
+    /// Whether the service has it: it answered the worker's event. False means that the listener must report
+    /// it.
     pub reported: bool,
+}
+
+/// What whoever started a job wants of it: the state that holds now, never a change of it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Control {
+    /// What the listener orders.
+    pub orders: Orders,
+    /// How much of the job's course it has heard.
+    pub heard: Heard,
+    /// Nobody minds the job any more: it is to be cancelled.
+    pub abandoned: Option<Abandoned>,
+}
+
+/// Why nobody minds a job any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Abandoned {
+    /// The listener is gone.
+    ListenerGone,
+    /// The worker was told to stop, as a pod is that must leave its node.
+    Stopped,
 }
 
 /// Runs a job.
 ///
-/// `control` brings cancellation and the like; when it closes, whoever started the job is gone, so the job is cancelled and its
-/// result reported all the same. `progress` tells where the job is; nobody needs to read it. The work folder in `settings`
-/// must belong to this job alone.
+/// `control` brings cancellation and the like; when it closes, whoever started the job is gone, so the job is
+/// cancelled and its result reported anyway. `progress` tells where the job is; nobody needs to read it. The
+/// work folder in `settings` must belong to this job alone.
 pub async fn run(
     mut message: AgentJobRequestMessage,
     mut settings: WorkerSettings,
     surroundings: Surroundings,
-    control: mpsc::Receiver<ToWorker>,
+    control: watch::Receiver<Control>,
     progress: mpsc::Sender<FromWorker>,
 ) -> Outcome {
     message::complete(&mut message, settings.server_url.as_ref());
@@ -102,7 +128,13 @@ pub async fn run(
         flush: CancellationToken::new(),
         settings,
     });
-    let course = Run { job: &job, message: &message, service: &service, progress: &progress };
+    let course = Run {
+        job: &job,
+        message: &message,
+        service: &service,
+        progress: &progress,
+        control: control.clone(),
+    };
     let outcome = tokio::select! {
         outcome = course.until_the_end(opened) => outcome,
         () = listen(&job, control) => {
@@ -126,7 +158,8 @@ pub async fn run(
     outcome
 }
 
-/// Makes the job's own work folder if it is to have one, and answers it if it is to be removed when the job is over.
+/// Makes the job's own work folder if it is to have one, and answers it if it is to be removed when the job
+/// is over.
 async fn own_folder(
     settings: &mut WorkerSettings,
     message: &AgentJobRequestMessage,
@@ -141,7 +174,8 @@ async fn own_folder(
     Ok((!settings.keep_work).then(|| settings.work_directory.clone()))
 }
 
-/// Log pages belong into the work folder; if that is what is wrong, into the system's folder for temporary files.
+/// Log pages belong into the work folder; if that is what is wrong, into the system's folder for temporary
+/// files.
 fn pages_folder(work: Option<&WorkFolder>, message: &AgentJobRequestMessage) -> PathBuf {
     match work {
         Some(work) => work.pages().join(message.job_id.to_string()),
@@ -158,44 +192,40 @@ fn variables(message: &AgentJobRequestMessage, masker: dayfly_mask::Masker) -> V
     variables
 }
 
-/// Carries out what the listener says, for as long as the job runs. Ends only when there is nobody left to report to.
-async fn listen(job: &JobContext, mut control: mpsc::Receiver<ToWorker>) {
-    while let Some(order) = control.recv().await {
-        match order {
-            ToWorker::Cancel { reason, timeout_seconds } => {
-                tracing::info!(?reason, timeout_seconds, "the job is being cancelled");
-                job.cancel(reason);
-                if reason == CancelReason::AgentShutdown {
-                    add_job_error(
-                        &job.record,
-                        "The agent has received a shutdown signal. This can happen when the agent service is stopped, or a manually started agent is canceled.",
-                    );
-                }
+/// Carries out what is wanted of the job, for as long as it runs. Ends only when there is nobody left to
+/// report to.
+async fn listen(job: &JobContext, mut control: watch::Receiver<Control>) {
+    let mut obeyed = Orders::default();
+    let why = loop {
+        let wanted = control.borrow_and_update().clone();
+        obey(job, &mut obeyed, wanted.orders);
+        if let Some(why) = wanted.abandoned {
+            break why;
+        }
+        if control.changed().await.is_err() {
+            break Abandoned::ListenerGone;
+        }
+    };
+    abandon(job, why);
+    let late = tokio::time::sleep(ORPHANED_TIMEOUT);
+    let service_may_be_gone = why == Abandoned::ListenerGone && job.settings.service_ends_with_listener;
+    let refused = until_refused(job);
+    tokio::pin!(late, refused);
+    loop {
+        tokio::select! {
+            () = &mut late => break,
+            () = &mut refused, if service_may_be_gone => return,
+            // A listener that comes back may be in a hurry.
+            Ok(()) = control.changed() => {
+                let wanted = control.borrow_and_update().clone();
+                obey(job, &mut obeyed, wanted.orders);
             }
-            ToWorker::FlushLogs => {
-                job.cancel(CancelReason::Requested);
-                job.flush.cancel();
-                add_job_error(&job.record, "Job cancelled due to worker timeout.");
+            else => {
+                late.await;
+                break;
             }
-            ToWorker::Metadata { post_lines_frequency_millis } => {
-                job.reporter.set_feed_interval(Duration::from_millis(post_lines_frequency_millis));
-            }
-            ToWorker::Job(_) => tracing::warn!("the worker ignored a second job"),
         }
     }
-    if !job.cancel.is_cancelled() {
-        job.cancel(CancelReason::AgentShutdown);
-        add_job_error(
-            &job.record,
-            "The agent that accepted this job is gone, so the job's lock is no longer renewed. The job was canceled.",
-        );
-    }
-    if job.settings.service_ends_with_listener
-        && tokio::time::timeout(ORPHANED_TIMEOUT, until_refused(job)).await.is_ok()
-    {
-        return;
-    }
-    tokio::time::sleep(ORPHANED_TIMEOUT).await;
     job.flush.cancel();
     std::future::pending().await
 }
@@ -216,12 +246,50 @@ async fn until_refused(job: &JobContext) {
     }
 }
 
+/// Does what is ordered and was not done yet.
+fn obey(job: &JobContext, obeyed: &mut Orders, orders: Orders) {
+    if let (None, Some(cancel)) = (obeyed.cancel, orders.cancel) {
+        tracing::info!(reason = ?cancel.reason, timeout_seconds = cancel.timeout_seconds, "the job is being cancelled");
+        job.cancel(cancel.reason);
+        if cancel.reason == CancelReason::AgentShutdown {
+            add_job_error(&job.record, SHUTDOWN);
+        }
+    }
+    if orders.flush_logs && !obeyed.flush_logs {
+        job.cancel(CancelReason::Requested);
+        job.flush.cancel();
+        add_job_error(&job.record, "Job cancelled due to worker timeout.");
+    }
+    if let Some(interval) =
+        orders.feed_interval_millis.filter(|_| orders.feed_interval_millis != obeyed.feed_interval_millis)
+    {
+        job.reporter.set_feed_interval(Duration::from_millis(interval));
+    }
+    *obeyed = orders;
+}
+
+/// Cancels a job that nobody minds any more.
+fn abandon(job: &JobContext, why: Abandoned) {
+    if job.cancel.is_cancelled() {
+        return;
+    }
+    job.cancel(CancelReason::AgentShutdown);
+    let text = match why {
+        Abandoned::ListenerGone => {
+            "The agent that accepted this job is gone, so the job's lock is no longer renewed. The job was canceled."
+        }
+        Abandoned::Stopped => SHUTDOWN,
+    };
+    add_job_error(&job.record, text);
+}
+
 /// One run of a job.
 struct Run<'a> {
     job: &'a Arc<JobContext>,
     message: &'a AgentJobRequestMessage,
     service: &'a Service,
     progress: &'a mpsc::Sender<FromWorker>,
+    control: watch::Receiver<Control>,
 }
 
 impl Run<'_> {
@@ -304,8 +372,10 @@ impl Run<'_> {
         let total = u32::try_from(entries.len()).unwrap_or(u32::MAX);
         for (number, entry) in (1..).zip(entries) {
             let name = self.job.masker.mask(&entry.display_name).into_owned();
-            // Progress is a courtesy: whoever does not read it misses some of it and does not hold the job up.
-            let _ = self.progress.try_send(FromWorker::StepStarted { name, number, total });
+            // Progress is a courtesy: whoever does not read it misses some of it and does not hold the job
+            // up.
+            let course = Course::Step(StepStarted { name, number, total });
+            let _ = self.progress.try_send(FromWorker::Course(course));
             run_step::run(entry).await;
         }
     }
@@ -359,8 +429,7 @@ impl Run<'_> {
         if self.message.plan.version < WORKER_REPORTS_FROM_VERSION {
             return Outcome { result, reported: false };
         }
-        // This one matters: from here on nobody else may report a result. Who does not take it in time does not listen.
-        let _ = self.progress.send_timeout(FromWorker::Reporting, REPORTING_PATIENCE).await;
+        self.announce_report().await;
         let reported = match self.service.job_completed(self.message, result, job.settings.run_once).await {
             Ok(()) => true,
             Err(error) => {
@@ -369,5 +438,20 @@ impl Run<'_> {
             }
         };
         Outcome { result, reported }
+    }
+
+    /// From here on nobody else may report a result, so whoever follows the job should have heard it. Who
+    /// does not in time does not listen.
+    async fn announce_report(&self) {
+        let heard = async {
+            if self.progress.send(FromWorker::Course(Course::Reporting)).await.is_ok() {
+                let mut control = self.control.clone();
+                let is_heard = |now: &Control| now.heard >= Heard::Reporting || now.abandoned.is_some();
+                let _ = control.wait_for(is_heard).await;
+            }
+        };
+        if tokio::time::timeout(REPORTING_PATIENCE, heard).await.is_err() {
+            tracing::warn!("the listener has not heard that the job is being reported");
+        }
     }
 }

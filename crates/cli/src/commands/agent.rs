@@ -1,5 +1,6 @@
 //! `dayfly agent`: an agent for a VM, a container or a plain Deployment. It listens for itself and runs each job in a worker process.
 
+mod kept;
 mod settings;
 
 use std::{
@@ -14,9 +15,9 @@ use anyhow::Context as _;
 use clap::Args;
 use dayfly_client::{AgentCredential, Connection, Credential, ErrorKind, HttpSettings, describe};
 use dayfly_listener::{
-    AgentEnd, AgentSet, Agents, CONNECTING_AGENTS, Config, Description, Error as SetError, Event,
-    ExistingAgent, Machine, NextEvent, OnExisting, ProcessExecutor, Stopper, Summary, Timings,
-    scan_capabilities,
+    AgentEnd, AgentSet, Agents, CONNECTING_AGENTS, Config, Description, DetachedExecutor, Error as SetError,
+    Event, Executor, ExistingAgent, InMemory, JobStore, Machine, NextEvent, OnDisk, ProcessExecutor,
+    RegistrationStore, Stopper, Summary, Timings, scan_capabilities,
 };
 use dayfly_processes::orphans::Adopt;
 use dayfly_protocol::{
@@ -26,7 +27,7 @@ use dayfly_protocol::{
 use secrecy::{ExposeSecret as _, SecretString};
 use url::Url;
 
-use self::settings::{Identity, Settings, Surroundings, TOKEN_VARIABLES};
+use self::settings::{Identity, Mistake, NewAgent, Settings, Surroundings, TOKEN_VARIABLES};
 use crate::host;
 use crate::output;
 use crate::signals::Signals;
@@ -79,6 +80,10 @@ pub(crate) struct AgentArgs {
     /// Run as an agent that was registered before: the folder with its .agent, .credentials and .credentials_rsaparams
     #[arg(long, value_name = "FOLDER", conflicts_with_all = ["url", "token_file", "pool", "name", "replace", "keep"])]
     agent_dir: Option<PathBuf>,
+    /// Folder that keeps the agent's registration, its session and its running jobs: killed and started again with it, the agent goes
+    /// on with them, without a token
+    #[arg(long, value_name = "FOLDER", conflicts_with = "agent_dir")]
+    state_dir: Option<PathBuf>,
     /// End after one job
     #[arg(long)]
     once: bool,
@@ -140,17 +145,27 @@ async fn listen(
         output::note(&format!("warning: {warning}"));
     }
     let mut signals = Signals::new()?;
-    let prepared = prepare(&settings)?;
+    let prepared = match prepare(&settings, environment, host_name).await? {
+        Ok(prepared) => prepared,
+        Err(mistake) => return Ok(output::usage_error(&mistake.to_string())),
+    };
     std::fs::create_dir_all(&prepared.work).with_context(|| {
         format!("the work folder {} could not be made; give another one with --work", prepared.work.display())
     })?;
-    let description = description(&settings, &prepared, environment, host_name);
+    let token = prepared.token.as_ref();
+    let description = description(&settings, token, &prepared.name, &prepared.home, environment, host_name);
     let worker = WorkerSettings {
         work_directory: prepared.work.clone(),
         home_directory: prepared.home.clone(),
         ca_files: settings.ca_files.clone(),
         hidden_environment: TOKEN_VARIABLES.map(str::to_owned).to_vec(),
         ..WorkerSettings::default()
+    };
+    host::adopt_orphans(Adopt::OtherSessions);
+    let executor = executor(&prepared)?;
+    let (store, registrations): (Arc<dyn JobStore>, Arc<dyn RegistrationStore>) = match prepared.state {
+        Some(state) => (state.clone(), state),
+        None => (Arc::new(InMemory::default()), Arc::new(InMemory::default())),
     };
     let config = Config {
         server_url: prepared.url,
@@ -160,13 +175,11 @@ async fn listen(
         once: settings.once,
         timings: Timings::default(),
         connecting: CONNECTING_AGENTS,
+        store,
+        registrations,
     };
-    let program = std::env::current_exe().context("the program's own file cannot be found")?;
-    host::adopt_orphans(Adopt::OtherSessions);
-    let executor =
-        ProcessExecutor::new(program, vec!["worker".into()], worker_environment(prepared.token.as_ref()));
     let (set, mut events) = tokio::select! {
-        set = AgentSet::start(config, Arc::new(executor)) => set.map_err(|error| not_started(&error, &settings))?,
+        set = AgentSet::start(config, executor) => set.map_err(|error| not_started(&error, &settings))?,
         () = signals.next() => return Ok(ExitCode::SUCCESS),
     };
     let stopper = set.stopper();
@@ -177,7 +190,7 @@ async fn listen(
             biased;
             event = events.next() => {
                 match &event {
-                    NextEvent::Event(Event::JobAccepted { .. }) => has_job = true,
+                    NextEvent::Event(Event::JobAccepted { .. } | Event::JobResumed { .. }) => has_job = true,
                     NextEvent::Event(Event::JobFinished { .. }) => has_job = false,
                     _ => {}
                 }
@@ -208,7 +221,7 @@ fn not_started(error: &SetError, settings: &Settings) -> anyhow::Error {
         _ => false,
     };
     match &settings.identity {
-        Identity::New { url, token_origin, .. } if refused => anyhow::anyhow!(
+        Identity::New(NewAgent { url, token_origin, .. }) if refused => anyhow::anyhow!(
             "{url} refuses the token of {token_origin}: it is wrong, has expired, or lacks the scope Agent Pools (read & manage): {}",
             describe(error)
         ),
@@ -247,36 +260,69 @@ struct Prepared {
     home: PathBuf,
     /// To keep it from the worker.
     token: Option<SecretString>,
+    /// What outlives this process.
+    state: Option<Arc<OnDisk>>,
 }
 
-fn prepare(settings: &Settings) -> anyhow::Result<Prepared> {
+/// How workers are run: ones that outlive this process, if what they need for that does.
+fn executor(prepared: &Prepared) -> anyhow::Result<Arc<dyn Executor>> {
+    let program = std::env::current_exe().context("the program's own file cannot be found")?;
+    let (arguments, environment) = (vec!["worker".into()], worker_environment(prepared.token.as_ref()));
+    Ok(match &prepared.state {
+        None => Arc::new(ProcessExecutor::new(program, arguments, environment)),
+        Some(state) => {
+            let folder = state.folder();
+            let executor = DetachedExecutor::new(program, arguments, environment, folder);
+            Arc::new(executor.with_context(|| {
+                format!("no socket can be made in {}; name another --state-dir", folder.display())
+            })?)
+        }
+    })
+}
+
+async fn prepare(
+    settings: &Settings,
+    environment: &BTreeMap<String, String>,
+    host_name: &str,
+) -> anyhow::Result<Result<Prepared, Mistake>> {
     let http = HttpSettings {
         ca_files: settings.ca_files.clone(),
         proxy: settings.proxy.clone(),
         ..HttpSettings::default()
     };
     match &settings.identity {
-        Identity::New { url, token, pool, name, replace, keep, .. } => {
-            let connection = Connection::new(url, Credential::PersonalAccessToken(token.clone()), http)?;
-            let work = settings.work.clone().unwrap_or_default();
-            Ok(Prepared {
-                url: url.clone(),
-                agents: Agents::Managed {
-                    connection,
-                    pool: pool.clone(),
-                    names: vec![Arc::from(name.as_str())],
-                    key: None,
-                    on_existing: if *replace { OnExisting::Replace } else { OnExisting::Adopt },
-                    remove_at_end: !keep,
-                },
-                name: name.clone(),
-                home: work.parent().unwrap_or(&work).to_owned(),
-                work,
-                token: Some(token.clone()),
+        Identity::New(new) => prepare_new(new, settings, http).map(Ok),
+        Identity::Registered { folder } => prepare_registered(folder, settings, http).map(Ok),
+        Identity::Kept { folder, new } => {
+            let kept = kept::Kept { folder, new: new.as_ref(), settings, http };
+            kept.prepare(|name, home| {
+                let token = new.as_ref().ok().map(|new| &new.token);
+                description(settings, token, name, home, environment, host_name)
             })
+            .await
         }
-        Identity::Registered { folder } => prepare_registered(folder, settings, http),
     }
+}
+
+fn prepare_new(new: &NewAgent, settings: &Settings, http: HttpSettings) -> anyhow::Result<Prepared> {
+    let connection = Connection::new(&new.url, Credential::PersonalAccessToken(new.token.clone()), http)?;
+    let work = settings.work.clone().unwrap_or_default();
+    Ok(Prepared {
+        url: new.url.clone(),
+        agents: Agents::Managed {
+            connection,
+            pool: new.pool.clone(),
+            names: vec![Arc::from(new.name.as_str())],
+            key: None,
+            on_existing: new.on_existing(),
+            remove_at_end: !new.keep,
+        },
+        name: new.name.clone(),
+        home: work.parent().unwrap_or(&work).to_owned(),
+        work,
+        token: Some(new.token.clone()),
+        state: None,
+    })
 }
 
 fn prepare_registered(folder: &Path, settings: &Settings, http: HttpSettings) -> anyhow::Result<Prepared> {
@@ -286,7 +332,8 @@ fn prepare_registered(folder: &Path, settings: &Settings, http: HttpSettings) ->
     let url = own.server().context("the agent's file .agent has no address")?;
     let credential = AgentCredential::from_files(&credentials, Arc::new(key));
     let connection = Connection::new(&url, Credential::Agent(credential.clone()), http)?;
-    let agent = ExistingAgent { id: own.agent_id, name: Arc::from(own.agent_name.as_str()), credential };
+    let name = Arc::from(own.agent_name.as_str());
+    let agent = ExistingAgent { id: own.agent_id, name, credential, session: None };
     Ok(Prepared {
         url,
         agents: Agents::Registered {
@@ -299,6 +346,7 @@ fn prepare_registered(folder: &Path, settings: &Settings, http: HttpSettings) ->
         work: settings.work.clone().unwrap_or_else(|| folder.join(own.work_folder)),
         home: folder.to_owned(),
         token: None,
+        state: None,
     })
 }
 
@@ -321,22 +369,24 @@ fn read_file(folder: &Path, name: &str) -> anyhow::Result<Vec<u8>> {
 
 fn description(
     settings: &Settings,
-    prepared: &Prepared,
+    token: Option<&SecretString>,
+    agent_name: &str,
+    home: &Path,
     environment: &BTreeMap<String, String>,
     host_name: &str,
 ) -> Description {
     // Jobs may demand a newer agent than the one we pass for.
     let version =
         environment.get("DAYFLY_AGENT_VERSION").map_or(dayfly_worker::AGENT_VERSION, String::as_str);
-    let secrets: Vec<&str> = prepared.token.iter().map(|token| token.expose_secret()).collect();
+    let secrets: Vec<&str> = token.iter().map(|token| token.expose_secret()).collect();
     let capabilities = scan_capabilities(&Machine {
         environment,
         hidden: &TOKEN_VARIABLES,
         secrets: &secrets,
-        agent_name: &prepared.name,
+        agent_name,
         agent_version: version,
         computer_name: host_name,
-        home_directory: &prepared.home,
+        home_directory: home,
         extra: &settings.capabilities,
     });
     Description {
@@ -383,6 +433,7 @@ fn show(event: NextEvent) -> anyhow::Result<()> {
             output::write(&format!("{}: Agent {agent} has number {id}\n", now()))?
         }
         Event::Online { .. } => output::write(&format!("{}: Listening for Jobs\n", now()))?,
+        Event::JobResumed { job, .. } => output::write(&format!("{}: Job {} goes on\n", now(), job.name))?,
         Event::JobStarted { job, .. } => output::write(&format!("{}: Running job: {}\n", now(), job.name))?,
         Event::JobFinished { job, result, reason, .. } => {
             let result = result.map_or("Abandoned", |result| result.name());

@@ -1,33 +1,77 @@
-//! `dayfly worker`: runs one job for a listener, which speaks over standard input and output.
+//! `dayfly worker`: runs one job for a listener, which speaks over standard input and output, or waits for
+//! the worker at an address.
 
 use std::panic::AssertUnwindSafe;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use clap::Args;
 use dayfly_client::ProxySettings;
 use dayfly_processes::orphans::{self, Adopt};
-use dayfly_worker::Surroundings;
+use dayfly_worker::{Once, Outcome, ServeError, Surroundings, Tls, Unix, serve};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
 
 use crate::host;
 
 /// Pause between two looks for orphans that have ended.
 const REAP_PAUSE: Duration = Duration::from_millis(250);
 
+/// Arguments of `dayfly worker`.
+#[derive(Debug, Args)]
+pub(crate) struct WorkerArgs {
+    /// Where the listener waits, `unix:PATH` or `tls:HOST:PORT` [default: standard input and output]
+    #[arg(long, value_name = "ADDRESS")]
+    connect: Option<String>,
+    /// File with the authority (PEM) that the listener's certificate must be by
+    #[arg(long, value_name = "FILE")]
+    ca_file: Option<PathBuf>,
+    /// File with the token that proves which place the worker runs in
+    #[arg(long, value_name = "FILE")]
+    claim_file: Option<PathBuf>,
+}
+
 /// Runs the job and answers its result as the exit code: 100 plus the result's number.
-pub(crate) async fn run() -> anyhow::Result<ExitCode> {
-    let outcome = tokio::select! {
-        outcome = dayfly_worker::serve(tokio::io::stdin(), tokio::io::stdout(), surroundings()) => outcome,
-        error = reap_orphans() => return Err(error).context("ended processes cannot be noticed"),
+async fn run(args: WorkerArgs) -> anyhow::Result<ExitCode> {
+    let stop = CancellationToken::new();
+    // A pod that must leave its node is told so by this signal.
+    let mut terminated = signal(SignalKind::terminate()).context("signals cannot be listened to")?;
+    let outcome = {
+        let mut job = std::pin::pin!(serve_at(args, stop.clone()));
+        let mut reaping = std::pin::pin!(reap_orphans());
+        loop {
+            tokio::select! {
+                outcome = &mut job => break outcome?,
+                _ = terminated.recv() => stop.cancel(),
+                error = &mut reaping => return Err(error).context("ended processes cannot be noticed"),
+            }
+        }
     };
     let outcome = outcome.context("the worker could not run a job")?;
     Ok(ExitCode::from(u8::try_from(outcome.exit_code()).context("a result has no exit code")?))
 }
 
-/// Runs it on a runtime of its own, which does not wait for the thread that reads standard input. A panic, which ends a program with
-/// 101 and so with the code of a result, becomes an error.
-pub(crate) fn run_to_the_end() -> anyhow::Result<ExitCode> {
+async fn serve_at(args: WorkerArgs, stop: CancellationToken) -> anyhow::Result<Result<Outcome, ServeError>> {
+    let surroundings = surroundings();
+    let Some(address) = args.connect else {
+        let dial = Once::new(tokio::io::stdin(), tokio::io::stdout());
+        return Ok(serve(dial, stop, surroundings).await);
+    };
+    if let Some(path) = address.strip_prefix("unix:") {
+        return Ok(serve(Unix::new(path.into()), stop, surroundings).await);
+    }
+    let Some(address) = address.strip_prefix("tls:") else {
+        bail!("`{address}` is not the address of a listener; expected unix:PATH or tls:HOST:PORT");
+    };
+    let ca_file = args.ca_file.context("the listener's authority is not known; give --ca-file")?;
+    Ok(serve(Tls::new(address, &ca_file, args.claim_file)?, stop, surroundings).await)
+}
+
+/// Runs it on a runtime of its own, which does not wait for the thread that reads standard input. A panic,
+/// which ends a program with 101 and so with the code of a result, becomes an error.
+pub(crate) fn run_to_the_end(args: WorkerArgs) -> anyhow::Result<ExitCode> {
     host::leave_terminal();
     host::name_process();
     host::adopt_orphans(Adopt::All);
@@ -35,13 +79,14 @@ pub(crate) fn run_to_the_end() -> anyhow::Result<ExitCode> {
         .enable_all()
         .build()
         .context("the asynchronous runtime could not be started")?;
-    let outcome = std::panic::catch_unwind(AssertUnwindSafe(|| runtime.block_on(run())))
+    let outcome = std::panic::catch_unwind(AssertUnwindSafe(|| runtime.block_on(run(args))))
         .unwrap_or_else(|_| bail!("the worker panicked; its job's result is not known"));
     runtime.shutdown_timeout(Duration::from_secs(1));
     outcome
 }
 
-/// Takes away orphans of the job that have ended, which nobody else waits for: a long job may make more of them than the system has numbers for.
+/// Takes away orphans of the job that have ended, which nobody else waits for: a long job may make more of
+/// them than the system has numbers for.
 async fn reap_orphans() -> anyhow::Error {
     let mut ended = match signal(SignalKind::child()) {
         Ok(ended) => ended,

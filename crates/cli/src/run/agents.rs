@@ -11,8 +11,8 @@ use secrecy::SecretString;
 use dayfly_client::{Connection, Credential, HttpSettings};
 use dayfly_emulator::Emulator;
 use dayfly_listener::{
-    AgentSet, Agents, CONNECTING_AGENTS, Config, Description, EventStream, OnExisting, ProcessExecutor,
-    Timings,
+    AgentSet, Agents, CONNECTING_AGENTS, Config, Description, EventStream, InMemory, OnExisting,
+    ProcessExecutor, Timings,
 };
 use dayfly_processes::orphans::Adopt;
 use dayfly_protocol::channel::WorkerSettings;
@@ -77,6 +77,8 @@ pub(super) async fn start(
         once: false,
         timings: Timings::default(),
         connecting: CONNECTING_AGENTS,
+        store: Arc::new(InMemory::default()),
+        registrations: Arc::new(InMemory::default()),
     };
     crate::host::adopt_orphans(Adopt::OtherSessions);
     let executor = ProcessExecutor::new(

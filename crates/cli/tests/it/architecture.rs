@@ -165,3 +165,97 @@ fn what_is_pure_does_nothing_but_compute() {
         assert!(found.is_empty(), "{found:#?}");
     }
 }
+
+/// The rooms of the listener, each with those it knows; what stands above knows what stands below, and no two know each other.
+const LISTENER_ROOMS: &[(&str, &[&str])] = &[
+    (
+        "agents",
+        &["backoff", "context", "description", "events", "executor", "lease", "service", "store", "timings"],
+    ),
+    ("lease", &["backoff", "context", "events", "executor", "notes", "service", "store", "timings"]),
+    ("context", &["description", "events", "executor", "service", "store", "timings"]),
+    ("executor", &["channel", "events", "notes", "store"]),
+    ("channel", &["notes", "store"]),
+    ("store", &[]),
+    ("service", &[]),
+    ("events", &["notes"]),
+    ("notes", &[]),
+    ("description", &[]),
+    ("timings", &[]),
+    ("backoff", &[]),
+    ("capabilities", &[]),
+];
+
+#[test]
+fn the_rooms_of_the_listener_know_only_whom_they_may() {
+    let source = root().join("crates/listener/src");
+    let mut found: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    let mut files = vec![source.clone()];
+    while let Some(path) = files.pop() {
+        if path.is_dir() {
+            files.extend(
+                std::fs::read_dir(&path).expect("readable").map(|entry| entry.expect("readable").path()),
+            );
+            continue;
+        }
+        let inner = path.strip_prefix(&source).expect("it is in there");
+        let room = inner.iter().next().expect("a name").to_string_lossy().trim_end_matches(".rs").to_owned();
+        if room == "lib" {
+            continue;
+        }
+        let text = std::fs::read_to_string(&path).expect("readable");
+        let code = text.split("\n#[cfg(test)]\nmod ").next().unwrap_or_default();
+        let known = found.entry(room.clone()).or_default();
+        known.extend(crate_uses(code).into_iter().filter(|other| *other != room));
+    }
+    let expected: BTreeMap<String, BTreeSet<String>> = LISTENER_ROOMS
+        .iter()
+        .map(|(room, known)| ((*room).to_owned(), known.iter().map(|known| (*known).to_owned()).collect()))
+        .collect();
+    assert_eq!(found, expected);
+    // The order of the list has no circle: each room stands above all that it knows.
+    for (place, (room, known)) in LISTENER_ROOMS.iter().enumerate() {
+        for other in *known {
+            let below = LISTENER_ROOMS.iter().position(|(name, _)| name == other);
+            assert!(
+                below.is_some_and(|below| below > place),
+                "{room} knows {other}, which does not stand below"
+            );
+        }
+    }
+}
+
+/// The first names of all paths that begin with `crate::`, also of those in braces.
+fn crate_uses(code: &str) -> BTreeSet<String> {
+    let mut uses = BTreeSet::new();
+    let code: String = code.lines().map(|line| line.split("//").next().unwrap_or_default()).collect();
+    for rest in code.split("crate::").skip(1) {
+        let Some(group) = rest.strip_prefix('{') else {
+            uses.extend(name(rest));
+            continue;
+        };
+        let mut depth = 1;
+        let mut part = String::new();
+        for letter in group.chars() {
+            match letter {
+                '{' => depth += 1,
+                '}' => depth -= 1,
+                ',' if depth == 1 => uses.extend(name(std::mem::take(&mut part).trim())),
+                _ => {}
+            }
+            if depth == 0 {
+                break;
+            }
+            if !(letter == ',' && depth == 1) {
+                part.push(letter);
+            }
+        }
+        uses.extend(name(part.trim()));
+    }
+    uses
+}
+
+fn name(path: &str) -> Option<String> {
+    let name: String = path.chars().take_while(|letter| letter.is_alphanumeric() || *letter == '_').collect();
+    (!name.is_empty()).then_some(name)
+}

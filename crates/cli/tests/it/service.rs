@@ -18,7 +18,7 @@ use dayfly_protocol::{
     agent::{TaskAgent, TaskAgentAuthorization},
     agent_files::{AgentCredentials, AgentSettings, agent_key_to_json},
     crypto::AgentKey,
-    job::Step,
+    job::{AgentJobRequestMessage, Step},
     plan::TaskOrchestrationPlanReference,
     timeline::{TaskReference, TimelineRecord, VariableValue},
 };
@@ -163,6 +163,16 @@ impl Service {
 
     /// Queues a job of `script` steps.
     pub(crate) fn queue(&mut self, name: &str, scripts: &[&str]) -> JobId {
+        self.queue_with(name, scripts, |_| {})
+    }
+
+    /// The same, with a message that is changed before.
+    pub(crate) fn queue_with(
+        &mut self,
+        name: &str,
+        scripts: &[&str],
+        tune: impl FnOnce(&mut AgentJobRequestMessage),
+    ) -> JobId {
         let pool = self.emulator.pool("Default").unwrap();
         let mut new = self.emulator.single_job(pool, name).unwrap();
         let job = new.message.job_id;
@@ -180,6 +190,7 @@ impl Service {
         new.message.variables =
             variables.map(|(name, value)| (name.to_owned(), VariableValue::read_only(value))).into();
         new.message.steps = steps.collect();
+        tune(&mut new.message);
         self.plans.insert(job, (new.message.plan.clone(), new.message.timeline.id));
         self.emulator.queue_job(new).unwrap();
         job
@@ -301,6 +312,20 @@ impl Process {
             error
         });
         self.0.stderr = Some(tokio::time::timeout(Duration::from_secs(60), read).await.expect(text).unwrap());
+    }
+
+    /// Waits until it has said this on standard output.
+    pub(crate) async fn told(&mut self, text: &'static str) {
+        let mut output = self.0.stdout.take().unwrap();
+        let read = tokio::task::spawn_blocking(move || {
+            let (mut said, mut byte) = (Vec::new(), [0]);
+            while !said.ends_with(text.as_bytes()) {
+                output.read_exact(&mut byte).unwrap();
+                said.extend(byte);
+            }
+            output
+        });
+        self.0.stdout = Some(tokio::time::timeout(Duration::from_secs(60), read).await.expect(text).unwrap());
     }
 
     /// Waits for the end, and returns exit code, standard output and what is left of standard error.

@@ -51,7 +51,7 @@ async fn preregistered(world: &World, name: &str) -> ExistingAgent {
         token_url: Arc::new(url.parse().expect("an address")),
         key,
     };
-    ExistingAgent { id: agent.id, name: Arc::from(name), credential }
+    ExistingAgent { id: agent.id, name: Arc::from(name), credential, session: None }
 }
 
 fn existing(world: &World, agent: &ExistingAgent) -> Config {
@@ -64,6 +64,7 @@ fn existing(world: &World, agent: &ExistingAgent) -> Config {
             id: agent.id,
             name: agent.name.clone(),
             credential: agent.credential.clone(),
+            session: None,
         }],
     };
     config

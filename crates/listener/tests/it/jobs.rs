@@ -55,7 +55,7 @@ async fn the_listener_finishes_jobs_of_old_plans() {
     let set = world
         .agents(
             &["a"],
-            world.script("echo '{\"type\":\"finished\",\"result\":\"failed\",\"reported\":true}'"),
+            world.script("echo '{\"course\":{\"finished\":{\"result\":\"failed\",\"reported\":true}}}'"),
         )
         .await;
     let job = world.queue("old");
@@ -158,8 +158,14 @@ async fn a_cancelled_job_is_asked_then_killed() {
     world.file("up").await;
     world.cancel(job);
     assert_eq!(world.completed(job).await, (TaskResult::Canceled, CompletionReason::Event));
-    assert!(world.file("order").await.starts_with(r#"{"type":"cancel","#));
-    assert_eq!(world.file("second").await, "{\"type\":\"flushLogs\"}\n");
+    assert_eq!(
+        world.file("order").await,
+        "{\"orders\":{\"cancel\":{\"reason\":\"requested\",\"timeoutSeconds\":0}}}\n"
+    );
+    assert_eq!(
+        world.file("second").await,
+        "{\"orders\":{\"cancel\":{\"reason\":\"requested\",\"timeoutSeconds\":0},\"flushLogs\":true}}\n"
+    );
     assert_eq!(world.issues(job).await, ["The job was cancelled, and did not end in time."]);
     set.drain();
     set.wait().await;

@@ -6,4 +6,6 @@ mod jobs;
 mod messages;
 mod polls;
 mod process;
+mod stages;
+mod takeover;
 mod world;

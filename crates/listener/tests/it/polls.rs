@@ -120,8 +120,8 @@ fn answers() -> Vec<Answer> {
         always("429", Fault::Throttle { retry_after: 0 }),
         always("a connection that is closed", Fault::DropBefore),
         ends("a login that is revoked", refusal(401, Some("TaskAgentAccessTokenExpiredException")), 3),
-        // The service, which knows better, does not give it another one.
-        ends("a session that is said to be over", refusal(404, Some("TaskAgentSessionExpiredException")), 1),
+        // The service, which knows better, gives it another one when it has deleted the first.
+        ends("a session that is said to be over", refusal(404, Some("TaskAgentSessionExpiredException")), 2),
         ends("401", refusal(401, None), 3),
         ends("403", refusal(403, None), 1),
         ends(

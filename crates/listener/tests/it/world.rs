@@ -16,11 +16,11 @@ use dayfly_emulator::{
     events::{CompletionReason, Event, JobChange, JobSignal},
 };
 use dayfly_listener::{
-    AgentSet, Agents, Config, Description, Event as SetEvent, EventStream, Executor, NextEvent, OnExisting,
-    ProcessExecutor, Timings,
+    AgentSet, Agents, Config, Description, Event as SetEvent, EventStream, Executor, InMemory, NextEvent,
+    OnExisting, ProcessExecutor, Timings,
 };
 use dayfly_protocol::{
-    JobId, PoolId, TaskResult,
+    JobId, LogId, PoolId, TaskResult,
     channel::WorkerSettings,
     job::AgentJobRequestMessage,
     timeline::{TimelineRecord, VariableValue},
@@ -44,6 +44,7 @@ pub(crate) fn quick() -> Timings {
         retry_limit: ms(200),
         empty_poll_pause: ms(20),
         call: ms(5_000),
+        usual_lock: ms(10_000),
         renew_interval: ms(200),
         first_renewal_retries: 5,
         first_renewal_pause: ms(50),
@@ -138,7 +139,7 @@ impl World {
     /// A worker that notes its job in the journal, then does `body` (with `$id` and `$job` at hand).
     pub(crate) fn script(&self, body: &str) -> Arc<dyn Executor> {
         shell(&format!(
-            "read -r job; id=${{job#*'\"jobId\":\"'}}; id=${{id%%'\"'*}}; echo \"$id\" >> '{}'; {body}",
+            "read -r job; read -r orders; id=${{job#*'\"jobId\":\"'}}; id=${{id%%'\"'*}}; echo \"$id\" >> '{}'; {body}",
             self.journal().display()
         ))
     }
@@ -168,6 +169,8 @@ impl World {
             once: false,
             timings: quick(),
             connecting: 16,
+            store: Arc::new(InMemory::default()),
+            registrations: Arc::new(InMemory::default()),
         }
     }
 
@@ -286,6 +289,28 @@ impl World {
         timeline.records.into_iter().find(|record| record.id.0 == job.0).expect("the job's record")
     }
 
+    /// All records of the job's timeline.
+    pub(crate) async fn records(&self, job: JobId) -> Vec<TimelineRecord> {
+        let message = &self.messages[&job];
+        let plan = self.connection().plan(&message.plan);
+        plan.timeline(message.timeline.id).await.expect("the timeline").records
+    }
+
+    /// The text of a log of the job's plan.
+    pub(crate) async fn log(&self, job: JobId, log: LogId) -> String {
+        let plan = &self.messages[&job].plan;
+        let address = format!(
+            "{}/{}/_apis/distributedtask/hubs/{}/plans/{}/logs/{log}",
+            self.emulator.url(),
+            plan.scope_identifier,
+            plan.plan_type,
+            plan.plan_id
+        );
+        let client = reqwest::Client::builder().no_proxy().build().expect("a client");
+        let answer = client.get(address).basic_auth("", Some(PAT)).send().await.expect("an answer");
+        answer.error_for_status().expect("a log").text().await.expect("text")
+    }
+
     /// The texts of the job's errors.
     pub(crate) async fn issues(&self, job: JobId) -> Vec<String> {
         self.record(job).await.issues.into_iter().map(|issue| issue.message).collect()
@@ -303,16 +328,20 @@ fn read_whole_line(file: &Path) -> Option<String> {
     std::fs::read_to_string(file).ok().filter(|text| text.ends_with('\n'))
 }
 
-/// `sh -c script` as a worker that takes its job at once.
+/// What a worker says first.
+pub(crate) const HELLO: &str =
+    r#"{"hello":{"protocol":2,"version":"1","process":1,"resume":"key","course":"waiting"}}"#;
+
+/// `sh -c script` as a worker that says hello.
 pub(crate) fn shell(script: &str) -> Arc<dyn Executor> {
-    let script = format!(r#"echo '{{"type":"ready","version":"1","pid":1}}'; {script}"#);
+    let script = format!("echo '{HELLO}'; {script}");
     let path = std::env::var_os("PATH").unwrap_or_default();
     Arc::new(ProcessExecutor::new("/bin/sh", vec!["-c".into(), script.into()], vec![("PATH".into(), path)]))
 }
 
 /// The last words of a worker that has not told the service.
 pub(crate) fn finish(result: &str) -> String {
-    format!(r#"echo '{{"type":"finished","result":"{result}","reported":false}}'"#)
+    format!(r#"echo '{{"course":{{"finished":{{"result":"{result}","reported":false}}}}}}'"#)
 }
 
 pub(crate) async fn bounded<T>(what: &str, future: impl Future<Output = T>) -> T {

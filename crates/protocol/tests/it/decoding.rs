@@ -121,14 +121,16 @@ proptest! {
     #[test]
     fn any_document_decodes_to_something_stable(kind: u8, document in document()) {
         checks::document(&[&[kind], &document[..]].concat());
-        checks::frame(&document);
+        checks::frames_to_worker(&document);
+        checks::frames_from_worker(&document);
         checks::agent_files(&document);
     }
 
     #[test]
     fn any_bytes_are_taken_without_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
         checks::document(&bytes);
-        checks::frame(&bytes);
+        checks::frames_to_worker(&bytes);
+        checks::frames_from_worker(&bytes);
         checks::agent_files(&bytes);
         checks::message_body(&bytes);
         checks::keys(&bytes, &AGENT);
@@ -138,6 +140,6 @@ proptest! {
     fn any_document_cut_short_is_an_error_and_says_so(document in document(), cut in 1usize..20) {
         let cut = document.len().saturating_sub(cut);
         checks::document(&[b"0", &document[..cut]].concat());
-        checks::frame(&document[..cut]);
+        checks::frames_to_worker(&document[..cut]);
     }
 }

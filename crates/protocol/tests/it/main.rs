@@ -2,6 +2,7 @@
 
 mod agent_files;
 mod assertions;
+mod channel;
 #[path = "../../../../fuzz/checks/protocol.rs"]
 mod checks;
 mod decoding;

@@ -6,13 +6,14 @@ use std::time::Duration;
 use dayfly_client::{AgentCredential, Connection, Credential, HttpSettings};
 use dayfly_emulator::{Emulator, Settings};
 use dayfly_protocol::agent::{TaskAgent, TaskAgentAuthorization, TaskAgentReference};
+use dayfly_protocol::channel::Heard;
 use dayfly_protocol::crypto::{AgentKey, SessionKey, open_message};
 use dayfly_protocol::job::AgentJobRequestMessage;
 use dayfly_protocol::session::TaskAgentSession;
 use dayfly_protocol::timeline::VariableValue;
 use dayfly_protocol::{PoolId, TaskResult};
-use dayfly_worker::{Surroundings, run};
-use tokio::sync::mpsc;
+use dayfly_worker::{Control, Surroundings, run};
+use tokio::sync::{mpsc, watch};
 
 use crate::job::script_step;
 
@@ -109,7 +110,8 @@ async fn a_job_of_the_emulator_ends_with_its_timeline_its_log_and_one_result() {
         ..Default::default()
     };
     let surroundings = Surroundings { environment: std::env::vars_os().collect(), ..Surroundings::default() };
-    let (orders, control) = mpsc::channel(1);
+    let control = Control { heard: Heard::Finished, ..Control::default() };
+    let (orders, control) = watch::channel(control);
     let (progress, _told) = mpsc::channel(64);
     let outcome = run(message, settings, surroundings, control, progress).await;
     drop(orders);

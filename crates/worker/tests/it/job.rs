@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use dayfly_protocol::channel::{CancelReason, FromWorker, ToWorker, WorkerSettings};
+use dayfly_protocol::channel::{Cancel, CancelReason, FromWorker, Heard, Orders, WorkerSettings};
 use dayfly_protocol::job::{
     AgentJobRequestMessage, EndpointAuthorization, EndpointReference, JobResources, RepositoryProperties,
     RepositoryResource, SYSTEM_CONNECTION, ServiceEndpoint, Step,
@@ -14,9 +14,9 @@ use dayfly_protocol::timeline::{TaskReference, TimelineReference, VariableValue}
 use dayfly_protocol::{
     BuildId, JobId, PlanId, ProjectId, RecordId, RequestId, TaskId, TaskResult, TimelineId,
 };
-use dayfly_worker::{Outcome, Surroundings, run};
+use dayfly_worker::{Control, Outcome, Surroundings, run};
 use tempfile::TempDir;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
@@ -35,7 +35,7 @@ pub(crate) struct Job {
 
 /// A job that runs.
 pub(crate) struct Running {
-    pub(crate) orders: mpsc::Sender<ToWorker>,
+    control: watch::Sender<Control>,
     pub(crate) progress: mpsc::Receiver<FromWorker>,
     job: JoinHandle<Outcome>,
     pub(crate) folder: TempDir,
@@ -166,10 +166,11 @@ impl Job {
 
     /// Starts the job.
     pub(crate) fn start(self) -> Running {
-        let (orders, control) = mpsc::channel(8);
+        // Whatever the job says is heard at once.
+        let (control, wanted) = watch::channel(Control { heard: Heard::Finished, ..Control::default() });
         let (progress, told) = mpsc::channel(1024);
-        let job = tokio::spawn(run(self.message, self.settings, self.surroundings, control, progress));
-        Running { orders, progress: told, job, folder: self.folder }
+        let job = tokio::spawn(run(self.message, self.settings, self.surroundings, wanted, progress));
+        Running { control, progress: told, job, folder: self.folder }
     }
 
     /// Runs the job to its end.
@@ -183,21 +184,26 @@ impl Job {
 impl Running {
     /// Waits for the end, with whom gave the orders still there.
     pub(crate) async fn wait(self) -> (Outcome, TempDir) {
-        let Running { orders, job, folder, progress } = self;
+        let Running { control, job, folder, progress } = self;
         let outcome = tokio::time::timeout(PATIENCE, job).await.expect("the job ends").expect("no panic");
-        drop((orders, progress));
+        drop((control, progress));
         (outcome, folder)
     }
 
     /// Waits for the end after the listener vanished.
     pub(crate) async fn abandon(self) -> (Outcome, TempDir) {
-        let Running { orders, job, folder, progress } = self;
-        drop((orders, progress));
+        let Running { control, job, folder, progress } = self;
+        drop((control, progress));
         (tokio::time::timeout(PATIENCE, job).await.expect("the job ends").expect("no panic"), folder)
     }
 
-    pub(crate) async fn cancel(&self, reason: CancelReason) {
-        self.orders.send(ToWorker::Cancel { timeout_seconds: 60, reason }).await.expect("the job listens");
+    /// Lets these orders hold from now on.
+    pub(crate) fn order(&self, orders: Orders) {
+        self.control.send_modify(|control| control.orders = orders);
+    }
+
+    pub(crate) fn cancel(&self, reason: CancelReason) {
+        self.order(Orders { cancel: Some(Cancel { reason, timeout_seconds: 60 }), ..Orders::default() });
     }
 }
 

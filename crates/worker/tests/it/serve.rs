@@ -6,11 +6,16 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use dayfly_protocol::TaskResult;
-use dayfly_protocol::channel::{CancelReason, FromWorker, JobStart, ToWorker};
-use dayfly_worker::{Surroundings, serve};
+use dayfly_protocol::channel::{
+    self, Cancel, CancelReason, Course, FromWorker, Heard, JobStart, OnLoss, Orders, Refusal, SecretJson,
+    ToWorker, Welcome,
+};
+use dayfly_worker::{Once, Surroundings, serve};
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::process::{Child, ChildStdin, ChildStdout};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
 
 use crate::job::{Job, script_step};
 use crate::service::{Service, TOKEN};
@@ -27,8 +32,15 @@ async fn worker_process() {
         return;
     }
     let surroundings = Surroundings { environment: std::env::vars_os().collect(), ..Surroundings::default() };
-    let outcome =
-        serve(tokio::io::stdin(), tokio::io::stdout(), surroundings).await.expect("the worker runs");
+    let stop = CancellationToken::new();
+    let mut terminated = signal(SignalKind::terminate()).expect("signals can be heard");
+    let stopped = stop.clone();
+    tokio::spawn(async move {
+        terminated.recv().await;
+        stopped.cancel();
+    });
+    let dial = Once::new(tokio::io::stdin(), tokio::io::stdout());
+    let outcome = serve(dial, stop, surroundings).await.expect("the worker runs");
     // The thread that reads standard input would keep the process.
     std::process::exit(outcome.exit_code());
 }
@@ -36,7 +48,7 @@ async fn worker_process() {
 /// A worker in a process of its own.
 struct Worker {
     child: Child,
-    input: ChildStdin,
+    input: Option<ChildStdin>,
     output: tokio::io::Lines<BufReader<ChildStdout>>,
     folder: TempDir,
 }
@@ -64,12 +76,14 @@ impl Worker {
         let mut child = tokio::process::Command::from(command).kill_on_drop(true).spawn().expect("started");
         let mut input = child.stdin.take().expect("piped");
         let output = BufReader::new(child.stdout.take().expect("piped")).lines();
-        let start = ToWorker::Job(Box::new(JobStart { message, worker: settings }));
-        input.write_all(&frame(&start)).await.expect("written");
-        Worker { child, input, output, folder }
+        let message = serde_json::to_vec(&message).expect("plain data");
+        let message = SecretJson::new(&message).expect("it is JSON");
+        let start = Box::new(JobStart { message, worker: settings, on_loss: OnLoss::CancelNow });
+        input.write_all(&frame(&ToWorker::Welcome(Welcome::Job(start)))).await.expect("written");
+        Worker { child, input: Some(input), output, folder }
     }
 
-    /// The next frame; what the test harness prints is passed over.
+    /// The next frame, which is acknowledged; what the test harness prints is passed over.
     async fn next(&mut self) -> Option<FromWorker> {
         let read = async {
             while let Some(line) = self.output.next_line().await.expect("UTF-8") {
@@ -79,13 +93,29 @@ impl Worker {
             }
             None
         };
-        tokio::time::timeout(Duration::from_secs(60), read).await.expect("a frame in time")
+        let frame = tokio::time::timeout(Duration::from_secs(60), read).await.expect("a frame in time");
+        if let Some(FromWorker::Course(course)) = &frame
+            && course.heard() > Heard::Nothing
+        {
+            self.tell(&ToWorker::Heard(course.heard())).await;
+        }
+        frame
+    }
+
+    async fn tell(&mut self, told: &ToWorker) {
+        let input = self.input.as_mut().expect("the channel is open");
+        input.write_all(&frame(told)).await.expect("written");
+    }
+
+    /// The listener is gone.
+    fn close(&mut self) {
+        self.input = None;
     }
 
     async fn finished(&mut self) -> (TaskResult, bool) {
         loop {
             match self.next().await {
-                Some(FromWorker::Finished { result, reported }) => return (result, reported),
+                Some(FromWorker::Course(Course::Finished { result, reported })) => return (result, reported),
                 Some(_) => {}
                 None => panic!("the channel closed without a result"),
             }
@@ -94,9 +124,7 @@ impl Worker {
 }
 
 fn frame(frame: &ToWorker) -> Vec<u8> {
-    let mut bytes = serde_json::to_vec(frame).expect("plain data");
-    bytes.push(b'\n');
-    bytes
+    channel::encode(frame).expect("plain data").to_vec()
 }
 
 fn give_to_nobody(folder: &Path) {
@@ -113,7 +141,7 @@ async fn first_frames(worker: &mut Worker) {
         loop {
             let line =
                 worker.output.next_line().await.expect("UTF-8").expect("the worker says that it is there");
-            if line.contains(r#""type":"ready""#) {
+            if line.contains(r#"{"hello":{"#) {
                 return;
             }
         }
@@ -129,9 +157,10 @@ async fn a_worker_process_tells_its_course_and_ends_with_the_result() {
     let mut steps = Vec::new();
     let finished = loop {
         match worker.next().await.expect("a frame") {
-            FromWorker::StepStarted { name, number, total } => steps.push((name, number, total)),
-            FromWorker::Finished { result, reported } => break (result, reported),
-            FromWorker::Reporting | FromWorker::Warning { .. } | FromWorker::Ready { .. } => {}
+            FromWorker::Course(Course::Step(step)) => steps.push((step.name, step.number, step.total)),
+            FromWorker::Course(Course::Finished { result, reported }) => break (result, reported),
+            FromWorker::Course(Course::Beginning | Course::Reporting) => {}
+            other => panic!("{other:?}"),
         }
     };
     assert_eq!(steps, [("one".to_owned(), 1, 2), ("two".to_owned(), 2, 2)]);
@@ -143,9 +172,17 @@ async fn a_worker_process_tells_its_course_and_ends_with_the_result() {
     assert_eq!(status.code(), Some(102));
 }
 
+/// The ways in which a job is cancelled.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum End {
+    Ordered,
+    ChannelClosed,
+    Terminated,
+}
+
 #[tokio::test(flavor = "multi_thread")]
-async fn a_worker_process_is_cancelled_by_a_frame_and_by_the_end_of_the_channel() {
-    for closes in [false, true] {
+async fn a_worker_process_is_cancelled_by_a_frame_by_the_end_of_the_channel_and_by_a_signal() {
+    for end in [End::Ordered, End::ChannelClosed, End::Terminated] {
         let service = Service::start().await;
         let job = Job::new(&service)
             .variable("PROCESS_SIGINT_TIMEOUT", "100")
@@ -154,21 +191,35 @@ async fn a_worker_process_is_cancelled_by_a_frame_and_by_the_end_of_the_channel(
         service
             .wait_for("the step's output", |told| told.console.iter().any(|(_, line)| line == "started"))
             .await;
-        if closes {
-            drop(worker.input);
-        } else {
-            let cancel = ToWorker::Cancel { timeout_seconds: 60, reason: CancelReason::Requested };
-            worker.input.write_all(&frame(&cancel)).await.expect("written");
+        match end {
+            End::Ordered => {
+                let cancel = Cancel { reason: CancelReason::Requested, timeout_seconds: 60 };
+                worker.tell(&ToWorker::Orders(Orders { cancel: Some(cancel), ..Orders::default() })).await;
+            }
+            End::ChannelClosed => worker.close(),
+            End::Terminated => {
+                let process = i32::try_from(worker.child.id().expect("it runs")).expect("an id");
+                nix::sys::signal::kill(
+                    nix::unistd::Pid::from_raw(process),
+                    nix::sys::signal::Signal::SIGTERM,
+                )
+                .expect("it can be told");
+            }
+        }
+        if end != End::ChannelClosed {
+            assert_eq!(worker.finished().await, (TaskResult::Canceled, true), "{end:?}");
         }
         let status = tokio::time::timeout(Duration::from_secs(60), worker.child.wait())
             .await
             .expect("it ends")
             .expect("waited");
-        assert_eq!(status.code(), Some(103), "closes: {closes}");
+        assert_eq!(status.code(), Some(103), "{end:?}");
         service.look(|told| {
             assert_eq!(told.events.len(), 1);
             assert_eq!(told.events[0]["result"], serde_json::json!("canceled"));
         });
+        let is_told = service.everything().contains("The agent has received a shutdown signal");
+        assert_eq!(is_told, end == End::Terminated, "{end:?}");
     }
 }
 
@@ -182,7 +233,7 @@ async fn a_worker_gives_up_when_the_service_ended_with_its_listener() {
         .wait_for("the step's output", |told| told.console.iter().any(|(_, line)| line == "started"))
         .await;
     drop(service);
-    drop(worker.input);
+    worker.close();
     // It would go on trying for minutes.
     let status = tokio::time::timeout(Duration::from_secs(60), worker.child.wait())
         .await
@@ -237,17 +288,25 @@ async fn worker_result(worker: &mut Worker) -> TaskResult {
 
 #[tokio::test]
 async fn a_channel_without_a_job_is_an_error() {
-    let cancel = ToWorker::Cancel { timeout_seconds: 60, reason: CancelReason::Requested };
+    let refused = Refusal::Protocol { protocol: 3, version: "9.9".to_owned() };
     for (bytes, expected) in [
         (Vec::new(), "closed before a job came"),
-        (frame(&cancel), "is not a job"),
-        (b"{\"type\":\"job\",\"message\":{\"jobId\":\"secret-thing\"\n".to_vec(), "cannot be read"),
+        (frame(&ToWorker::Orders(Orders::default())), "is not a welcome"),
+        (b"{\"welcome\":{\"job\":{\"message\":{\"jobId\":\"secret-thing\"\n".to_vec(), "cannot be read"),
         (b"nonsense\n".to_vec(), "cannot be read"),
+        // The first frame of the first protocol.
+        (b"{\"type\":\"job\",\"message\":{}}\n".to_vec(), "must have the same version"),
+        (frame(&ToWorker::Welcome(Welcome::Refused(Refusal::Unknown))), "it has no job for this worker"),
+        (
+            frame(&ToWorker::Welcome(Welcome::Refused(refused))),
+            "it has version 9.9 and speaks channel protocol 3",
+        ),
     ] {
         let (mut listener, worker) = tokio::io::duplex(1 << 20);
         listener.write_all(&bytes).await.expect("written");
         drop(listener);
-        let error = serve(worker, tokio::io::sink(), Surroundings::default()).await.expect_err("no job");
+        let dial = Once::new(worker, tokio::io::sink());
+        let error = serve(dial, CancellationToken::new(), Surroundings::default()).await.expect_err("no job");
         let text = error.to_string();
         assert!(text.contains(expected), "{text}");
         assert!(!format!("{error:?}").contains("secret-thing"));

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use dayfly_protocol::TaskResult;
-use dayfly_protocol::channel::{CancelReason, FromWorker, ToWorker};
+use dayfly_protocol::channel::{CancelReason, Course, FromWorker, Orders, StepStarted};
 use serde_json::json;
 
 use crate::job::{Job, bash_step, other_step, powershell_step, script_step};
@@ -230,7 +230,7 @@ async fn cancellation_stops_the_step_and_runs_what_always_runs() {
     service
         .wait_for("the step's output", |told| told.console.iter().any(|(_, line)| line == "started"))
         .await;
-    running.cancel(CancelReason::Requested).await;
+    running.cancel(CancelReason::Requested);
     let (outcome, _folder) = running.wait().await;
     assert_eq!(outcome.result, TaskResult::Canceled);
     assert!(outcome.reported);
@@ -260,7 +260,7 @@ async fn a_running_step_that_always_runs_goes_on_when_the_job_is_cancelled() {
     service
         .wait_for("the step's output", |told| told.console.iter().any(|(_, line)| line == "started"))
         .await;
-    running.cancel(CancelReason::Requested).await;
+    running.cancel(CancelReason::Requested);
     let job_is_told = |told: &crate::service::Told| told.events.is_empty();
     service.wait_for("no early end", job_is_told).await;
     std::fs::write(running.folder.path().join("work/_temp/go"), "").expect("written");
@@ -300,7 +300,7 @@ async fn flushing_ends_even_what_always_runs() {
     service
         .wait_for("the step's output", |told| told.console.iter().any(|(_, line)| line == "started"))
         .await;
-    running.orders.send(ToWorker::FlushLogs).await.expect("the job listens");
+    running.order(Orders { flush_logs: true, ..Orders::default() });
     let (outcome, _folder) = running.wait().await;
     assert_eq!(outcome.result, TaskResult::Canceled);
     assert_eq!(service.result("cleanup"), "skipped");
@@ -321,12 +321,14 @@ async fn progress_names_each_step_with_secrets_masked() {
     let steps: Vec<(String, u32, u32)> = told
         .iter()
         .filter_map(|frame| match frame {
-            FromWorker::StepStarted { name, number, total } => Some((name.clone(), *number, *total)),
+            FromWorker::Course(Course::Step(StepStarted { name, number, total })) => {
+                Some((name.clone(), *number, *total))
+            }
             _ => None,
         })
         .collect();
     assert_eq!(steps, [("the *** step".to_owned(), 1, 2), ("two".to_owned(), 2, 2)]);
-    assert_eq!(told.last(), Some(&FromWorker::Reporting));
+    assert_eq!(told.last(), Some(&FromWorker::Course(Course::Reporting)));
     running.wait().await;
 }
 

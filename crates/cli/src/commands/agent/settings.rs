@@ -10,6 +10,7 @@ use std::{
 };
 
 use dayfly_client::ProxySettings;
+use dayfly_listener::OnExisting;
 use secrecy::{ExposeSecret as _, SecretString};
 use url::Url;
 
@@ -32,17 +33,31 @@ const LONGEST_TOKEN: u64 = 64 * 1024;
 #[derive(Debug)]
 pub(super) enum Identity {
     /// It registers itself.
-    New {
-        url: Url,
-        token: SecretString,
-        token_origin: String,
-        pool: String,
-        name: String,
-        replace: bool,
-        keep: bool,
-    },
+    New(NewAgent),
     /// It was registered before; the folder holds its three files.
     Registered { folder: PathBuf },
+    /// What must outlive this process is in the folder. If no agent is there yet, this one registers itself, if it was told enough for that.
+    Kept { folder: PathBuf, new: Result<NewAgent, Mistake> },
+}
+
+/// An agent that registers itself.
+#[derive(Debug)]
+pub(super) struct NewAgent {
+    pub(super) url: Url,
+    pub(super) token: SecretString,
+    /// Where it came from, for people.
+    pub(super) token_origin: String,
+    pub(super) pool: String,
+    pub(super) name: String,
+    pub(super) replace: bool,
+    pub(super) keep: bool,
+}
+
+impl NewAgent {
+    /// What happens to an agent of the same name.
+    pub(super) fn on_existing(&self) -> OnExisting {
+        if self.replace { OnExisting::Replace } else { OnExisting::Adopt }
+    }
 }
 
 /// Everything `dayfly agent` needs to know.
@@ -62,7 +77,7 @@ pub(super) struct Settings {
 }
 
 /// A setting that is missing or wrong, for people.
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[derive(Debug, Clone, thiserror::Error, PartialEq, Eq)]
 #[error("{0}")]
 pub(super) struct Mistake(String);
 
@@ -91,12 +106,17 @@ impl Settings {
         let absolute = |path: &Path| surroundings.folder.join(path);
         let work =
             args.work.clone().or_else(|| variable(&["AZP_WORK", "VSTS_AGENT_INPUT_WORK"]).map(PathBuf::from));
-        let identity = match &args.agent_dir {
-            Some(folder) => Identity::Registered { folder: absolute(folder) },
-            None => new_identity(args, surroundings)?,
+        let identity = match (&args.agent_dir, &args.state_dir) {
+            (Some(folder), _) => Identity::Registered { folder: absolute(folder) },
+            (None, Some(folder)) => {
+                Identity::Kept { folder: absolute(folder), new: new_agent(args, surroundings) }
+            }
+            (None, None) => Identity::New(new_agent(args, surroundings)?),
         };
         let work = match identity {
-            Identity::New { .. } => Some(absolute(&work.unwrap_or_else(|| DEFAULT_WORK.into()))),
+            Identity::New(_) | Identity::Kept { .. } => {
+                Some(absolute(&work.unwrap_or_else(|| DEFAULT_WORK.into())))
+            }
             Identity::Registered { .. } => work.map(|work| absolute(&work)),
         };
         Ok(Self {
@@ -121,7 +141,7 @@ impl Settings {
     }
 }
 
-fn new_identity(args: &AgentArgs, surroundings: Surroundings<'_>) -> Result<Identity, Mistake> {
+fn new_agent(args: &AgentArgs, surroundings: Surroundings<'_>) -> Result<NewAgent, Mistake> {
     let variable = |names: &[&str]| first(surroundings.environment, names);
     let Some(url) = args.url.as_deref().or_else(|| variable(&["AZ_URL", "AZP_URL", "VSTS_AGENT_INPUT_URL"]))
     else {
@@ -150,7 +170,7 @@ fn new_identity(args: &AgentArgs, surroundings: Surroundings<'_>) -> Result<Iden
         return mistake("no name: give --name, AZ_AGENT_NAME or AZP_AGENT_NAME");
     }
     let (token_origin, token) = token(args, surroundings)?;
-    Ok(Identity::New {
+    Ok(NewAgent {
         url,
         token,
         token_origin,
@@ -280,10 +300,10 @@ mod tests {
 
     fn identity(line: &[&str], variables: &[(&str, &str)]) -> (String, String, String, String) {
         match resolve(line, variables, false).expect("it resolves").identity {
-            Identity::New { url, token, pool, name, .. } => {
-                (url.to_string(), token.expose_secret().to_owned(), pool, name)
+            Identity::New(new) => {
+                (new.url.to_string(), new.token.expose_secret().to_owned(), new.pool, new.name)
             }
-            Identity::Registered { .. } => panic!("it is a new one"),
+            other => panic!("it is a new one: {other:?}"),
         }
     }
 
@@ -323,7 +343,7 @@ mod tests {
         ];
         assert_eq!(identity(&[], &variables), ("http://a/".into(), "t".into(), "p".into(), "n".into()));
         let settings = resolve(&[], &variables, false).expect("it resolves");
-        assert!(matches!(settings.identity, Identity::New { replace: true, .. }));
+        assert!(matches!(settings.identity, Identity::New(NewAgent { replace: true, .. })));
         assert_eq!((settings.work, settings.warnings.len()), (Some("/w".into()), 0));
         let ours = [&variables[..], &[("AZP_POOL", "q")]].concat();
         assert_eq!(identity(&[], &ours).2, "q");
@@ -392,6 +412,23 @@ mod tests {
         assert_eq!(work(&[]), Some("/home/agent/_work".into()));
         assert_eq!(work(&["--work", "/w"]), Some("/w".into()));
         assert_eq!(work(&["--agent-dir", "a"]), None);
+    }
+
+    #[test]
+    fn with_a_state_folder_a_token_is_needed_only_for_the_first_time() {
+        let kept = |variables: &[(&str, &str)]| {
+            let settings = resolve(&["--state-dir", "state"], variables, false).expect("it resolves");
+            match settings.identity {
+                Identity::Kept { folder, new } => (folder, new.map(|new| new.name)),
+                other => panic!("its state is kept: {other:?}"),
+            }
+        };
+        let folder = PathBuf::from("/home/agent/state");
+        let (found, new) = kept(&[]);
+        assert_eq!(found, folder);
+        assert!(new.expect_err("it was not told enough").to_string().contains("give --url"));
+        let told = kept(&[("AZ_URL", "http://a/"), ("AZ_PAT", "t")]);
+        assert_eq!(told, (folder, Ok("machine".to_owned())));
     }
 
     #[test]

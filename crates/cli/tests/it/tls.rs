@@ -1,0 +1,276 @@
+//! Workers that reach their listener by TLS, as they will from pods: processes of the real binary, and a
+//! listener that goes away.
+//!
+//! The times are a few seconds here. `DAYFLY_AWAY_SECONDS` sets for how long the listener is away, for a look
+//! at the real ones.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use dayfly_listener::{
+    AcceptedJob, AgentSet, Agents, Config, Description, Ending, Executor, Gate, Host, KnownBy, LastLines,
+    OnDisk, OnExisting, Phase, RegisteredSet, Registrar, Reported, RunningJob, Timings, Wanted, WorkerExit,
+    converse,
+};
+use dayfly_protocol::TaskResult;
+use dayfly_protocol::channel::{Course, Key, WorkerSettings};
+use dayfly_protocol::crypto::AgentKey;
+use futures::FutureExt as _;
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rustls::pki_types::PrivateKeyDer;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+use crate::service::{Process, Service, bounded, eventually};
+
+/// A worker that is a process of its own, in a place that its listener does not own.
+#[derive(Clone, Debug)]
+struct Elsewhere {
+    gate: Arc<Gate>,
+    address: SocketAddr,
+    folder: PathBuf,
+    /// The one worker that there is, with the token of its place.
+    worker: Arc<Mutex<Option<(Key, std::process::Child)>>>,
+}
+
+impl Elsewhere {
+    /// The token of the place: that of the worker there is, or of a new one.
+    fn place(&self) -> Key {
+        let mut worker = self.worker.lock().unwrap();
+        if let Some((claim, _)) = &*worker {
+            return claim.clone();
+        }
+        let claim = Key::draw().unwrap();
+        fs::write(self.folder.join("claim"), claim.expose()).unwrap();
+        let child = Command::new(env!("CARGO_BIN_EXE_dayfly"))
+            .args(["worker", "--connect", &format!("tls:localhost:{}", self.address.port()), "--ca-file"])
+            .arg(self.folder.join("ca.pem"))
+            .arg("--claim-file")
+            .arg(self.folder.join("claim"))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        *worker = Some((claim.clone(), child));
+        claim
+    }
+
+    fn has_ended(&self) -> bool {
+        self.worker.lock().unwrap().as_mut().is_none_or(|(_, child)| child.try_wait().unwrap().is_some())
+    }
+}
+
+impl Executor for Elsewhere {
+    fn run(&self, job: AcceptedJob) -> RunningJob {
+        let elsewhere = self.clone();
+        RunningJob::spawn(move |controls| async move {
+            let claim = elsewhere.place();
+            let resume = job.claimed.as_ref().map(|claim| claim.resume.clone());
+            let expectation = elsewhere.gate.expect(job.label.id, KnownBy::Claim(claim.digest()), resume);
+            let host =
+                Host::new(controls.orders, controls.progress, job.ledger.clone(), LastLines::default());
+            let course = host.course();
+            let mut talk = std::pin::pin!(converse(host, expectation, job, String::new()).fuse());
+            while !elsewhere.has_ended() {
+                tokio::select! {
+                    said = &mut talk => panic!("the conversation has ended: {said:?}"),
+                    () = tokio::time::sleep(Duration::from_millis(50)) => {}
+                }
+            }
+            let (result, reported) = match *course.borrow() {
+                Course::Finished { result, reported: true } => (Some(result), Reported::Yes),
+                Course::Finished { result, reported: false } => (Some(result), Reported::No),
+                _ => (None, Reported::Perhaps),
+            };
+            WorkerExit {
+                result,
+                reported,
+                ending: Ending::Ended("it ended".to_owned()),
+                last_lines: Vec::new(),
+            }
+        })
+    }
+}
+
+struct World {
+    service: Service,
+    store: Arc<OnDisk>,
+    key: Arc<AgentKey>,
+    configuration: Arc<rustls::ServerConfig>,
+    address: SocketAddr,
+    worker: Arc<Mutex<Option<(Key, std::process::Child)>>>,
+    /// For how long a job's lock is taken to hold.
+    lock: Duration,
+}
+
+impl World {
+    async fn new(lock: Duration) -> Self {
+        let service = Service::new(|_| {}).await;
+        let configuration = certificates(&service);
+        // A port that is ours for as long as this test runs.
+        let address = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+        let key = Arc::new(AgentKey::generate().unwrap());
+        let pool = service.emulator.pool("Default").unwrap();
+        let data = service.connection().connection_data().await.unwrap();
+        let (connection, url) = (service.connection(), service.emulator.url().clone());
+        let registrar = Registrar::new(
+            connection,
+            pool,
+            key.clone(),
+            OnExisting::Refuse,
+            Description::default(),
+            &data,
+            url.clone(),
+        );
+        let agents = vec![registrar.register("far").await.unwrap()];
+        let store = Arc::new(OnDisk::open(&service.path("state")).unwrap());
+        store
+            .register(RegisteredSet { server_url: url, pool, pool_name: "Default".to_owned(), agents }, &key)
+            .await
+            .unwrap();
+        Self { service, store, key, configuration, address, worker: Arc::default(), lock }
+    }
+
+    /// A listener with its door open.
+    async fn listener(&self) -> AgentSet {
+        let (set, _) = self.store.registered().await.unwrap().unwrap();
+        let door = bounded("the port is free", async {
+            loop {
+                match TcpListener::bind(self.address).await {
+                    Ok(door) => return door,
+                    Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+                }
+            }
+        })
+        .await;
+        let executor = Elsewhere {
+            gate: Arc::new(Gate::tls(door, self.configuration.clone())),
+            address: self.address,
+            folder: self.service.folder.path().to_owned(),
+            worker: self.worker.clone(),
+        };
+        let wanted = Wanted { agents: set.agents, phase: Phase::Run };
+        let config = Config {
+            server_url: set.server_url,
+            agents: Agents::Wanted {
+                connection: self.service.connection(),
+                pool: set.pool,
+                pool_name: set.pool_name,
+                key: self.key.clone(),
+                wanted: watch::channel(wanted).1,
+            },
+            description: Description::default(),
+            worker: WorkerSettings {
+                work_directory: self.service.path("work"),
+                home_directory: self.service.path("home"),
+                ..WorkerSettings::default()
+            },
+            once: false,
+            timings: Timings { usual_lock: self.lock, ..Timings::default() },
+            connecting: 4,
+            store: self.store.clone(),
+            registrations: self.store.clone(),
+        };
+        AgentSet::start(config, Arc::new(executor)).await.unwrap().0
+    }
+}
+
+/// An authority and a certificate by it; the authority's goes into a file for the workers.
+fn certificates(service: &Service) -> Arc<rustls::ServerConfig> {
+    let mut authority = CertificateParams::new(Vec::new()).unwrap();
+    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let authority = CertifiedIssuer::self_signed(authority, KeyPair::generate().unwrap()).unwrap();
+    fs::write(service.path("ca.pem"), authority.pem()).unwrap();
+    let key = KeyPair::generate().unwrap();
+    let certificate =
+        CertificateParams::new(vec!["localhost".to_owned()]).unwrap().signed_by(&key, &authority).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let configuration = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(
+            vec![certificate.der().clone()],
+            PrivateKeyDer::try_from(key.serialize_der()).unwrap(),
+        )
+        .unwrap();
+    Arc::new(configuration)
+}
+
+#[tokio::test]
+async fn a_job_does_not_notice_that_its_listener_is_away() {
+    let away = std::env::var("DAYFLY_AWAY_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(3);
+    let mut world = World::new(Duration::from_secs(300)).await;
+    let listener = world.listener().await;
+    let (up, go) = (world.service.path("up"), world.service.path("go"));
+    let script = format!("echo up > {}; while [ ! -e {} ]; do sleep 0.05; done", up.display(), go.display());
+    let job = world.service.queue("Far away", &[&script, "true"]);
+    world.service.file("up").await;
+    // As with a listener that is killed, down to its door.
+    drop(listener);
+    tokio::time::sleep(Duration::from_secs(away)).await;
+    world.service.look();
+    assert!(world.service.results(job).is_empty(), "it goes on");
+    let listener = world.listener().await;
+    fs::write(&go, "").unwrap();
+    assert_eq!(world.service.result(job).await, TaskResult::Succeeded);
+    eventually("the worker has ended", || {
+        world.worker.lock().unwrap().as_mut().and_then(|(_, child)| child.try_wait().unwrap())
+    })
+    .await;
+    listener.drain();
+    let summary = bounded("the agent has ended", listener.wait()).await;
+    assert_eq!((summary.ended, summary.failed), (1, 0), "{summary:?}");
+    assert_eq!(world.service.emulator.statistics().refused_completions, 0);
+}
+
+#[tokio::test]
+async fn a_job_whose_listener_stays_away_is_cancelled_and_reported() {
+    let mut world = World::new(Duration::from_secs(2)).await;
+    let listener = world.listener().await;
+    let script = format!("echo up > {}; sleep 600", world.service.path("up").display());
+    let job = world.service.queue("Forsaken", &[&script]);
+    world.service.file("up").await;
+    drop(listener);
+    assert_eq!(world.service.result(job).await, TaskResult::Canceled);
+    let told = world.service.records(job).await;
+    let told: Vec<_> = told.iter().flat_map(|record| &record.issues).map(|issue| &issue.message).collect();
+    assert!(told.iter().any(|text| text.starts_with("The agent that accepted this job is gone")), "{told:?}");
+    eventually("the worker has ended", || {
+        world.worker.lock().unwrap().as_mut().and_then(|(_, child)| child.try_wait().unwrap())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_worker_trusts_nobody_else_and_is_let_in_nowhere_else() {
+    let world = World::new(Duration::from_secs(300)).await;
+    let listener = world.listener().await;
+    let stranger = |ca: &str, claim: &str| {
+        fs::write(world.service.path("strange"), claim).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_dayfly"));
+        command
+            .args(["worker", "--connect", &format!("tls:localhost:{}", world.address.port()), "--ca-file"])
+            .arg(world.service.path(ca))
+            .arg("--claim-file")
+            .arg(world.service.path("strange"))
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        Process::spawn(&mut command)
+    };
+    let (code, _, error) = stranger("ca.pem", "a token that nobody gave").ended().await;
+    assert_eq!(code, Some(1), "{error}");
+    assert!(error.contains("it has no job for this worker"), "{error}");
+    fs::write(world.service.path("none.pem"), "nothing").unwrap();
+    let (code, _, error) = stranger("none.pem", "t").ended().await;
+    assert_eq!(code, Some(1), "{error}");
+    assert!(error.contains("none.pem cannot be used") && error.contains("it holds none"), "{error}");
+    listener.drain();
+    listener.wait().await;
+}

@@ -1,0 +1,255 @@
+//! Where workers that make the connection themselves are met.
+//!
+//! A worker shows who it is in its first frame. It is taken to the job that expects it, or sent away: by what
+//! it was started with as long as it has no job, and by the key that it drew at its start from then on.
+//! Nothing else is read of a stranger.
+
+use std::{
+    collections::HashMap,
+    io,
+    path::Path,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use dayfly_protocol::{
+    JobId,
+    channel::{Hello, KeyDigest, Refusal},
+};
+use tokio::{
+    net::{TcpListener, TcpStream, UnixListener, UnixStream},
+    sync::{Notify, mpsc},
+    task::JoinSet,
+    time::{sleep, timeout},
+};
+use tokio_rustls::TlsAcceptor;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::{
+    host::{hello, refuse},
+    link::Link,
+};
+
+/// How many connections may be on their way to their job at a time; more have to wait.
+const STRANGERS: usize = 256;
+
+/// How long a worker may wait for the job that expects it.
+const RECEPTION: Duration = Duration::from_secs(5);
+
+/// Pause after a connection that could not be taken, as when there are too many open files.
+const AFTER_FAILURE: Duration = Duration::from_millis(100);
+
+/// By what a worker is known that has no job yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum KnownBy {
+    /// The process at the other end of a socket on this machine.
+    Process(u32),
+    /// The token that it shows.
+    Claim(KeyDigest),
+    /// Nothing: its job was claimed before our time, so only the key that it drew counts.
+    Nothing,
+}
+
+/// A worker that has arrived.
+#[derive(Debug)]
+pub struct Arrival {
+    /// Its first frame.
+    pub hello: Hello,
+    /// Its connection.
+    pub link: Link,
+}
+
+/// A door at which workers arrive.
+#[derive(Debug)]
+pub struct Gate {
+    expected: Arc<Expected>,
+    _accepting: AbortOnDropHandle<()>,
+}
+
+#[derive(Debug, Default)]
+struct Expected {
+    guests: Mutex<HashMap<JobId, Guest>>,
+    changed: Notify,
+}
+
+#[derive(Debug)]
+struct Guest {
+    known_by: KnownBy,
+    resume: Option<KeyDigest>,
+    arrivals: mpsc::Sender<Arrival>,
+}
+
+/// The wait of one job for its worker; nobody is let in any more when it is dropped.
+#[derive(Debug)]
+pub struct Expectation {
+    job: JobId,
+    expected: Arc<Expected>,
+    arrivals: mpsc::Receiver<Arrival>,
+}
+
+impl Gate {
+    /// A socket in the file system. One that is left there by a listener that is gone is replaced, so the
+    /// folder must be ours alone.
+    ///
+    /// # Errors
+    ///
+    /// The socket cannot be made.
+    pub fn unix(path: &Path) -> io::Result<Self> {
+        match std::fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let listener = UnixListener::bind(path)?;
+        let expected = Arc::<Expected>::default();
+        let guests = expected.clone();
+        let accepting = async move {
+            let mut strangers = JoinSet::new();
+            loop {
+                make_room(&mut strangers).await;
+                match listener.accept().await {
+                    Ok((stream, _)) => drop(strangers.spawn(by_process(stream, guests.clone()))),
+                    Err(error) => not_taken(&error).await,
+                }
+            }
+        };
+        Ok(Self { expected, _accepting: AbortOnDropHandle::new(tokio::spawn(accepting)) })
+    }
+
+    /// A port behind TLS.
+    pub fn tls(listener: TcpListener, configuration: Arc<rustls::ServerConfig>) -> Self {
+        let acceptor = TlsAcceptor::from(configuration);
+        let expected = Arc::<Expected>::default();
+        let guests = expected.clone();
+        let accepting = async move {
+            let mut strangers = JoinSet::new();
+            loop {
+                make_room(&mut strangers).await;
+                match listener.accept().await {
+                    Ok((stream, _)) => {
+                        drop(strangers.spawn(by_claim(stream, acceptor.clone(), guests.clone())));
+                    }
+                    Err(error) => not_taken(&error).await,
+                }
+            }
+        };
+        Self { expected, _accepting: AbortOnDropHandle::new(tokio::spawn(accepting)) }
+    }
+
+    /// Lets the worker of a job in from now on. `resume` is the key that the worker drew, if the job was
+    /// claimed already.
+    pub fn expect(&self, job: JobId, known_by: KnownBy, resume: Option<KeyDigest>) -> Expectation {
+        let (sender, arrivals) = mpsc::channel(1);
+        self.expected.guests().insert(job, Guest { known_by, resume, arrivals: sender });
+        self.expected.changed.notify_waiters();
+        Expectation { job, expected: self.expected.clone(), arrivals }
+    }
+}
+
+impl Expectation {
+    /// The next arrival of the worker; a later one takes the place of an earlier one. Cancel safe.
+    pub async fn next(&mut self) -> Arrival {
+        match self.arrivals.recv().await {
+            Some(arrival) => arrival,
+            // Another expectation has taken the place of this one.
+            None => std::future::pending().await,
+        }
+    }
+
+    /// The job is the worker's now that drew this key.
+    pub fn bind(&self, resume: KeyDigest) {
+        if let Some(guest) = self.expected.guests().get_mut(&self.job) {
+            guest.resume = Some(resume);
+        }
+        self.expected.changed.notify_waiters();
+    }
+}
+
+impl Drop for Expectation {
+    fn drop(&mut self) {
+        self.arrivals.close();
+        self.expected.guests().retain(|job, guest| *job != self.job || !guest.arrivals.is_closed());
+    }
+}
+
+impl Expected {
+    fn guests(&self) -> MutexGuard<'_, HashMap<JobId, Guest>> {
+        self.guests.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Who expects this worker.
+    fn host_of(&self, hello: &Hello, process: Option<u32>) -> Option<mpsc::Sender<Arrival>> {
+        let resume = hello.resume.digest();
+        let claim = hello.claim.as_ref().map(dayfly_protocol::channel::Key::digest);
+        let is_the_one = |guest: &Guest| match (&guest.resume, &guest.known_by) {
+            (Some(bound), _) => *bound == resume,
+            (None, KnownBy::Process(expected)) => process == Some(*expected),
+            (None, KnownBy::Claim(expected)) => claim.as_ref() == Some(expected),
+            (None, KnownBy::Nothing) => false,
+        };
+        let guests = self.guests();
+        let guest = match hello.job {
+            Some(job) => guests.get(&job).filter(|guest| guest.resume.is_some() && is_the_one(guest)),
+            None => guests.values().find(|guest| is_the_one(guest)),
+        };
+        guest.map(|guest| guest.arrivals.clone())
+    }
+}
+
+/// A worker on this machine: the kernel says which process it is.
+async fn by_process(stream: UnixStream, expected: Arc<Expected>) {
+    let process = stream.peer_cred().ok().and_then(|peer| peer.pid()?.try_into().ok());
+    let (reader, writer) = stream.into_split();
+    receive(Link::new(reader, writer), process, &expected).await;
+}
+
+/// A worker elsewhere.
+async fn by_claim(stream: TcpStream, acceptor: TlsAcceptor, expected: Arc<Expected>) {
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, "a worker's connection keeps small frames back");
+    }
+    match timeout(RECEPTION, acceptor.accept(stream)).await {
+        Ok(Ok(stream)) => {
+            let (reader, writer) = tokio::io::split(stream);
+            receive(Link::new(reader, writer), None, &expected).await;
+        }
+        Ok(Err(error)) => tracing::debug!(%error, "a connection to the job channel made no TLS"),
+        Err(_) => tracing::debug!("a connection to the job channel made no TLS in time"),
+    }
+}
+
+/// Takes a worker to its job, or sends it away.
+async fn receive(mut link: Link, process: Option<u32>, expected: &Expected) {
+    let hello = match hello(&mut link, |_| {}).await {
+        Ok(hello) => hello,
+        Err(parted) => return tracing::debug!(?parted, "nobody came over a connection of the job channel"),
+    };
+    // A worker may be quicker than who has started it, and than a listener that has just begun to take its
+    // jobs up.
+    let host = async {
+        loop {
+            let changed = expected.changed.notified();
+            if let Some(host) = expected.host_of(&hello, process) {
+                return host;
+            }
+            changed.await;
+        }
+    };
+    let Ok(host) = timeout(RECEPTION, host).await else {
+        tracing::info!(job = ?hello.job, process, "a worker is sent away that no job expects");
+        return refuse(&mut link, Refusal::Unknown).await;
+    };
+    // A host that does not receive it has ended, or will see the next connection of the same worker.
+    let _ = timeout(RECEPTION, host.send(Arrival { hello, link })).await;
+}
+
+async fn make_room(strangers: &mut JoinSet<()>) {
+    while strangers.try_join_next().is_some() {}
+    while strangers.len() >= STRANGERS {
+        strangers.join_next().await;
+    }
+}
+
+async fn not_taken(error: &io::Error) {
+    tracing::warn!(%error, "a connection to the job channel could not be taken");
+    sleep(AFTER_FAILURE).await;
+}

@@ -1,0 +1,137 @@
+//! Brings a job's result to the service, once: the last duty of a lease.
+//!
+//! With plans from version 8 on the worker reports by itself, and the listener steps in only when it did not.
+//! Whether it did may be unknown (it died while reporting, or our own report got no answer): then the service
+//! is asked before anything is said. The worker's way, with the job's token, is the listener's first choice;
+//! if that token is refused although the job goes on, the agent's own is the second.
+
+use std::sync::Arc;
+
+use dayfly_client::describe;
+use dayfly_protocol::{TaskResult, job::AgentJobRequestMessage, plan::WORKER_REPORTS_FROM_VERSION};
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::{
+    backoff,
+    service::{AgentService, JobService, Meaning, meaning},
+    store::{Reported, Verdict},
+    timings::Timings,
+};
+
+/// How the service came to know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Delivery {
+    /// It has a result: ours, the worker's, or one of its own.
+    Known(TaskResult),
+    /// The job is not there any more, so nobody waits for a result.
+    Gone,
+    /// It could not be told; its lock runs out, and the service ends the job by itself.
+    Failed(String),
+}
+
+/// Everything needed to report on one job.
+#[derive(Debug, Clone)]
+pub(crate) struct Report {
+    pub(crate) agent: AgentService,
+    pub(crate) job: Option<JobService>,
+    pub(crate) message: Arc<AgentJobRequestMessage>,
+    pub(crate) timings: Timings,
+}
+
+impl Report {
+    /// Delivers a verdict; tries again until the limit of [`Timings::report_limit`].
+    pub(crate) async fn deliver(self, verdict: Verdict) -> Delivery {
+        let worker_reports = self.message.plan.version >= WORKER_REPORTS_FROM_VERSION;
+        if worker_reports && verdict.reported == Reported::Yes {
+            return Delivery::Known(verdict.result);
+        }
+        let Some(job) = self.job.as_ref() else {
+            return Delivery::Failed("the job's message has no system connection with a token".to_owned());
+        };
+        let limit = Instant::now() + self.timings.report_limit;
+        let mut must_ask = worker_reports && verdict.reported == Reported::Perhaps;
+        let mut reason = verdict.reason;
+        let mut token_is_void = false;
+        loop {
+            // Each call has its own bound: a timeline that does not answer must not take the result's time.
+            let step = async {
+                if must_ask && let Some(delivery) = self.in_time(self.ask()).await? {
+                    return Ok(delivery);
+                }
+                // The result matters more than its reason: one try, and on with it.
+                if let Some(text) = reason.take()
+                    && let Err(error) = self
+                        .in_time(async { job.add_error(text).await.map_err(|error| describe(&error)) })
+                        .await
+                {
+                    tracing::warn!(error, "the reason of a job's end could not be written to its record");
+                }
+                self.in_time(async {
+                    if !worker_reports || token_is_void {
+                        let answer = self.agent.finish(self.message.request_id, verdict.result).await;
+                        return self.judge(answer, verdict.result);
+                    }
+                    let answer = job.complete(verdict.result).await;
+                    // The job's token is void from the end of the job on, but perhaps not only then.
+                    if let Err(error) = &answer
+                        && matches!(meaning(error), Meaning::Never | Meaning::Revoked)
+                    {
+                        token_is_void = true;
+                        return Err(describe(error));
+                    }
+                    self.judge(answer, verdict.result)
+                })
+                .await
+            };
+            let failure = match step.await {
+                Ok(delivery) => return delivery,
+                Err(failure) => failure,
+            };
+            // The report may have arrived though its answer did not.
+            must_ask = true;
+            if Instant::now() >= limit {
+                return Delivery::Failed(failure);
+            }
+            tracing::info!(request = %self.message.request_id, failure, "a job's result could not be reported, trying again");
+            sleep(backoff::around(self.timings.report_pause)).await;
+        }
+    }
+
+    /// Bounds one call.
+    async fn in_time<T>(&self, call: impl Future<Output = Result<T, String>>) -> Result<T, String> {
+        timeout(self.timings.call, call)
+            .await
+            .unwrap_or_else(|_| Err("the service did not answer in time".to_owned()))
+    }
+
+    /// Asks the service for the job's result.
+    async fn ask(&self) -> Result<Option<Delivery>, String> {
+        match self.agent.request(self.message.request_id).await {
+            Ok(request) => Ok(request.result.map(Delivery::Known)),
+            Err(error) => match meaning(&error) {
+                Meaning::JobGone | Meaning::Missing => Ok(Some(Delivery::Gone)),
+                // The agent may not ask any more, but the job's own token may still report.
+                Meaning::AgentGone | Meaning::Revoked | Meaning::Never => Ok(None),
+                _ => Err(describe(&error)),
+            },
+        }
+    }
+
+    fn judge(&self, answer: dayfly_client::Result<()>, result: TaskResult) -> Result<Delivery, String> {
+        match answer {
+            Ok(()) => Ok(Delivery::Known(result)),
+            Err(error) => match meaning(&error) {
+                // The plan or the job is gone, or the agent may not say any more what became of it.
+                Meaning::JobGone
+                | Meaning::Missing
+                | Meaning::Never
+                | Meaning::Revoked
+                | Meaning::AgentGone => {
+                    tracing::info!(request = %self.message.request_id, error = describe(&error), "a job was over before its result was reported");
+                    Ok(Delivery::Gone)
+                }
+                Meaning::Again | Meaning::SessionGone | Meaning::SessionHeld => Err(describe(&error)),
+            },
+        }
+    }
+}

@@ -1,0 +1,261 @@
+//! Agents that are taken over with their sessions, and sets that change while they run.
+
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use dayfly_emulator::faults::{Fault, FaultRule};
+use dayfly_listener::{
+    AgentEnd, AgentSet, Agents, Config, Event, EventStream, OnExisting, Phase, Registrar, Registration,
+    RegistrationStore, StoreError, StoreResult, Wanted,
+};
+use dayfly_protocol::{TaskResult, agent::AgentStatus, crypto::AgentKey};
+use futures::{FutureExt as _, future::BoxFuture};
+use tokio::sync::watch;
+
+use crate::world::{World, bounded, event, finish};
+
+const SESSIONS: &str = "_apis/distributedtask/pools/*/sessions";
+const POLLS: &str = "_apis/distributedtask/pools/*/messages";
+
+/// Remembers what the agents were last, for as long as they are ours.
+#[derive(Debug, Default)]
+struct Registrations {
+    agents: Mutex<Vec<Registration>>,
+    is_lost: std::sync::atomic::AtomicBool,
+}
+
+impl Registrations {
+    fn ours(&self) -> StoreResult<()> {
+        match self.is_lost.load(std::sync::atomic::Ordering::SeqCst) {
+            true => Err(StoreError::NotOurs),
+            false => Ok(()),
+        }
+    }
+
+    fn all(&self) -> Vec<Registration> {
+        self.agents.lock().expect("nobody panicked").clone()
+    }
+}
+
+impl RegistrationStore for Registrations {
+    fn check(&self) -> BoxFuture<'_, StoreResult<()>> {
+        async { self.ours() }.boxed()
+    }
+
+    fn save(&self, registration: Registration) -> BoxFuture<'_, StoreResult<()>> {
+        async move {
+            self.ours()?;
+            let mut agents = self.agents.lock().expect("nobody panicked");
+            agents.retain(|agent| agent.name != registration.name);
+            agents.push(registration);
+            Ok(())
+        }
+        .boxed()
+    }
+}
+
+struct Crew {
+    key: Arc<AgentKey>,
+    registrations: Arc<Registrations>,
+}
+
+impl Crew {
+    async fn register(world: &World, names: &[&str]) -> Self {
+        let key = Arc::new(AgentKey::generate().expect("a key"));
+        let service = world.connection().connection_data().await.expect("the service answers");
+        let registrar = Registrar::new(
+            world.connection(),
+            world.pool,
+            key.clone(),
+            OnExisting::Refuse,
+            world.config(&[]).description,
+            &service,
+            world.emulator.url().clone(),
+        );
+        let registrations = Arc::new(Registrations::default());
+        for name in names {
+            let agent = registrar.register(name).await.expect("registered");
+            registrations.save(agent).await.expect("it can");
+        }
+        Self { key, registrations }
+    }
+
+    fn config(&self, world: &World, wanted: watch::Receiver<Wanted>) -> Config {
+        let mut config = world.config(&[]);
+        config.agents = Agents::Wanted {
+            connection: world.connection(),
+            pool: world.pool,
+            pool_name: "Default".to_owned(),
+            key: self.key.clone(),
+            wanted,
+        };
+        config.registrations = self.registrations.clone();
+        config
+    }
+
+    /// All agents, as they were last.
+    async fn start(&self, world: &World) -> (AgentSet, EventStream) {
+        let wanted = Wanted { agents: self.registrations.all(), phase: Phase::Run };
+        let config = self.config(world, watch::channel(wanted).1);
+        let executor = world.script(&finish("succeeded"));
+        let (set, events) = AgentSet::start(config, executor).await.expect("the set starts");
+        let count = self.registrations.all().len();
+        assert_eq!(bounded("agents are online", set.wait_online(count)).await, count);
+        (set, events)
+    }
+
+    fn session(&self) -> Option<dayfly_protocol::SessionId> {
+        self.registrations.all().first().and_then(|agent| agent.session.as_ref()).map(|session| session.id)
+    }
+}
+
+/// Releases a set, and sees that it has.
+async fn release(set: AgentSet) {
+    set.release();
+    let summary = bounded("the set has let go", set.wait()).await;
+    assert_eq!((summary.released, summary.ended, summary.failed), (1, 0, 0), "{summary:?}");
+}
+
+#[tokio::test]
+async fn a_successor_goes_on_with_the_session_that_was_recorded() {
+    let mut world = World::new().await;
+    let crew = Crew::register(&world, &["a"]).await;
+    let (set, _) = crew.start(&world).await;
+    let session = crew.session().expect("it is recorded");
+    release(set).await;
+    assert_eq!(world.emulator.statistics().sessions, 1, "it was left alone");
+    // No other could be made, not for minutes.
+    let refused = Fault::Status { status: 500, type_key: None, message: None, headers: Default::default() };
+    world.emulator.add_fault(FaultRule::new(SESSIONS, refused).method("POST")).expect("a fault");
+    let (set, _) = crew.start(&world).await;
+    assert_eq!(crew.session(), Some(session));
+    let job = world.queue("after");
+    assert_eq!(world.completed(job).await.0, TaskResult::Succeeded);
+    set.drain();
+    set.wait().await;
+    assert_eq!((world.emulator.statistics().sessions, crew.session()), (0, None));
+}
+
+#[tokio::test]
+async fn a_session_that_has_expired_is_made_anew() {
+    let mut world = World::new().await;
+    let crew = Crew::register(&world, &["a"]).await;
+    let (set, _) = crew.start(&world).await;
+    let session = crew.session();
+    release(set).await;
+    assert_eq!(world.emulator.lose_sessions(), 1);
+    let (set, _) = crew.start(&world).await;
+    let job = world.queue("after");
+    assert_eq!(world.completed(job).await.0, TaskResult::Succeeded);
+    assert!(crew.session().is_some() && crew.session() != session);
+    set.drain();
+    set.wait().await;
+}
+
+#[tokio::test]
+async fn a_recorded_session_that_is_in_the_way_is_deleted() {
+    let mut world = World::new().await;
+    let crew = Crew::register(&world, &["a"]).await;
+    let (set, _) = crew.start(&world).await;
+    let session = crew.session();
+    release(set).await;
+    // The service says that the session has expired, and yet that the agent has one.
+    let expired = Fault::Status {
+        status: 403,
+        type_key: Some("TaskAgentSessionExpiredException".to_owned()),
+        message: None,
+        headers: Default::default(),
+    };
+    world.emulator.add_fault(FaultRule::new(POLLS, expired).method("GET").times(1)).expect("a fault");
+    let (set, _) = crew.start(&world).await;
+    let job = world.queue("after");
+    assert_eq!(world.completed(job).await.0, TaskResult::Succeeded);
+    assert!(crew.session().is_some() && crew.session() != session);
+    assert_eq!(world.emulator.statistics().sessions, 1);
+    set.drain();
+    set.wait().await;
+}
+
+#[tokio::test]
+async fn who_has_lost_its_agents_makes_no_session() {
+    let world = World::new().await;
+    let crew = Crew::register(&world, &["a"]).await;
+    let (set, _) = crew.start(&world).await;
+    crew.registrations.is_lost.store(true, std::sync::atomic::Ordering::SeqCst);
+    assert_eq!(world.emulator.lose_sessions(), 1);
+    let summary = bounded("the set has let go", set.wait()).await;
+    assert_eq!((summary.released, summary.failed), (1, 0), "{summary:?}");
+    assert_eq!(world.emulator.statistics().sessions, 0);
+}
+
+#[tokio::test]
+async fn a_set_grows_shrinks_pauses_and_ends_as_it_is_wanted() {
+    let mut world = World::new().await;
+    let crew = Crew::register(&world, &["a", "b", "c"]).await;
+    let agents = crew.registrations.all();
+    let (wanted, receiver) = watch::channel(Wanted { agents: agents[..1].to_vec(), phase: Phase::Run });
+    let config = crew.config(&world, receiver);
+    let script = format!(
+        "while [ ! -e {}/go ]; do sleep 0.01; done; {}",
+        world.folder.path().display(),
+        finish("succeeded")
+    );
+    let (set, mut events) = AgentSet::start(config, world.script(&script)).await.expect("the set starts");
+    online(&world, &["a"]).await;
+
+    wanted.send_modify(|wanted| wanted.agents = agents.clone());
+    online(&world, &["a", "b", "c"]).await;
+
+    // A job keeps its agent, although that is wanted no more, or is to pause.
+    let job = world.queue("kept");
+    let agent = world.started(job).await;
+    wanted.send_modify(|wanted| wanted.agents.retain(|other| other.name == agent));
+    online(&world, &[&agent]).await;
+    wanted.send_modify(|wanted| wanted.phase = Phase::Pause);
+    std::fs::write(world.folder.path().join("go"), "").expect("written");
+    assert_eq!(world.completed(job).await.0, TaskResult::Succeeded);
+    online(&world, &[]).await;
+    assert_eq!(world.emulator.statistics().sessions, 0);
+
+    wanted.send_modify(|wanted| wanted.phase = Phase::Run);
+    online(&world, &[&agent]).await;
+    let job = world.queue("again");
+    assert_eq!(world.completed(job).await.0, TaskResult::Succeeded);
+
+    wanted.send_modify(|wanted| wanted.agents.clear());
+    online(&world, &[]).await;
+    wanted.send_modify(|wanted| wanted.agents = agents.clone());
+    online(&world, &["a", "b", "c"]).await;
+    wanted.send_modify(|wanted| wanted.phase = Phase::Drain);
+    let summary = bounded("the set has ended", set.wait()).await;
+    assert_eq!((summary.ended, summary.failed, summary.released), (6, 0, 0), "{summary:?}");
+    let last = event(&mut events, "an agent has ended", |event| match event {
+        Event::Ended { end, .. } => Some(end.clone()),
+        _ => None,
+    })
+    .await;
+    assert_eq!(last, AgentEnd::Stopped);
+}
+
+/// Waits until these agents are online, and no others.
+async fn online(world: &World, names: &[&str]) {
+    let connection = world.connection();
+    bounded(&format!("{names:?} are online"), async {
+        loop {
+            let mut found = Vec::new();
+            for name in ["a", "b", "c"] {
+                let agent = connection.find_agent(world.pool, name).await.expect("an answer");
+                if agent.is_some_and(|agent| agent.status == Some(AgentStatus::Online)) {
+                    found.push(name);
+                }
+            }
+            if found == names {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await;
+}
