@@ -1,5 +1,6 @@
-//! Files with the values of variables, in YAML (and so JSON): `name: value`, a `variables:` block as pipelines and templates have it, or
-//! what `az pipelines variable-group show` prints, where a value may be secret.
+//! Files with the values of variables, in YAML (and so JSON): `name: value`, a `variables:` block as
+//! pipelines and templates have it, or what `az pipelines variable-group show` prints, where a value may be
+//! secret.
 
 use crate::{
     Diagnostics, Source,

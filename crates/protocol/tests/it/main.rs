@@ -1,4 +1,5 @@
-//! The cryptography against an independent implementation: OpenSSL's command line, which must be installed; and decoding of anything.
+//! The cryptography against an independent implementation: OpenSSL's command line, which must be installed;
+//! and decoding of anything.
 
 mod agent_files;
 mod assertions;
