@@ -14,7 +14,7 @@ use dayfly_protocol::job::RepositoryResource;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-pub(crate) use plain::remove_all;
+pub use plain::remove_all;
 
 /// How long the folder's lock is waited for. A child of another process may have inherited it for the moment until it becomes another program.
 const LOCK_PATIENCE: Duration = Duration::from_millis(500);
@@ -240,10 +240,13 @@ impl WorkFolder {
         let root = self.path.join(MAPPINGS);
         plain::make_folder(&root).map_err(failed("making the folder", &root))?;
         let file = root.join("Mappings.json");
-        let mut mappings = read::<Mappings>(&file).unwrap_or_default();
-        mappings.last_build_folder_number += 1;
-        write(&file, &mappings)?;
-        Ok(mappings.last_build_folder_number)
+        let mappings = read::<Mappings>(&file).unwrap_or_default();
+        let next = mappings.last_build_folder_number.checked_add(1).unwrap_or(1);
+        // Jobs can write the file, so it may lead to a folder that another pipeline has.
+        let is_free = |number: &u32| fs::symlink_metadata(self.path.join(number.to_string())).is_err();
+        let number = (next..).find(is_free).unwrap_or(next);
+        write(&file, &Mappings { last_build_folder_number: number })?;
+        Ok(number)
     }
 
     /// Notes that no pipeline uses a folder any more (`TrackingManager.MarkForGarbageCollection`).
@@ -600,6 +603,24 @@ mod tests {
         remove_all(&tree).expect("deleted");
         assert!(!tree.exists());
         remove_all(&tree).expect("nothing to do");
+    }
+
+    #[test]
+    fn what_a_job_made_deeper_than_paths_go_is_deleted() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let top = tempfile::tempdir().expect("a folder");
+        let (tree, inner) = (top.path().join("tree"), top.path().join("inner"));
+        fs::create_dir(&tree).expect("made");
+        // Each is put into a new one, so that no path here is too long.
+        for _ in 0..30_000 {
+            fs::write(tree.join("file"), "").expect("written");
+            fs::rename(&tree, &inner).expect("moved");
+            fs::create_dir(&tree).expect("made");
+            fs::rename(&inner, tree.join("inner")).expect("moved");
+        }
+        fs::set_permissions(&tree, fs::Permissions::from_mode(0o500)).expect("set");
+        remove_all(&tree).expect("deleted");
+        assert!(!tree.exists());
     }
 
     #[test]

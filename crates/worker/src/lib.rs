@@ -31,6 +31,7 @@ mod surroundings;
 mod variables;
 
 pub use dial::{Dial, DialError, Once, Tls, Unix};
+pub use directories::remove_all;
 pub use job::{Abandoned, Control, Outcome, run};
 pub use link::Connection;
 pub use serve::{ServeError, serve};

@@ -8,7 +8,9 @@ use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use super::work_folder::{PREFIX, remove_all};
+use dayfly_worker::remove_all;
+
+use super::work_folder::PREFIX;
 
 /// The file whose lock a run holds. A worker's, in its work folder, has the same name.
 const LOCK: &str = ".lock";

@@ -2,19 +2,16 @@
 
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
+use dayfly_worker::remove_all;
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
 
 use super::{stale, warnings};
 use crate::output;
 use crate::signals::Signals;
-
-/// Read, write and enter, for the owner.
-const OWNER: u32 = 0o700;
 
 /// What the names of these folders begin with.
 pub(super) const PREFIX: &str = "dayfly-run-";
@@ -81,39 +78,10 @@ impl WorkFolder {
     }
 }
 
-/// Removes a folder. Steps leave folders that may not be written (Go's module cache is made of such): they are opened up
-/// first if need be.
-pub(super) fn remove_all(folder: &Path) -> io::Result<()> {
-    match std::fs::remove_dir_all(folder) {
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-            open_up(folder);
-            std::fs::remove_dir_all(folder)
-        }
-        other => other,
-    }
-}
-
-/// Lets the owner change all folders. What cannot be opened is found out by the removal.
-fn open_up(folder: &Path) {
-    let mut folders = vec![folder.to_owned()];
-    while let Some(folder) = folders.pop() {
-        if let Ok(metadata) = std::fs::symlink_metadata(&folder) {
-            let mut permissions = metadata.permissions();
-            permissions.set_mode(permissions.mode() | OWNER);
-            let _ = std::fs::set_permissions(&folder, permissions);
-        }
-        let entries = std::fs::read_dir(&folder).into_iter().flatten().flatten();
-        // Links are not followed: `file_type` is that of the entry itself.
-        folders.extend(
-            entries
-                .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
-                .map(|entry| entry.path()),
-        );
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
 
     #[test]

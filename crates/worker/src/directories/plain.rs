@@ -4,9 +4,10 @@
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use nix::fcntl::OFlag;
+use uuid::Uuid;
 
 /// Makes the folder, and removes what is no folder in its place. Links that another user made stay, since no step can make them: who
 /// looks after the machine may keep a folder elsewhere.
@@ -50,7 +51,7 @@ pub(super) fn lock_file(path: &Path) -> io::Result<File> {
             .open(path)
     };
     match fs::symlink_metadata(path) {
-        Ok(metadata) if metadata.is_dir() => fs::remove_dir_all(path)?,
+        Ok(metadata) if metadata.is_dir() => remove_all(path)?,
         Ok(metadata) if !metadata.is_file() => fs::remove_file(path)?,
         _ => {}
     }
@@ -63,36 +64,74 @@ pub(super) fn read_file(path: &Path) -> Option<Vec<u8>> {
     fs::read(path).ok()
 }
 
-/// Deletes whatever is there, also what steps made unwritable (Go's module cache is, of its own accord).
-pub(crate) fn remove_all(path: &Path) -> io::Result<()> {
-    let removed = match fs::symlink_metadata(path) {
-        Ok(metadata) if metadata.is_dir() => fs::remove_dir_all(path),
-        Ok(_) => fs::remove_file(path),
-        Err(error) => Err(error),
-    };
-    match removed {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-            make_writable(path)?;
-            fs::remove_dir_all(path)
-        }
-        removed => removed,
+/// Deletes whatever is there, also what steps made unwritable (Go's module cache is, of its own accord), and folders
+/// deeper than a path may be long or a process may have open. Links are not followed. Blocks.
+///
+/// # Errors
+///
+/// The operating system's refusal. Not that there is nothing.
+pub fn remove_all(path: &Path) -> io::Result<()> {
+    match fs::symlink_metadata(path) {
+        Ok(metadata) if metadata.is_dir() => remove_tree(path),
+        Ok(_) => or_gone(fs::remove_file(path)),
+        Err(error) => or_gone(Err(error)),
     }
 }
 
-/// Gives the user all rights on the folders of a tree, which is what deletion needs.
-fn make_writable(top: &Path) -> io::Result<()> {
+/// The longest path at which a folder is emptied where it lies. The system takes four times as much.
+const LONGEST_PATH: usize = 1_000;
+
+/// Deletes a folder without recursion, which (like that of `std`) would end with the stack or with the files that may
+/// be open: a step may nest folders as deep as it likes. Those too deep for a path are moved up to `top`.
+fn remove_tree(top: &Path) -> io::Result<()> {
     let mut folders = vec![top.to_owned()];
-    while let Some(folder) = folders.pop() {
-        let permissions = fs::symlink_metadata(&folder)?.permissions();
-        if permissions.mode() & 0o700 != 0o700 {
-            fs::set_permissions(&folder, fs::Permissions::from_mode(permissions.mode() | 0o700))?;
+    while let Some(folder) = folders.last().cloned() {
+        make_writable(&folder)?;
+        let inner = remove_files(&folder)?;
+        if inner.is_empty() {
+            fs::remove_dir(&folder)?;
+            folders.pop();
         }
-        for entry in fs::read_dir(&folder)?.flatten() {
-            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-                folders.push(entry.path());
-            }
+        for inner in inner {
+            let is_deep = inner.as_os_str().len() > top.as_os_str().len() + LONGEST_PATH;
+            folders.push(if is_deep { move_up(&inner, top)? } else { inner });
         }
     }
     Ok(())
+}
+
+fn move_up(folder: &Path, top: &Path) -> io::Result<PathBuf> {
+    // Who moves a folder changes its `..`.
+    make_writable(folder)?;
+    let moved = top.join(Uuid::new_v4().simple().to_string());
+    fs::rename(folder, &moved)?;
+    Ok(moved)
+}
+
+/// Deletes what is in a folder but for the folders in it, which it returns.
+fn remove_files(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut folders = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            folders.push(entry.path());
+        } else {
+            or_gone(fs::remove_file(entry.path()))?;
+        }
+    }
+    Ok(folders)
+}
+
+/// What is gone already need not be deleted.
+fn or_gone(removed: io::Result<()>) -> io::Result<()> {
+    removed.or_else(|error| if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) })
+}
+
+/// Gives the user all rights on a folder.
+fn make_writable(folder: &Path) -> io::Result<()> {
+    let permissions = fs::symlink_metadata(folder)?.permissions();
+    if permissions.mode() & 0o700 == 0o700 {
+        return Ok(());
+    }
+    fs::set_permissions(folder, fs::Permissions::from_mode(permissions.mode() | 0o700))
 }
