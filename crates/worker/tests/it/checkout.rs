@@ -444,6 +444,29 @@ const OBJECTS: &str = r#"
 printf evil > evil; evil=$(git hash-object -w evil); rm evil; blob=$(git rev-parse HEAD:file)
 path() { echo ".git/objects/$(echo $1 | cut -c1-2)/$(echo $1 | cut -c3-)"; }
 overwrite() { [ -e $(path $1) ] || { mkdir -p $(dirname $(path $1)); }; cp -f $(path $2) $(path $1); }
+evil_tree() { printf '100644 blob %s\tfile\n' $evil | git mktree; }
+# The bytes of one name in a file become those of another.
+rename() { chmod u+w $3; perl -0777 -pi -e 'BEGIN { ($a, $b) = map { pack "H*", $_ } splice @ARGV, 0, 2 } s/\Q$a\E/$b/g' $1 $2 $3; }
+pack() { { git rev-list --objects --all | cut -d' ' -f1; echo $evil; } | git pack-objects -q .git/objects/pack/pack && git prune-packed; }
+# Each of two objects is said to lie where the other one does, by the index of a pack or of several.
+swap() { chmod u+w $1; perl -e '
+    ($path, @two) = @ARGV; open $file, "+<:raw", $path or die; { local $/; $all = <$file>; }
+    if ($all =~ /^MIDX/) {
+        %at = map { unpack "a4Q>", substr($all, 12 + 12 * $_, 12) } 0 .. ord(substr($all, 6, 1)) - 1;
+        ($names, $places, $size) = ($at{OIDL}, $at{OOFF}, 8);
+    } else {
+        $count = unpack "N", substr($all, 8 + 4 * 255, 4);
+        ($names, $places, $size) = (1032, 1032 + 24 * $count, 4);
+    }
+    for $name (map { pack "H*", $_ } @two) {
+        $place = 0;
+        $place++ until substr($all, $names + 20 * $place, 20) eq $name or $place > 1000;
+        push @places, $places + $size * $place;
+    }
+    @held = map { substr($all, $_, $size) } @places;
+    substr($all, $places[0], $size) = $held[1];
+    substr($all, $places[1], $size) = $held[0];
+    seek $file, 0, 0; print $file $all;' "$@"; }
 "#;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -469,11 +492,23 @@ async fn nothing_an_earlier_job_did_to_a_repository_decides_what_is_checked_out(
             "tree=$(printf '100644 blob %s\\tfile\\n' $evil | git mktree) && overwrite $(git rev-parse 'HEAD^{tree}') $tree && rm file",
             true,
         ),
+        (
+            "git commit-graph write --reachable && tree=$(git rev-parse 'HEAD^{tree}') && rename $tree $(evil_tree) .git/objects/info/commit-graph && ! git log -1 --format=%T | grep $tree",
+            false,
+        ),
+        (
+            "pack && git multi-pack-index write && swap .git/objects/pack/multi-pack-index $blob $evil && rm file && git checkout -f && grep evil file && rm file",
+            false,
+        ),
+        (
+            "pack && swap .git/objects/pack/pack-*.idx $blob $evil && rm file && git checkout -f && grep evil file && rm file",
+            true,
+        ),
         ("mv .git/objects ../objects && ln -s $PWD/../objects .git/objects", false),
         ("rm .git/packed-refs; mkfifo .git/packed-refs", false),
     ] {
         let service = Service::start().await;
-        repository(&service, "garden");
+        let garden = repository(&service, "garden");
         let (result, folder) = Job::new(&service)
             .step(checkout_step("get", &[("repository", "self")]))
             .script("plant", &format!("{OBJECTS}{plant}"))
@@ -491,6 +526,8 @@ async fn nothing_an_earlier_job_did_to_a_repository_decides_what_is_checked_out(
         let sources = folder.path().join("work/1/s");
         assert_eq!(std::fs::read_to_string(sources.join("file")).expect("there"), "three", "{plant}");
         assert_eq!(git(&sources, &["show", "HEAD:file"]), "three", "{plant}");
+        let tree = ["log", "-1", "--format=%T"];
+        assert_eq!(git(&sources, &tree), git(&garden, &tree), "{plant}");
         assert_eq!(git(&sources, &["ls-files", "-v"]), "H file", "{plant}");
         assert_eq!(git(&sources, &["rev-list", "--count", "HEAD"]), "3", "{plant}");
         assert_eq!(git(&sources, &["status", "--porcelain"]), "", "{plant}");
