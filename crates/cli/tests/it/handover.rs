@@ -406,8 +406,8 @@ impl World {
             let number = self.jobs.len();
             // Of every third job the listener must tell the result.
             let version = if number % 3 == 0 { 7 } else { 8 };
-            let job = self.service.queue_with(&format!("job {number}"), &scripts, |message| {
-                message.plan.version = version;
+            let job = self.service.queue_with(&format!("job {number}"), &scripts, |new| {
+                new.message.plan.version = version;
             });
             self.jobs.push(job);
             self.unfinished.insert(job);

@@ -10,7 +10,7 @@ use std::{
 
 use dayfly_client::{Connection, Credential, HttpSettings};
 use dayfly_emulator::{
-    Emulator, Settings,
+    Emulator, NewJob, Settings,
     events::{CompletionReason, Event, JobChange, JobSignal},
 };
 use dayfly_protocol::{
@@ -18,7 +18,7 @@ use dayfly_protocol::{
     agent::{TaskAgent, TaskAgentAuthorization},
     agent_files::{AgentCredentials, AgentSettings, agent_key_to_json},
     crypto::AgentKey,
-    job::{AgentJobRequestMessage, Step},
+    job::Step,
     plan::TaskOrchestrationPlanReference,
     timeline::{TaskReference, TimelineRecord, VariableValue},
 };
@@ -166,12 +166,27 @@ impl Service {
         self.queue_with(name, scripts, |_| {})
     }
 
-    /// The same, with a message that is changed before.
+    /// Queues a job of a pipeline with this number.
+    pub(crate) fn queue_of(&mut self, definition: &str, name: &str, scripts: &[&str]) -> JobId {
+        self.queue_with(name, scripts, |new| {
+            let number = VariableValue::read_only(definition);
+            new.message.variables.insert("system.definitionId".to_owned(), number);
+        })
+    }
+
+    /// Queues a job that may run for a time, and has none to end afterwards.
+    pub(crate) fn queue_limited(&mut self, name: &str, scripts: &[&str], limit: Duration) -> JobId {
+        self.queue_with(name, scripts, |new| {
+            (new.timeout, new.cancel_timeout) = (Some(limit), Duration::ZERO);
+        })
+    }
+
+    /// Queues a job that is changed before.
     pub(crate) fn queue_with(
         &mut self,
         name: &str,
         scripts: &[&str],
-        tune: impl FnOnce(&mut AgentJobRequestMessage),
+        tune: impl FnOnce(&mut NewJob),
     ) -> JobId {
         let pool = self.emulator.pool("Default").unwrap();
         let mut new = self.emulator.single_job(pool, name).unwrap();
@@ -190,7 +205,7 @@ impl Service {
         new.message.variables =
             variables.map(|(name, value)| (name.to_owned(), VariableValue::read_only(value))).into();
         new.message.steps = steps.collect();
-        tune(&mut new.message);
+        tune(&mut new);
         self.plans.insert(job, (new.message.plan.clone(), new.message.timeline.id));
         self.emulator.queue_job(new).unwrap();
         job

@@ -1,0 +1,98 @@
+//! What attackers do that a shell cannot: this program, started once more.
+
+use std::io::{IoSliceMut, Write as _};
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
+use std::path::PathBuf;
+
+use nix::errno::Errno;
+use nix::sys::ptrace;
+use nix::sys::uio::{RemoteIoVec, process_vm_readv};
+use nix::unistd::Pid;
+
+use super::{OBJECT, ROLE};
+
+/// Not a test by itself: an attacker's process runs it, see [`World::attacker`].
+#[test]
+fn hostile_process() {
+    match std::env::var(ROLE).as_deref() {
+        Ok("hide") => {
+            nix::sys::prctl::set_dumpable(false).unwrap();
+            std::thread::sleep(std::time::Duration::from_secs(600));
+        }
+        Ok("watch") => watch(),
+        Ok("attach") => attach(),
+        Ok("listen") => listen(),
+        _ => {}
+    }
+}
+
+/// Looks into every process that starts, as early as it can, and says what it got hold of.
+fn watch() {
+    println!("WATCHING");
+    let mut last = newest();
+    loop {
+        let newest = newest();
+        for id in last + 1..=newest {
+            look_into(id);
+        }
+        last = newest;
+    }
+}
+
+/// The number of the process that was started last.
+fn newest() -> u32 {
+    let text = std::fs::read_to_string("/proc/loadavg").unwrap();
+    text.trim_end().rsplit(' ').next().unwrap().parse().unwrap()
+}
+
+/// Tries for as long as the process is young.
+fn look_into(id: u32) {
+    for _ in 0..2_000 {
+        let Ok(arguments) = std::fs::read(format!("/proc/{id}/cmdline")) else { return };
+        if !arguments.ends_with(b"\0worker\0") {
+            // It may be on its way to become one.
+            if arguments.windows(6).any(|part| part == b"dayfly") {
+                continue;
+            }
+            return;
+        }
+        for what in ["mem", "environ", "fd/0", "fd/1", "fd/2"] {
+            if std::fs::File::options().read(true).open(format!("/proc/{id}/{what}")).is_ok() {
+                println!("GOT {what} of {id}");
+                return;
+            }
+        }
+    }
+}
+
+/// Tries to become the debugger of a process, and to read its memory; fails when it can.
+fn attach() {
+    let victim = Pid::from_raw(object().parse().unwrap());
+    assert_eq!(ptrace::seize(victim, ptrace::Options::empty()), Err(Errno::EPERM), "seize");
+    assert_eq!(ptrace::attach(victim), Err(Errno::EPERM), "attach");
+    // Nothing lies at this address, which is what somebody is told who may read there.
+    let place = RemoteIoVec { base: 8, len: 8 };
+    let read = |of| process_vm_readv(of, &mut [IoSliceMut::new(&mut [0; 8])], &[place]);
+    assert_eq!(read(victim), Err(Errno::EPERM), "read");
+    assert_eq!(read(Pid::this()), Err(Errno::EFAULT), "what may be read");
+    println!("ATTACHED TO NOTHING");
+}
+
+/// Takes a name for a socket, makes one in a folder, and stays; fails when a former one is still there.
+fn listen() {
+    let folder = PathBuf::from(object());
+    let file = folder.join("socket");
+    assert!(UnixStream::connect(&file).is_err(), "somebody listens in the folder");
+    let name = SocketAddr::from_abstract_name(folder.as_os_str().as_encoded_bytes()).unwrap();
+    let _named = UnixListener::bind_addr(&name).expect("nobody has the name");
+    let _placed = UnixListener::bind(file).expect("nothing is in the folder");
+    let mut ready = std::fs::File::create(folder.join("listens")).unwrap();
+    ready.write_all(b"yes").unwrap();
+    std::thread::sleep(std::time::Duration::from_secs(600));
+}
+
+/// What the attack is on.
+fn object() -> String {
+    std::env::var(OBJECT).unwrap()
+}
