@@ -1,3 +1,5 @@
+#![allow(clippy::print_stdout, reason = "the process that adopts answers by what it prints")]
+
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
