@@ -374,7 +374,7 @@ impl Crew {
                 })
             }
             Agents::Registered { connection, pool, pool_name, agents } => {
-                let existing = |agent| Source::Existing(existing(agent, &connection));
+                let existing = |agent| Source::Existing(Box::new(existing(agent, &connection)));
                 Ok(Self {
                     sources: agents.into_iter().map(existing).collect(),
                     wishes: None,

@@ -34,7 +34,7 @@ pub(crate) enum Source {
     /// It is to be registered.
     Name(Arc<str>),
     /// It is registered.
-    Existing(RegisteredAgent),
+    Existing(Box<RegisteredAgent>),
 }
 
 impl Source {
@@ -184,7 +184,7 @@ impl Supervisor {
                 .is_some_and(|known| !(known.has_ended && known.dismissed.is_cancelled()));
             if !is_here {
                 let agent = registration::open(agent.clone(), &connection, key.clone());
-                self.set_off(Source::Existing(agent));
+                self.set_off(Source::Existing(Box::new(agent)));
             }
         }
     }
@@ -252,7 +252,7 @@ struct Life {
 impl Life {
     async fn run(mut self, source: Source, jobs: VecDeque<JobRecord>) -> (Arc<str>, AgentEnd) {
         let agent = match source {
-            Source::Existing(agent) => agent,
+            Source::Existing(agent) => *agent,
             Source::Name(name) => match Box::pin(self.register(name.clone())).await {
                 Ok(Some(agent)) => agent,
                 Ok(None) => return self.ended(name, AgentEnd::Stopped),
