@@ -9,13 +9,18 @@ use std::path::{Path, PathBuf};
 use nix::fcntl::OFlag;
 use uuid::Uuid;
 
-/// Makes the folder, and removes what is no folder in its place. Links that another user made stay, since no step can make them: who
+/// Makes the folder, one that may be written, and removes what is no folder in its place. Links that another user made stay, since no step can make them: who
 /// looks after the machine may keep a folder elsewhere.
 pub(super) fn make_folder(folder: &Path) -> io::Result<()> {
     if is_planted(folder)? {
         fs::remove_file(folder)?;
     }
-    fs::create_dir_all(folder)
+    fs::create_dir_all(folder)?;
+    let metadata = fs::symlink_metadata(folder)?;
+    if metadata.is_dir() && metadata.uid() == nix::unistd::geteuid().as_raw() {
+        make_writable(folder)?;
+    }
+    Ok(())
 }
 
 /// Makes the folders from `base`, which is trusted, down to `base/below`.
@@ -78,8 +83,9 @@ pub fn remove_all(path: &Path) -> io::Result<()> {
     }
 }
 
-/// The longest path at which a folder is emptied where it lies. The system takes four times as much.
-const LONGEST_PATH: usize = 1_000;
+/// How long the path of a folder below the one that is deleted may be for it to be emptied where it lies. Every look at
+/// a file takes as long as its path is, so it is far less than the system allows.
+const LONGEST_PATH: usize = 200;
 
 /// Deletes a folder without recursion, which (like that of `std`) would end with the stack or with the files that may
 /// be open: a step may nest folders as deep as it likes. Those too deep for a path are moved up to `top`.
