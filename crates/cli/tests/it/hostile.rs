@@ -16,7 +16,7 @@ use std::process::{Command, Stdio};
 use dayfly_protocol::{JobId, TaskResult};
 use nix::unistd::{Gid, Uid, chown, geteuid};
 
-use crate::service::{Process, Service, is_alive};
+use crate::service::{Process, Service};
 
 /// What the process is that one of these tests has started from its own program.
 const ROLE: &str = "HOSTILE_ROLE_OF_TEST";

@@ -166,11 +166,13 @@ impl Service {
         self.queue_with(name, scripts, |_| {})
     }
 
-    /// Queues a job of a pipeline with this number.
+    /// Queues a job of a pipeline with this number, which has folders of its own.
     pub(crate) fn queue_of(&mut self, definition: &str, name: &str, scripts: &[&str]) -> JobId {
         self.queue_with(name, scripts, |new| {
-            let number = VariableValue::read_only(definition);
-            new.message.variables.insert("system.definitionId".to_owned(), number);
+            let folders = [("system.definitionId", definition), ("build.syncSources", "true")];
+            for (name, value) in folders {
+                new.message.variables.insert(name.to_owned(), VariableValue::read_only(value));
+            }
         })
     }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dayfly_listener::{
-    AgentSet, Agents, Config, Description, OnExisting, ProcessExecutor, Timings, listed_environment,
+    AgentSet, Agents, Config, Description, InMemory, OnExisting, ProcessExecutor, Timings, listed_environment,
 };
 use dayfly_protocol::TaskResult;
 use dayfly_protocol::channel::WorkerSettings;
@@ -121,6 +121,8 @@ async fn impatient_agent(service: &Service) -> AgentSet {
             ..Timings::default()
         },
         connecting: 1,
+        store: Arc::new(InMemory::default()),
+        registrations: Arc::new(InMemory::default()),
     };
     let environment: Vec<(OsString, OsString)> = listed_environment(std::env::vars_os());
     let executor = ProcessExecutor::new(env!("CARGO_BIN_EXE_dayfly"), vec!["worker".into()], environment);
@@ -144,5 +146,5 @@ async fn a_worker_that_its_job_stops_is_killed_when_the_time_is_up() {
     let next = service.queue("Next", &["true"]);
     assert_eq!(service.result(next).await, TaskResult::Succeeded);
     assert_eq!(service.results(job).len(), 1);
-    set.stop(Duration::from_secs(5)).await;
+    set.stop(Duration::from_secs(5));
 }

@@ -1,7 +1,7 @@
 //! Attacks on what the worker holds.
 
 use std::io::{Read as _, Write as _};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use dayfly_protocol::TaskResult;
 use nix::errno::Errno;
