@@ -405,7 +405,7 @@ impl World {
             let scripts: Vec<_> = scripts.iter().map(String::as_str).collect();
             let number = self.jobs.len();
             // Of every third job the listener must tell the result.
-            let version = if number % 3 == 0 { 7 } else { 8 };
+            let version = if number.is_multiple_of(3) { 7 } else { 8 };
             let job = self.service.queue_with(&format!("job {number}"), &scripts, |new| {
                 new.message.plan.version = version;
             });

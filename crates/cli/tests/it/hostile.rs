@@ -86,6 +86,7 @@ impl World {
     }
 
     /// Waits for a job's result, and prints its logs for whom the result surprises.
+    #[allow(clippy::print_stdout, reason = "a failed test shows it")]
     async fn result(&mut self, job: JobId) -> TaskResult {
         let result = self.service.result(job).await;
         for record in self.service.records(job).await {

@@ -88,7 +88,7 @@ fn a_job_message_is_passed_on_as_it_came() {
     };
     let unwrapped = body.trim_start_matches('\u{feff}').replace(['\r', '\n'], " ");
     assert_eq!(start.message.expose(), unwrapped);
-    assert_eq!(format!("{start:?}").contains("OfTomorrow"), false);
+    assert!(!format!("{start:?}").contains("OfTomorrow"));
     assert!(SecretJson::new(b"{").is_none() && SecretJson::new(b"\xff").is_none());
 }
 

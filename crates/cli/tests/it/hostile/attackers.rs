@@ -1,5 +1,7 @@
 //! What attackers do that a shell cannot: this program, started once more.
 
+#![allow(clippy::print_stdout, reason = "it tells the test what it got by what it prints")]
+
 use std::io::{IoSliceMut, Write as _};
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};

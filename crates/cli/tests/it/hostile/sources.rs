@@ -61,8 +61,8 @@ async fn nothing_that_a_job_did_to_a_repository_decides_what_the_next_one_builds
     }
     let (result, said) = world.pipeline(&jobs).await;
     assert_eq!(result, TaskResult::Succeeded, "{said}");
-    for number in 0..plants.len() {
-        assert!(said.contains(&format!("{number} holds true")), "{}: {said}", plants[number]);
+    for (number, plant) in plants.iter().enumerate() {
+        assert!(said.contains(&format!("{number} holds true")), "{plant}: {said}");
     }
 }
 
