@@ -7,6 +7,7 @@ pub(crate) mod builds;
 pub(crate) mod job_requests;
 pub(crate) mod locations;
 pub(crate) mod messages;
+pub(crate) mod pipelines;
 pub(crate) mod plans;
 pub(crate) mod pools;
 pub(crate) mod sessions;

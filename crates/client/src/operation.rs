@@ -51,6 +51,10 @@ pub enum Operation {
     ListArtifacts,
     UpdateBuild,
     AddBuildTag,
+    ListPipelines,
+    StartRun,
+    GetBuild,
+    ReadLog,
 }
 
 impl Operation {
@@ -89,6 +93,10 @@ impl Operation {
             Operation::ListArtifacts => "list_artifacts",
             Operation::UpdateBuild => "update_build",
             Operation::AddBuildTag => "add_build_tag",
+            Operation::ListPipelines => "list_pipelines",
+            Operation::StartRun => "start_run",
+            Operation::GetBuild => "get_build",
+            Operation::ReadLog => "read_log",
         }
     }
 
@@ -127,6 +135,10 @@ impl Operation {
             Operation::ListArtifacts => "list the artifacts",
             Operation::UpdateBuild => "update the build",
             Operation::AddBuildTag => "add a tag to the build",
+            Operation::ListPipelines => "list the pipelines",
+            Operation::StartRun => "queue a run of the pipeline",
+            Operation::GetBuild => "get the build",
+            Operation::ReadLog => "read the log",
         }
     }
 
@@ -145,7 +157,12 @@ impl Operation {
             | Operation::DownloadTask
             | Operation::ListItems
             | Operation::DownloadItem
-            | Operation::ListArtifacts => Repeat::Always,
+            | Operation::ListArtifacts
+            | Operation::ListPipelines
+            | Operation::GetBuild
+            | Operation::ReadLog => Repeat::Always,
+            // Two runs are not what one command asked for.
+            Operation::StartRun => Repeat::IfUntouched,
             // The second one sets what the first one set: records merge by id, files and attachments by name,
             // tags are a set.
             Operation::ReplaceAgent
@@ -185,6 +202,8 @@ impl Operation {
             | Operation::CreateArtifact
             | Operation::ListArtifacts => "5.1",
             Operation::UploadItem | Operation::ListItems | Operation::DownloadItem => "5.1-preview.4",
+            Operation::ListPipelines | Operation::StartRun => "6.0-preview.1",
+            Operation::GetBuild | Operation::ReadLog => "5.1",
             _ => "5.1-preview.1",
         }
     }

@@ -102,12 +102,20 @@ pub(crate) struct Diagnostic {
     trail: Vec<Span>,
     /// How many more calls place the file.
     elsewhere: usize,
+    /// The file is right, but whoever runs it must give a value.
+    asks: bool,
 }
 
 impl Diagnostic {
     /// Adds what to do about it.
     pub(crate) fn help(&mut self, help: impl Into<String>) -> &mut Self {
         self.help.push(on_one_line(help.into()));
+        self
+    }
+
+    /// Says that nothing is wrong with the file: a value is missing, which whoever runs it must give.
+    pub(crate) fn asks_for_a_value(&mut self) -> &mut Self {
+        self.asks = true;
         self
     }
 }
@@ -175,6 +183,7 @@ impl Collector {
             help: Vec::new(),
             trail: Vec::new(),
             elsewhere: 0,
+            asks: false,
         };
         // A template that is placed twice has its mistakes twice; one telling is enough.
         if self.items.iter().any(|told| told.span == span && told.message == diagnostic.message) {
@@ -352,6 +361,13 @@ impl Diagnostics {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.items.is_empty()
+    }
+
+    /// Whether all that is missing are values which whoever runs the pipeline must give.
+    #[must_use]
+    pub fn only_asks_for_values(&self) -> bool {
+        let mut errors = self.items.iter().filter(|item| item.severity == Severity::Error).peekable();
+        self.dropped == 0 && errors.peek().is_some() && errors.all(|error| error.asks)
     }
 
     /// How many errors there are, those beyond the kept ones included.

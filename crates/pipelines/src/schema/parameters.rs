@@ -189,7 +189,8 @@ fn missing(declaration: &Declaration, arguments: &Arguments<'_>, reader: &mut Re
         Arguments::Run { .. } => reader
             .collector
             .error(declaration.span, format!("the parameter `{name}` needs a value"))
-            .help(format!("pass one with `-p {name}=VALUE`, or give it a `default:`")),
+            .help(format!("pass one with `-p {name}=VALUE`, or give it a `default:`"))
+            .asks_for_a_value(),
         Arguments::Template { call, .. } => reader
             .collector
             .error(*call, format!("the parameter `{name}` of this template needs a value"))
