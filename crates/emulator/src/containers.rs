@@ -50,7 +50,7 @@ pub enum Error {
         limit: usize,
     },
     /// The `Content-Range` header, or the body's length, does not fit.
-    #[error("the chunk of `{path}` is not acceptable: {reason}")]
+    #[error("cannot accept the chunk of `{path}`: {reason}")]
     Chunk {
         /// The item's path.
         path: String,
@@ -58,7 +58,7 @@ pub enum Error {
         reason: &'static str,
     },
     /// The container has as many items as it may.
-    #[error("container {container} holds {limit} items already")]
+    #[error("container {container} already holds {limit} items")]
     TooManyItems {
         /// The container.
         container: i64,
@@ -69,10 +69,10 @@ pub enum Error {
     #[error(transparent)]
     Full(#[from] Full),
     /// The client broke off in the middle of a chunk.
-    #[error("the upload of `{0}` broke off")]
+    #[error("the upload of `{0}` was interrupted")]
     Broken(String),
     /// The disk failed us.
-    #[error("the file container's `{}` could not be read or written", path.display())]
+    #[error("could not read or write `{}` of the file container", path.display())]
     Disk {
         /// The file.
         path: PathBuf,

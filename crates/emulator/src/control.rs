@@ -11,7 +11,7 @@ use crate::app::{App, delete_folder};
 use crate::containers;
 use crate::emulator::Emulator;
 use crate::events::JobSignal;
-use crate::queue;
+use crate::queue::{self, QueueRequest};
 use crate::runs::{RunArtifact, RunEvents, RunLog, RunRequest};
 use crate::state::Result;
 use crate::state::definitions::PipelineFile;
@@ -25,6 +25,24 @@ impl Emulator {
     /// If the project does not exist, a stage or job to run does not, or the repository cannot be served.
     pub async fn queue_run(&self, request: RunRequest) -> std::result::Result<BuildId, queue::Error> {
         self.app().queue_run(request).await
+    }
+
+    /// Compiles a registered pipeline as a run would, and starts nothing. Parameters that need a
+    /// value are no mistake.
+    ///
+    /// # Errors
+    /// If the pipeline does not exist or does not compile, or its repository cannot be read.
+    pub async fn check_pipeline(
+        &self,
+        project: &str,
+        pipeline: i32,
+    ) -> std::result::Result<(), queue::Error> {
+        let request =
+            QueueRequest { project: project.to_owned(), definition: pipeline, ..QueueRequest::default() };
+        match self.app().compile_definition(&request).await {
+            Ok(_) | Err(queue::Error::Compile { only_asks_for_values: true, .. }) => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 
     /// Cancels a run: its jobs have the time their pipeline gives them to end. A run that has ended stays as

@@ -41,19 +41,19 @@ pub enum Error {
         source: io::Error,
     },
     /// No folder for logs could be made.
-    #[error("could not make a temporary folder for logs and artifacts")]
+    #[error("could not create a temporary folder for logs and artifacts")]
     Folder(#[source] io::Error),
     /// The organization's name cannot be part of an address.
-    #[error("organization name `{0}` cannot be part of an address; use letters, digits, `-` and `_`")]
+    #[error("organization name `{0}` cannot be part of a URL; use letters, digits, `-` and `_`")]
     Organization(String),
     /// A fault rule is not valid.
-    #[error("a fault rule of the settings is not valid")]
+    #[error("a fault rule is not valid")]
     Faults(#[from] faults::Error),
     /// The folder of tasks cannot be used.
-    #[error("the folder of tasks cannot be used")]
+    #[error("cannot use the tasks folder")]
     Tasks(#[from] tasks::Error),
     /// A number of things is needed that is not there.
-    #[error("the settings name no {0}; give at least one")]
+    #[error("the settings have no {0}; give at least one")]
     Empty(&'static str),
 }
 

@@ -29,6 +29,15 @@ pub enum Event {
         /// What happened.
         change: RunChange,
     },
+    /// An agent opened a session, or its session ended.
+    AgentChanged {
+        /// The pool's name.
+        pool: String,
+        /// The agent's name.
+        agent: String,
+        /// Whether it has a session now.
+        is_online: bool,
+    },
     /// Records of a timeline were made or changed; they are given as they are now.
     RecordsChanged {
         /// The plan.

@@ -170,10 +170,10 @@ pub enum Error {
     #[error("fault rule's probability {0} is not between 0 and 1")]
     Probability(f64),
     /// The status is not an HTTP status.
-    #[error("fault rule's status {0} is not an http status")]
+    #[error("fault rule's status {0} is not an HTTP status")]
     Status(u16),
     /// Too many rules.
-    #[error("there are {RULES_MAX} fault rules already; remove some first")]
+    #[error("there are already {RULES_MAX} fault rules; remove some first")]
     TooMany,
 }
 

@@ -353,7 +353,7 @@ where
     loop {
         let chunk = match tokio::time::timeout(CLIENT_IDLE, body.next()).await {
             Err(_) => return Err(Error::Request { reason: "the client stopped sending" }),
-            Ok(Some(Err(_))) => return Err(Error::Request { reason: "the client broke off" }),
+            Ok(Some(Err(_))) => return Err(Error::Request { reason: "the client disconnected" }),
             Ok(None) => break,
             Ok(Some(Ok(chunk))) => chunk,
         };

@@ -37,15 +37,17 @@ pub enum Error {
     #[error(transparent)]
     State(#[from] state::Error),
     /// The pipeline's file has mistakes.
-    #[error("the pipeline `{pipeline}` cannot be compiled:\n{report}")]
+    #[error("the pipeline `{pipeline}` does not compile:\n{report}")]
     Compile {
         /// The pipeline.
         pipeline: String,
         /// What is wrong, with places.
         report: String,
+        /// Whether nothing is wrong but that parameters need a value.
+        only_asks_for_values: bool,
     },
     /// The pipeline's file cannot be read.
-    #[error("the file `{}` of the pipeline cannot be read", path.display())]
+    #[error("cannot read the pipeline file `{}`", path.display())]
     Read {
         /// The file.
         path: PathBuf,
@@ -54,7 +56,7 @@ pub enum Error {
         source: std::io::Error,
     },
     /// The pipeline has no file of its own.
-    #[error("the pipeline `{0}` has no file: it can only be run by who compiled it")]
+    #[error("the pipeline `{0}` has no file, so it cannot be queued here")]
     NoFile(String),
     /// A branch, commit or file is not in the repository.
     #[error("`{what}` was not found in the repository `{repository}`: {message}")]
@@ -67,20 +69,20 @@ pub enum Error {
         message: String,
     },
     /// No snapshot of the work tree could be taken.
-    #[error("no snapshot could be taken of the work tree")]
+    #[error("could not snapshot the work tree")]
     Snapshot(#[from] snapshot::Error),
     /// No place could be made for the run's artifacts.
-    #[error("no place could be made for the artifacts of the run")]
+    #[error("could not make room for the artifacts of the run")]
     Container(#[source] crate::containers::Error),
     /// Something in the emulator broke.
-    #[error("the pipeline could not be compiled: the compiler broke off")]
+    #[error("could not compile the pipeline: the compiler crashed")]
     Broken(#[source] tokio::task::JoinError),
 }
 
 type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// What REST callers say to queue a run of a registered pipeline.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct QueueRequest {
     pub(crate) project: String,
     pub(crate) definition: i32,
@@ -313,6 +315,7 @@ impl App {
         compiled.map_err(Error::Broken)?.map_err(|diagnostics| Error::Compile {
             pipeline: loaded.pipeline.clone(),
             report: diagnostics.render(Style::Plain),
+            only_asks_for_values: diagnostics.only_asks_for_values(),
         })
     }
 }
@@ -434,12 +437,12 @@ fn repository_git(directory: &Path) -> Command {
 /// What git wrote, or what it said when it failed. Of more than [`MAX_YAML_BYTES`] the rest is not read.
 async fn output(mut command: Command) -> Result<String, String> {
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = command.spawn().map_err(|error| format!("git could not be started: {error}"))?;
+    let mut child = command.spawn().map_err(|error| format!("could not start git: {error}"))?;
     let (written, said) = tokio::join!(
         read_some(child.stdout.take(), MAX_YAML_BYTES + 1),
         read_some(child.stderr.take(), MAX_YAML_BYTES)
     );
-    let status = child.wait().await.map_err(|error| format!("git was lost: {error}"))?;
+    let status = child.wait().await.map_err(|error| format!("git did not end: {error}"))?;
     // A git whose output is not taken is ended by that.
     if status.success() || written.len() as u64 > MAX_YAML_BYTES {
         return Ok(String::from_utf8_lossy(&written).into_owned());

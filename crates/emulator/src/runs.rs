@@ -156,10 +156,11 @@ impl RunReason {
 /// A step in the life of a run, as the emulator's own events carry it. [`RunEvent`] has the same for those
 /// outside, with the records and lines between.
 #[derive(Clone, Debug)]
-#[expect(missing_docs, reason = "each is the `RunEvent` of the same name without the run")]
+#[expect(missing_docs, reason = "each is the `RunEvent` of the same name, without the run")]
 #[non_exhaustive]
 pub enum RunChange {
     Started {
+        pipeline: String,
         number: String,
     },
     NumberChanged {
@@ -216,6 +217,8 @@ pub enum RunEvent {
     RunStarted {
         /// The run.
         build: BuildId,
+        /// The pipeline's name.
+        pipeline: String,
         /// Its number, such as `20261124.1`.
         number: String,
     },
@@ -377,7 +380,7 @@ fn job_of(record: &TimelineRecord) -> Option<JobId> {
 
 fn public_event(build: BuildId, change: RunChange) -> RunEvent {
     match change {
-        RunChange::Started { number } => RunEvent::RunStarted { build, number },
+        RunChange::Started { pipeline, number } => RunEvent::RunStarted { build, pipeline, number },
         RunChange::NumberChanged { number } => RunEvent::RunNumberChanged { build, number },
         RunChange::StageStarted { stage, display_name } => {
             RunEvent::StageStarted { build, stage, display_name }

@@ -36,7 +36,7 @@ const MAX_PACKAGE_BYTES: u64 = 1 << 30;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The folder, or a file in it, cannot be read.
-    #[error("`{}` could not be read", path.display())]
+    #[error("could not read `{}`", path.display())]
     Read {
         /// The folder or file.
         path: PathBuf,
@@ -45,7 +45,7 @@ pub enum Error {
         source: std::io::Error,
     },
     /// A `task.json` is not one.
-    #[error("`{}` is no task manifest: {reason}", path.display())]
+    #[error("`{}` is not a task manifest: {reason}", path.display())]
     Manifest {
         /// The file.
         path: PathBuf,
@@ -63,7 +63,7 @@ pub enum Error {
         what: &'static str,
     },
     /// A package could not be written.
-    #[error("the package of task `{task}` could not be made")]
+    #[error("could not make the package of the task `{task}`")]
     Package {
         /// Name and version of the task.
         task: String,
@@ -296,7 +296,7 @@ fn read_manifest(path: &Path) -> Result<(Uuid, TaskVersion, String, Value)> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
     let mut manifest: Value = serde_json::from_str(text).map_err(|error| wrong(error.to_string()))?;
     let id = manifest["id"].as_str().and_then(|id| Uuid::parse_str(id).ok());
-    let id = id.ok_or_else(|| wrong("`id` is no GUID".to_owned()))?;
+    let id = id.ok_or_else(|| wrong("`id` is not a GUID".to_owned()))?;
     let name = manifest["name"].as_str().filter(|name| !name.is_empty());
     let name = name.ok_or_else(|| wrong("`name` is missing".to_owned()))?.to_owned();
     let part = |name: &str| {
@@ -307,10 +307,10 @@ fn read_manifest(path: &Path) -> Result<(Uuid, TaskVersion, String, Value)> {
             Some(Value::String(text)) => text.trim().parse().ok(),
             _ => None,
         }
-        .ok_or_else(|| wrong(format!("`version.{name}` is no number")))
+        .ok_or_else(|| wrong(format!("`version.{name}` is not a number")))
     };
     let version = TaskVersion { major: part("Major")?, minor: part("Minor")?, patch: part("Patch")? };
-    let object = manifest.as_object_mut().ok_or_else(|| wrong("it is no object".to_owned()))?;
+    let object = manifest.as_object_mut().ok_or_else(|| wrong("it is not a JSON object".to_owned()))?;
     object.insert("id".to_owned(), Value::String(id.to_string()));
     let numbers = serde_json::json!({
         "major": version.major, "minor": version.minor, "patch": version.patch, "isTest": false,
@@ -454,9 +454,12 @@ mod tests {
     fn a_damaged_manifest_is_named() {
         let folder = tempfile::tempdir().unwrap();
         for (manifest, expected) in [
-            ("{", "is no task manifest"),
-            (r#"{"id":"x","name":"A","version":{"Major":1,"Minor":0,"Patch":0}}"#, "`id` is no GUID"),
-            (r#"{"id":"11111111-AAAA-4AAA-8AAA-000000000001","name":"A"}"#, "`version.Major` is no number"),
+            ("{", "is not a task manifest"),
+            (r#"{"id":"x","name":"A","version":{"Major":1,"Minor":0,"Patch":0}}"#, "`id` is not a GUID"),
+            (
+                r#"{"id":"11111111-AAAA-4AAA-8AAA-000000000001","name":"A"}"#,
+                "`version.Major` is not a number",
+            ),
         ] {
             write_task(&folder.path().join("Bad"), manifest);
             let error = TaskFolder::load(Some(folder.path()), PathBuf::new()).unwrap_err().to_string();

@@ -89,7 +89,7 @@ async fn remove_fault(
         Err(ApiError::new(
             StatusCode::NOT_FOUND,
             "DataNotFoundException",
-            format!("there is no fault rule {id}"),
+            format!("fault rule {id} does not exist"),
         ))
     }
 }

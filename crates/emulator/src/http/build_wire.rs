@@ -3,7 +3,7 @@
 use dayfly_protocol::artifact::BuildArtifact;
 use dayfly_protocol::logs::TaskLog;
 use dayfly_protocol::timeline::Timeline;
-use dayfly_protocol::{DateTime, ProjectId};
+use dayfly_protocol::{DateTime, LogId, ProjectId};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
@@ -40,8 +40,25 @@ impl<'a> Wire<'a> {
         })
     }
 
-    fn web(&self, run: &Run) -> String {
-        format!("{}/{}/_build/results?buildId={}", self.base, self.project_name, run.id)
+    /// The page of a run for people.
+    pub(crate) fn web(&self, run: &Run) -> String {
+        format!("{}?buildId={}", self.below_project(&["_build", "results"]), run.id)
+    }
+
+    /// The address of a log.
+    pub(crate) fn log_url(&self, run: &Run, log: LogId) -> String {
+        self.api(&format!("build/builds/{}/logs/{log}", run.id))
+    }
+
+    /// An address below the project's name, whose parts may hold any letters.
+    fn below_project(&self, parts: &[&str]) -> String {
+        let mut url = self.base.clone();
+        for part in std::iter::once(&self.project_name.as_str()).chain(parts) {
+            url.push('/');
+            let encoded = url::form_urlencoded::byte_serialize(part.as_bytes());
+            url.extend(encoded.map(|piece| piece.replace('+', "%20")));
+        }
+        url
     }
 
     /// A build.
@@ -123,15 +140,7 @@ impl<'a> Wire<'a> {
 
     /// Where git fetches a repository.
     fn clone_url(&self, name: &str) -> String {
-        let mut url = format!("{}/", self.base);
-        for part in [self.project_name.as_str(), "_git", name] {
-            url.extend(
-                url::form_urlencoded::byte_serialize(part.as_bytes()).map(|piece| piece.replace('+', "%20")),
-            );
-            url.push('/');
-        }
-        url.pop();
-        url
+        self.below_project(&["_git", name])
     }
 
     /// A definition as builds refer to it.
@@ -164,7 +173,7 @@ impl<'a> Wire<'a> {
     /// A pipeline, which is a definition by its newer name.
     pub(crate) fn pipeline(&self, definition: &Definition) -> Value {
         let url = self.api(&format!("pipelines/{}", definition.id));
-        let web = format!("{}/{}/_build?definitionId={}", self.base, self.project_name, definition.id);
+        let web = format!("{}?definitionId={}", self.below_project(&["_build"]), definition.id);
         json!({
             "_links": { "self": { "href": url }, "web": { "href": web } },
             "id": definition.id, "name": definition.name, "folder": "\\", "revision": 1, "url": url,
@@ -235,7 +244,7 @@ impl<'a> Wire<'a> {
         json!({
             "id": log.id, "type": "Container", "lineCount": log.line_count, "createdOn": log.created_on,
             "lastChangedOn": log.last_changed_on,
-            "url": self.api(&format!("build/builds/{}/logs/{}", run.id, log.id)),
+            "url": self.log_url(run, log.id),
         })
     }
 

@@ -161,8 +161,9 @@ async fn queue(
     };
     let variables: BTreeMap<String, String> =
         match new.parameters.as_deref().filter(|text| !text.trim().is_empty()) {
-            Some(text) => dayfly_protocol::json::from_str(text)
-                .map_err(|_| ApiError::bad_request("`parameters` is no JSON object of texts"))?,
+            Some(text) => dayfly_protocol::json::from_str(text).map_err(|_| {
+                ApiError::bad_request("`parameters` must be JSON text: an object whose values are strings")
+            })?,
             None => BTreeMap::new(),
         };
     let request = QueueRequest {
@@ -249,7 +250,7 @@ fn apply(
 }
 
 async fn refuse_delete() -> ApiError {
-    ApiError::denied("the emulator forgets its builds by itself: see its limits")
+    ApiError::denied("the emulator removes old builds by itself; see its limits")
 }
 
 async fn timeline(

@@ -20,7 +20,7 @@ pub(crate) struct Caller(pub(crate) Principal);
 impl Caller {
     /// Lets people with this right pass.
     pub(crate) fn require(&self, scope: Scope) -> Result<(), ApiError> {
-        if self.has(scope) { Ok(()) } else { Err(self.denied(&format!("the right {scope:?} is needed"))) }
+        if self.has(scope) { Ok(()) } else { Err(self.denied(&format!("it needs the right {scope:?}"))) }
     }
 
     /// Whether the caller is a person with this right.

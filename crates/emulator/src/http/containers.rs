@@ -116,7 +116,7 @@ async fn put_item(
         None | Some("identity") => false,
         Some("gzip") => true,
         Some(other) => {
-            return Err(ApiError::bad_request(format!("the content encoding `{other}` is not understood")));
+            return Err(ApiError::bad_request(format!("the content encoding `{other}` is not supported")));
         }
     };
     let length = text(header::CONTENT_LENGTH).and_then(|length| length.parse::<u64>().ok());
@@ -125,7 +125,7 @@ async fn put_item(
             let chunk = Chunk::parse(range, is_gzip)
                 .filter(|chunk| length.is_none_or(|length| length == chunk.length));
             Some(chunk.ok_or_else(|| {
-                ApiError::bad_request(format!("`{range}` is no content range of this request"))
+                ApiError::bad_request(format!("`{range}` is not a valid Content-Range for this request"))
             })?)
         }
         (None, Some(0)) => None,

@@ -149,6 +149,7 @@ impl From<Error> for ApiError {
             Error::AgentExists { .. } => (StatusCode::CONFLICT, type_key::AGENT_EXISTS),
             Error::JobStillRunning { .. } => (StatusCode::CONFLICT, type_key::JOB_STILL_RUNNING),
             Error::SessionConflict { .. } => (StatusCode::CONFLICT, type_key::SESSION_CONFLICT),
+            Error::NoPublicKey(_) => (StatusCode::BAD_REQUEST, "InvalidArgumentValueException"),
             Error::SessionExpired(_) => (StatusCode::FORBIDDEN, type_key::SESSION_EXPIRED),
             Error::JobNotFound(_) => (StatusCode::NOT_FOUND, type_key::JOB_NOT_FOUND),
             Error::JobLockLost(_) => (StatusCode::FORBIDDEN, type_key::JOB_TOKEN_EXPIRED),
@@ -192,7 +193,7 @@ impl From<crate::queue::Error> for ApiError {
                 Self::new(StatusCode::BAD_REQUEST, "InvalidPipelineOperationException", error.to_string())
             }
             Queue::Read { .. } | Queue::Snapshot(_) | Queue::Broken(_) => {
-                Self::internal("the run could not be queued", &error)
+                Self::internal("could not queue the run", &error)
             }
         }
     }

@@ -31,7 +31,7 @@ async fn raise(
     if event.name.eq_ignore_ascii_case(JOB_COMPLETED) {
         let job = state.plans.get(plan)?.job(event.job_id)?;
         if event.request_id.is_some_and(|request| request != job.request) {
-            return Err(ApiError::invalid_body("requestId is not that of the job"));
+            return Err(ApiError::invalid_body("requestId is not the one of this job"));
         }
         // .NET leaves out members with their default value, and succeeded is 0.
         state.complete_job(plan, event.job_id, event.result.unwrap_or(TaskResult::Succeeded), app.now())?;

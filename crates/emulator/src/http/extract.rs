@@ -126,7 +126,7 @@ impl Unread {
 }
 
 fn unreadable(error: axum::Error) -> ApiError {
-    ApiError::invalid_body(format_args!("it could not be read: {error}"))
+    ApiError::invalid_body(format_args!("reading it failed: {error}"))
 }
 
 /// The memory for the bodies of all requests. Clones are the same.

@@ -56,7 +56,7 @@ async fn refuse_push() -> ApiError {
 }
 
 fn read_only() -> ApiError {
-    ApiError::denied("repositories of the emulator are read only: push to where this one was cloned from")
+    ApiError::denied("the emulator's repositories are read-only; push to where this one was cloned from")
 }
 
 async fn serve(
@@ -74,14 +74,14 @@ async fn serve(
         None | Some("identity") => Encoding::Identity,
         Some("gzip" | "x-gzip") => Encoding::Gzip,
         Some(other) => {
-            return Err(ApiError::bad_request(format!("the content encoding `{other}` is not understood")));
+            return Err(ApiError::bad_request(format!("the content encoding `{other}` is not supported")));
         }
     };
     let output = app
         .git()
         .serve(&directory, service, text("git-protocol"), encoding, body.into_data_stream())
         .await
-        .map_err(|error| ApiError::internal("the repository could not be served", &error))?;
+        .map_err(|error| ApiError::internal("could not serve the repository", &error))?;
     let fields = [(header::CONTENT_TYPE, service.content_type()), (header::CACHE_CONTROL, "no-cache")];
     Ok((StatusCode::OK, fields, Body::from_stream(output)).into_response())
 }

@@ -82,7 +82,7 @@ async fn renew_or_finish(
     let agent = caller.require_any_agent(pool)?;
     let change: RequestChange = body.json(&app).await?;
     if change.request_id.is_some_and(|named| named != request) {
-        return Err(ApiError::invalid_body("it names another request than the address"));
+        return Err(ApiError::invalid_body("its request is not the one in the URL"));
     }
     let mut state = app.state();
     match change.result {

@@ -45,7 +45,7 @@ pub(crate) async fn respond(
         Ok(file) => Some(BufReader::with_capacity(BLOCK_BYTES, file)),
         // A log which was made and not written to yet.
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
-        Err(error) => return Err(ApiError::internal("the log could not be read", &error)),
+        Err(error) => return Err(ApiError::internal("could not read the log", &error)),
     };
     let body =
         Body::from_stream(blocks(Lines { source, number: 0, first, last, form, sent: 0, is_done: false }));

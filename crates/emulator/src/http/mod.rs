@@ -43,6 +43,7 @@ mod log_text;
 mod logs;
 mod messages;
 mod oauth;
+mod pages;
 mod paths;
 mod pipelines;
 mod plans;
@@ -86,6 +87,7 @@ fn router() -> Router<App> {
         .merge(logs::routes())
         .merge(messages::routes())
         .merge(oauth::routes())
+        .merge(pages::routes())
         .merge(pipelines::routes())
         .merge(plans::routes())
         .merge(pools::routes())
@@ -200,7 +202,8 @@ impl Service {
                 Fault::Status { status, type_key, message, headers } => {
                     let status = StatusCode::from_u16(*status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
                     let type_key = type_key.clone().unwrap_or_else(|| "VssServiceException".to_owned());
-                    let message = message.clone().unwrap_or_else(|| "this fault was asked for".to_owned());
+                    let message =
+                        message.clone().unwrap_or_else(|| "a fault rule caused this error".to_owned());
                     let mut error = ApiError::new(status, type_key, message);
                     for (name, value) in headers {
                         if let (Ok(name), Ok(value)) =

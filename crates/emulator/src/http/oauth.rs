@@ -101,13 +101,13 @@ fn grant(app: &App, body: &[u8], now: Timestamp) -> Result<Uuid, Refusal> {
             .map(|(_, value)| value.into_owned())
     };
     if field("grant_type").as_deref() != Some("client_credentials") {
-        return Err(Refusal::new("unsupported_grant_type", "grant_type has to be client_credentials"));
+        return Err(Refusal::new("unsupported_grant_type", "grant_type must be client_credentials"));
     }
     const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
     if field("client_assertion_type").as_deref() != Some(ASSERTION_TYPE) {
         return Err(Refusal::new(
             "invalid_request",
-            format!("client_assertion_type has to be {ASSERTION_TYPE}"),
+            format!("client_assertion_type must be {ASSERTION_TYPE}"),
         ));
     }
     let token = field("client_assertion")
@@ -120,7 +120,8 @@ fn grant(app: &App, body: &[u8], now: Timestamp) -> Result<Uuid, Refusal> {
     let public_key = {
         let state = app.state();
         let (pool, agent) = state.tokens.client(client).ok_or_else(|| unknown(&subject))?;
-        state.agent(pool, agent).map_err(|_| unknown(&subject))?.public_key.clone()
+        let agent = state.agent(pool, agent).map_err(|_| unknown(&subject))?;
+        agent.public_key.clone().ok_or_else(|| unknown(&subject))?
     };
     let claims = assertion.verify(&public_key).map_err(malformed)?;
     if claims.issuer != claims.subject {

@@ -9,6 +9,7 @@ use http::uri::PathAndQuery;
 /// Segments which are part of routes, in lower case. Routes are written with these.
 const LITERALS: &[&str] = &[
     "_apis",
+    "_build",
     "_dayfly",
     "_git",
     "agents",
@@ -82,7 +83,7 @@ pub(crate) fn normalize(uri: &Uri) -> Uri {
         *offset += segment.len() + 1;
         Some((at, segment))
     });
-    // What stands before `_apis`, `_git` or `_dayfly` are the names of the organization and the project.
+    // What stands before `_apis`, `_build`, `_git` or `_dayfly` are the names of the organization and the project.
     let Some((prefix, _)) =
         start.clone().find(|(_, segment)| segment.starts_with('_') && literal(segment).is_some())
     else {

@@ -175,7 +175,7 @@ async fn preview(
 async fn compile_only(app: &App, request: QueueRequest) -> Result<Json<Value>, ApiError> {
     let plan = app.compile_definition(&request).await?;
     let text = serde_json::to_string_pretty(&plan)
-        .map_err(|error| ApiError::internal("the plan could not be written", &error))?;
+        .map_err(|error| ApiError::internal("could not write the plan", &error))?;
     Ok(Json(json!({ "finalYaml": text })))
 }
 

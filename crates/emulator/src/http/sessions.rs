@@ -29,7 +29,11 @@ async fn create(
     let wanted: TaskAgentSession = body.json(&app).await?;
     let agent = wanted.agent.id;
     caller.require_agent(pool, agent)?;
-    let public_key = app.state().agent(pool, agent)?.public_key.clone();
+    let public_key = {
+        let state = app.state();
+        let agent = state.agent(pool, agent)?;
+        agent.public_key.clone().ok_or_else(|| crate::state::Error::NoPublicKey(agent.name.clone()))?
+    };
     let failed =
         |error: dayfly_protocol::crypto::Error| ApiError::internal("could not make a session key", &error);
     let key =

@@ -51,8 +51,9 @@ async fn one(
 ) -> Result<Response, ApiError> {
     caller.require_tasks_read()?;
     let id = task_id(&task)?;
-    let parsed = TaskVersion::from_str(&version)
-        .map_err(|_| ApiError::bad_request(format!("`{version}` is no version of a task")))?;
+    let parsed = TaskVersion::from_str(&version).map_err(|_| {
+        ApiError::bad_request(format!("`{version}` is not a task version; expected for example 2.1.0"))
+    })?;
     let missing =
         || ApiError::not_found(format!("task {id} has no version {version}: put it into the task folder"));
     let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
@@ -64,11 +65,11 @@ async fn one(
         .tasks()
         .package(app.disk(), id, parsed)
         .await
-        .map_err(|error| ApiError::internal("the task package could not be sent", &error))?;
+        .map_err(|error| ApiError::internal("could not send the task package", &error))?;
     let package = package.ok_or_else(missing)?;
     let file = tokio::fs::File::open(package.path())
         .await
-        .map_err(|error| ApiError::internal("the task package could not be sent", &error))?;
+        .map_err(|error| ApiError::internal("could not send the task package", &error))?;
     let length = package.length();
     let bytes = tokio_util::io::ReaderStream::with_capacity(file, 64 << 10);
     let fields =
@@ -77,5 +78,6 @@ async fn one(
 }
 
 fn task_id(text: &str) -> Result<Uuid, ApiError> {
-    Uuid::parse_str(text).map_err(|_| ApiError::bad_request(format!("`{text}` is no id of a task")))
+    Uuid::parse_str(text)
+        .map_err(|_| ApiError::bad_request(format!("`{text}` is not a task id; expected a GUID")))
 }

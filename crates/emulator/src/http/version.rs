@@ -52,7 +52,7 @@ fn check_version(asked: &str) -> Result<(), ApiError> {
     match version(numbers).filter(|_| is_preview) {
         None => Err(refused(
             "VssInvalidApiResourceVersionException",
-            format!("`{asked}` is no version of an API, such as 7.1 or 7.1-preview.2"),
+            format!("`{asked}` is not an API version; expected for example 7.1 or 7.1-preview.2"),
         )),
         Some(numbers) if Some(numbers) > version(LATEST) => Err(refused(
             "VssVersionOutOfRangeException",
@@ -107,7 +107,7 @@ mod tests {
         };
         assert!(refused("12.1").contains("out of range"));
         for version in ["latest", "7.x", "7.1-preview.x", "7.1-preview2", "-1.0", "7.1.2"] {
-            assert!(refused(version).contains("is no version"), "{version}");
+            assert!(refused(version).contains("is not an API version"), "{version}");
         }
     }
 }

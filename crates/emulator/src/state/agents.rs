@@ -26,7 +26,8 @@ pub(crate) struct Agent {
     pub(crate) created_on: Timestamp,
     pub(crate) status_changed_on: Timestamp,
     pub(crate) client_id: Uuid,
-    pub(crate) public_key: AgentPublicKey,
+    /// Without one it cannot log in, so it stays offline: scalers describe so which agents they can start.
+    pub(crate) public_key: Option<AgentPublicKey>,
     pub(crate) system_capabilities: BTreeMap<String, String>,
     pub(crate) user_capabilities: BTreeMap<String, String>,
     pub(crate) properties: Option<PropertiesCollection>,
@@ -135,7 +136,7 @@ impl State {
             authorization: Some(TaskAgentAuthorization {
                 client_id: Some(agent.client_id),
                 authorization_url: Some(authorization_url.to_string()),
-                public_key: Some(agent.public_key.to_wire()),
+                public_key: agent.public_key.as_ref().map(AgentPublicKey::to_wire),
             }),
             system_capabilities: include.capabilities.then(|| agent.system_capabilities.clone()),
             user_capabilities: include.capabilities.then(|| agent.user_capabilities.clone()),
@@ -191,7 +192,7 @@ impl State {
     }
 
     /// Replaces an agent, as `config.sh --replace` does: its number and user capabilities stay, its key is
-    /// changed, its session and tokens end.
+    /// changed if there is a new one, its session and tokens end.
     pub(crate) fn replace_agent(
         &mut self,
         pool: PoolId,
@@ -206,7 +207,7 @@ impl State {
         }
         let client_id = Uuid::new_v4();
         let agent = self.agent_mut(pool, id)?;
-        agent.public_key = public_key;
+        agent.public_key = public_key.or(agent.public_key.take());
         let former = std::mem::replace(&mut agent.client_id, client_id);
         self.tokens.replace(former, client_id);
         Ok(())
@@ -286,12 +287,11 @@ impl State {
     }
 }
 
-/// The key in a registration.
-fn registered_key(wanted: &TaskAgent) -> Result<AgentPublicKey> {
-    let invalid = |reason: String| Error::Invalid { what: "authorization.publicKey", reason };
+/// The key in a registration, if there is one.
+fn registered_key(wanted: &TaskAgent) -> Result<Option<AgentPublicKey>> {
     let key = wanted.authorization.as_ref().and_then(|authorization| authorization.public_key.as_ref());
-    let key = key.ok_or_else(|| invalid("an agent needs a public key".to_owned()))?;
-    AgentPublicKey::from_wire(key).map_err(|error| invalid(error.to_string()))
+    let key = key.map(AgentPublicKey::from_wire).transpose();
+    key.map_err(|error| Error::Invalid { what: "authorization.publicKey", reason: error.to_string() })
 }
 
 /// Refuses an agent that says too much of itself.

@@ -137,7 +137,7 @@ impl Definitions {
     ) -> Result<&mut Definition> {
         let name = name.trim();
         if name.is_empty() || name.len() > 260 || name.contains(char::is_control) {
-            let reason = format!("`{name}` cannot be a name");
+            let reason = format!("`{name}` is not a valid name");
             return Err(Error::Invalid { what: "the pipeline's name", reason });
         }
         if self.named(project, name).is_some() {

@@ -33,7 +33,7 @@ impl Demand {
             return Ok(Self::Equals(name.to_owned(), value.to_owned()));
         }
         if operator.eq_ignore_ascii_case("-gtVersion") && !value.is_empty() {
-            let version = parse_version(value).ok_or_else(|| invalid("names no version"))?;
+            let version = parse_version(value).ok_or_else(|| invalid("has no valid version"))?;
             return Ok(Self::Version(name.to_owned(), version, value.to_owned()));
         }
         Err(invalid("is neither `name`, `name -equals value` nor `name -gtVersion version`"))

@@ -77,6 +77,7 @@ impl State {
         let id = self.runs.next_id();
         let mut context = self.context(&new, id, plan_id, timeline, now)?;
         let definition = self.definitions.get_mut(new.project, new.definition)?;
+        let pipeline = definition.name.clone();
         let mut inputs = RunInputs {
             variables: run_variables(&context, &new.variables),
             stages: new.stages,
@@ -134,7 +135,7 @@ impl State {
             artifacts: Vec::new(),
             jobs: HashMap::new(),
         });
-        self.tell(id, RunChange::Started { number });
+        self.tell(id, RunChange::Started { pipeline, number });
         self.advance_run(id, now);
         Ok(id)
     }
@@ -227,8 +228,7 @@ impl State {
             Placement::Everything { pool } => self.pools.find(pool),
             Placement::AsWritten => self.pools.iter().next(),
         };
-        let missing =
-            || Error::Invalid { what: "the agent pool", reason: "there is no such pool".to_owned() };
+        let missing = || Error::Invalid { what: "the agent pool", reason: "it does not exist".to_owned() };
         found.map(|pool| pool.id).ok_or_else(missing)
     }
 
@@ -402,7 +402,7 @@ impl State {
         if let Err(error) = self.queue_run_job(id, instance, now) {
             let message = error.to_string();
             let name = &instance.job.identifier;
-            tracing::info!(build = %id, job = %name, %message, "a job could not be queued");
+            tracing::info!(build = %id, job = %name, %message, "could not queue a job");
             let record = TimelineRecord { id: job.into(), ..TimelineRecord::default() };
             let reason = Some(message);
             self.write_record(id, completed(record, TaskResult::Failed, reason.clone(), now), now);
@@ -447,7 +447,7 @@ impl State {
                 };
                 let pool = self.pools.find(name).ok_or_else(|| Error::Invalid {
                     what: "the job's pool",
-                    reason: format!("there is no agent pool `{name}`"),
+                    reason: format!("agent pool `{name}` does not exist"),
                 })?;
                 Ok((pool.id, demands))
             }
@@ -493,7 +493,7 @@ impl State {
         let Ok(run) = self.runs.any(id) else { return };
         let (plan, timeline) = (run.plan_id, run.timeline);
         if let Err(error) = self.update_records(plan, timeline, vec![record], now, Place::default()) {
-            tracing::warn!(build = %id, %error, "a record of a build could not be written");
+            tracing::warn!(build = %id, %error, "could not write a record of a build");
         }
     }
 

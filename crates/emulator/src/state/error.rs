@@ -12,7 +12,7 @@ pub enum Error {
     #[error("agent pool {0} does not exist")]
     PoolNotFound(PoolId),
     /// A pool of that name exists.
-    #[error("agent pool `{0}` exists already")]
+    #[error("agent pool `{0}` already exists")]
     PoolExists(String),
     /// A pool with agents or jobs cannot be deleted.
     #[error("agent pool {0} has agents or unfinished jobs; remove them first")]
@@ -49,6 +49,11 @@ pub enum Error {
         /// Who holds the session.
         owner: String,
     },
+    /// The agent was registered without a public key.
+    #[error(
+        "agent `{0}` was registered without a public key, so it cannot open a session; register it again with one"
+    )]
+    NoPublicKey(String),
     /// The session is gone, or never was.
     #[error("session {0} does not exist or has expired; create a new one")]
     SessionExpired(SessionId),
@@ -70,7 +75,7 @@ pub enum Error {
     #[error("plan {0} was not found")]
     PlanNotFound(PlanId),
     /// A plan of that id exists.
-    #[error("plan {0} exists already")]
+    #[error("plan {0} already exists")]
     PlanExists(PlanId),
     /// The plan exists in another project or hub.
     #[error("plan {0} does not belong to the project or hub of this address")]
@@ -84,7 +89,7 @@ pub enum Error {
         job: JobId,
     },
     /// The job has its result already.
-    #[error("job {job} of plan {plan} has completed already; its result stays as it is")]
+    #[error("job {job} of plan {plan} has already completed; its result stays as it is")]
     JobCompleted {
         /// The plan.
         plan: PlanId,
@@ -92,7 +97,7 @@ pub enum Error {
         job: JobId,
     },
     /// A job of that id was queued already in the plan.
-    #[error("job {job} was queued already in plan {plan}")]
+    #[error("job {job} is already queued in plan {plan}")]
     JobExists {
         /// The plan.
         plan: PlanId,
@@ -100,7 +105,7 @@ pub enum Error {
         job: JobId,
     },
     /// A timeline of that id exists.
-    #[error("timeline {0} exists already")]
+    #[error("timeline {0} already exists")]
     TimelineExists(TimelineId),
     /// No such timeline.
     #[error("timeline {0} was not found")]
@@ -124,10 +129,10 @@ pub enum Error {
     #[error("pipeline {0} does not exist in this project")]
     DefinitionNotFound(i32),
     /// A pipeline of that name exists.
-    #[error("a pipeline named `{0}` exists already")]
+    #[error("a pipeline named `{0}` already exists")]
     DefinitionExists(String),
     /// No such build.
-    #[error("build {0} does not exist in this project, or was forgotten")]
+    #[error("build {0} does not exist in this project, or is no longer kept")]
     BuildNotFound(BuildId),
     /// An artifact of that name exists, with other files.
     #[error("artifact `{name}` already exists for build {build}")]
@@ -149,7 +154,7 @@ pub enum Error {
     #[error("queue {0} does not exist in this project")]
     QueueNotFound(QueueId),
     /// A bound would be passed.
-    #[error("there are {limit} {what} already, the most this emulator keeps")]
+    #[error("this emulator keeps at most {limit} {what}, and there are that many already")]
     LimitReached {
         /// Of what.
         what: &'static str,

@@ -139,7 +139,7 @@ pub(crate) fn check_name(what: &'static str, name: &str) -> Result<()> {
     } else if name.chars().count() > NAME_CHARS_MAX {
         format!("it is longer than {NAME_CHARS_MAX} characters")
     } else if let Some(bad) = name.chars().find(|c| c.is_control() || "\"/\\[]:|<>+=;?*,".contains(*c)) {
-        format!("`{}` may not be in it", bad.escape_default())
+        format!("it must not contain `{}`", bad.escape_default())
     } else {
         return Ok(());
     };

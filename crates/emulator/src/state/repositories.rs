@@ -90,7 +90,7 @@ fn check_name(name: &str) -> Result<()> {
         || name.starts_with('.')
         || name.contains(is_refused)
     {
-        let reason = format!("`{name}` cannot be a name: use letters, digits, `-`, `_`, `.`, at most 64");
+        let reason = format!("`{name}` is not a valid name: use letters, digits, `-`, `_`, `.`, at most 64");
         return Err(Error::Invalid { what: "the repository's name", reason });
     }
     Ok(())

@@ -249,7 +249,10 @@ impl State {
         for tag in tags {
             let tag = tag.trim();
             if tag.is_empty() || tag.len() > 256 || tag.contains(char::is_control) {
-                return Err(Error::Invalid { what: "the tag", reason: format!("`{tag}` cannot be a tag") });
+                return Err(Error::Invalid {
+                    what: "the tag",
+                    reason: format!("`{tag}` is not a valid tag"),
+                });
             }
             if run.tags.len() >= MAX_TAGS {
                 return Err(Error::LimitReached { what: "tags of this build", limit: MAX_TAGS as u64 });
@@ -290,7 +293,7 @@ impl State {
         }
         let is_bad = |letter: char| letter.is_control() || "\\/:*?\"<>|".contains(letter);
         if artifact.name.trim().is_empty() || artifact.name.len() > 256 || artifact.name.contains(is_bad) {
-            let reason = format!("`{}` cannot be a name", artifact.name);
+            let reason = format!("`{}` is not a valid name", artifact.name);
             return Err(Error::Invalid { what: "the artifact's name", reason });
         }
         check_resource(&artifact.resource)?;

@@ -25,6 +25,7 @@ use super::agents::{check_capabilities, check_description};
 use super::deadlines::Deadline;
 use super::{Error, Result, State, check_text};
 use crate::clock::after;
+use crate::events::{Event, Place};
 
 /// A session.
 #[derive(Debug)]
@@ -141,9 +142,17 @@ impl State {
         agent.version = wanted.agent.version.or(agent.version.take());
         agent.os_description = wanted.agent.os_description.or(agent.os_description.take());
         let active = agent.active;
+        self.tell_presence(pool, agent_id);
         self.remind_of_cancellation(id, active);
         self.reconsider_agent(pool, agent_id, now);
         Ok(id)
+    }
+
+    /// Tells subscribers whether an agent is online.
+    fn tell_presence(&self, pool: PoolId, agent: AgentId) {
+        let (Ok(home), Ok(agent)) = (self.pools.get(pool), self.agent(pool, agent)) else { return };
+        let (pool, agent, is_online) = (home.name.clone(), agent.name.clone(), agent.session.is_some());
+        self.hub.send(Event::AgentChanged { pool, agent, is_online }, Place::default());
     }
 
     /// An agent which comes back with a job is told again that it was cancelled.
@@ -164,6 +173,7 @@ impl State {
             agent.session = None;
             agent.status_changed_on = now;
         }
+        self.tell_presence(session.pool, session.agent);
         self.reconsider_agent(session.pool, session.agent, now);
         for request in session.messages.iter().filter_map(|message| message.request) {
             let is_assigned = self.requests.get(request).is_some_and(|request| {

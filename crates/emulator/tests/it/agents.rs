@@ -82,18 +82,48 @@ async fn bad_registrations_are_refused() {
     let service = Service::start().await;
     let key = shared_key();
     let good = registration("agent-1", &key, json!({}));
-    let mut keyless = good.clone();
-    keyless["authorization"] = json!({});
     let mut short_key = good.clone();
     short_key["authorization"]["publicKey"]["modulus"] = json!("AQAB");
     let mut bad_name = good.clone();
     bad_name["name"] = json!("a/b");
-    for body in [keyless, short_key, bad_name] {
+    for body in [short_key, bad_name] {
         let response = service.admin(Method::POST, AGENTS).json(&body).send().await.unwrap();
         assert_error(response, StatusCode::BAD_REQUEST, "InvalidArgumentValueException").await;
     }
     let response = service.admin(Method::POST, AGENTS).body("{\"name\":").send().await.unwrap();
     assert_error(response, StatusCode::BAD_REQUEST, "VssPropertyValidationException").await;
+}
+
+/// Scalers register agents that stand for those they would start: capabilities, and no key.
+#[tokio::test]
+async fn an_agent_without_a_key_is_a_template_that_holds_no_session() {
+    let service = Service::start().await;
+    let body = json!({ "name": "template", "version": "3.0.0", "systemCapabilities": { "java": "21" } });
+    let answer = success(service.admin(Method::POST, AGENTS).json(&body)).await;
+    assert_eq!((&answer["status"], &answer["name"]), (&json!("offline"), &json!("template")));
+    assert_eq!(answer["authorization"].get("publicKey"), None, "{answer}");
+    let again = service.admin(Method::POST, AGENTS).json(&body).send().await.unwrap();
+    assert_error(again, StatusCode::CONFLICT, "TaskAgentExistsException").await;
+
+    let session = json!({ "ownerName": "me", "agent": { "id": answer["id"], "name": "template" } });
+    let sessions = "_apis/distributedtask/pools/1/sessions";
+    let refused = service.admin(Method::POST, sessions).json(&session).send().await.unwrap();
+    let message = assert_error(refused, StatusCode::BAD_REQUEST, "InvalidArgumentValueException").await;
+    assert!(message.contains("without a public key"), "{message}");
+
+    // A job which it could run waits for an agent like it; another one fails as it always did.
+    service.try_queue(&["java"]).unwrap();
+    assert!(service.try_queue(&["ruby"]).is_err());
+    // With a key it becomes an agent like any other, under its number.
+    let key = shared_key();
+    let mut body = registration("template", &key, json!({ "java": "21" }));
+    body["id"] = answer["id"].clone();
+    let path = format!("{AGENTS}/{}", answer["id"]);
+    let replaced = success(service.admin(Method::PUT, &path).json(&body)).await;
+    let mut agent = Agent::from_registration(&replaced, key, json!({ "java": "21" }));
+    agent.log_in(&service).await;
+    agent.open_session(&service).await;
+    assert_eq!(service.get(&path).await["status"], "online");
 }
 
 #[tokio::test]
