@@ -1,4 +1,6 @@
-//! This machine's name, and this process's protection on it.
+//! This machine's name, where things are kept on it, and this process's protection on it.
+
+use std::path::PathBuf;
 
 use anyhow::Context as _;
 use dayfly_processes::orphans::Adopt;
@@ -7,6 +9,13 @@ use dayfly_processes::orphans::Adopt;
 pub(crate) fn name() -> anyhow::Result<String> {
     let uname = nix::sys::utsname::uname().context("could not find out this machine's name")?;
     Ok(uname.nodename().to_string_lossy().into_owned())
+}
+
+/// Where Dayfly keeps what commands find again; none where there is neither `XDG_STATE_HOME` nor a home.
+pub(crate) fn state_folder() -> Option<PathBuf> {
+    let variable = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let state = variable("XDG_STATE_HOME").or_else(|| variable("HOME").map(|home| home.join(".local/state")));
+    state.map(|state| state.join("dayfly"))
 }
 
 /// Whether this process was started to ignore SIGHUP. Where that cannot be found out, it is left as it is.

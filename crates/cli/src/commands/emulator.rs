@@ -1,5 +1,10 @@
 //! `dayfly emulator`: an Azure DevOps for this machine, until it is told to stop.
 
+mod activity;
+mod follow;
+mod queue;
+mod running;
+
 use std::{
     io::Read as _,
     net::SocketAddr,
@@ -10,11 +15,15 @@ use std::{
 };
 
 use anyhow::Context as _;
-use clap::Args;
-use dayfly_emulator::{Emulator, Settings, faults::FaultRule};
+use clap::{Args, Subcommand};
+use dayfly_emulator::events::Event;
+use dayfly_emulator::{Emulator, QueueError, Settings, faults::FaultRule};
 use secrecy::SecretString;
+use tokio::sync::mpsc;
 use url::Url;
 
+use self::activity::Lines;
+use self::running::{Registration, Running};
 use crate::output;
 use crate::signals::Signals;
 
@@ -24,31 +33,48 @@ const LONGEST_FILE: u64 = 1024 * 1024;
 /// The longest of the times that can be set, in seconds: a year. Longer ones may pass the end of a clock.
 const LONGEST_TIME: u64 = 365 * 24 * 3600;
 
+/// The project, when none is named.
+const PROJECT: &str = "dayfly";
+
+/// What can be done besides serving.
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// Queue a run of a pipeline on a running emulator, and show it until it is over
+    Queue(queue::QueueArgs),
+}
+
 /// Arguments of `dayfly emulator`.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  \
+#[command(
+    args_conflicts_with_subcommands = true,
+    disable_help_subcommand = true,
+    after_help = "Examples:\n  \
 head -c 24 /dev/urandom | base64 > pat\n  \
-dayfly emulator --pat-file pat --pool Default --pipeline app=azure-pipelines.yml\n\n\
+dayfly emulator --pat-file pat --pool Default --pipeline app=azure-pipelines.yml\n  \
+dayfly emulator queue app                          (in another shell, when an agent is online)\n\n\
 The first line of output is the address of the collection: give it to agents and clients.\n\
-Exit codes: 0 stopped by SIGINT or SIGTERM; 1 it could not start; 2 bad usage.")]
+Exit codes: 0 stopped by SIGINT or SIGTERM; 1 it could not start; 2 bad usage."
+)]
 pub(crate) struct EmulatorArgs {
+    #[command(subcommand)]
+    action: Option<Action>,
     /// Address to listen on; port 0 takes any that is free
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:0")]
     listen: SocketAddr,
-    /// File with the personal access token that is asked for; without it one is made, and the emulator says where it is
+    /// File with the personal access token that clients must present [default: the emulator makes one and says where it is]
     #[arg(long, value_name = "FILE")]
     pat_file: Option<PathBuf>,
-    /// Say nothing but the address
+    /// Print nothing but the address: neither what there is nor what happens
     #[arg(long)]
     quiet: bool,
-    /// Address under which others reach the emulator, if it is not the one it listens on
+    /// Address at which clients reach the emulator, if it differs from the one it listens on
     #[arg(long, value_name = "URL")]
     public_url: Option<Url>,
     /// Name of the organization: the first part of every path
     #[arg(long, value_name = "NAME", default_value = "dayfly")]
     organization: String,
     /// A project; may be given several times
-    #[arg(long, value_name = "NAME", default_value = "dayfly")]
+    #[arg(long, value_name = "NAME", default_value = PROJECT)]
     project: Vec<String>,
     /// An agent pool; may be given several times
     #[arg(long, value_name = "NAME", default_value = "Default")]
@@ -63,16 +89,16 @@ pub(crate) struct EmulatorArgs {
     /// Folder with one folder for each task that agents may download
     #[arg(long, value_name = "FOLDER")]
     tasks_dir: Option<PathBuf>,
-    /// Folder in which logs, artifacts and task packages are kept while the emulator runs [default: the system's for such]
+    /// Folder for logs, artifacts and task packages while the emulator runs [default: the system's temporary folder]
     #[arg(long, value_name = "FOLDER")]
     data_dir: Option<PathBuf>,
     /// How many jobs may run at the same time
     #[arg(long, value_name = "NUMBER")]
     parallel_jobs: Option<NonZeroU32>,
-    /// How long a session lives without a poll, in seconds
+    /// How long a session lasts without a poll, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..=LONGEST_TIME))]
     session_timeout: u64,
-    /// How long a job's agent may be silent, in seconds
+    /// How long a job's agent may stay silent before the job is given up, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 600, value_parser = clap::value_parser!(u64).range(1..=LONGEST_TIME))]
     lock_duration: u64,
     /// How long a poll without a message is held, in seconds
@@ -81,14 +107,14 @@ pub(crate) struct EmulatorArgs {
     /// Send messages to agents in plain text, as the service may
     #[arg(long)]
     plain_messages: bool,
-    /// A rule for faults, as JSON: {"path":"_apis/**","probability":0.1,"fault":{"kind":"status","status":503}}; may be given
+    /// A fault rule, as JSON: {"path":"_apis/**","probability":0.1,"fault":{"kind":"status","status":503}}; may be given
     /// several times
     #[arg(long, value_name = "JSON")]
     fault: Vec<String>,
-    /// File with a JSON list of such rules
+    /// File with a JSON list of fault rules
     #[arg(long, value_name = "FILE")]
     fault_file: Option<PathBuf>,
-    /// Makes faults with a probability come in the same order again
+    /// Seed for faults with a probability: the same seed gives the same sequence
     #[arg(long, value_name = "NUMBER", default_value_t = 0)]
     fault_seed: u64,
 }
@@ -104,6 +130,9 @@ fn named_path(text: &str) -> Result<(String, PathBuf), String> {
 
 /// Runs the emulator until it is told to stop.
 pub(crate) fn run(args: &EmulatorArgs) -> anyhow::Result<ExitCode> {
+    if let Some(Action::Queue(args)) = &args.action {
+        return queue::run(args);
+    }
     let made = match args.pat_file {
         Some(_) => None,
         None => Some(make_token()?),
@@ -117,30 +146,95 @@ pub(crate) fn run(args: &EmulatorArgs) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
-        .context("the runtime could not be started")?;
+        .context("could not start the runtime")?;
     runtime.block_on(serve(args, settings, made))
 }
 
 async fn serve(args: &EmulatorArgs, settings: Settings, made: Option<&Path>) -> anyhow::Result<ExitCode> {
     // Before the address is told: whoever reads it may send a signal at once.
     let mut signals = Signals::new()?;
-    let emulator = Emulator::start(settings).await.context("the emulator could not be started")?;
-    if let Err(error) = register(args, &emulator).await {
-        emulator.stop().await;
-        return Err(error);
-    }
+    let emulator = Emulator::start(settings).await.context("could not start the emulator")?;
+    let pipelines = match register(args, &emulator).await {
+        Ok(pipelines) => pipelines,
+        Err(error) => {
+            emulator.stop().await;
+            return Err(error);
+        }
+    };
+    let _registration = announce(args, &emulator, made);
+    // From before the first agent can come.
+    let events = (!args.quiet).then(|| emulator.events());
     output::write(&format!("{}\n", emulator.url()))?;
     if !args.quiet {
         introduce(args, made);
     }
     if !args.listen.ip().is_loopback() {
-        output::note(
-            "note: the emulator can be reached from other machines, and its traffic is not encrypted",
-        );
+        output::note("note: other machines can reach the emulator, and its traffic is not encrypted");
     }
-    signals.next().await;
+    match events {
+        None => signals.next().await,
+        Some(events) => {
+            let mut lines = Lines::new();
+            tokio::select! {
+                () = signals.next() => {}
+                () = tell(args, &emulator, &pipelines, events, &mut lines) => {}
+            }
+            emulator.stop().await;
+            lines.close();
+            return Ok(ExitCode::SUCCESS);
+        }
+    }
     emulator.stop().await;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Says what is wrong with the pipelines, and then what happens.
+async fn tell(
+    args: &EmulatorArgs,
+    emulator: &Emulator,
+    pipelines: &[i32],
+    events: mpsc::Receiver<Event>,
+    lines: &mut Lines,
+) {
+    for pipeline in pipelines {
+        if let Err(error) = emulator.check_pipeline(first_project(args), *pipeline).await {
+            lines.say(complaint(&error));
+        }
+    }
+    activity::tell(events, lines).await;
+}
+
+/// What is wrong with a pipeline, and what to do.
+fn complaint(error: &QueueError) -> String {
+    let mut text = format!("warning: {}", error.to_string().trim_end());
+    let causes = std::iter::successors(std::error::Error::source(error), |error| error.source());
+    for cause in causes {
+        text.push_str(&format!(": {cause}"));
+    }
+    text.push_str("\nhint: the file is read again whenever a run is queued, so just mend it");
+    text
+}
+
+/// Makes the emulator known to commands in other shells; that it cannot be is no reason not to serve.
+fn announce(args: &EmulatorArgs, emulator: &Emulator, made: Option<&Path>) -> Option<Registration> {
+    let token_file = std::fs::canonicalize(made.or(args.pat_file.as_deref())?).ok()?;
+    let registration = Registration::new(&Running {
+        url: emulator.url().clone(),
+        token_file,
+        project: first_project(args).to_owned(),
+        pipelines: args.pipeline.iter().map(|(name, _)| name.clone()).collect(),
+    });
+    match registration {
+        Ok(registration) => Some(registration),
+        Err(error) => {
+            tracing::info!(error = format!("{error:#}"), "`dayfly emulator queue` will need --url");
+            None
+        }
+    }
+}
+
+fn first_project(args: &EmulatorArgs) -> &str {
+    args.project.first().map_or(PROJECT, String::as_str)
 }
 
 /// Says what there is and what can be done with it.
@@ -155,6 +249,9 @@ fn introduce(args: &EmulatorArgs, made: Option<&Path>) {
         true => output::note("pipelines: none; add some with --pipeline NAME=FILE"),
         false => output::note(&format!("pipelines: {}", pipelines.join(", "))),
     }
+    if let Some((name, _)) = args.pipeline.first() {
+        output::note(&format!("to run:    dayfly emulator queue {name}"));
+    }
 }
 
 /// A file with a new token, which only this user can read.
@@ -167,25 +264,26 @@ fn make_token() -> anyhow::Result<tempfile::NamedTempFile> {
     make().context("could not write a file with a token; give one with --pat-file")
 }
 
-/// Makes the repositories and pipelines that were asked for, in the first project.
-async fn register(args: &EmulatorArgs, emulator: &Emulator) -> anyhow::Result<()> {
-    let project = args.project.first().map(String::as_str).unwrap_or_default();
+/// Makes the repositories and pipelines that were asked for, in the first project; gives the numbers of the pipelines.
+async fn register(args: &EmulatorArgs, emulator: &Emulator) -> anyhow::Result<Vec<i32>> {
+    let project = first_project(args);
     for (name, folder) in &args.repository {
         let folder = std::fs::canonicalize(folder).with_context(|| {
-            format!("the folder `{}` of the repository `{name}` cannot be found", folder.display())
+            format!("cannot find the folder `{}` of the repository `{name}`", folder.display())
         })?;
         emulator
             .add_repository(project, name, &folder)
             .await
-            .with_context(|| format!("no repository `{name}`"))?;
+            .with_context(|| format!("cannot serve the repository `{name}`"))?;
     }
+    let mut pipelines = Vec::new();
     for (name, file) in &args.pipeline {
-        let file = std::fs::canonicalize(file).with_context(|| {
-            format!("the file `{}` of the pipeline `{name}` cannot be found", file.display())
-        })?;
-        emulator.add_pipeline(project, name, file).with_context(|| format!("no pipeline `{name}`"))?;
+        let file = std::fs::canonicalize(file)
+            .with_context(|| format!("cannot find the file `{}` of the pipeline `{name}`", file.display()))?;
+        let id = emulator.add_pipeline(project, name, file);
+        pipelines.push(id.with_context(|| format!("cannot add the pipeline `{name}`"))?);
     }
-    Ok(())
+    Ok(pipelines)
 }
 
 /// The settings, with the token that was given or else the one that was made.
@@ -226,7 +324,7 @@ fn read_token(path: &Path) -> anyhow::Result<SecretString> {
     let text = SecretString::from(read(path)?);
     let token = secrecy::ExposeSecret::expose_secret(&text).trim();
     let is_plain = !token.is_empty() && token.chars().all(|letter| letter.is_ascii_graphic());
-    anyhow::ensure!(is_plain, "`{}` has to hold one token without spaces, and nothing else", path.display());
+    anyhow::ensure!(is_plain, "`{}` must contain one token without spaces, and nothing else", path.display());
     Ok(SecretString::from(token))
 }
 
@@ -236,7 +334,7 @@ fn read(path: &Path) -> anyhow::Result<String> {
         std::fs::File::open(path)?.take(LONGEST_FILE).read_to_string(&mut text)?;
         std::io::Result::Ok(text)
     };
-    open().with_context(|| format!("`{}` cannot be read", path.display()))
+    open().with_context(|| format!("cannot read `{}`", path.display()))
 }
 
 #[cfg(test)]

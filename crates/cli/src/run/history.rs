@@ -93,9 +93,7 @@ impl Notes {
 
 /// The folder with the runs; none where there is neither `XDG_STATE_HOME` nor a home.
 pub(crate) fn folder() -> Option<PathBuf> {
-    let variable = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
-    let state = variable("XDG_STATE_HOME").or_else(|| variable("HOME").map(|home| home.join(".local/state")));
-    state.map(|state| state.join("dayfly/runs"))
+    crate::host::state_folder().map(|state| state.join("runs"))
 }
 
 /// Keeps the logs of a run that is over, and removes the oldest ones.

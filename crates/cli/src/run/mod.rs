@@ -3,7 +3,7 @@
 mod agents;
 pub(crate) mod caveats;
 mod change;
-mod console;
+pub(crate) mod console;
 pub(crate) mod engine;
 mod held;
 pub(crate) mod history;
@@ -13,7 +13,7 @@ pub(crate) mod keep;
 pub(crate) mod lines;
 pub(crate) mod list;
 mod masking;
-mod model;
+pub(crate) mod model;
 pub(crate) mod names;
 pub(crate) mod pipeline;
 mod screen;

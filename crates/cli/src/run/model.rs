@@ -16,7 +16,7 @@ use dayfly_emulator::runs::JobOfRun;
 use super::change::{Change, StepKind};
 
 /// The line each step ends with begins so.
-const LAST_LINE: &str = "##[section]Finishing: ";
+pub(crate) const LAST_LINE: &str = "##[section]Finishing: ";
 /// The name of a task that runs after the steps of the job.
 const POST_JOB: &str = "Post-job: ";
 const PRE_JOB: &str = "Pre-job: ";

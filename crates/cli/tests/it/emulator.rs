@@ -13,6 +13,9 @@ use serde_json::{Value, json};
 const SOON: Duration = Duration::from_secs(60);
 const PAT: &str = "token-of-the-emulator-test";
 
+/// The file with what an emulator said on standard error.
+const SAID: &str = "said";
+
 /// A process that is killed when the test ends early.
 struct Process(Child);
 
@@ -42,6 +45,7 @@ fn start(folder: &Path, more: &[&str]) -> (Process, String) {
     let pat = folder.join("pat");
     std::fs::write(&pat, format!("{PAT}\n")).unwrap();
     let mut command = dayfly(&["emulator", "--pat-file", pat.to_str().unwrap()]);
+    command.env("XDG_STATE_HOME", folder).stderr(std::fs::File::create(folder.join(SAID)).unwrap());
     let mut child = command.args(more).stdout(Stdio::piped()).spawn().unwrap();
     let mut line = String::new();
     BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
@@ -104,6 +108,152 @@ async fn an_agent_runs_what_is_queued_over_http() {
     assert_eq!(emulator.terminate(), Some(0));
 }
 
+/// Writes a pipeline into a folder of its own; gives the argument that names it.
+fn pipeline(folder: &Path, name: &str, yaml: &str) -> String {
+    let code = folder.join(name);
+    std::fs::create_dir(&code).unwrap();
+    std::fs::write(code.join("azure-pipelines.yml"), yaml).unwrap();
+    format!("{name}={}", code.join("azure-pipelines.yml").display())
+}
+
+/// Starts an agent of the pool.
+fn start_agent(folder: &Path, url: &str, name: &str) -> Process {
+    let (pat, work) = (folder.join("pat"), folder.join(format!("work-{name}")));
+    let mut agent = dayfly(&["agent", "--url", url, "--token-file", pat.to_str().unwrap(), "--name", name]);
+    agent.args(["--work", work.to_str().unwrap(), "--allow-root"]).current_dir(folder);
+    Process(agent.stdout(Stdio::null()).spawn().unwrap())
+}
+
+/// What the emulator said on standard error so far, without the times before its lines.
+fn said(folder: &Path) -> Vec<String> {
+    let text = std::fs::read_to_string(folder.join(SAID)).unwrap();
+    let is_time = |word: &str| word.len() == 8 && word.split(':').count() == 3;
+    let line = |line: &str| match line.split_once(' ') {
+        Some((time, rest)) if is_time(time) => rest.to_owned(),
+        _ => line.to_owned(),
+    };
+    text.lines().map(line).collect()
+}
+
+async fn has_said(folder: &Path, expected: &str) {
+    eventually(expected, async || said(folder).iter().any(|line| line == expected)).await;
+}
+
+fn queue(folder: &Path, arguments: &[&str]) -> (Option<i32>, String, String) {
+    let mut command = dayfly(&["emulator", "queue"]);
+    let output = command.args(arguments).env("XDG_STATE_HOME", folder).output().unwrap();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (output.status.code(), text(&output.stdout), text(&output.stderr))
+}
+
+const GREET: &str = "\
+name: run-$(Rev:r)
+parameters:
+- { name: who, type: string }
+jobs:
+- job: greet
+  steps:
+  - bash: echo Hello ${{ parameters.who }} from $(place)
+    displayName: Say <it>
+";
+const FAIL: &str =
+    "name: run-$(Rev:r)\njobs:\n- job: fail\n  steps:\n  - bash: exit 3\n    displayName: Break\n";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn runs_are_queued_from_another_shell_and_the_emulator_tells_what_happens() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let (greet, fail) = (pipeline(folder, "greet", GREET), pipeline(folder, "fail", FAIL));
+    let broken = pipeline(folder, "broken", "setps:\n- bash: exit\n");
+    let arguments = ["--pipeline", &greet, "--pipeline", &fail, "--pipeline", &broken];
+    let (emulator, url) = start(folder, &arguments);
+    // What does not compile is told at once, with its place; a parameter that waits for its value is no mistake.
+    eventually("the complaint", async || {
+        said(folder).iter().any(|line| line.contains("azure-pipelines.yml:1:1"))
+    })
+    .await;
+    let text = said(folder).join("\n");
+    assert!(text.contains("warning: the pipeline `broken` does not compile:"), "{text}");
+    assert!(!text.contains("`greet`"), "{text}");
+
+    let agent = start_agent(folder, &url, "one");
+    has_said(folder, "agent one is online (pool Default)").await;
+    let (code, stdout, stderr) = queue(folder, &["Greet", "-p", "who=Ada", "--variable", "place=here"]);
+    assert_eq!(code, Some(0), "{stdout}{stderr}");
+    assert!(stdout.starts_with("run run-1 of greet queued: "), "{stdout}");
+    assert!(stdout.contains("Hello Ada from here"), "{stdout}");
+    assert!(stdout.ends_with("run run-1 succeeded\n"), "{stdout}");
+    for line in ["queued", "job greet assigned to agent one", "succeeded"] {
+        has_said(folder, &format!("run run-1 of greet: {line}")).await;
+    }
+    let done = "run run-1 of greet: job greet succeeded in ";
+    assert!(said(folder).iter().any(|line| line.starts_with(done)), "{:?}", said(folder));
+
+    let page = stdout.lines().next().unwrap().rsplit(' ').next().unwrap();
+    let client = reqwest::Client::builder().no_proxy().timeout(SOON).build().unwrap();
+    let answer = client.get(page).basic_auth("", Some(PAT)).send().await.unwrap();
+    assert_eq!(answer.headers()["content-type"], "text/html; charset=utf-8");
+    let html = answer.text().await.unwrap();
+    assert!(html.contains("Say &lt;it&gt;") && !html.contains("<script"), "{html}");
+
+    let (code, stdout, stderr) = queue(folder, &["fail"]);
+    assert_eq!(code, Some(1), "{stdout}{stderr}");
+    assert!(stdout.ends_with("run run-1 failed\n"), "{stdout}");
+    let (code, stdout, _) = queue(folder, &["fail", "--no-wait"]);
+    assert_eq!((code, stdout.lines().count()), (Some(0), 1), "{stdout}");
+    has_said(folder, "run run-2 of fail: failed").await;
+
+    for (arguments, expected) in [
+        (&["greet"][..], "the parameter `who` needs a value"),
+        (&["broken"], "azure-pipelines.yml:1:1"),
+        (&["nothing"], "has no pipeline `nothing`; it has `greet`, `fail`, `broken`"),
+        (&["fail", "--url", &url], "--pat-file"),
+    ] {
+        let (code, stdout, stderr) = queue(folder, arguments);
+        assert_eq!((code, stdout.as_str()), (Some(2), ""), "{arguments:?}: {stderr}");
+        assert!(stderr.contains(expected), "{arguments:?}: {stderr}");
+    }
+    assert_eq!(agent.terminate(), Some(0));
+    has_said(folder, "agent one went offline (pool Default)").await;
+    assert_eq!(emulator.terminate(), Some(0));
+    let (code, _, stderr) = queue(folder, &["fail"]);
+    assert_eq!(code, Some(2));
+    assert!(stderr.contains("found no running emulator"), "{stderr}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn several_emulators_are_told_apart_and_killed_ones_are_forgotten() {
+    let (first, second) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (home, other) = (first.path(), second.path());
+    let fail = pipeline(home, "fail", FAIL);
+    let (one, url) = start(home, &["--pipeline", &fail, "--quiet"]);
+    let pat = other.join("pat");
+    std::fs::write(&pat, PAT).unwrap();
+    let mut command =
+        dayfly(&["emulator", "--quiet", "--pat-file", pat.to_str().unwrap(), "--pipeline", &fail]);
+    let child = command.env("XDG_STATE_HOME", home).stdout(Stdio::piped()).spawn().unwrap();
+    let mut two = Process(child);
+    let mut line = String::new();
+    BufReader::new(two.0.stdout.take().unwrap()).read_line(&mut line).unwrap();
+
+    let (code, _, stderr) = queue(home, &["fail"]);
+    assert_eq!(code, Some(2), "{stderr}");
+    assert!(stderr.contains(&url) && stderr.contains(line.trim()), "{stderr}");
+    let own = home.join("pat");
+    let (code, stdout, stderr) =
+        queue(home, &["fail", "--no-wait", "--url", &url, "--pat-file", own.to_str().unwrap()]);
+    assert_eq!(code, Some(0), "{stdout}{stderr}");
+    // Killed, it cannot take its file away.
+    two.0.kill().unwrap();
+    two.0.wait().unwrap();
+    let (code, stdout, stderr) = queue(home, &["fail", "--no-wait"]);
+    assert_eq!(code, Some(0), "{stdout}{stderr}");
+    assert!(stdout.contains(&url), "{stdout}");
+    assert_eq!(std::fs::read_dir(home.join("dayfly/emulators")).unwrap().count(), 1);
+    assert_eq!(said(home), Vec::<String>::new());
+    assert_eq!(one.terminate(), Some(0));
+}
+
 #[tokio::test]
 async fn the_token_is_asked_for_and_faults_strike() {
     let folder = tempfile::tempdir().unwrap();
@@ -130,11 +280,11 @@ fn what_cannot_be_is_told_with_the_right_exit_code() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     for (arguments, code, expected) in [
-        (vec!["--pat-file", "/nothing/here"], 2, "cannot be read"),
+        (vec!["--pat-file", "/nothing/here"], 2, "cannot read `/nothing/here`"),
         (vec!["--pat-file", pat, "--fault", "{"], 2, "not a fault rule"),
         (vec!["--pat-file", pat, "--listen", &address], 1, "could not listen"),
         (vec!["--pat-file", pat, "--tasks-dir", "/nothing/here"], 1, "tasks"),
-        (vec!["--pat-file", pat, "--pipeline", "a=/nothing/here"], 1, "cannot be found"),
+        (vec!["--pat-file", pat, "--pipeline", "a=/nothing/here"], 1, "cannot find the file"),
         (vec!["--pat-file", pat, "--organization", "a/b"], 1, "a/b"),
     ] {
         let output = dayfly(&["emulator"]).args(&arguments).output().unwrap();

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::Command;
 
 /// The commands, in the order of the page.
-const COMMANDS: &[&str] = &["run", "logs", "agent", "emulator", "eval", "completions"];
+const COMMANDS: &[&str] = &["run", "logs", "agent", "emulator", "emulator queue", "eval", "completions"];
 
 #[test]
 fn the_reference_of_the_command_line_is_fresh() {
@@ -29,7 +29,7 @@ fn page() -> String {
 
 fn help(command: &[&str]) -> String {
     let output = Command::new(env!("CARGO_BIN_EXE_dayfly"))
-        .args(command)
+        .args(command.iter().flat_map(|words| words.split(' ')))
         .arg("--help")
         .env_clear()
         .env("COLUMNS", "100")
