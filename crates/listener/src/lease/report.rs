@@ -84,6 +84,7 @@ impl Report {
                 .await
             };
             let failure = match step.await {
+                Ok(Delivery::Gone) => return self.became().await,
                 Ok(delivery) => return delivery,
                 Err(failure) => failure,
             };
@@ -102,6 +103,14 @@ impl Report {
         timeout(self.timings.call, call)
             .await
             .unwrap_or_else(|_| Err("the service did not answer in time".to_owned()))
+    }
+
+    /// What became of a job that is over. An earlier report may have ended it, whose answer was lost: then its result is known.
+    async fn became(&self) -> Delivery {
+        match self.in_time(self.ask()).await {
+            Ok(Some(delivery)) => delivery,
+            Ok(None) | Err(_) => Delivery::Gone,
+        }
     }
 
     /// Asks the service for the job's result.
