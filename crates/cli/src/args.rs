@@ -43,7 +43,7 @@ pub(crate) struct GlobalArgs {
         hide_env_values = true
     )]
     pub(crate) log: String,
-    /// How Dayfly's own log is written
+    /// How Dayfly's own log is written; with `agent`, also what it says of itself
     #[arg(long, global = true, help_heading = LOG, value_name = "FORMAT", env = "DAYFLY_LOG_FORMAT", hide_env_values = true, value_enum, default_value_t = LogFormat::Text)]
     pub(crate) log_format: LogFormat,
 }

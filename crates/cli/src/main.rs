@@ -13,12 +13,12 @@ mod signals;
 
 use std::process::ExitCode;
 
-use crate::args::Command;
+use crate::args::{Command, LogFormat};
 
 fn main() -> ExitCode {
     let arguments = args::parse();
     logging::start(&arguments.global);
-    match dispatch(arguments.command) {
+    match dispatch(arguments.command, arguments.global.log_format) {
         Ok(code) => code,
         Err(error) => {
             output::print_error(&error);
@@ -27,11 +27,11 @@ fn main() -> ExitCode {
     }
 }
 
-fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
+fn dispatch(command: Command, format: LogFormat) -> anyhow::Result<ExitCode> {
     match command {
         Command::Run(args) => commands::run::run(args),
         Command::Logs(args) => commands::logs::run(&args),
-        Command::Agent(args) => commands::agent::run(&args),
+        Command::Agent(args) => commands::agent::run(&args, format),
         Command::Emulator(args) => commands::emulator::run(&args),
         Command::Eval(args) => commands::eval::run(&args),
         Command::Worker(args) => commands::worker::run_to_the_end(args),

@@ -2,8 +2,10 @@
 
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
+use crate::observer::Observer;
 use crate::retry::RetryPolicy;
 
 /// Settings of the HTTP clients behind a connection and all connections derived from it.
@@ -29,6 +31,8 @@ pub struct HttpSettings {
     pub poll_timeout: Duration,
     /// How failed attempts are repeated.
     pub retry: RetryPolicy,
+    /// Who is told of every attempt.
+    pub observer: Option<Arc<dyn Observer>>,
 }
 
 impl Default for HttpSettings {
@@ -42,6 +46,7 @@ impl Default for HttpSettings {
             call_deadline: Duration::from_secs(100),
             poll_timeout: Duration::from_secs(90),
             retry: RetryPolicy::default(),
+            observer: None,
         }
     }
 }

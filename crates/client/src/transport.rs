@@ -139,6 +139,7 @@ impl Transport {
             loop {
                 attempt += 1;
                 let answer = self.attempt(login, throttle, request, deadline).await;
+                self.observe(operation, &answer);
                 let error = match answer.and_then(|answer| read(&answer)) {
                     Ok(content) => return Ok(content),
                     Err(error) => error,
@@ -192,9 +193,21 @@ impl Transport {
         }
     }
 
+    fn observe(&self, operation: Operation, outcome: &Result<Answer>) {
+        if let Some(observer) = &self.settings.observer {
+            observer.attempted(operation, outcome.as_ref().map(|answer| answer.body.len()));
+        }
+    }
+
     /// A long poll: one attempt on a client of its own, closed when the future is dropped.
     pub(crate) async fn poll(&self, login: &Login, throttle: &Throttle, request: &Request) -> Result<Answer> {
         debug_assert_eq!(request.call.operation.repeat(), Repeat::Never, "the caller's loop repeats polls");
+        let outcome = self.poll_once(login, throttle, request).await;
+        self.observe(request.call.operation, &outcome);
+        outcome
+    }
+
+    async fn poll_once(&self, login: &Login, throttle: &Throttle, request: &Request) -> Result<Answer> {
         let mut logins = 0;
         loop {
             let authorization = login.authorization(self).await?;

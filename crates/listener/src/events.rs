@@ -3,7 +3,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use dayfly_protocol::{AgentId, JobId, RequestId, TaskResult, channel::StepStarted};
+use dayfly_protocol::{AgentId, BuildId, JobId, RequestId, TaskResult, channel::StepStarted, job::AgentJobRequestMessage};
 use tokio::sync::broadcast;
 
 use crate::notes::Note;
@@ -119,8 +119,26 @@ pub struct JobLabel {
     pub request: RequestId,
     /// The job.
     pub id: JobId,
+    /// Its run, when the message names one.
+    pub build: Option<BuildId>,
     /// Its display name.
     pub name: Arc<str>,
+}
+
+impl JobLabel {
+    pub(crate) fn of(message: &AgentJobRequestMessage) -> Self {
+        let build = message.variables.iter().find(|(name, _)| name.eq_ignore_ascii_case("build.buildId"));
+        let name = match message.job_display_name.as_str() {
+            "" => &message.job_name,
+            name => name,
+        };
+        Self {
+            request: message.request_id,
+            id: message.job_id,
+            build: build.and_then(|(_, id)| id.value.as_deref()?.trim().parse().ok()).map(BuildId),
+            name: Arc::from(name),
+        }
+    }
 }
 
 /// Why a virtual agent ended.

@@ -81,10 +81,7 @@ pub(crate) struct Job {
 
 impl Job {
     fn label(&self) -> JobLabel {
-        let message = &self.message;
-        let name =
-            if message.job_display_name.is_empty() { &message.job_name } else { &message.job_display_name };
-        JobLabel { request: message.request_id, id: message.job_id, name: Arc::from(name.as_str()) }
+        JobLabel::of(&self.message)
     }
 }
 

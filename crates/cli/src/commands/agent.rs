@@ -1,7 +1,13 @@
 //! `dayfly agent`: an agent for a VM, a container or a plain Deployment. It listens for itself and runs each job in a worker process.
 
+mod config_sh;
+mod health;
 mod kept;
+mod metrics;
+mod proxy;
 mod settings;
+mod starting;
+mod teller;
 
 use std::{
     collections::BTreeMap,
@@ -15,7 +21,7 @@ use anyhow::Context as _;
 use clap::Args;
 use dayfly_client::{AgentCredential, Connection, Credential, ErrorKind, HttpSettings, describe};
 use dayfly_listener::{
-    AgentEnd, AgentSet, Agents, CONNECTING_AGENTS, Config, Description, DetachedExecutor, Error as SetError,
+    Agents, CONNECTING_AGENTS, Config, Description, DetachedExecutor, Error as SetError,
     Event, Executor, ExistingAgent, InMemory, JobStore, Machine, NextEvent, OnDisk, ProcessExecutor,
     RegistrationStore, Stopper, Summary, Timings, scan_capabilities,
 };
@@ -27,7 +33,14 @@ use dayfly_protocol::{
 use secrecy::{ExposeSecret as _, SecretString};
 use url::Url;
 
-use self::settings::{Identity, Mistake, NewAgent, Settings, Surroundings, TOKEN_VARIABLES};
+use self::{
+    config_sh::ConfigShArgs,
+    health::Health,
+    metrics::Metrics,
+    settings::{Identity, Mistake, NewAgent, Settings, Surroundings, TOKEN_VARIABLES},
+    teller::Teller,
+};
+use crate::args::LogFormat;
 use crate::host;
 use crate::output;
 use crate::signals::Signals;
@@ -60,14 +73,8 @@ pub(crate) struct AgentArgs {
     /// How to log in, as config.sh takes it: only `pat` is supported
     #[arg(long, value_name = "KIND", hide = true)]
     auth: Option<String>,
-    /// Taken for config.sh's sake: the agent never asks anything
-    #[arg(long, hide = true)]
-    #[allow(dead_code, reason = "it has no effect")]
-    unattended: bool,
-    /// Taken for config.sh's sake
-    #[arg(long = "acceptTeeEula", aliases = ["acceptteeeula", "accept-tee-eula"], hide = true)]
-    #[allow(dead_code, reason = "it has no effect")]
-    accept_tee_eula: bool,
+    #[command(flatten)]
+    config_sh: ConfigShArgs,
     /// Agent pool [variables: AZ_AGENT_POOL, AZP_POOL] [default: Default]
     #[arg(long, value_name = "NAME")]
     pool: Option<String>,
@@ -85,7 +92,7 @@ pub(crate) struct AgentArgs {
     #[arg(long, value_name = "FOLDER", conflicts_with = "agent_dir")]
     state_dir: Option<PathBuf>,
     /// End after one job
-    #[arg(long)]
+    #[arg(long, aliases = ["runOnce", "runonce", "run-once"])]
     once: bool,
     /// Take over an agent of the same name even while it is online; one that is offline is taken over anyway
     #[arg(long)]
@@ -97,7 +104,7 @@ pub(crate) struct AgentArgs {
     #[arg(long, value_name = "NAME=VALUE")]
     capability: Vec<String>,
     /// File with more certificate authorities (PEM); may be given several times
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", alias = "sslcacert")]
     ca_file: Vec<PathBuf>,
     /// How long a job may take to end once the agent is told to stop, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(..=LONGEST_STOP))]
@@ -105,13 +112,18 @@ pub(crate) struct AgentArgs {
     /// Upon a first signal let the running job finish instead of cancelling it
     #[arg(long)]
     finish_on_signal: bool,
+    /// Serve /healthz, /readyz and /metrics (Prometheus) at this address, such as 127.0.0.1:9090 [variable:
+    /// DAYFLY_AGENT_LISTEN]
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    listen: Option<String>,
     /// Run as root [variable: AGENT_ALLOW_RUNASROOT]
     #[arg(long)]
     allow_root: bool,
 }
 
 /// Runs the agent to its end.
-pub(crate) fn run(args: &AgentArgs) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(args: &AgentArgs, format: LogFormat) -> anyhow::Result<ExitCode> {
+    let teller = Teller(format);
     // Steps run as the same user, and could otherwise read the token from /proc/<us>/environ.
     host::protect();
     let environment: BTreeMap<String, String> = std::env::vars_os()
@@ -127,27 +139,39 @@ pub(crate) fn run(args: &AgentArgs) -> anyhow::Result<ExitCode> {
     };
     let settings = match Settings::resolve(args, surroundings) {
         Ok(settings) => settings,
-        Err(mistake) => return Ok(output::usage_error(&mistake.to_string())),
+        Err(mistake) => return Ok(teller.usage_error(&mistake.to_string())),
     };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .context("the runtime could not be started")?;
-    runtime.block_on(listen(settings, &environment, &host_name))
+    match runtime.block_on(listen(settings, &environment, &host_name, teller)) {
+        Ok(code) => Ok(code),
+        Err(error) => Ok(teller.failure(&error)),
+    }
 }
 
 async fn listen(
     settings: Settings,
     environment: &BTreeMap<String, String>,
     host_name: &str,
+    teller: Teller,
 ) -> anyhow::Result<ExitCode> {
     for warning in &settings.warnings {
-        output::note(&format!("warning: {warning}"));
+        teller.advice(warning);
     }
     let mut signals = Signals::new()?;
-    let prepared = match prepare(&settings, environment, host_name).await? {
+    let metrics = Arc::new(Metrics::default());
+    let health = match settings.listen {
+        Some(address) => Some(Health::start(address, metrics.clone()).await?),
+        None => None,
+    };
+    if let Some(health) = &health {
+        teller.serving(health.address())?;
+    }
+    let prepared = match prepare(&settings, environment, host_name, &metrics).await? {
         Ok(prepared) => prepared,
-        Err(mistake) => return Ok(output::usage_error(&mistake.to_string())),
+        Err(mistake) => return Ok(teller.usage_error(&mistake.to_string())),
     };
     std::fs::create_dir_all(&prepared.work).with_context(|| {
         format!("the work folder {} could not be made; give another one with --work", prepared.work.display())
@@ -162,7 +186,7 @@ async fn listen(
         ..WorkerSettings::default()
     };
     host::adopt_orphans(Adopt::OtherSessions);
-    let executor = executor(&prepared)?;
+    let executor = executor(&prepared, settings.given_proxy.as_ref())?;
     let (store, registrations): (Arc<dyn JobStore>, Arc<dyn RegistrationStore>) = match prepared.state {
         Some(state) => (state.clone(), state),
         None => (Arc::new(InMemory::default()), Arc::new(InMemory::default())),
@@ -178,9 +202,9 @@ async fn listen(
         store,
         registrations,
     };
-    let (set, mut events) = tokio::select! {
-        set = AgentSet::start(config, executor) => set.map_err(|error| not_started(&error, &settings))?,
-        () = signals.next() => return Ok(ExitCode::SUCCESS),
+    let started = starting::start(config, executor, &mut signals, &metrics, teller).await;
+    let Some((set, mut events)) = started.map_err(|error| not_started(&error, &settings))? else {
+        return Ok(ExitCode::SUCCESS);
     };
     let stopper = set.stopper();
     let mut ending = std::pin::pin!(set.wait());
@@ -189,16 +213,20 @@ async fn listen(
         tokio::select! {
             biased;
             event = events.next() => {
-                match &event {
-                    NextEvent::Event(Event::JobAccepted { .. } | Event::JobResumed { .. }) => has_job = true,
-                    NextEvent::Event(Event::JobFinished { .. }) => has_job = false,
-                    _ => {}
+                if let NextEvent::Event(event) = &event {
+                    metrics.note(event);
+                    has_job = match event {
+                        Event::JobAccepted { .. } | Event::JobResumed { .. } => true,
+                        Event::JobFinished { .. } => false,
+                        _ => has_job,
+                    };
                 }
-                show(event)?;
+                teller.event(event)?;
             }
             () = signals.next() => {
                 signals_seen += 1;
-                stop(&stopper, &settings, signals_seen, has_job);
+                metrics.stopping();
+                stop(&stopper, &settings, signals_seen, has_job, teller);
             }
             summary = &mut ending => break summary,
         }
@@ -206,8 +234,11 @@ async fn listen(
     loop {
         match events.next().await {
             NextEvent::Closed => break,
-            event => show(event)?,
+            event => teller.event(event)?,
         }
+    }
+    if let Some(health) = health {
+        health.stop().await;
     }
     Ok(exit_code(&summary))
 }
@@ -229,7 +260,7 @@ fn not_started(error: &SetError, settings: &Settings) -> anyhow::Error {
     }
 }
 
-fn stop(stopper: &Stopper, settings: &Settings, signals_seen: u32, has_job: bool) {
+fn stop(stopper: &Stopper, settings: &Settings, signals_seen: u32, has_job: bool, teller: Teller) {
     let note = match (signals_seen, settings.finish_on_signal) {
         (1, true) => {
             stopper.drain();
@@ -245,9 +276,9 @@ fn stop(stopper: &Stopper, settings: &Settings, signals_seen: u32, has_job: bool
         }
     };
     if has_job {
-        output::note(&format!("Exiting: {note}"));
+        teller.stopping(&format!("Exiting: {note}"));
     } else if signals_seen == 1 {
-        output::note("Exiting...");
+        teller.stopping("Exiting...");
     }
 }
 
@@ -265,9 +296,9 @@ struct Prepared {
 }
 
 /// How workers are run: ones that outlive this process, if what they need for that does.
-fn executor(prepared: &Prepared) -> anyhow::Result<Arc<dyn Executor>> {
+fn executor(prepared: &Prepared, proxy: Option<&SecretString>) -> anyhow::Result<Arc<dyn Executor>> {
     let program = std::env::current_exe().context("the program's own file cannot be found")?;
-    let (arguments, environment) = (vec!["worker".into()], worker_environment(prepared.token.as_ref()));
+    let (arguments, environment) = (vec!["worker".into()], worker_environment(prepared.token.as_ref(), proxy));
     Ok(match &prepared.state {
         None => Arc::new(ProcessExecutor::new(program, arguments, environment)),
         Some(state) => {
@@ -284,10 +315,12 @@ async fn prepare(
     settings: &Settings,
     environment: &BTreeMap<String, String>,
     host_name: &str,
+    metrics: &Arc<Metrics>,
 ) -> anyhow::Result<Result<Prepared, Mistake>> {
     let http = HttpSettings {
         ca_files: settings.ca_files.clone(),
         proxy: settings.proxy.clone(),
+        observer: Some(metrics.clone()),
         ..HttpSettings::default()
     };
     match &settings.identity {
@@ -406,63 +439,32 @@ fn operating_system() -> String {
     }
 }
 
-/// Everything but what holds the token, under whatever name.
-fn worker_environment(token: Option<&SecretString>) -> Vec<(OsString, OsString)> {
+/// Where the proxy of a worker is.
+const PROXY_VARIABLES: [&str; 2] = ["http_proxy", "https_proxy"];
+
+/// Everything but what holds the token, under whatever name, and with the proxy that was given by other means.
+fn worker_environment(
+    token: Option<&SecretString>,
+    proxy: Option<&SecretString>,
+) -> Vec<(OsString, OsString)> {
     let holds_token =
         |value: &OsString| token.is_some_and(|token| value.to_string_lossy().contains(token.expose_secret()));
     std::env::vars_os()
         .filter(|(name, value)| {
-            !name.to_str().is_some_and(|name| TOKEN_VARIABLES.contains(&name)) && !holds_token(value)
+            !name.to_str().is_some_and(|name| {
+                TOKEN_VARIABLES.contains(&name)
+                    || proxy::PASSWORD_VARIABLES.contains(&name)
+                    || (proxy.is_some()
+                        && PROXY_VARIABLES.iter().any(|proxy| name.eq_ignore_ascii_case(proxy)))
+            }) && !holds_token(value)
         })
+        // Workers, and the programs of steps, find a proxy there.
+        .chain(
+            proxy
+                .into_iter()
+                .flat_map(|proxy| PROXY_VARIABLES.map(|name| (name.into(), proxy.expose_secret().into()))),
+        )
         .collect()
-}
-
-/// Prints what happened, in the official agent's words where it has some.
-fn show(event: NextEvent) -> anyhow::Result<()> {
-    let now = || jiff::Timestamp::now().strftime("%Y-%m-%d %H:%M:%SZ").to_string();
-    let event = match event {
-        NextEvent::Event(event) => event,
-        NextEvent::Missed(count) => {
-            output::note(&format!("{}: {count} events were not shown", now()));
-            return Ok(());
-        }
-        NextEvent::Closed => return Ok(()),
-    };
-    match event {
-        Event::Registered { agent, id, .. } => {
-            output::write(&format!("{}: Agent {agent} has number {id}\n", now()))?
-        }
-        Event::Online { .. } => output::write(&format!("{}: Listening for Jobs\n", now()))?,
-        Event::JobResumed { job, .. } => output::write(&format!("{}: Job {} goes on\n", now(), job.name))?,
-        Event::JobStarted { job, .. } => output::write(&format!("{}: Running job: {}\n", now(), job.name))?,
-        Event::JobFinished { job, result, reason, .. } => {
-            let result = result.map_or("Abandoned", |result| result.name());
-            output::write(&format!("{}: Job {} completed with result: {result}\n", now(), job.name))?;
-            if let Some(reason) = reason {
-                output::note(&reason);
-            }
-        }
-        Event::Disconnected { away, error, .. } if away.is_zero() => {
-            output::note(&format!("{}: Agent connect error: {error}. Retrying until reconnected.", now()));
-        }
-        Event::Disconnected { away, error, .. } => {
-            let minutes = away.as_secs() / 60;
-            output::note(&format!("{}: Agent still not connected after {minutes} min: {error}", now()));
-        }
-        Event::Reconnected { .. } => output::write(&format!("{}: Agent reconnected.\n", now()))?,
-        Event::Warning { message, .. } => output::note(&format!("{}: {message}", now())),
-        Event::Ended { end, .. } => {
-            let text = match end {
-                AgentEnd::Revoked => "The agent's login was revoked.".to_owned(),
-                AgentEnd::Deleted => "The agent was deleted from its pool.".to_owned(),
-                AgentEnd::Failed(reason) => reason,
-                _ => return Ok(()),
-            };
-            output::note(&format!("{}: {text}", now()));
-        }
-        _ => {}
-    }
-    Ok(())
 }
 
 /// See the help text.

@@ -25,4 +25,5 @@ mod terminal;
 mod tls;
 mod usage;
 mod variables;
+mod watching;
 mod width;

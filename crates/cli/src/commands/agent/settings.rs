@@ -5,6 +5,7 @@
 
 use std::{
     collections::BTreeMap,
+    net::SocketAddr,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -14,7 +15,7 @@ use dayfly_listener::OnExisting;
 use secrecy::{ExposeSecret as _, SecretString};
 use url::Url;
 
-use super::AgentArgs;
+use super::{AgentArgs, proxy};
 
 /// Variables that hold, or lead to, the token; steps never see them.
 pub(super) const TOKEN_VARIABLES: [&str; 4] =
@@ -69,9 +70,13 @@ pub(super) struct Settings {
     pub(super) once: bool,
     pub(super) ca_files: Vec<PathBuf>,
     pub(super) proxy: ProxySettings,
+    /// The proxy for all addresses that was not given by the well-known variables: workers must be told of it.
+    pub(super) given_proxy: Option<SecretString>,
     pub(super) capabilities: BTreeMap<String, String>,
     pub(super) stop_within: Duration,
     pub(super) finish_on_signal: bool,
+    /// Where health and metrics are served.
+    pub(super) listen: Option<SocketAddr>,
     /// What the user should know about how this was given.
     pub(super) warnings: Vec<&'static str>,
 }
@@ -81,7 +86,7 @@ pub(super) struct Settings {
 #[error("{0}")]
 pub(super) struct Mistake(String);
 
-fn mistake<T>(text: impl Into<String>) -> Result<T, Mistake> {
+pub(super) fn mistake<T>(text: impl Into<String>) -> Result<T, Mistake> {
     Err(Mistake(text.into()))
 }
 
@@ -97,6 +102,10 @@ pub(super) struct Surroundings<'a> {
 impl Settings {
     pub(super) fn resolve(args: &AgentArgs, surroundings: Surroundings<'_>) -> Result<Self, Mistake> {
         let variable = |names: &[&str]| first(surroundings.environment, names);
+        if let Some((name, reason)) = &args.config_sh.refused {
+            return mistake(format!("--{name} is not supported: {reason}"));
+        }
+        let given_proxy = proxy::given(&args.config_sh, surroundings.environment)?;
         check_authentication(args.auth.as_deref().or_else(|| variable(&["VSTS_AGENT_INPUT_AUTH"])))?;
         if surroundings.is_root && !args.allow_root && variable(&["AGENT_ALLOW_RUNASROOT"]).is_none() {
             return mistake(
@@ -123,20 +132,20 @@ impl Settings {
             identity,
             work,
             once: args.once,
-            warnings: if args.token.is_some() && args.agent_dir.is_none() {
-                vec![TOKEN_IN_ARGUMENTS]
-            } else {
-                Vec::new()
-            },
+            warnings: [
+                (args.token.is_some() && args.agent_dir.is_none()).then_some(TOKEN_IN_ARGUMENTS),
+                args.config_sh.proxy_password.is_some().then_some(PASSWORD_IN_ARGUMENTS),
+            ]
+            .into_iter()
+            .flatten()
+            .collect(),
             ca_files: args.ca_file.iter().map(|file| absolute(file)).collect(),
-            proxy: ProxySettings {
-                http: variable(&["http_proxy", "HTTP_PROXY"]).map(str::to_owned),
-                https: variable(&["https_proxy", "HTTPS_PROXY"]).map(str::to_owned),
-                no_proxy: variable(&["no_proxy", "NO_PROXY"]).map(str::to_owned),
-            },
+            proxy: proxy::settings(given_proxy.as_ref(), surroundings.environment),
+            given_proxy,
             capabilities: capabilities(&args.capability)?,
             stop_within: Duration::from_secs(args.stop_within),
             finish_on_signal: args.finish_on_signal,
+            listen: listen(args.listen.as_deref().or_else(|| variable(&["DAYFLY_AGENT_LISTEN"])))?,
         })
     }
 }
@@ -188,6 +197,9 @@ fn new_agent(args: &AgentArgs, surroundings: Surroundings<'_>) -> Result<NewAgen
 
 /// What is said about a token among the arguments.
 const TOKEN_IN_ARGUMENTS: &str = "a token on the command line can be read by everybody on this machine; better use --token-file, AZ_PAT or AZP_TOKEN";
+
+/// What is said about a password among the arguments.
+const PASSWORD_IN_ARGUMENTS: &str = "a password on the command line can be read by everybody on this machine; better use VSTS_HTTP_PROXY_PASSWORD";
 
 /// As the official agent reads it (`StringUtil.ConvertToBoolean`).
 fn is_true(text: &str) -> bool {
@@ -251,6 +263,17 @@ fn read_token(file: &Path) -> Result<SecretString, Mistake> {
     }
 }
 
+fn listen(address: Option<&str>) -> Result<Option<SocketAddr>, Mistake> {
+    match address.map(str::parse) {
+        None => Ok(None),
+        Some(Ok(parsed)) => Ok(Some(parsed)),
+        Some(Err(_)) => mistake(format!(
+            "`{}` is not an address to listen on; expected for example 127.0.0.1:9090, or 0.0.0.0:9090 for other machines",
+            address.unwrap_or_default()
+        )),
+    }
+}
+
 fn capabilities(pairs: &[String]) -> Result<BTreeMap<String, String>, Mistake> {
     let mut capabilities = BTreeMap::new();
     for pair in pairs {
@@ -263,9 +286,9 @@ fn capabilities(pairs: &[String]) -> Result<BTreeMap<String, String>, Mistake> {
     Ok(capabilities)
 }
 
-/// The first of the variables that is set and not empty. Blanks around it are not meant: a secret or a configuration that was made by
+/// The first of the variables that is set and not empty. Spaces around it are not meant: a secret or a configuration that was made by
 /// `echo` ends with a line break.
-fn first<'a>(environment: &'a BTreeMap<String, String>, names: &[&str]) -> Option<&'a str> {
+pub(super) fn first<'a>(environment: &'a BTreeMap<String, String>, names: &[&str]) -> Option<&'a str> {
     names
         .iter()
         .filter_map(|name| environment.get(*name))
@@ -458,6 +481,12 @@ mod tests {
         check(&[], &[("VSTS_AGENT_INPUT_AUTH", "SP")], false, "authentication by `SP` is not supported");
         check(&[], &good, true, "--allow-root");
         check(&["--capability", "=x"], &good, false, "is not a capability");
+        check(
+            &["--listen", "9090"],
+            &good,
+            false,
+            "`9090` is not an address to listen on; expected for example",
+        );
         assert!(resolve(&["--allow-root"], &good, true).is_ok());
         assert!(
             resolve(&[], &[("AZ_URL", "http://a/"), ("AZ_PAT", "t"), ("AGENT_ALLOW_RUNASROOT", "1")], true)
