@@ -141,7 +141,7 @@ async fn in_time<T>(call: &Call, next: impl Future<Output = reqwest::Result<T>>)
     let next = timeout(STALL_TIMEOUT, next).await.map_err(|_| stalled(call))?;
     next.map_err(|source| {
         let sent = !source.is_connect();
-        connection_error(call, sent, source)
+        connection_error(call, sent, source, None)
     })
 }
 

@@ -113,7 +113,7 @@ pub enum Error {
         status: StatusCode,
     },
     /// The service was not reached, or the connection broke.
-    #[error("cannot {call}: {}", unreached(*.sent, .address, .cause))]
+    #[error("cannot {call}: {}", unreached(*.sent, .address, .proxy.as_deref(), .cause))]
     Connection {
         /// The call.
         call: Box<Call>,
@@ -121,6 +121,8 @@ pub enum Error {
         sent: bool,
         /// Scheme, host and port.
         address: String,
+        /// Those of the proxy on the way, if there is one.
+        proxy: Option<Box<str>>,
         /// What the HTTP client said. Not a source: what matters of its many layers is in the text.
         cause: Box<reqwest::Error>,
     },
@@ -218,7 +220,7 @@ impl fmt::Display for Title<'_> {
 }
 
 /// What became of a connection, and what to do if that is known.
-fn unreached(sent: bool, address: &str, cause: &reqwest::Error) -> String {
+fn unreached(sent: bool, address: &str, proxy: Option<&str>, cause: &reqwest::Error) -> String {
     let reason = plain_reason(cause);
     match tls_error(cause) {
         _ if sent => format!("the connection broke before the answer was complete: {reason}"),
@@ -231,8 +233,21 @@ fn unreached(sent: bool, address: &str, cause: &reqwest::Error) -> String {
         Some(rustls::Error::InvalidMessage(_)) => {
             format!("{address} does not speak TLS; does the address begin with http:// instead?")
         }
-        _ => format!("cannot reach {address}: {reason}"),
+        _ => match proxy {
+            None => format!("cannot reach {address}: {reason}"),
+            Some(proxy) if is_of_connector(cause) => {
+                format!("cannot reach the proxy {proxy} on the way to {address}: {reason}")
+            }
+            Some(proxy) => format!("the proxy {proxy} does not let us through to {address}: {reason}"),
+        },
     }
+}
+
+/// Whether the name was not found or the connection not made, as the HTTP library says it: not what came over
+/// the connection.
+fn is_of_connector(cause: &reqwest::Error) -> bool {
+    std::iter::successors(Some(cause as &(dyn std::error::Error + 'static)), |error| inner(*error))
+        .any(|error| matches!(error.to_string().as_str(), "tcp connect error" | "dns error"))
 }
 
 /// What an error is made of. An I/O error does not name what it wraps as its source.

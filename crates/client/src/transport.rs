@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::header::{ACCEPT, ACCEPT_LANGUAGE, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE};
-use http::{HeaderName, HeaderValue, Method};
+use http::{HeaderName, HeaderValue, Method, Uri};
+use hyper_util::client::proxy::matcher::Matcher;
 use secrecy::{ExposeSecret, SecretString};
 use tokio::io::AsyncReadExt;
 use tokio::time::{Instant, timeout_at};
@@ -50,6 +51,8 @@ struct Clients {
 /// What all connections derived from one have in common.
 pub(crate) struct Transport {
     settings: HttpSettings,
+    /// Which proxy a request takes, for errors only: the HTTP library does not say.
+    proxies: Matcher,
     /// Groups our requests in the service's logs.
     session: String,
     clock: Clock,
@@ -64,6 +67,7 @@ impl Transport {
     pub(crate) fn new(settings: HttpSettings) -> Result<Self> {
         proxies(&settings)?;
         Ok(Transport {
+            proxies: matcher(&settings),
             settings,
             session: Uuid::new_v4().to_string(),
             clock: Clock::default(),
@@ -76,6 +80,17 @@ impl Transport {
 
     pub(crate) fn settings(&self) -> &HttpSettings {
         &self.settings
+    }
+
+    /// The proxy on the way to this address: scheme, host and port, and nothing of its login.
+    pub(crate) fn proxy(&self, url: &Url) -> Option<String> {
+        let proxy = self.proxies.intercept(&url.as_str().parse::<Uri>().ok()?)?;
+        let (scheme, authority) = (proxy.uri().scheme_str()?, proxy.uri().authority()?);
+        let host = authority.host();
+        Some(match authority.port_u16() {
+            Some(port) => format!("{scheme}://{host}:{port}"),
+            None => format!("{scheme}://{host}"),
+        })
     }
 
     pub(crate) fn clock(&self) -> &Clock {
@@ -243,7 +258,7 @@ impl Transport {
             .header(X_TFS_SESSION, &self.session)
             .form(&form)
             .build()
-            .map_err(|source| connection_error(call, false, source))?;
+            .map_err(|source| connection_error(call, false, source, None))?;
         let limit = Instant::now() + Operation::GetToken.attempt_timeout();
         self.exchange(&client, call, prepared, limit).await
     }
@@ -314,7 +329,8 @@ impl Transport {
         let whole = async {
             let mut response = client.execute(request).await.map_err(|source| {
                 let sent = !source.is_connect() && !source.is_builder();
-                connection_error(call, sent, source)
+                let proxy = source.url().and_then(|url| self.proxy(url));
+                connection_error(call, sent, source, proxy)
             })?;
             let (status, headers) = (response.status(), std::mem::take(response.headers_mut()));
             let body = read_whole(call, response).await?;
@@ -340,10 +356,21 @@ fn tell_empty_body(request: &mut reqwest::Request) {
 
 /// The error with no more of the address than scheme, host and port: our own text names the rest by its
 /// object.
-pub(crate) fn connection_error(call: &Call, sent: bool, source: reqwest::Error) -> Error {
+pub(crate) fn connection_error(
+    call: &Call,
+    sent: bool,
+    source: reqwest::Error,
+    proxy: Option<String>,
+) -> Error {
     let address =
         source.url().map_or_else(|| "the service".to_owned(), |url| url.origin().ascii_serialization());
-    Error::Connection { call: Box::new(call.clone()), sent, address, cause: Box::new(source.without_url()) }
+    Error::Connection {
+        call: Box::new(call.clone()),
+        sent,
+        address,
+        proxy: proxy.map(String::into_boxed_str),
+        cause: Box::new(source.without_url()),
+    }
 }
 
 /// Reads an answer to its end, bounded.
@@ -352,7 +379,7 @@ pub(crate) async fn read_whole(call: &Call, mut response: reqwest::Response) -> 
     if response.content_length().is_some_and(|length| length > MAX_ANSWER_BYTES as u64) {
         return Err(too_long());
     }
-    let read = |source| connection_error(call, true, source);
+    let read = |source| connection_error(call, true, source, None);
     let Some(first) = response.chunk().await.map_err(read)? else { return Ok(Bytes::new()) };
     let Some(second) = response.chunk().await.map_err(read)? else { return Ok(first) };
     let mut body = BytesMut::from(first);
@@ -365,6 +392,13 @@ pub(crate) async fn read_whole(call: &Call, mut response: reqwest::Response) -> 
         next = response.chunk().await.map_err(read)?;
     }
     Ok(body.freeze())
+}
+
+/// Finds the proxies of the settings as the HTTP library does.
+fn matcher(settings: &HttpSettings) -> Matcher {
+    let proxy = &settings.proxy;
+    let text = |value: &Option<String>| value.clone().unwrap_or_default();
+    Matcher::builder().http(text(&proxy.http)).https(text(&proxy.https)).no(text(&proxy.no_proxy)).build()
 }
 
 /// The proxies of the settings; none of the environment.

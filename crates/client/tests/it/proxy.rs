@@ -110,5 +110,30 @@ async fn https_goes_through_a_tunnel_and_ends_at_the_service() {
     let error = server.connect(settings).find_pool("Default").await.unwrap_err();
     assert!(matches!(error, Error::Connection { sent: false, .. }), "{error:?}");
     assert!(!format!("{error:?}").contains("hunter2"));
+    let text = error.to_string();
+    let expected =
+        format!("the proxy http://{} does not let us through to https://localhost:", tunnels.address);
+    assert!(text.contains(&expected) && !text.contains("hunter2"), "{text}");
     assert_eq!(seen.lock().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_proxy_that_cannot_be_reached_is_named() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    drop(listener);
+    for (url, host) in [
+        ("http://organization.invalid/o", "http://organization.invalid"),
+        ("https://organization.invalid/o", "https://organization.invalid"),
+    ] {
+        let mut settings = quick();
+        settings.proxy.http = Some(format!("http://user:hunter2@{address}"));
+        settings.proxy.https = settings.proxy.http.clone();
+        let connection =
+            Connection::new(&url.parse().unwrap(), Credential::Bearer("token".into()), settings).unwrap();
+        let text = connection.find_pool("Default").await.unwrap_err().to_string();
+        let expected =
+            format!("cannot reach the proxy http://{address} on the way to {host}: connection refused");
+        assert!(text.ends_with(&expected), "{text}");
+    }
 }
