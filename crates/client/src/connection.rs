@@ -110,7 +110,7 @@ fn checked(url: &Url) -> Result<Url> {
     let refused = |reason: &str| Error::Setting { name: "URL", reason: reason.to_owned(), source: None };
     if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none_or(str::is_empty) {
         return Err(refused(
-            "it must be an http or https address, such as https://dev.azure.com/organization",
+            "it must be an http or https address, for example https://dev.azure.com/organization",
         ));
     }
     if !url.username().is_empty() || url.password().is_some() {

@@ -158,7 +158,7 @@ pub enum Error {
         limit_bytes: usize,
     },
     /// What the call should find does not exist.
-    #[error("cannot {call}: there is none of that name; check the name and what the credential may see")]
+    #[error("cannot {call}: nothing has that name; check the spelling and what the credential can see")]
     NoneFound {
         /// The call.
         call: Box<Call>,

@@ -413,8 +413,9 @@ fn proxies(settings: &HttpSettings) -> Result<Vec<reqwest::Proxy>> {
             // The address may hold a password, so neither it nor the library's words are repeated.
             Err(_) => Err(Error::Setting {
                 name,
-                reason: "it is not the address of an HTTP proxy, such as http://proxy.example:3128"
-                    .to_owned(),
+                reason:
+                    "it is not the address of an HTTP proxy; expected for example http://proxy.example:3128"
+                        .to_owned(),
                 source: None,
             }),
         }

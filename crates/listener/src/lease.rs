@@ -469,7 +469,7 @@ impl Lease {
                 self.kill();
                 self.report(
                     TaskResult::Failed,
-                    Some(format!("The agent could not delete the job's message from its queue, and did not run the job since it might have been delivered twice: {failure}")),
+                    Some(format!("The agent could not delete the job's message from its queue, and did not run the job, because it might have been delivered twice: {failure}")),
                 );
             }
         }

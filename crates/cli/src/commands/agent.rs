@@ -144,7 +144,7 @@ pub(crate) fn run(args: &AgentArgs, format: LogFormat) -> anyhow::Result<ExitCod
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
-        .context("the runtime could not be started")?;
+        .context("could not start the runtime")?;
     match runtime.block_on(listen(settings, &environment, &host_name, teller)) {
         Ok(code) => Ok(code),
         Err(error) => Ok(teller.failure(&error)),
@@ -174,7 +174,7 @@ async fn listen(
         Err(mistake) => return Ok(teller.usage_error(&mistake.to_string())),
     };
     std::fs::create_dir_all(&prepared.work).with_context(|| {
-        format!("the work folder {} could not be made; give another one with --work", prepared.work.display())
+        format!("could not create the work folder {}; choose another with --work", prepared.work.display())
     })?;
     let token = prepared.token.as_ref();
     let description = description(&settings, token, &prepared.name, &prepared.home, environment, host_name);

@@ -173,7 +173,7 @@ async fn what_is_wrong_is_said_with_its_exit_code() {
         },
         &[],
         1,
-        "refuses the token of AZP_TOKEN: it is wrong, has expired, or lacks the scope Agent Pools (read & manage): agent pool `Default` could not be looked up: ",
+        "refuses the token of AZP_TOKEN: it is wrong, has expired, or lacks the scope Agent Pools (read & manage): could not look up agent pool `Default`: ",
     )
     .await;
     check(
@@ -185,7 +185,7 @@ async fn what_is_wrong_is_said_with_its_exit_code() {
         "refuses the token of VSTS_AGENT_INPUT_TOKEN: it is wrong",
     )
     .await;
-    check(&|_| {}, &["--pool", "Nowhere"], 1, "agent pool `Nowhere` could not be looked up").await;
+    check(&|_| {}, &["--pool", "Nowhere"], 1, "could not look up agent pool `Nowhere`").await;
     // A project's address, as users copy it from their browser.
     check(
         &|command| {
@@ -193,7 +193,7 @@ async fn what_is_wrong_is_said_with_its_exit_code() {
         },
         &[],
         1,
-        "is the address that of the organization or collection, such as https://dev.azure.com/my-organization?",
+        "check that the address is the organization's or the collection's, for example https://dev.azure.com/my-organization",
     )
     .await;
     check(
@@ -202,7 +202,7 @@ async fn what_is_wrong_is_said_with_its_exit_code() {
         },
         &[],
         1,
-        "the work folder /proc/nowhere could not be made",
+        "could not create the work folder /proc/nowhere",
     )
     .await;
     check(

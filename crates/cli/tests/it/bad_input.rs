@@ -56,11 +56,7 @@ async fn a_web_page_in_place_of_an_answer_ends_the_agent_with_what_to_do() {
         assert_eq!(code, Some(1), "{fault:?} {output}{error}");
         assert_says(
             &error,
-            &[
-                "agent pool `Default` could not be looked up",
-                "cannot find the agent pool \"Default\"",
-                wanted,
-            ],
+            &["could not look up agent pool `Default`", "cannot find the agent pool \"Default\"", wanted],
         );
     }
 }

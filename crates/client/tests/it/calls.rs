@@ -65,7 +65,7 @@ async fn a_pool_that_cannot_be_seen_is_named() {
     assert_eq!(error.kind(), ErrorKind::PoolNotFound);
     assert_eq!(
         error.to_string(),
-        "cannot find the agent pool \"Linux\": there is none of that name; check the name and what the credential may see"
+        "cannot find the agent pool \"Linux\": nothing has that name; check the spelling and what the credential can see"
     );
 }
 

@@ -93,7 +93,7 @@ pub enum Error {
         name: Arc<str>,
     },
     /// The service refused, or could not be reached.
-    #[error("agent `{name}` could not be {doing}{}", scope_hint(.source))]
+    #[error("could not {doing} agent `{name}`{}", scope_hint(.source))]
     Call {
         /// The name.
         name: Arc<str>,
@@ -158,7 +158,7 @@ impl Registrar {
         let agent = match created {
             Ok(agent) => agent,
             Err(error) if error.kind() == ErrorKind::AgentExists => self.take_over(&name, wanted).await?,
-            Err(source) => return Err(Error::Call { name, doing: "registered", source }),
+            Err(source) => return Err(Error::Call { name, doing: "register", source }),
         };
         self.registered(name, agent)
     }
@@ -174,14 +174,14 @@ impl Registrar {
         }
         let call = |doing| move |source| Error::Call { name: name.clone(), doing, source };
         let existing =
-            self.retry(|| self.connection.find_agent(self.pool, name)).await.map_err(call("found"))?;
+            self.retry(|| self.connection.find_agent(self.pool, name)).await.map_err(call("find"))?;
         // Deleted since a moment ago: the caller's next try will create it.
         let Some(existing) = existing else { return Err(Error::Exists { name: name.clone() }) };
         if self.on_existing == OnExisting::Adopt && existing.status == Some(AgentStatus::Online) {
             return Err(Error::InUse { name: name.clone() });
         }
         wanted.id = existing.id;
-        self.retry(|| self.connection.replace_agent(self.pool, &wanted)).await.map_err(call("replaced"))
+        self.retry(|| self.connection.replace_agent(self.pool, &wanted)).await.map_err(call("replace"))
     }
 
     /// Looks after an agent whose login is refused: registers it again if it was deleted, `None` if it still
@@ -196,7 +196,7 @@ impl Registrar {
             Err(error) if matches!(error.kind(), ErrorKind::AgentNotFound | ErrorKind::NotFound) => {
                 self.register_agent(&name).await.map(Some)
             }
-            Err(source) => Err(Error::Call { name, doing: "looked up", source }),
+            Err(source) => Err(Error::Call { name, doing: "look up", source }),
         }
     }
 
@@ -209,7 +209,7 @@ impl Registrar {
         match self.retry(|| self.connection.delete_agent(self.pool, id)).await {
             Ok(()) => Ok(()),
             Err(error) if matches!(error.kind(), ErrorKind::AgentNotFound | ErrorKind::NotFound) => Ok(()),
-            Err(source) => Err(Error::Call { name: name.clone(), doing: "removed from the pool", source }),
+            Err(source) => Err(Error::Call { name: name.clone(), doing: "remove", source }),
         }
     }
 

@@ -117,7 +117,7 @@ pub struct Config {
 fn address_hint(error: &ClientError) -> &'static str {
     match error.kind() {
         ErrorKind::NotFound => {
-            "; is the address that of the organization or collection, such as https://dev.azure.com/my-organization?"
+            "; check that the address is the organization's or the collection's, for example https://dev.azure.com/my-organization"
         }
         _ => "",
     }
@@ -127,7 +127,7 @@ fn address_hint(error: &ClientError) -> &'static str {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The pool could not be looked up.
-    #[error("agent pool `{pool}` could not be looked up{}", address_hint(.source))]
+    #[error("could not look up agent pool `{pool}`{}", address_hint(.source))]
     FindPool {
         /// Its name.
         pool: String,
@@ -136,7 +136,7 @@ pub enum Error {
         source: ClientError,
     },
     /// The service would not say who it is.
-    #[error("the service at {url} could not be connected to")]
+    #[error("could not connect to the service at {url}")]
     Connect {
         /// Its address.
         url: Box<Url>,
@@ -145,7 +145,7 @@ pub enum Error {
         source: ClientError,
     },
     /// No key.
-    #[error("a key for the agents could not be made")]
+    #[error("could not make a key for the agents")]
     Key {
         /// Why not.
         #[source]

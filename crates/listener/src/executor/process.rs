@@ -163,7 +163,7 @@ impl Starter {
         }
         let path = self.program.path();
         spawn(&mut self.command(path.to_owned()))
-            .map_err(|error| format!("the worker `{}` could not be started: {error}", path.display()))
+            .map_err(|error| format!("could not start the worker `{}`: {error}", path.display()))
     }
 
     fn command(&self, program: PathBuf) -> Command {

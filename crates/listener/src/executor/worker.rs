@@ -173,7 +173,7 @@ impl Worker {
         // A worker that makes its connections itself makes none any more.
         let patience = if self.guard.lets_go { LAST_FRAMES } else { DRAIN };
         if timeout(patience, drain).await.is_err() && !self.guard.lets_go {
-            tracing::warn!("a dead worker's output is still held open by somebody");
+            tracing::warn!("another process still holds a dead worker's output open");
         }
         let course = course.borrow().clone();
         self.exit(status, &course, last_lines.take())
@@ -253,10 +253,10 @@ impl Worker {
             Ok(None) => {
                 "it ended, and how is not known since it was the child of an agent that had died".to_owned()
             }
-            Err(error) => format!("its end could not be learnt: {error}"),
+            Err(error) => format!("could not find out how it ended: {error}"),
         };
         if let Some(reason) = self.killed {
-            ending = format!("{ending}, since {reason}");
+            ending = format!("{ending}, because {reason}");
         }
         WorkerExit { result, reported, ending: Ending::Ended(ending), last_lines }
     }

@@ -166,7 +166,7 @@ impl Lease {
             Delivery::Known(result) => (Some(result), self.reason.take()),
             Delivery::Gone => (None, self.reason.take()),
             Delivery::Failed(failure) => {
-                self.warn(format!("the result of job `{}` could not be reported, the service will end it when its lock runs out: {failure}", self.label.name));
+                self.warn(format!("could not report the result of job `{}`; the service will end it when its lock expires: {failure}", self.label.name));
                 (None, Some(failure))
             }
         };
@@ -220,7 +220,7 @@ fn verdict(exit: WorkerExit, cancellation: &Cancellation, redactor: &Redactor) -
     }
     let ending = match exit.ending {
         Ending::NotStarted(why) => {
-            let reason = format!("The job's worker could not be started: {why}");
+            let reason = format!("Could not start the job's worker: {why}");
             return Verdict { result: TaskResult::Failed, reported: Reported::No, reason: Some(reason) };
         }
         Ending::Ended(ending) => ending,

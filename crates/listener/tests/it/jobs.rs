@@ -111,7 +111,7 @@ async fn a_worker_that_cannot_be_started_fails_its_job_with_the_reason() {
     let issues = world.issues(job).await;
     assert!(
         issues[0].starts_with(
-            "The job's worker could not be started: the worker `/nowhere/dayfly` could not be started: "
+            "Could not start the job's worker: the worker `/nowhere/dayfly` could not be started: "
         ),
         "{issues:?}"
     );

@@ -109,7 +109,7 @@ impl Settings {
         check_authentication(args.auth.as_deref().or_else(|| variable(&["VSTS_AGENT_INPUT_AUTH"])))?;
         if surroundings.is_root && !args.allow_root && variable(&["AGENT_ALLOW_RUNASROOT"]).is_none() {
             return mistake(
-                "the agent does not run as root, since jobs would too; use another user, or --allow-root if that is meant",
+                "the agent does not run as root, because jobs would too; use another user, or pass --allow-root",
             );
         }
         let absolute = |path: &Path| surroundings.folder.join(path);
@@ -155,7 +155,7 @@ fn new_agent(args: &AgentArgs, surroundings: Surroundings<'_>) -> Result<NewAgen
     let Some(url) = args.url.as_deref().or_else(|| variable(&["AZ_URL", "AZP_URL", "VSTS_AGENT_INPUT_URL"]))
     else {
         return mistake(
-            "no address: give --url, AZ_URL or AZP_URL, such as https://dev.azure.com/my-organization",
+            "no address: give --url, AZ_URL or AZP_URL, for example https://dev.azure.com/my-organization",
         );
     };
     let url = match Url::parse(url) {

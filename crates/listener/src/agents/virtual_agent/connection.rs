@@ -127,7 +127,7 @@ impl VirtualAgent {
         self.pace.after(backoff::around(timings.conflict_retry));
         if is_first {
             self.context.warn(format!(
-                "agent `{name}` still has a session, of another process or of one that has died; trying for {} s to get one",
+                "agent `{name}` still has a session, held by another process or left by one that died; trying for up to {} s to get one",
                 timings.conflict_limit.as_secs()
             ));
         }
@@ -162,7 +162,7 @@ impl VirtualAgent {
                     _ => "it cannot go on",
                 };
                 self.end_with(AgentEnd::Failed(format!(
-                    "agent `{}` ends, since {advice}: {}",
+                    "agent `{}` stops, because {advice}: {}",
                     self.context.name,
                     describe(error)
                 )));
@@ -191,7 +191,7 @@ impl VirtualAgent {
             Ok(None) => {
                 let error = self.refusal.take().map(|refusal| refusal.error).unwrap_or_default();
                 self.end_with(AgentEnd::Failed(format!(
-                    "agent `{}` is registered, but the service refuses its login; most likely another process has registered it anew: stop one of the two, or give them different names: {error}",
+                    "agent `{}` is registered, but the service refuses its login; another process has probably registered it again: stop one of the two, or give them different names: {error}",
                     self.context.name
                 )));
             }
@@ -201,7 +201,7 @@ impl VirtualAgent {
                     self.not_reached(text, None);
                 }
                 _ => {
-                    let text = format!("the agent could not be registered again: {text}");
+                    let text = format!("could not register the agent again: {text}");
                     self.end_with(AgentEnd::Failed(text));
                 }
             },

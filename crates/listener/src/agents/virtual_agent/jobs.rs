@@ -69,11 +69,11 @@ impl VirtualAgent {
             }
             JobMessage::Unreadable(reason) => {
                 let text = format!(
-                    "a job is given up, since {reason}, and not even its ids could be read; the service will end it when its lock runs out"
+                    "giving up on a job, because {reason}; its ids are unreadable too, so the service will end it when its lock expires"
                 );
                 self.told.once(&self.context, "unreadable job", text);
                 self.delete_message(message_id).await;
-                Worth::Useless(format!("a job's message cannot be read, since {reason}"))
+                Worth::Useless(format!("a job's message is unreadable, because {reason}"))
             }
         }
     }
@@ -175,7 +175,7 @@ impl VirtualAgent {
         let verdict = Verdict {
             result: TaskResult::Failed,
             reported: Reported::No,
-            reason: Some(format!("This job could not be run, since {reason}.")),
+            reason: Some(format!("The agent could not run this job, because {reason}.")),
         };
         let record = JobRecord {
             request: remains.request_id,
@@ -200,7 +200,7 @@ impl VirtualAgent {
                 return Worth::Notice;
             }
         }
-        self.context.warn(format!("job `{}` cannot be run, since {reason}", remains.job_display_name));
+        self.context.warn(format!("cannot run job `{}`, because {reason}", remains.job_display_name));
         self.delete_message(message_id).await;
         self.deliver(Arc::from(remains), verdict).await;
         Worth::Notice
