@@ -212,6 +212,13 @@ async fn what_is_wrong_is_said_with_its_exit_code() {
         "cannot reach http://127.0.0.1:1: connection refused\n",
     )
     .await;
+    check(
+        &|_| {},
+        &["--url", "http://127.0.0.1:1/o"],
+        1,
+        "Not connected to http://127.0.0.1:1/o yet: cannot find the agent pool \"Default\": cannot reach http://127.0.0.1:1: connection refused. Still trying.\n",
+    )
+    .await;
     let secure = service.emulator.url().as_str().replace("http:", "https:");
     check(
         &|_| {},

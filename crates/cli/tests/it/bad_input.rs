@@ -205,7 +205,7 @@ async fn messages_of_the_wrong_form_do_not_stop_the_agent() {
         &[
             "cannot get the next message",
             "the answer is not of the expected form",
-            "a job is given up, since its message could not be read",
+            "giving up on a job, because its message could not be read",
             "a cancellation could not be read",
         ],
     );

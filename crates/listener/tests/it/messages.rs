@@ -159,7 +159,7 @@ async fn a_job_whose_message_has_a_wrong_type_fails_with_the_reason_and_later_on
     let issues = world.issues(job).await;
     assert_eq!(issues.len(), 1, "{issues:?}");
     assert!(
-        issues[0].starts_with("This job could not be run, since its message could not be read: "),
+        issues[0].starts_with("The agent could not run this job, because its message could not be read: "),
         "{issues:?}"
     );
     assert!(world.runs().is_empty(), "{:?}", world.runs());
@@ -182,7 +182,7 @@ async fn an_agent_polls_on_while_a_result_cannot_be_reported_and_ends_when_it_is
     let rule = FaultRule::new(POLLS, broken(&world, job)).method("GET").times(1);
     world.emulator.add_fault(rule).expect("a fault");
     world.emulator.remove_fault(polls);
-    warning(&mut events, "cannot be run, since its message could not be read").await;
+    warning(&mut events, ", because its message could not be read").await;
     world.struck(reports, 1).await;
     // Polls go on.
     wish(&world, "{}").await;

@@ -36,6 +36,7 @@ struct Counts {
     renewals: BTreeMap<&'static str, u64>,
     outages: u64,
     is_stopping: bool,
+    has_been_answered: bool,
     last_failure: Option<String>,
 }
 
@@ -81,9 +82,11 @@ impl Metrics {
         }
     }
 
-    /// Why the latest call failed, if it did.
-    pub(super) fn last_failure(&self) -> Option<String> {
-        self.lock().last_failure.clone()
+    /// What keeps the first calls: why the latest failed, or that none was answered so far.
+    pub(super) fn trouble(&self) -> Option<String> {
+        let counts = self.lock();
+        let silence = || (!counts.has_been_answered).then(|| "no answer so far".to_owned());
+        counts.last_failure.clone().or_else(silence)
     }
 
     /// Everything, in Prometheus' text format.
@@ -132,6 +135,7 @@ impl Counts {
 impl Observer for Metrics {
     fn attempted(&self, operation: Operation, outcome: Result<usize, &ClientError>) {
         let mut counts = self.lock();
+        counts.has_been_answered |= outcome.is_ok();
         counts.last_failure = outcome.err().map(|error| describe(error));
         let answer = match outcome {
             Ok(0) if operation == Operation::NextMessage => "empty",

@@ -25,10 +25,10 @@ pub(super) async fn start(
         () = signals.next() => return Ok(None),
         () = tokio::time::sleep(SILENCE) => {}
     }
-    teller.still_connecting(match metrics.last_failure() {
-        Some(failure) => format!("Not connected to {url} yet: {failure}. Trying again."),
-        None => format!("Not connected to {url} yet: no answer so far. Still waiting."),
-    });
+    // Making the agent's key takes a while too, which is nothing to be told.
+    if let Some(trouble) = metrics.trouble() {
+        teller.still_connecting(format!("Not connected to {url} yet: {trouble}. Still trying."));
+    }
     tokio::select! {
         set = starting => set.map(Some),
         () = signals.next() => Ok(None),
