@@ -3,7 +3,9 @@
 
 use std::{sync::Arc, time::Duration};
 
-use dayfly_protocol::{AgentId, BuildId, JobId, RequestId, TaskResult, channel::StepStarted, job::AgentJobRequestMessage};
+use dayfly_protocol::{
+    AgentId, BuildId, JobId, RequestId, TaskResult, channel::StepStarted, job::AgentJobRequestMessage,
+};
 use tokio::sync::broadcast;
 
 use crate::notes::Note;

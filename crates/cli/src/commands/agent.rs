@@ -21,9 +21,9 @@ use anyhow::Context as _;
 use clap::Args;
 use dayfly_client::{AgentCredential, Connection, Credential, ErrorKind, HttpSettings, describe};
 use dayfly_listener::{
-    Agents, CONNECTING_AGENTS, Config, Description, DetachedExecutor, Error as SetError,
-    Event, Executor, ExistingAgent, InMemory, JobStore, Machine, NextEvent, OnDisk, ProcessExecutor,
-    RegistrationStore, Stopper, Summary, Timings, scan_capabilities,
+    Agents, CONNECTING_AGENTS, Config, Description, DetachedExecutor, Error as SetError, Event, Executor,
+    ExistingAgent, InMemory, JobStore, Machine, NextEvent, OnDisk, ProcessExecutor, RegistrationStore,
+    Stopper, Summary, Timings, scan_capabilities,
 };
 use dayfly_processes::orphans::Adopt;
 use dayfly_protocol::{
@@ -298,7 +298,8 @@ struct Prepared {
 /// How workers are run: ones that outlive this process, if what they need for that does.
 fn executor(prepared: &Prepared, proxy: Option<&SecretString>) -> anyhow::Result<Arc<dyn Executor>> {
     let program = std::env::current_exe().context("the program's own file cannot be found")?;
-    let (arguments, environment) = (vec!["worker".into()], worker_environment(prepared.token.as_ref(), proxy));
+    let (arguments, environment) =
+        (vec!["worker".into()], worker_environment(prepared.token.as_ref(), proxy));
     Ok(match &prepared.state {
         None => Arc::new(ProcessExecutor::new(program, arguments, environment)),
         Some(state) => {
