@@ -1,23 +1,27 @@
 //! What the request handlers share.
 
-use std::path::{Path, PathBuf};
+pub(crate) mod body_room;
+pub(crate) mod connections;
+
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
+use self::body_room::BodyRoom;
+use self::connections::Connections;
 use crate::clock::Clock;
-use crate::containers::FileContainers;
-use crate::disk::Disk;
 use crate::events::Hub;
 use crate::faults::Faults;
-use crate::git::GitServer;
-use crate::http::extract::BodyRoom;
-use crate::http::serve::Connections;
 use crate::settings::Settings;
 use crate::state::State;
-use crate::tasks::TaskFolder;
+use crate::stores::Stores;
+use crate::stores::containers::FileContainers;
+use crate::stores::disk::Disk;
+use crate::stores::git::GitServer;
+use crate::stores::tasks::TaskFolder;
 
 /// The emulator as its request handlers see it. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -34,17 +38,6 @@ struct Shared {
     connections: Connections,
     body_room: BodyRoom,
     stop: CancellationToken,
-}
-
-/// What is on disk besides logs and attachments.
-#[derive(Debug)]
-pub(crate) struct Stores {
-    pub(crate) git: GitServer,
-    pub(crate) tasks: Arc<TaskFolder>,
-    pub(crate) containers: FileContainers,
-    pub(crate) disk: Disk,
-    /// Where snapshots are made.
-    pub(crate) snapshots: PathBuf,
 }
 
 impl App {
@@ -148,15 +141,5 @@ impl App {
     /// Where agents ask for access tokens; also the audience of their assertions.
     pub(crate) fn token_url(&self) -> Url {
         self.url("_apis/oauth2/token")
-    }
-}
-
-/// Deletes the folder of a forgotten plan or snapshot.
-pub(crate) async fn delete_folder(folder: &Path) {
-    match tokio::fs::remove_dir_all(folder).await {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            tracing::warn!(folder = %folder.display(), %error, "could not delete what a plan has left");
-        }
-        _ => {}
     }
 }

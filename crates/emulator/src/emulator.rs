@@ -1,5 +1,8 @@
 //! Starting and stopping an emulator, and using it from within the process.
 
+mod runs;
+mod single_job;
+
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -14,18 +17,19 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
-use crate::app::{App, Stores};
-use crate::containers::FileContainers;
-use crate::control;
-use crate::disk::Disk;
+use crate::app::App;
 use crate::events::{Event, Hub};
 use crate::faults::{self, FaultRule, Faults};
-use crate::git::GitServer;
 use crate::http;
+use crate::runs::control;
 use crate::settings::Settings;
 use crate::state::jobs::NewJob;
-use crate::state::{self, State};
-use crate::tasks::{self, TaskFolder};
+use crate::state::{self, State, Statistics};
+use crate::stores::Stores;
+use crate::stores::containers::FileContainers;
+use crate::stores::disk::Disk;
+use crate::stores::git::GitServer;
+use crate::stores::tasks::{self, TaskFolder};
 
 /// Why an emulator did not start.
 #[derive(Debug, thiserror::Error)]
@@ -64,25 +68,6 @@ pub struct Emulator {
     url: Url,
     tasks: JoinSet<()>,
     folder: tempfile::TempDir,
-}
-
-/// Numbers about a running emulator, for tests and diagnostics.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
-#[serde(rename_all = "camelCase")]
-#[non_exhaustive]
-pub struct Statistics {
-    /// Sessions open now.
-    pub sessions: usize,
-    /// Polls for messages that are held open now.
-    pub open_polls: usize,
-    /// Job requests without a result.
-    pub unfinished_requests: usize,
-    /// Job requests that are with agents.
-    pub assigned_requests: usize,
-    /// Plans that are remembered.
-    pub plans: usize,
-    /// Results that came after a job's first one and were refused.
-    pub refused_completions: u64,
 }
 
 impl Emulator {
@@ -229,19 +214,6 @@ impl Emulator {
                 tracing::warn!(folder = %folder.display(), %error, "could not delete the folder")
             }
             Err(error) => tracing::warn!(folder = %folder.display(), %error, "could not delete the folder"),
-        }
-    }
-}
-
-impl State {
-    pub(crate) fn statistics(&self) -> Statistics {
-        Statistics {
-            sessions: self.sessions.len(),
-            open_polls: self.sessions.open_polls(),
-            unfinished_requests: self.requests.unfinished_count(),
-            assigned_requests: self.requests.assigned(),
-            plans: self.plans.len(),
-            refused_completions: self.plans.refused_completions(),
         }
     }
 }

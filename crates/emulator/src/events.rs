@@ -9,10 +9,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use dayfly_protocol::timeline::{TimelineRecord, VariableValue};
 use dayfly_protocol::{BuildId, JobId, LogId, PlanId, RecordId, RequestId, TaskResult, TimelineId};
+use jiff::Timestamp;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
-
-use crate::runs::RunChange;
 
 /// Something that happened.
 #[derive(Clone, Debug)]
@@ -111,6 +110,62 @@ pub enum JobChange {
         /// How the emulator came to know.
         reason: CompletionReason,
     },
+}
+
+/// A step in the life of a run, as the emulator's own events carry it. [`RunEvent`](crate::runs::RunEvent) has the same for those
+/// outside, with the records and lines between.
+#[derive(Clone, Debug)]
+#[expect(missing_docs, reason = "each is the `RunEvent` of the same name, without the run")]
+#[non_exhaustive]
+pub enum RunChange {
+    Started {
+        pipeline: String,
+        number: String,
+    },
+    NumberChanged {
+        number: String,
+    },
+    StageStarted {
+        stage: String,
+        display_name: String,
+    },
+    StageCompleted {
+        stage: String,
+        display_name: String,
+        result: TaskResult,
+        reason: Option<String>,
+    },
+    JobQueued {
+        job: JobOfRun,
+    },
+    JobStarted {
+        job: JobOfRun,
+        agent: String,
+    },
+    JobCompleted {
+        job: JobOfRun,
+        result: TaskResult,
+        started: Option<Timestamp>,
+        finished: Timestamp,
+        reason: Option<String>,
+    },
+    Completed {
+        number: String,
+        result: TaskResult,
+    },
+}
+
+/// A job, as events name it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JobOfRun {
+    /// The job's id, also that of its record.
+    pub id: JobId,
+    /// `stage.job` or `stage.job.leg`.
+    pub identifier: String,
+    /// What people read.
+    pub display_name: String,
+    /// Name of its stage.
+    pub stage: String,
 }
 
 /// How the emulator came to know that a job ended.

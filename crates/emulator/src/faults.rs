@@ -13,7 +13,7 @@ use globset::{GlobBuilder, GlobMatcher};
 use serde::{Deserialize, Serialize};
 
 /// The most rules kept at a time.
-pub const RULES_MAX: usize = 256;
+pub(crate) const RULES_MAX: usize = 256;
 
 /// What goes wrong with a request.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

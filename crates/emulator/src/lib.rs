@@ -13,35 +13,26 @@
 //!   `tasks` and `containers`: what agents download and upload. `disk`: how much of it may be kept.
 //! - [`faults`]: requests which are to fail, and how. [`events`]: what happens, for who asks.
 
-pub mod clock;
-pub mod events;
-pub mod faults;
-pub mod git;
-pub mod runs;
-pub mod settings;
-pub mod snapshot;
-
 mod app;
-mod containers;
-mod control;
-mod disk;
+mod clock;
 mod emulator;
+mod events;
+mod faults;
 mod http;
-mod predefined;
-mod queue;
-mod single_job;
+pub mod runs;
+mod settings;
 mod state;
-mod tasks;
+mod stores;
 
 pub use clock::Clock;
-pub use containers::Error as ContainerError;
-pub use disk::Full as DiskFull;
-pub use emulator::{Emulator, Error, Statistics};
-pub use events::{CompletionReason, JobChange, JobSignal};
-pub use faults::{Fault, FaultRule};
-pub use predefined::Predefined;
-pub use queue::Error as QueueError;
+pub use emulator::{Emulator, Error};
+pub use events::{CompletionReason, Event, JobChange, JobSignal};
+pub use faults::{ActiveFault, Error as FaultError, Fault, FaultRule};
+pub use runs::compile::Error as QueueError;
 pub use settings::{AccessToken, Limits, Scope, Settings};
-pub use state::Error as StateError;
 pub use state::jobs::NewJob;
-pub use tasks::Error as TasksError;
+pub use state::{Error as StateError, Statistics};
+pub use stores::containers::Error as ContainerError;
+pub use stores::disk::Full as DiskFull;
+pub use stores::tasks::Error as TasksError;
+pub use stores::{git, snapshot};

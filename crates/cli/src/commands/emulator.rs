@@ -16,8 +16,8 @@ use std::{
 
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
-use dayfly_emulator::events::Event;
-use dayfly_emulator::{Emulator, QueueError, Settings, faults::FaultRule};
+use dayfly_emulator::Event;
+use dayfly_emulator::{Emulator, FaultRule, QueueError, Settings};
 use secrecy::SecretString;
 use tokio::sync::mpsc;
 use url::Url;

@@ -10,7 +10,7 @@ use dayfly_pipelines::{
     AnyTasks, Compiled, Diagnostics, FileError, Files, Inputs, Source, compile as compile_source,
 };
 
-use dayfly_emulator::Predefined;
+use dayfly_emulator::runs::Predefined;
 use dayfly_emulator::runs::RunReason;
 use dayfly_emulator::snapshot::{self, Head};
 

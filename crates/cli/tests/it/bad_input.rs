@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use dayfly_emulator::faults::{Fault, FaultRule};
+use dayfly_emulator::{Fault, FaultRule};
 use dayfly_protocol::{TaskResult, crypto::AgentKey};
 
 use crate::project::{Ended, Project};

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use dayfly_emulator::faults::{Fault, FaultRule};
+use dayfly_emulator::{Fault, FaultRule};
 use dayfly_protocol::{JobId, TaskResult, crypto::AgentKey};
 use nix::sys::signal::{Signal, kill};
 

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use dayfly_emulator::events::{Event, JobChange};
+use dayfly_emulator::{Event, JobChange};
 use dayfly_protocol::{RecordId, TaskResult, timeline::TimelineRecord};
 use nix::sys::signal::Signal;
 use tokio::{

@@ -1,9 +1,11 @@
 //! Who is calling, and what they may do.
 
+use std::path::PathBuf;
+
 use axum::extract::FromRequestParts;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use dayfly_protocol::{AgentId, JobId, PlanId, PoolId, ProjectId};
+use dayfly_protocol::{AgentId, BuildId, ContainerId, JobId, PlanId, PoolId, ProjectId};
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
 use http::request::Parts;
@@ -11,6 +13,8 @@ use secrecy::{ExposeSecret as _, SecretString};
 
 use super::error::ApiError;
 use crate::settings::Scope;
+use crate::state::State;
+use crate::state::runs::Run;
 use crate::state::tokens::Principal;
 
 /// The authenticated caller of a request.
@@ -104,6 +108,61 @@ impl Caller {
             Principal::Job { .. } => "this job's token",
         };
         ApiError::denied(format!("{who} may not do that: {reason}"))
+    }
+}
+
+impl State {
+    /// A run of a project, for people who may see builds and for the run's own jobs.
+    pub(crate) fn run_for(&self, caller: &Caller, project: &str, id: BuildId) -> Result<&Run, ApiError> {
+        let project = self.projects.find(project)?.id;
+        let run = self.runs.get(project, id);
+        match run {
+            Ok(run) => caller.require_plan(run.plan_id, Scope::BuildRead)?,
+            // Who may not see builds does not learn which there are.
+            Err(_) => caller.require(Scope::BuildRead)?,
+        }
+        Ok(run?)
+    }
+
+    /// The folder of a repository for those who may read it. The jobs of a run get their pipeline's own
+    /// repository as it was when the run was queued, whatever is served under its name by now.
+    pub(crate) fn repository_for(
+        &self,
+        caller: &Caller,
+        project: &str,
+        name: &str,
+    ) -> Result<PathBuf, ApiError> {
+        let project = self.projects.find(project)?.id;
+        caller.require_code_read(project)?;
+        let own = caller.plan().and_then(|plan| self.runs.any(self.runs.of_plan(plan)?).ok());
+        if let Some(run) = own.filter(|run| run.repository.name.eq_ignore_ascii_case(name)) {
+            return Ok(run.repository.directory.clone());
+        }
+        Ok(self.repositories.find(project, name)?.directory.clone())
+    }
+
+    /// Lets people who may see builds pass, and the jobs of the container's own run.
+    pub(crate) fn require_container_read(
+        &self,
+        caller: &Caller,
+        container: ContainerId,
+    ) -> Result<(), ApiError> {
+        match self.runs.of_container(container) {
+            Some(run) => caller.require_plan(run.plan_id, Scope::BuildRead),
+            None => caller.require(Scope::BuildRead),
+        }
+    }
+
+    /// Lets the jobs of the container's own run pass, and people who may queue builds.
+    pub(crate) fn require_container_write(
+        &self,
+        caller: &Caller,
+        container: ContainerId,
+    ) -> Result<(), ApiError> {
+        match self.runs.of_container(container) {
+            Some(run) => caller.require_plan(run.plan_id, Scope::BuildExecute),
+            None => caller.require(Scope::BuildExecute),
+        }
     }
 }
 

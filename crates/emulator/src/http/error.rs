@@ -180,12 +180,27 @@ impl From<Error> for ApiError {
     }
 }
 
-impl From<crate::queue::Error> for ApiError {
-    fn from(error: crate::queue::Error) -> Self {
-        use crate::queue::Error as Queue;
+impl From<crate::stores::containers::Error> for ApiError {
+    fn from(error: crate::stores::containers::Error) -> Self {
+        use crate::stores::containers::Error as Containers;
+        match error {
+            Containers::NoContainer(_) | Containers::NoItem { .. } => Self::not_found(error.to_string()),
+            Containers::Path(_)
+            | Containers::LongPath { .. }
+            | Containers::Chunk { .. }
+            | Containers::Broken(_) => Self::bad_request(error.to_string()),
+            Containers::TooManyItems { .. } | Containers::Full(_) => Self::limit_reached(error.to_string()),
+            Containers::Disk { .. } => Self::internal("the file container failed", &error),
+        }
+    }
+}
+
+impl From<crate::runs::compile::Error> for ApiError {
+    fn from(error: crate::runs::compile::Error) -> Self {
+        use crate::runs::compile::Error as Queue;
         match error {
             Queue::State(error) => error.into(),
-            Queue::Container(error) => super::containers::to_api(error),
+            Queue::Container(error) => error.into(),
             Queue::Compile { .. } => {
                 Self::new(StatusCode::BAD_REQUEST, "PipelineValidationException", error.to_string())
             }
@@ -260,7 +275,7 @@ mod tests {
         let status = |error: &(dyn std::error::Error + 'static)| ApiError::internal("no log", error).status;
         let full = || io::Error::from(io::ErrorKind::StorageFull);
         assert_eq!(status(&full()), StatusCode::INSUFFICIENT_STORAGE);
-        let nested = crate::containers::Error::Disk { path: "a".into(), source: full() };
+        let nested = crate::stores::containers::Error::Disk { path: "a".into(), source: full() };
         assert_eq!(status(&nested), StatusCode::INSUFFICIENT_STORAGE);
         assert_eq!(status(&io::Error::from(io::ErrorKind::TimedOut)), StatusCode::INTERNAL_SERVER_ERROR);
     }

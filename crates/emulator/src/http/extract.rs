@@ -1,7 +1,5 @@
 //! What handlers take from requests, and how they answer.
 
-use std::sync::Arc;
-
 use axum::body::Body;
 use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::response::{IntoResponse, Response};
@@ -12,10 +10,10 @@ use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
 use http::request::Parts;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::error::ApiError;
 use crate::app::App;
+use crate::app::body_room::Share;
 
 /// Values from the path.
 #[derive(Clone, Debug)]
@@ -127,46 +125,6 @@ impl Unread {
 
 fn unreadable(error: axum::Error) -> ApiError {
     ApiError::invalid_body(format_args!("reading it failed: {error}"))
-}
-
-/// The memory for the bodies of all requests. Clones are the same.
-#[derive(Clone, Debug)]
-pub(crate) struct BodyRoom(Arc<Semaphore>);
-
-impl BodyRoom {
-    /// Room for so many bytes.
-    pub(crate) fn new(bytes: usize) -> Self {
-        Self(Arc::new(Semaphore::new(bytes.min(Semaphore::MAX_PERMITS))))
-    }
-
-    /// Nothing of it yet.
-    fn share(&self) -> Share {
-        Share { room: Arc::clone(&self.0), taken: None }
-    }
-}
-
-/// What a body has of the memory, given back when it is dropped.
-#[derive(Debug)]
-struct Share {
-    room: Arc<Semaphore>,
-    taken: Option<OwnedSemaphorePermit>,
-}
-
-impl Share {
-    /// Takes so many bytes more, if there are as many.
-    fn grow(&mut self, bytes: usize) -> bool {
-        let Some(more) = u32::try_from(bytes)
-            .ok()
-            .and_then(|bytes| Arc::clone(&self.room).try_acquire_many_owned(bytes).ok())
-        else {
-            return false;
-        };
-        match &mut self.taken {
-            Some(taken) => taken.merge(more),
-            none => *none = Some(more),
-        }
-        true
-    }
 }
 
 /// A body in memory.

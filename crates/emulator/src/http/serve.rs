@@ -1,12 +1,11 @@
 //! The listening socket: HTTP/1.1 and HTTP/2 with prior knowledge on one port, with bounds, and a stop which ends
 //! what is under way.
 
-use std::collections::HashMap;
 use std::convert::Infallible;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -19,66 +18,11 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::app::connections::{Connection, Connections};
 use crate::settings::Limits;
 
 /// How long accepting pauses after the system refused a connection, as when it has no more file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-
-/// The connections that are open.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Connections(Arc<Mutex<Open>>);
-
-#[derive(Debug, Default)]
-struct Open {
-    last: u64,
-    open: HashMap<u64, CancellationToken>,
-}
-
-impl Connections {
-    fn add(&self) -> Connection {
-        let mut open = self.lock();
-        open.last += 1;
-        let connection = Connection { id: open.last, cut: CancellationToken::new() };
-        open.open.insert(connection.id, connection.cut.clone());
-        connection
-    }
-
-    fn remove(&self, connection: &Connection) {
-        self.lock().open.remove(&connection.id);
-    }
-
-    /// Closes all at once but `kept`, with whatever is under way on them; returns how many.
-    pub(crate) fn cut(&self, kept: Option<&Connection>) -> usize {
-        let open = self.lock();
-        let cut = open.open.iter().filter(|(id, _)| kept.is_none_or(|kept| kept.id != **id));
-        cut.inspect(|(_, cut)| cut.cancel()).count()
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Open> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// The connection a request came by: lets a fault cut it.
-#[derive(Clone, Debug)]
-pub(crate) struct Connection {
-    id: u64,
-    cut: CancellationToken,
-}
-
-impl Connection {
-    /// Closes the connection at once, with whatever is under way on it: also with the request of the caller, so this
-    /// never comes back.
-    pub(crate) async fn cut(&self) -> Infallible {
-        self.cut.cancel();
-        std::future::pending().await
-    }
-
-    /// The same for those who poll: the connection is closed when this returns to it.
-    pub(crate) fn cut_soon(&self) {
-        self.cut.cancel();
-    }
-}
 
 /// Answers requests. Implemented by the application.
 pub(crate) trait Answer: Clone + Send + Sync + 'static {
@@ -150,7 +94,7 @@ impl<A: Answer> Server<A> {
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%peer, %error, "could not set TCP_NODELAY");
         }
-        let cut = connection.cut.clone();
+        let cut = connection.token();
         let (answer, connection) = (self.answer.clone(), connection.clone());
         let service = hyper::service::service_fn(move |request: Request<Incoming>| {
             let (answer, connection) = (answer.clone(), connection.clone());

@@ -6,9 +6,8 @@ use futures::StreamExt as _;
 use http::{StatusCode, header};
 use tokio_util::io::ReaderStream;
 
-use super::containers::to_api;
 use super::error::ApiError;
-use crate::containers::{FileContainers, Zip};
+use crate::stores::containers::{FileContainers, Zip};
 
 /// Sends a folder of a container. The file is gone when it has been sent.
 pub(crate) async fn download(
@@ -16,7 +15,7 @@ pub(crate) async fn download(
     container: i64,
     path: &str,
 ) -> Result<Response, ApiError> {
-    let Zip { file, length, on_disk } = containers.zip(container, path).await.map_err(to_api)?;
+    let Zip { file, length, on_disk } = containers.zip(container, path).await?;
     let name = path.trim_matches('/').rsplit('/').next().unwrap_or_default();
     let name: String = name
         .chars()

@@ -53,7 +53,7 @@ impl Chaos {
             state: State::new(
                 &settings,
                 PathBuf::new(),
-                crate::disk::Disk::new(0),
+                crate::stores::disk::Disk::new(0),
                 Arc::new(Hub::new(1)),
                 sender,
                 now,

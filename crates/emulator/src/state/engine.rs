@@ -32,8 +32,8 @@ use super::records::{
 };
 use super::runs::{Run, RunJob, RunStatus, new_ids, person_id};
 use super::{Error, Result, State};
-use crate::events::{Event, JobChange, JobSignal, Place};
-use crate::runs::{JobOfRun, Placement, RunChange, RunReason, RunRepository};
+use crate::events::{Event, JobChange, JobOfRun, JobSignal, Place, RunChange};
+use crate::state::runs::{Placement, RunReason, RunRepository};
 
 /// A run to be started.
 #[derive(Debug)]

@@ -163,7 +163,7 @@ pub enum Error {
     },
     /// There is no room for more bytes on disk.
     #[error(transparent)]
-    DiskFull(#[from] crate::disk::Full),
+    DiskFull(#[from] crate::stores::disk::Full),
     /// A value that cannot be.
     #[error("{what} is not valid: {reason}")]
     Invalid {

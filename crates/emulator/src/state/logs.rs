@@ -9,8 +9,8 @@ use jiff::Timestamp;
 
 use super::plans::{Attachment, AttachmentKey};
 use super::{Error, Result, State, check_text};
-use crate::disk::Reserved;
 use crate::events::{Event, Place};
+use crate::stores::disk::Reserved;
 
 /// A log.
 #[derive(Debug)]

@@ -36,14 +36,16 @@ pub(crate) mod repositories;
 pub(crate) mod requests;
 pub(crate) mod runs;
 pub(crate) mod sessions;
+mod statistics;
 pub(crate) mod timelines;
 pub(crate) mod tokens;
 
 pub use error::Error;
+pub use statistics::Statistics;
 
-use crate::disk::Disk;
 use crate::events::{Hub, JobSignal};
 use crate::settings::{Limits, Settings};
+use crate::stores::disk::Disk;
 
 /// The outcome of a state function.
 pub(crate) type Result<T, E = Error> = std::result::Result<T, E>;

@@ -13,7 +13,7 @@ use super::garbage::Left;
 use super::logs::Log;
 use super::timelines::TimelineData;
 use super::{Error, Result, State};
-use crate::disk::Reserved;
+use crate::stores::disk::Reserved;
 
 /// A plan to be made.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -7,7 +7,7 @@ use dayfly_protocol::timeline::{Issue, IssueType, TimelineRecord, TimelineRecord
 use dayfly_protocol::{DateTime, JobId, RecordId, TaskResult};
 use jiff::Timestamp;
 
-use crate::runs::JobOfRun;
+use crate::events::JobOfRun;
 
 pub(super) const IN_PROGRESS: Option<TimelineRecordState> = Some(TimelineRecordState::InProgress);
 

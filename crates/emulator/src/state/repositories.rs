@@ -6,6 +6,7 @@ use dayfly_protocol::ProjectId;
 use uuid::Uuid;
 
 use super::{Error, Result, named_id};
+use crate::stores::git::{MAX_NAME, is_refused};
 
 /// More repositories than a machine holds; snapshots go with their runs.
 const MAX_REPOSITORIES: usize = 10_000;
@@ -80,9 +81,6 @@ impl Repositories {
     }
 }
 
-/// The longest name, in characters.
-const MAX_NAME: usize = 64;
-
 /// Names become a segment of an address.
 fn check_name(name: &str) -> Result<()> {
     if name.is_empty()
@@ -96,20 +94,10 @@ fn check_name(name: &str) -> Result<()> {
     Ok(())
 }
 
-fn is_refused(letter: char) -> bool {
-    letter.is_control() || "\\/:*?\"<>|#%&{}~".contains(letter)
-}
-
-/// A name for a repository that is as near as possible to that of its folder.
-pub(crate) fn repository_name(folder: &str) -> String {
-    let letters = folder.trim_start_matches('.').chars().take(MAX_NAME);
-    let name: String = letters.map(|letter| if is_refused(letter) { '-' } else { letter }).collect();
-    if name.is_empty() { "self".to_owned() } else { name }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::stores::git::repository_name;
 
     #[test]
     fn names_of_folders_become_names_of_repositories() {

@@ -11,10 +11,9 @@ use dayfly_protocol::{BuildId, ContainerId, JobId, PlanId, PoolId, ProjectId, Ta
 use jiff::Timestamp;
 
 use super::{Error, Result, State, named_id};
-use crate::http::caller::Caller;
-use crate::http::error::ApiError;
-use crate::runs::{JobOfRun, Placement, RunReason, RunRepository};
-use crate::settings::Scope;
+use crate::events::JobOfRun;
+use crate::stores::git::repository_name;
+use crate::stores::snapshot::Snapshot;
 
 /// Tags of one run.
 const MAX_TAGS: usize = 1_000;
@@ -24,6 +23,92 @@ const MAX_ARTIFACTS: usize = 10_000;
 const MAX_PROPERTIES: usize = 1_000;
 /// What one artifact's place and properties may weigh together, in bytes.
 const MAX_ARTIFACT_BYTES: usize = 64 << 10;
+
+/// The repository of a run, at one commit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RunRepository {
+    /// Its name; a repository of that name is served from now on.
+    pub name: String,
+    /// A bare repository, or a work tree with `.git`.
+    pub directory: PathBuf,
+    /// The branch or tag in full, such as `refs/heads/main`.
+    pub reference: String,
+    /// The commit.
+    pub commit: String,
+    /// The commit's author.
+    pub author: String,
+    /// The commit's message.
+    pub message: String,
+    /// Whether the folder was made for this run alone, and is deleted when the run is forgotten.
+    pub is_temporary: bool,
+}
+
+impl RunRepository {
+    /// The repository that a snapshot has made, called like the folder of the work tree.
+    #[must_use]
+    pub fn of_snapshot(snapshot: &Snapshot) -> Self {
+        let folder = snapshot.work_tree.file_name().unwrap_or_default();
+        Self {
+            name: repository_name(&folder.to_string_lossy()),
+            directory: snapshot.repository.clone(),
+            reference: snapshot.branch.clone(),
+            commit: snapshot.commit.clone(),
+            author: snapshot.author.clone(),
+            message: snapshot.subject.clone(),
+            is_temporary: false,
+        }
+    }
+}
+
+/// Which agent pool a job goes to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Placement {
+    /// The pool that the job names, with its demands; the first pool if it names none or a hosted image.
+    #[default]
+    AsWritten,
+    /// This pool, whatever the job says; demands count as met.
+    Everything {
+        /// The pool's name.
+        pool: String,
+    },
+}
+
+/// Why a run was queued.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RunReason {
+    /// Somebody asked for it.
+    #[default]
+    Manual,
+    /// A push.
+    IndividualCi,
+    /// The clock.
+    Schedule,
+    /// A pull request.
+    PullRequest,
+}
+
+impl RunReason {
+    /// As `Build.Reason` has it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Manual => "Manual",
+            Self::IndividualCi => "IndividualCI",
+            Self::Schedule => "Schedule",
+            Self::PullRequest => "PullRequest",
+        }
+    }
+
+    /// As the REST interface writes it.
+    pub(crate) fn wire(self) -> &'static str {
+        match self {
+            Self::Manual => "manual",
+            Self::IndividualCi => "individualCI",
+            Self::Schedule => "schedule",
+            Self::PullRequest => "pullRequest",
+        }
+    }
+}
 
 /// How far a run has come, as the build API says it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -185,59 +270,6 @@ pub(crate) fn new_ids() -> (PlanId, TimelineId) {
 }
 
 impl State {
-    /// A run of a project, for people who may see builds and for the run's own jobs.
-    pub(crate) fn run_for(&self, caller: &Caller, project: &str, id: BuildId) -> Result<&Run, ApiError> {
-        let project = self.projects.find(project)?.id;
-        let run = self.runs.get(project, id);
-        match run {
-            Ok(run) => caller.require_plan(run.plan_id, Scope::BuildRead)?,
-            // Who may not see builds does not learn which there are.
-            Err(_) => caller.require(Scope::BuildRead)?,
-        }
-        Ok(run?)
-    }
-
-    /// The folder of a repository for those who may read it. The jobs of a run get their pipeline's own
-    /// repository as it was when the run was queued, whatever is served under its name by now.
-    pub(crate) fn repository_for(
-        &self,
-        caller: &Caller,
-        project: &str,
-        name: &str,
-    ) -> Result<PathBuf, ApiError> {
-        let project = self.projects.find(project)?.id;
-        caller.require_code_read(project)?;
-        let own = caller.plan().and_then(|plan| self.runs.any(self.runs.of_plan(plan)?).ok());
-        if let Some(run) = own.filter(|run| run.repository.name.eq_ignore_ascii_case(name)) {
-            return Ok(run.repository.directory.clone());
-        }
-        Ok(self.repositories.find(project, name)?.directory.clone())
-    }
-
-    /// Lets people who may see builds pass, and the jobs of the container's own run.
-    pub(crate) fn require_container_read(
-        &self,
-        caller: &Caller,
-        container: ContainerId,
-    ) -> Result<(), ApiError> {
-        match self.runs.of_container(container) {
-            Some(run) => caller.require_plan(run.plan_id, Scope::BuildRead),
-            None => caller.require(Scope::BuildRead),
-        }
-    }
-
-    /// Lets the jobs of the container's own run pass, and people who may queue builds.
-    pub(crate) fn require_container_write(
-        &self,
-        caller: &Caller,
-        container: ContainerId,
-    ) -> Result<(), ApiError> {
-        match self.runs.of_container(container) {
-            Some(run) => caller.require_plan(run.plan_id, Scope::BuildExecute),
-            None => caller.require(Scope::BuildExecute),
-        }
-    }
-
     /// Adds tags to a run; gives all it has.
     pub(crate) fn add_tags(
         &mut self,

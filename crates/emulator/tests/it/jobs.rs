@@ -5,7 +5,7 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use dayfly_emulator::StateError;
-use dayfly_emulator::events::{CompletionReason, Event, JobChange};
+use dayfly_emulator::{CompletionReason, Event, JobChange};
 use dayfly_protocol::TaskResult;
 use dayfly_protocol::timeline::VariableValue;
 use reqwest::{Method, StatusCode};

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use dayfly_emulator::events::Event;
+use dayfly_emulator::Event;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use uuid::Uuid;

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use dayfly_emulator::faults::{Fault, FaultRule};
+use dayfly_emulator::{Fault, FaultRule};
 use dayfly_listener::{AgentSet, Agents, Event, EventStream, NextEvent};
 use dayfly_protocol::crypto::AgentKey;
 use futures::future::join_all;

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use dayfly_emulator::faults::{Fault, FaultRule};
+use dayfly_emulator::{Fault, FaultRule};
 use dayfly_listener::{
     AgentEnd, AgentSet, Agents, Config, Event, EventStream, OnExisting, Phase, Registrar, Registration,
     RegistrationStore, StoreError, StoreResult, Wanted,

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::time::Duration;
 
-use dayfly_emulator::events::Event;
+use dayfly_emulator::Event;
 use dayfly_emulator::runs::RunChange;
 use dayfly_pipelines::identifiers::shown;
 use dayfly_protocol::BuildId;

@@ -1,0 +1,61 @@
+//! `connectionData`: who is calling, and where things are. The first call of every client.
+
+use axum::Router;
+use axum::extract::State;
+use axum::routing::get;
+use dayfly_protocol::connection::{ConnectionData, Identity, LocationServiceData};
+use uuid::Uuid;
+
+use crate::app::App;
+use crate::http::caller::Caller;
+use crate::http::extract::Json;
+use crate::http::locations;
+use crate::state::named_id;
+use crate::state::tokens::Principal;
+
+pub(crate) fn routes() -> Router<App> {
+    Router::new().route("/_apis/connectiondata", get(get_connection_data))
+}
+
+async fn get_connection_data(State(app): State<App>, caller: Caller) -> Json<ConnectionData> {
+    let instance = app.state().organization_id();
+    let user = identity(&app, &caller.0);
+    Json(ConnectionData {
+        authenticated_user: user.clone(),
+        authorized_user: user,
+        // Clients cache the table below on disk by the instance's id, so it changes with the table.
+        instance_id: Uuid::new_v5(&instance, &locations::fingerprint()),
+        deployment_id: named_id("deployment", "emulator"),
+        deployment_type: "hosted".to_owned(),
+        location_service_data: LocationServiceData {
+            // Empty: clients look nowhere else (`LocationService.cs`).
+            service_owner: Uuid::nil(),
+            default_access_mapping_moniker: None,
+            last_change_id: 1,
+            last_change_id64: 1,
+            service_definitions: locations::service_definitions(),
+        },
+    })
+}
+
+/// The identity of a caller, the same at each call: clients refuse to go on as somebody else.
+pub(crate) fn identity(app: &App, principal: &Principal) -> Identity {
+    let (id, kind, name) = match principal {
+        Principal::Person { id, .. } => (*id, "aad", "Dayfly User".to_owned()),
+        Principal::Agent { pool, agent, client } => {
+            let name = app.state().agent(*pool, *agent).map(|agent| agent.name.clone()).ok();
+            (*client, "svc", name.unwrap_or_else(|| format!("Agent {agent}")))
+        }
+        Principal::Job { project, .. } => {
+            let id = named_id("build service", &project.to_string());
+            (id, "svc", format!("Project Collection Build Service ({})", app.settings().organization))
+        }
+    };
+    Identity {
+        id,
+        descriptor: format!("Microsoft.TeamFoundation.ServiceIdentity;{id}"),
+        subject_descriptor: Some(format!("{kind}.{}", id.simple())),
+        provider_display_name: name,
+        is_active: true,
+    }
+}
