@@ -166,8 +166,11 @@ fn what_is_pure_does_nothing_but_compute() {
     }
 }
 
+/// Rooms of a part, each with those it knows.
+type Rooms = &'static [(&'static str, &'static [&'static str])];
+
 /// The rooms of the listener, each with those it knows; what stands above knows what stands below, and no two know each other.
-const LISTENER_ROOMS: &[(&str, &[&str])] = &[
+const LISTENER_ROOMS: Rooms = &[
     (
         "agents",
         &["backoff", "context", "description", "events", "executor", "lease", "service", "store", "timings"],
@@ -186,37 +189,52 @@ const LISTENER_ROOMS: &[(&str, &[&str])] = &[
     ("capabilities", &[]),
 ];
 
+/// The rooms of the emulator. State knows neither runs nor HTTP, runs know no HTTP.
+const EMULATOR_ROOMS: Rooms = &[
+    ("emulator", &["app", "events", "faults", "http", "runs", "settings", "state", "stores"]),
+    ("http", &["app", "events", "faults", "runs", "settings", "state", "stores"]),
+    ("runs", &["app", "events", "state", "stores"]),
+    ("app", &["clock", "events", "faults", "settings", "state", "stores"]),
+    ("state", &["clock", "events", "settings", "stores"]),
+    ("settings", &["clock", "faults"]),
+    ("stores", &[]),
+    ("events", &[]),
+    ("faults", &[]),
+    ("clock", &[]),
+];
+
 #[test]
 fn the_rooms_of_the_listener_know_only_whom_they_may() {
-    let source = root().join("crates/listener/src");
+    check_rooms("listener", LISTENER_ROOMS);
+}
+
+#[test]
+fn the_rooms_of_the_emulator_know_only_whom_they_may() {
+    check_rooms("emulator", EMULATOR_ROOMS);
+}
+
+fn check_rooms(part: &str, rooms: Rooms) {
+    let source = root().join("crates").join(part).join("src");
     let mut found: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-    let mut files = vec![source.clone()];
-    while let Some(path) = files.pop() {
-        if path.is_dir() {
-            files.extend(
-                std::fs::read_dir(&path).expect("readable").map(|entry| entry.expect("readable").path()),
-            );
-            continue;
-        }
+    for (path, text) in sources(source.clone()) {
         let inner = path.strip_prefix(&source).expect("it is in there");
         let room = inner.iter().next().expect("a name").to_string_lossy().trim_end_matches(".rs").to_owned();
         if room == "lib" {
             continue;
         }
-        let text = std::fs::read_to_string(&path).expect("readable");
         let code = text.split("\n#[cfg(test)]\nmod ").next().unwrap_or_default();
         let known = found.entry(room.clone()).or_default();
         known.extend(crate_uses(code).into_iter().filter(|other| *other != room));
     }
-    let expected: BTreeMap<String, BTreeSet<String>> = LISTENER_ROOMS
+    let expected: BTreeMap<String, BTreeSet<String>> = rooms
         .iter()
         .map(|(room, known)| ((*room).to_owned(), known.iter().map(|known| (*known).to_owned()).collect()))
         .collect();
     assert_eq!(found, expected);
     // The order of the list has no circle: each room stands above all that it knows.
-    for (place, (room, known)) in LISTENER_ROOMS.iter().enumerate() {
+    for (place, (room, known)) in rooms.iter().enumerate() {
         for other in *known {
-            let below = LISTENER_ROOMS.iter().position(|(name, _)| name == other);
+            let below = rooms.iter().position(|(name, _)| name == other);
             assert!(
                 below.is_some_and(|below| below > place),
                 "{room} knows {other}, which does not stand below"
