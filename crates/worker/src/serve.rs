@@ -28,6 +28,8 @@ const QUEUED_FRAMES: usize = 64;
 const LAST_WORDS: Duration = Duration::from_secs(10);
 /// How long a worker that may reconnect tries to come by its first connection and its job.
 const FIRST_CONNECTION: Duration = Duration::from_secs(10 * 60);
+/// For how long a worker without a job comes back to a listener that does not know it.
+const REFUSAL_PATIENCE: Duration = Duration::from_secs(30);
 /// How long one connection may take to be made.
 const DIALLING: Duration = Duration::from_secs(10);
 /// Pauses between two tries to connect, from the first to the longest; each is half as long up to as long.
@@ -172,13 +174,24 @@ impl<D: Dial> Talk<D> {
     /// Waits for the job.
     async fn first(&mut self) -> Result<Box<JobStart>, ServeError> {
         let limit = Instant::now() + FIRST_CONNECTION;
+        let mut refused_at = None;
+        let mut failure = ServeError::NoJob;
         loop {
-            let failure = match self.connect().await {
-                Ok(true) => match self.welcome().await? {
-                    ControlFlow::Break(start) => return Ok(start),
-                    ControlFlow::Continue(()) => ServeError::NoJob,
+            failure = match self.connect().await {
+                Ok(true) => match self.welcome().await {
+                    Ok(ControlFlow::Break(start)) => return Ok(start),
+                    Ok(ControlFlow::Continue(())) => ServeError::NoJob,
+                    // A listener that has just taken the jobs over may come to know ours.
+                    Err(error @ ServeError::Refused(Refusal::Unknown)) => {
+                        let since: &mut Instant = refused_at.get_or_insert_with(Instant::now);
+                        if since.elapsed() >= REFUSAL_PATIENCE {
+                            return Err(error);
+                        }
+                        error
+                    }
+                    Err(error) => return Err(error),
                 },
-                Ok(false) => return Err(ServeError::NoJob),
+                Ok(false) => return Err(failure),
                 Err(error) => ServeError::Unreachable(error),
             };
             self.link = None;

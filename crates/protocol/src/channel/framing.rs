@@ -25,7 +25,8 @@ pub struct EncodeError;
 pub enum FrameError {
     /// It is not the JSON of a frame.
     #[error(
-        "a frame of the job channel cannot be read at column {column}; listener and worker must have the same version"
+        "a frame of the job channel cannot be read at column {column}; listener and worker must have the \
+         same version"
     )]
     Decode {
         /// Where in the line.
