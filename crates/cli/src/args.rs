@@ -65,9 +65,9 @@ pub(crate) enum Command {
     /// Show the logs of recent runs on this machine
     Logs(commands::logs::LogsArgs),
     /// Run as an agent of a pool: wait for jobs and run them here
-    Agent(commands::agent::AgentArgs),
+    Agent(Box<commands::agent::AgentArgs>),
     /// Serve an Azure DevOps on this machine: for agents, clients and tests
-    Emulator(commands::emulator::EmulatorArgs),
+    Emulator(Box<commands::emulator::EmulatorArgs>),
     /// Evaluate an expression of a pipeline
     Eval(commands::eval::EvalArgs),
     /// Run one job for a listener

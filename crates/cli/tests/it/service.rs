@@ -9,10 +9,7 @@ use std::{
 };
 
 use dayfly_client::{Connection, Credential, HttpSettings};
-use dayfly_emulator::{
-    Emulator, NewJob, Settings,
-    events::{CompletionReason, Event, JobChange, JobSignal},
-};
+use dayfly_emulator::{CompletionReason, Emulator, Event, JobChange, JobSignal, NewJob, Settings};
 use dayfly_protocol::{
     JobId, LogId, RecordId, TaskId, TaskResult, TimelineId,
     agent::{TaskAgent, TaskAgentAuthorization},

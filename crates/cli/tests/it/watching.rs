@@ -5,7 +5,7 @@ use std::{
     io::{BufRead as _, BufReader},
 };
 
-use dayfly_emulator::faults::{Fault, FaultRule};
+use dayfly_emulator::{Fault, FaultRule};
 use dayfly_protocol::TaskResult;
 use nix::sys::signal::Signal;
 use serde_json::Value;

@@ -3,10 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use dayfly_client::AgentCredential;
-use dayfly_emulator::{
-    events::CompletionReason,
-    faults::{Fault, FaultRule},
-};
+use dayfly_emulator::{CompletionReason, Fault, FaultRule};
 use dayfly_listener::{AgentEnd, AgentSet, Agents, Config, Event, ExistingAgent, OnExisting};
 use dayfly_protocol::{
     TaskResult,

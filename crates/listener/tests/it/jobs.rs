@@ -2,10 +2,7 @@
 
 use std::time::Duration;
 
-use dayfly_emulator::{
-    events::CompletionReason,
-    faults::{Fault, FaultRule},
-};
+use dayfly_emulator::{CompletionReason, Fault, FaultRule};
 use dayfly_listener::{Event, ProcessExecutor};
 use dayfly_protocol::{TaskResult, timeline::VariableValue};
 

@@ -2,10 +2,7 @@
 
 use std::time::Duration;
 
-use dayfly_emulator::{
-    events::CompletionReason,
-    faults::{Fault, FaultRule},
-};
+use dayfly_emulator::{CompletionReason, Fault, FaultRule};
 use dayfly_listener::{AgentSet, Event, EventStream};
 use dayfly_protocol::{JobId, TaskResult, json};
 use serde_json::{Value, json};

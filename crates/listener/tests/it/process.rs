@@ -34,7 +34,7 @@ fn job() -> AcceptedJob {
     let request = RequestId(7);
     let body = br#"{"jobDisplayName":"the job's name","ofTomorrow":{"kept":[1, 2]}}"#;
     AcceptedJob {
-        label: JobLabel { request, id: JobId::default(), name: Arc::from("the job's name") },
+        label: JobLabel { request, id: JobId::default(), build: None, name: Arc::from("the job's name") },
         body: Arc::new(SecretJson::new(body).expect("it is JSON")),
         message: Arc::new(AgentJobRequestMessage::default()),
         worker: WorkerSettings::default(),

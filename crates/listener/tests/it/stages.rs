@@ -9,10 +9,7 @@ use std::{
     time::Duration,
 };
 
-use dayfly_emulator::{
-    events::CompletionReason,
-    faults::{Fault, FaultRule},
-};
+use dayfly_emulator::{CompletionReason, Fault, FaultRule};
 use dayfly_listener::{
     Accepted, AcceptedJob, AgentSet, Change, Event, Executor, InMemory, JobRecord, JobStore, Note, Progress,
     RunningJob, StoreResult, WorkerExit,

@@ -11,10 +11,7 @@ use std::{
 };
 
 use dayfly_client::{Connection, Credential, HttpSettings, RetryPolicy};
-use dayfly_emulator::{
-    Emulator, Settings,
-    events::{CompletionReason, Event, JobChange, JobSignal},
-};
+use dayfly_emulator::{CompletionReason, Emulator, Event, JobChange, JobSignal, Settings};
 use dayfly_listener::{
     AgentSet, Agents, Config, Description, Event as SetEvent, EventStream, Executor, InMemory, NextEvent,
     OnExisting, ProcessExecutor, Timings,

@@ -57,7 +57,7 @@ impl<'a> Followed<'a> {
     }
 
     /// Shows it until it is over.
-    pub(super) async fn to_the_end(&mut self) -> anyhow::Result<Build> {
+    pub(super) async fn follow_to_end(&mut self) -> anyhow::Result<Build> {
         loop {
             // Asked for before the records: those of a build that is over are whole.
             let build = self.connection.build(self.project, self.build).await?;

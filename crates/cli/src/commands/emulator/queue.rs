@@ -164,7 +164,7 @@ async fn queue(
     }
     let mut followed = Followed::new(&connection, project, id, args.verbose);
     tokio::select! {
-        build = followed.to_the_end() => Ok(ended(&build.with_context(|| lost(id))?)?),
+        build = followed.follow_to_end() => Ok(ended(&build.with_context(|| lost(id))?)?),
         () = signals.next() => {
             output::note(&format!("interrupted; the run {} goes on", build.build_number));
             Ok(ExitCode::from(EXIT_INTERRUPTED))
