@@ -205,7 +205,7 @@ async fn messages_of_the_wrong_form_do_not_stop_the_agent() {
         &[
             "cannot get the next message",
             "the answer is not of the expected form",
-            "giving up on a job, because its message could not be read",
+            "giving up on a job, because its message is not JSON",
             "a cancellation could not be read",
         ],
     );

@@ -56,8 +56,11 @@ fn secrets_are_masked_in_what_comes_from_the_service() {
 - bash: |
     echo '##vso[build.updatebuildnumber]v-$(token)'
     printf 'colours: hunter2\\033[1m-is-secret\\n'
+  displayName: Colours
 - bash: echo '##vso[task.setvariable variable=out;isoutput=true;issecret=true]hidden-output'
+  displayName: Output
 - bash: echo '##vso[build.updatebuildnumber]w-hidden-output'
+  displayName: Number
 ",
     );
     for arguments in [
@@ -119,7 +122,7 @@ fn a_matched_error_is_a_place_that_terminals_know() {
 - bash: echo '##vso[task.logissue type=error;sourcepath=tests/b.py;linenumber=12]assertion failed'
 ",
     );
-    assert_has(&project.run(&[], 0), "tests/b.py(12): error: assertion failed");
+    assert_has(&project.run(&[], 0), "error: tests/b.py:12: assertion failed");
 }
 
 #[test]

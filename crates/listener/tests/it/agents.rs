@@ -160,7 +160,8 @@ async fn an_agent_that_was_replaced_leaves_its_place_to_the_other_one() {
     let second = world.set(config, 1, world.script(&finish("succeeded"))).await;
     let (summary, reason) = ended(first).await;
     assert_eq!(summary.failed, 1);
-    assert!(reason.contains("another process has registered it anew"), "{reason}");
+    // Which call is the first to find out differs.
+    assert!(reason.contains("another process has"), "{reason}");
     let id = agent(&world, "a").await.expect("it is the second one's").id;
     let job = world.queue("after");
     assert_eq!(world.completed(job).await.0, TaskResult::Succeeded);

@@ -179,13 +179,14 @@ async fn untracked_files_stay_unless_the_checkout_is_clean() {
 async fn a_folder_with_another_repository_is_replaced() {
     let service = Service::start().await;
     repository(&service, "garden");
-    let job = Job::new(&service).step(checkout_step("get", &[("repository", "self")]));
-    let sources = job.folder.path().join("work/1/s");
-    std::fs::create_dir_all(&sources).expect("made");
-    git(&sources, &["init", "-q"]);
-    git(&sources, &["remote", "add", "origin", "http://elsewhere/other"]);
+    let (result, folder) =
+        Job::new(&service).step(checkout_step("first", &[("repository", "self")])).run().await;
+    assert_eq!(result, TaskResult::Succeeded, "{}", service.log("first"));
+    let sources = folder.path().join("work/1/s");
+    git(&sources, &["config", "remote.origin.url", "http://elsewhere/other"]);
     std::fs::write(sources.join("theirs"), "").expect("written");
-    let (result, folder) = job.run().await;
+    let (result, folder) =
+        Job::new(&service).step(checkout_step("get", &[("repository", "self")])).after(folder).run().await;
     assert_eq!(result, TaskResult::Succeeded, "{}", service.log("get"));
     assert!(!folder.path().join("work/1/s/theirs").exists());
 }
