@@ -270,10 +270,11 @@ impl VirtualAgent {
         if self.current.is_some() {
             return;
         }
-        if self.has_had_its_job {
+        if self.has_had_its_job && self.phase() != Phase::Release {
             self.end_with(AgentEnd::Once);
         } else if self.is_stopping() {
-            self.end_with(AgentEnd::Stopped);
+            // The job may have ended before the change of phase was heard of; one that is released keeps its session.
+            self.phase_changed();
         } else {
             let waiting = self.waiting.take();
             if self.has_passed_over {
