@@ -101,7 +101,8 @@ impl Orchestration {
             .zip(1..)
             .map(|((stage, wanted), order)| StageState {
                 reference: stage_reference(stage, order, attempt),
-                named: inputs.stages.iter().any(|name| name.eq_ignore_ascii_case(&stage.name)),
+                named: inputs.stages.iter().any(|name| name.eq_ignore_ascii_case(&stage.name))
+                    || !inputs.jobs.is_empty() && wanted.contains(&true),
                 progress: if wanted.contains(&true) {
                     Progress::Waiting
                 } else {

@@ -578,6 +578,11 @@ stage M
   phase x
     start M.x.__default "x"
 "#);
+    insta::assert_snapshot!(filtered(text, &[], &["M.x"]).advance(), @r#"
+stage M
+  phase x
+    start M.x.__default "x"
+"#);
     insta::assert_snapshot!(filtered(text, &[], &[]).advance(), @r#"
 stage A
   phase x
