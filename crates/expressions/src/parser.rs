@@ -168,7 +168,8 @@ impl<'a> Parser<'a> {
             TokenKind::Word => Ok(Step::Property(Arc::from(raw))),
             TokenKind::Star => Ok(Step::Wildcard),
             TokenKind::Malformed => {
-                let message = format!("`{}` is no property name; write ['{}']", shorten(raw), shorten(raw));
+                let message =
+                    format!("`{}` is not a property name; write ['{}']", shorten(raw), shorten(raw));
                 Err(self.error(ErrorKind::UnexpectedSymbol, token.span, message))
             }
             _ => Err(self.misplaced(&token)),

@@ -81,7 +81,7 @@ impl Surroundings<'_> {
         match result.as_text() {
             Some(text) => Ok(text.into_owned()),
             None => Err(format!(
-                "`{}` gives {}, which is no text: use `convertToJson`",
+                "`{}` gives {}, which is not text: use `convertToJson`",
                 value.trim(),
                 result.kind()
             )),

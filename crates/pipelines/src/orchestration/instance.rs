@@ -228,7 +228,7 @@ fn number(
             result
                 .trim()
                 .parse()
-                .map_err(|_| format!("`{key}: {text}` gives `{result}`, which is no whole number"))
+                .map_err(|_| format!("`{key}: {text}` gives `{result}`, which is not a whole number"))
         }
     }
 }

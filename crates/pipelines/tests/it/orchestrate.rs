@@ -746,7 +746,7 @@ stage __default
   phase j Failed (the variable `a`: `$[ gt(1, variables.b) ]` cannot be evaluated: cannot convert this String to Number at position 8)
   phase k Failed (the condition `gt(1, variables.b)` cannot be evaluated: cannot convert this String to Number at position 7)
   phase s Failed (the job runs on no agent (`pool: server`), which is not supported here)
-  phase t Failed (`timeoutInMinutes: $(b)` gives `x`, which is no whole number)
+  phase t Failed (`timeoutInMinutes: $(b)` gives `x`, which is not a whole number)
 stage __default Failed
 run Failed
 ");

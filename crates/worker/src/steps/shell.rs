@@ -232,7 +232,7 @@ pub(super) fn not_found(step: &StepContext, name: &str) -> StepError {
         (Some((variable, value)), _) => {
             format!("The variable '{variable}' replaces the PATH, which is '{value}' now; rename the variable.")
         }
-        (None, "pwsh") => "This step needs PowerShell 7: install it from https://aka.ms/powershell, or use `bash:` instead of `pwsh:`.".to_owned(),
+        (None, "pwsh") => "This step needs PowerShell 7: install it from https://aka.ms/install-powershell, or use `bash:` instead of `pwsh:`.".to_owned(),
         (None, "git") => "Install git on this agent; checkout needs version 2.0 or newer.".to_owned(),
         (None, _) => "Install it on this agent, or add its folder to the PATH.".to_owned(),
     };
