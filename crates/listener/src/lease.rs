@@ -224,7 +224,8 @@ impl Lease {
                 self.stage = Stage::Open;
                 self.is_prepared(TaskResult::Succeeded);
             }
-            Recorded::Reporting(verdict) => self.deliver(verdict),
+            // Whoever reported before us may have been heard.
+            Recorded::Reporting(verdict) => self.deliver(verdict.resumed()),
         }
         self.go_on(wishes).await
     }

@@ -108,6 +108,14 @@ pub struct Verdict {
     pub reason: Option<String>,
 }
 
+impl Verdict {
+    /// The same for who goes on with a report that another listener began: it may have been heard.
+    pub(crate) fn resumed(self) -> Self {
+        let reported = if self.reported == Reported::No { Reported::Perhaps } else { self.reported };
+        Self { reported, ..self }
+    }
+}
+
 /// Whether the service has the job's result from the worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -49,7 +49,7 @@ impl Report {
             return Delivery::Failed("the job's message has no system connection with a token".to_owned());
         };
         let limit = Instant::now() + self.timings.report_limit;
-        let mut must_ask = worker_reports && verdict.reported == Reported::Perhaps;
+        let mut must_ask = verdict.reported != Reported::No;
         let mut reason = verdict.reason;
         let mut token_is_void = false;
         loop {
