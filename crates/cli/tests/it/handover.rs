@@ -29,7 +29,7 @@ use tokio_util::sync::CancellationToken;
 use crate::service::{Service, bounded};
 
 /// How often the jobs change hands.
-const HANDOVERS: u64 = 500;
+const HANDOVERS: u64 = 100;
 
 /// How many agents there are, and so how many jobs run at a time.
 const AGENTS: usize = 50;
