@@ -76,7 +76,8 @@ impl Model {
         let id = record.id;
         let step = job.steps.entry(id).or_default();
         let before = std::mem::replace(&mut step.record, record);
-        let has_moved = progress(&step.record) != progress(&before);
+        // One that becomes the shown step now has its progress told with its beginning.
+        let has_moved = job.current == Some(id) && progress(&step.record) != progress(&before);
         let mut changes = job.pump(false);
         changes.extend(job.progress(id).filter(|_| has_moved));
         changes
@@ -123,6 +124,7 @@ impl Job {
     /// What can be shown now; with `all`, everything there is.
     fn pump(&mut self, all: bool) -> Vec<Change> {
         let mut changes = Vec::new();
+        let before = self.current;
         while let Some(id) = self.current.or_else(|| self.next()) {
             let later_lines = self.later_step_has_lines(&id);
             let Some(step) = self.steps.get_mut(&id) else { break };
@@ -142,6 +144,11 @@ impl Job {
             step.done = true;
             changes.extend(step.completed(&self.identifier));
             self.current = None;
+        }
+        // What it said of its progress while an earlier step was shown.
+        if let Some(id) = self.current.filter(|_| self.current != before) {
+            let has_some = self.steps.get(&id).is_some_and(|step| progress(&step.record) != (None, None));
+            changes.extend(self.progress(id).filter(|_| has_some));
         }
         changes
     }
