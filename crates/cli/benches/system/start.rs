@@ -22,7 +22,7 @@ pub(crate) fn run() -> anyhow::Result<()> {
     machine::runtime()?.block_on(queued_to_first_step(folder.path(), bare))
 }
 
-/// From starting the worker's process to its first word on the job channel.
+/// From starting the worker's process to its first frame on the job channel.
 fn worker_start(bare: Duration) -> anyhow::Result<()> {
     let mut samples = Vec::new();
     for _ in 0..100 {
@@ -38,7 +38,7 @@ fn worker_start(bare: Duration) -> anyhow::Result<()> {
             BufReader::new(stdout).read_line(&mut line)?;
         }
         samples.push(begun.elapsed());
-        anyhow::ensure!(line.contains("ready"), "the worker said {line:?}");
+        anyhow::ensure!(line.contains("hello"), "the worker said {line:?}");
         worker.kill()?;
         worker.wait()?;
     }
