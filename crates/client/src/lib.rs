@@ -50,5 +50,5 @@ pub use login::{AgentCredential, Credential};
 pub use observer::Observer;
 pub use operation::{Operation, Repeat};
 pub use request::Content;
-pub use retry::{Again, Backoff, RetryPolicy, random_pause};
+pub use retry::{Again, Backoff, RetryPolicy, pause_around, random_pause};
 pub use settings::{HttpSettings, ProxySettings};

@@ -157,6 +157,11 @@ pub fn random_pause(low: Duration, high: Duration) -> Duration {
     low + high.saturating_sub(low).mul_f64(fastrand::f64())
 }
 
+/// A random duration from half of `mean` to one and a half times as long.
+pub fn pause_around(mean: Duration) -> Duration {
+    random_pause(mean / 2, mean + mean / 2)
+}
+
 #[cfg(test)]
 mod tests {
     use http::StatusCode;

@@ -80,9 +80,10 @@ pub struct WorkerExit {
 /// How a worker itself ended, for people. It is shown to the job's owner and must hold no secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ending {
-    /// There was none: what could not be started, and why.
+    /// There was none, and another try would go the same way: what could not be started, and why.
     NotStarted(String),
-    /// Such as "it ended with exit code 3" or "it was killed by signal 9 (SIGKILL)".
+    /// Such as "it ended with exit code 3" or "it was killed by signal 9 (SIGKILL)". If it did so before it
+    /// had the job, the lease has another place made, a few times.
     Ended(String),
 }
 

@@ -15,14 +15,13 @@ mod cancellation;
 mod console;
 mod ending;
 mod message;
-mod redact;
 mod renewal;
 pub(crate) mod report;
 mod wishes;
 
 use std::{pin::pin, sync::Arc, time::Duration};
 
-use dayfly_client::{Error as ClientError, ErrorKind, describe};
+use dayfly_client::{Error as ClientError, ErrorKind, describe, pause_around};
 use dayfly_protocol::{
     MessageId, TaskResult,
     channel::{Cancel, CancelReason, SecretJson},
@@ -41,7 +40,6 @@ pub(crate) use self::{
     wishes::{Wanted, Wishes},
 };
 use crate::{
-    backoff,
     context::AgentContext,
     events::{Event as SetEvent, JobLabel},
     executor::{AcceptedJob, RunningJob, WorkerEvent, WorkerExit},
@@ -88,6 +86,8 @@ impl Job {
 /// Everything that can happen to a lease.
 enum Event {
     RenewalDue,
+    /// Another place may be made.
+    PlaceDue,
     /// Until when the lock holds, if the service said so.
     Renewed(Result<Option<Timestamp>, Failure>),
     Recorded(Result<Accepted, StoreError>),
@@ -150,7 +150,9 @@ pub(crate) struct Lease {
     hand_over: HandOver,
     /// The place of the job, from the first moment on; none once the worker has ended.
     running: Option<RunningJob>,
-    /// A worker that ended before it could have the job.
+    /// How often a place was made again, because its worker ended before it had the job.
+    places_again: u32,
+    /// A worker that ended before it could have the job, and that no other one follows.
     early_exit: Option<WorkerExit>,
     work: FuturesUnordered<BoxFuture<'static, Event>>,
     reason: Option<String>,
@@ -178,6 +180,7 @@ impl Lease {
             stage: Stage::Taking,
             hand_over,
             running: None,
+            places_again: 0,
             early_exit: None,
             work: FuturesUnordered::new(),
             reason: None,
@@ -261,6 +264,7 @@ impl Lease {
     fn handle(&mut self, event: Event) -> Option<LeaseEnd> {
         match event {
             Event::RenewalDue => self.start_renewal(),
+            Event::PlaceDue => self.place_if_wanted(),
             Event::Renewed(answer) => return self.renewed(answer),
             Event::Recorded(answer) => return self.recorded(answer),
             Event::Deleted(answer) => self.deleted(answer),
@@ -444,7 +448,7 @@ impl Lease {
                     return Event::Deleted(Err(failure));
                 }
                 tracing::info!(message = %message, failure, "a job's message could not be deleted, trying again");
-                sleep(backoff::around(timings.retry_first)).await;
+                sleep(pause_around(timings.retry_first)).await;
             }
         }));
     }

@@ -9,8 +9,6 @@
 //! service by itself.
 
 mod agents;
-mod backoff;
-mod capabilities;
 mod channel;
 mod context;
 mod description;
@@ -27,7 +25,6 @@ pub use agents::{
     registration::{Error as RegistrationError, OnExisting, Registrar},
     set::{AgentSet, Agents, CONNECTING_AGENTS, Config, Error, ExistingAgent, Stopper, Summary},
 };
-pub use capabilities::{Machine, scan as scan_capabilities};
 pub use channel::{Arrival, Expectation, Gate, Host, KnownBy, LastLines, Link, Parted};
 pub use description::Description;
 pub use events::{AgentEnd, Event, EventStream, JobLabel, Next as NextEvent};

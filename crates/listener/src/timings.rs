@@ -13,8 +13,8 @@ pub struct Timings {
     pub conflict_limit: Duration,
     /// First pause after a failed call of the message loop; doubles with each further failure.
     pub retry_first: Duration,
-    /// Mean of the longest pauses between two tries of the message loop; each is between half of it and one
-    /// and a half times as long (the official agent pauses for 15 to 30 s at first and for 30 to 60 s later).
+    /// Bound of the pauses between two tries of the message loop; the longest are between half of it and all
+    /// of it (the official agent pauses for 15 to 30 s at first and for 30 to 60 s later).
     pub retry_limit: Duration,
     /// Least time from one empty poll to the next; up to three times as long (the official agent pauses 5 to
     /// 15 s after every empty poll; here that includes the time for which the service held the poll).
@@ -59,7 +59,7 @@ impl Default for Timings {
             conflict_retry: Duration::from_secs(30),
             conflict_limit: Duration::from_secs(240),
             retry_first: Duration::from_secs(1),
-            retry_limit: Duration::from_secs(30),
+            retry_limit: Duration::from_secs(60),
             empty_poll_pause: Duration::from_secs(5),
             call: Duration::from_secs(30),
             usual_lock: Duration::from_secs(300),

@@ -1,5 +1,6 @@
 //! `dayfly agent`: an agent for a VM, a container or a plain Deployment. It listens for itself and runs each job in a worker process.
 
+mod capabilities;
 mod config_sh;
 mod health;
 mod kept;
@@ -22,8 +23,8 @@ use clap::Args;
 use dayfly_client::{AgentCredential, Connection, Credential, ErrorKind, HttpSettings, describe};
 use dayfly_listener::{
     Agents, CONNECTING_AGENTS, Config, Description, DetachedExecutor, Error as SetError, Event, Executor,
-    ExistingAgent, InMemory, JobStore, Machine, NextEvent, OnDisk, ProcessExecutor, RegistrationStore,
-    Stopper, Summary, Timings, scan_capabilities,
+    ExistingAgent, InMemory, JobStore, NextEvent, OnDisk, ProcessExecutor, RegistrationStore, Stopper,
+    Summary, Timings,
 };
 use dayfly_processes::orphans::Adopt;
 use dayfly_protocol::{
@@ -34,6 +35,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use url::Url;
 
 use self::{
+    capabilities::Machine,
     config_sh::ConfigShArgs,
     health::Health,
     metrics::Metrics,
@@ -413,7 +415,7 @@ fn description(
     let version =
         environment.get("DAYFLY_AGENT_VERSION").map_or(dayfly_worker::AGENT_VERSION, String::as_str);
     let secrets: Vec<&str> = token.iter().map(|token| token.expose_secret()).collect();
-    let capabilities = scan_capabilities(&Machine {
+    let capabilities = capabilities::scan(&Machine {
         environment,
         hidden: &TOKEN_VARIABLES,
         secrets: &secrets,

@@ -18,14 +18,16 @@ const ARROWS: &[(&str, &[&str])] = &[
         "dayfly-worker",
         &["dayfly-client", "dayfly-expressions", "dayfly-mask", "dayfly-processes", "dayfly-protocol"],
     ),
-    ("dayfly-listener", &["dayfly-client", "dayfly-processes", "dayfly-protocol"]),
+    ("dayfly-listener", &["dayfly-client", "dayfly-mask", "dayfly-processes", "dayfly-protocol"]),
     ("dayfly-emulator", &["dayfly-pipelines", "dayfly-protocol"]),
+    ("dayfly-kubernetes", &["dayfly-client", "dayfly-listener", "dayfly-protocol"]),
     (
         CLI,
         &[
             "dayfly-client",
             "dayfly-emulator",
             "dayfly-expressions",
+            "dayfly-kubernetes",
             "dayfly-listener",
             "dayfly-mask",
             "dayfly-pipelines",

@@ -5,23 +5,23 @@ use std::{
     time::Duration,
 };
 
-use dayfly_client::{AgentCredential, Connection, Credential, Error as ClientError, ErrorKind};
+use dayfly_client::{
+    Again, AgentCredential, Connection, Credential, Error as ClientError, ErrorKind, RetryPolicy,
+};
 use dayfly_protocol::{
     AgentId, PoolId,
     agent::{AgentStatus, TaskAgent, TaskAgentAuthorization},
     connection::ConnectionData,
     crypto::AgentKey,
 };
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep_until};
 use url::Url;
 
-use crate::{backoff, description::Description, store::Registration};
+use crate::{description::Description, store::Registration};
 
-/// How often a call is tried that failed for a passing reason.
-const TRIES: u32 = 5;
-
-/// Pause after the first failed try; doubles.
-const FIRST_PAUSE: Duration = Duration::from_secs(1);
+/// How a call is tried that fails for a passing reason.
+const RETRY: RetryPolicy =
+    RetryPolicy { attempts: 5, first_pause: Duration::from_secs(2), longest_pause: Duration::from_secs(15) };
 
 /// What happens when an agent of that name exists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -260,27 +260,24 @@ impl Registrar {
     where
         F: Future<Output = Result<T, ClientError>>,
     {
-        let mut pause = FIRST_PAUSE;
-        let mut tries = 1;
-        loop {
+        let patient = || async {
             let not_before = *self.not_before.lock().unwrap_or_else(PoisonError::into_inner);
             if let Some(at) = not_before {
                 sleep_until(at).await;
             }
-            match call().await {
-                Err(error) if error.is_retryable() && tries < TRIES => {
-                    tracing::debug!(%error, "a call of the registration failed, trying again");
-                    if let Some(wait) = error.retry_after() {
-                        *self.not_before.lock().unwrap_or_else(PoisonError::into_inner) =
-                            Some(Instant::now() + wait);
-                    }
-                    sleep(backoff::around(pause)).await;
-                    pause *= 2;
-                    tries += 1;
-                }
-                other => return other,
+            call().await
+        };
+        let again = |error: &ClientError, _| {
+            if !error.is_retryable() {
+                return Again::No;
             }
-        }
+            tracing::debug!(%error, "a call of the registration failed, trying again");
+            if let Some(wait) = error.retry_after() {
+                *self.not_before.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now() + wait);
+            }
+            Again::Yes
+        };
+        RETRY.retry(patient, again).await
     }
 }
 

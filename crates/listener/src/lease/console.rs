@@ -8,7 +8,7 @@
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use dayfly_client::describe;
+use dayfly_client::{describe, pause_around};
 use dayfly_protocol::{
     DateTime, JobId, LogId, RecordId, RequestId, TaskResult,
     logs::{FeedLines, TaskLogReference},
@@ -19,7 +19,6 @@ use tokio::time::{sleep, timeout};
 use uuid::Uuid;
 
 use crate::{
-    backoff::around,
     notes::Note,
     service::JobService,
     store::{Change, JobStore},
@@ -197,7 +196,7 @@ impl Writer {
             Err(_) => "the service did not answer in time".to_owned(),
         };
         self.failed(&failure);
-        sleep(around(PAUSE)).await;
+        sleep(pause_around(PAUSE)).await;
         self
     }
 

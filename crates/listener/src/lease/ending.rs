@@ -1,8 +1,10 @@
 //! The last part of a lease: what a worker's end means, and how the service comes to know it.
 
-use dayfly_client::describe;
+use dayfly_client::{describe, pause_around};
+use dayfly_mask::Masker;
 use dayfly_protocol::{LogId, TaskResult};
 use jiff::Timestamp;
+use tokio::time::sleep;
 
 use super::{
     Event, Lease, LeaseEnd, Stage,
@@ -12,15 +14,21 @@ use crate::{
     events::Event as SetEvent,
     executor::{Ending, WorkerExit},
     lease::cancellation::{Cancellation, StopReason},
-    lease::redact::Redactor,
     lease::report::{Delivery, Report},
     notes::{Note, Progress},
     store::{Change, Reported, Stage as Recorded, Verdict},
 };
 
+/// How often a job gets another place after the first. A job that was handed over never does.
+const MOST_PLACES_AGAIN: u32 = 3;
+
 impl Lease {
     pub(super) fn worker_ended(&mut self, exit: WorkerExit) {
         tracing::debug!(request = %self.label.request, ?exit.result, ?exit.reported, ?exit.ending, "a worker ended");
+        let exit = match self.place_again(exit) {
+            Ok(()) => return,
+            Err(exit) => exit,
+        };
         match self.stage {
             Stage::Taking | Stage::Recording | Stage::Deleting => self.early_exit = Some(exit),
             // Its place was given up, or its result is on its way already.
@@ -30,9 +38,43 @@ impl Lease {
                 if was_lost && exit.reported != Reported::Yes {
                     return self.report_nothing();
                 }
-                let verdict = verdict(exit, &self.cancellation, &Redactor::new(&self.job.message));
+                let verdict = verdict(exit, &self.cancellation, &Masker::of_job(&self.job.message));
                 self.deliver(verdict);
             }
+        }
+    }
+
+    /// Plans another place in the stead of one whose worker ended before it had the job. Gives the exit back
+    /// if there is to be no other: the job was handed over or is stopped, there were enough of them, or it
+    /// would go the same way.
+    fn place_again(&mut self, exit: WorkerExit) -> Result<(), WorkerExit> {
+        let Ending::Ended(ending) = &exit.ending else { return Err(exit) };
+        let is_wanted = self.stage != Stage::Reporting && self.cancellation.reason().is_none();
+        if self.hand_over.is_taken() || !is_wanted || self.places_again == MOST_PLACES_AGAIN {
+            return Err(exit);
+        }
+        self.places_again += 1;
+        self.tell_progress(Progress::Noted(Note {
+            word: "another-worker",
+            text: format!(
+                "The worker ended before it had the job: {ending}. Starting another one ({} of {MOST_PLACES_AGAIN}).",
+                self.places_again
+            ),
+            advice: None,
+            is_problem: false,
+        }));
+        let pause = pause_around(self.agent.set.timings.retry_first);
+        self.work.push(Box::pin(async move {
+            sleep(pause).await;
+            Event::PlaceDue
+        }));
+        Ok(())
+    }
+
+    /// Makes another place, unless the job was stopped meanwhile.
+    pub(super) fn place_if_wanted(&mut self) {
+        if self.stage != Stage::Reporting && self.cancellation.reason().is_none() {
+            self.place(None);
         }
     }
 
@@ -214,7 +256,7 @@ impl Lease {
 }
 
 /// What a worker's end means for its job.
-fn verdict(exit: WorkerExit, cancellation: &Cancellation, redactor: &Redactor) -> Verdict {
+fn verdict(exit: WorkerExit, cancellation: &Cancellation, masker: &Masker) -> Verdict {
     if let Some(result) = exit.result {
         return Verdict { result, reported: exit.reported, reason: None };
     }
@@ -238,7 +280,7 @@ fn verdict(exit: WorkerExit, cancellation: &Cancellation, redactor: &Redactor) -
         (None, _) => (TaskResult::Failed, format!("The worker of this job died: {ending}.")),
     };
     if !exit.last_lines.is_empty() && !cancellation.is_killed() {
-        let lines = exit.last_lines.iter().map(|line| redactor.apply(line)).collect::<Vec<_>>().join("\n");
+        let lines = exit.last_lines.iter().map(|line| masker.mask(line)).collect::<Vec<_>>().join("\n");
         reason = format!("{reason} The last it said:\n{lines}");
     }
     // The word that it reports may have been lost with the worker, so the service is asked in any case.

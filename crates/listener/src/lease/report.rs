@@ -7,12 +7,11 @@
 
 use std::sync::Arc;
 
-use dayfly_client::describe;
+use dayfly_client::{describe, pause_around};
 use dayfly_protocol::{TaskResult, job::AgentJobRequestMessage, plan::WORKER_REPORTS_FROM_VERSION};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::{
-    backoff,
     service::{AgentService, JobService, Meaning, meaning},
     store::{Reported, Verdict},
     timings::Timings,
@@ -94,7 +93,7 @@ impl Report {
                 return Delivery::Failed(failure);
             }
             tracing::info!(request = %self.message.request_id, failure, "a job's result could not be reported, trying again");
-            sleep(backoff::around(self.timings.report_pause)).await;
+            sleep(pause_around(self.timings.report_pause)).await;
         }
     }
 

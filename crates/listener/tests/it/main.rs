@@ -4,6 +4,7 @@
 mod agents;
 mod jobs;
 mod messages;
+mod placing;
 mod polls;
 mod process;
 mod stages;

@@ -3,7 +3,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use dayfly_client::{Error as ClientError, ErrorKind, describe};
+use dayfly_client::{Error as ClientError, ErrorKind, describe, pause_around};
 use dayfly_protocol::{SessionId, crypto::AgentKey, session::TaskAgentSession};
 use futures::future::BoxFuture;
 use tokio::time::{Instant, sleep_until, timeout};
@@ -12,7 +12,6 @@ use super::{Event, Refusal, VirtualAgent};
 use crate::{
     agents::outage::Outage,
     agents::registration::{RegisteredAgent, Registrar},
-    backoff,
     context::{AgentContext, SetContext},
     events::{AgentEnd, Event as SetEvent},
     service::{AgentService, Meaning, meaning},
@@ -124,7 +123,7 @@ impl VirtualAgent {
             self.end_with(AgentEnd::Failed(text));
             return;
         }
-        self.pace.after(backoff::around(timings.conflict_retry));
+        self.pace.after(pause_around(timings.conflict_retry));
         if is_first {
             self.context.warn(format!(
                 "agent `{name}` still has a session, held by another process or left by one that died; trying for up to {} s to get one",

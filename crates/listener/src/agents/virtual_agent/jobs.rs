@@ -9,7 +9,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use dayfly_client::describe;
+use dayfly_client::{describe, pause_around};
 use dayfly_protocol::{
     JobId, MessageId, RequestId, TaskResult, channel::SecretJson, job::AgentJobRequestMessage,
 };
@@ -21,7 +21,6 @@ use super::{Event, VirtualAgent, messages::Worth};
 use crate::{
     agents::job_message::JobMessage,
     agents::phase::Phase,
-    backoff,
     events::AgentEnd,
     lease::report::Report,
     lease::{Delivered, Job, Lease, LeaseEnd, Wanted, Wishes},
@@ -247,7 +246,7 @@ impl VirtualAgent {
                 if may_return {
                     // It is still in the queue and shall come again.
                     self.poll_from_the_beginning();
-                    self.pace.after(backoff::around(self.context.set.timings.retry_first));
+                    self.pace.after(pause_around(self.context.set.timings.retry_first));
                 } else {
                     self.delete_message(current.delivered.newest()).await;
                 }

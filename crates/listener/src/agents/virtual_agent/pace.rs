@@ -3,10 +3,10 @@
 
 use std::time::Duration;
 
-use dayfly_client::random_pause;
+use dayfly_client::{Backoff, RetryPolicy, random_pause};
 use tokio::time::Instant;
 
-use crate::{backoff::Backoff, timings::Timings};
+use crate::timings::Timings;
 
 /// How many messages that are no jobs may follow each other at once: a job has one or two cancellations, and
 /// a few changes of pace by people who look on.
@@ -62,7 +62,8 @@ impl Pace {
 
     /// A call failed, or a poll brought something that is of no use. Returns the pause before the next one.
     pub(super) fn failed(&mut self, timings: &Timings, retry_after: Option<Duration>) -> Duration {
-        let pause = self.backoff.after_failure(timings.retry_first, timings.retry_limit);
+        let pause =
+            self.backoff.after_failure(&RetryPolicy::endless(timings.retry_first, timings.retry_limit));
         let pause = pause.max(retry_after.unwrap_or_default());
         self.after(pause);
         pause

@@ -79,27 +79,27 @@ const TOOLS: &[(&str, &str)] = &[
 
 /// What to scan.
 #[derive(Clone, Copy)]
-pub struct Machine<'a> {
+pub(super) struct Machine<'a> {
     /// The process environment.
-    pub environment: &'a BTreeMap<String, String>,
+    pub(super) environment: &'a BTreeMap<String, String>,
     /// Variables that must not become capabilities, beside those that look like secrets.
-    pub hidden: &'a [&'a str],
+    pub(super) hidden: &'a [&'a str],
     /// Secrets that are known: whatever has one of them in its value is left out, under whatever name.
-    pub secrets: &'a [&'a str],
+    pub(super) secrets: &'a [&'a str],
     /// `Agent.Name`.
-    pub agent_name: &'a str,
+    pub(super) agent_name: &'a str,
     /// `Agent.Version`.
-    pub agent_version: &'a str,
+    pub(super) agent_version: &'a str,
     /// `Agent.ComputerName`.
-    pub computer_name: &'a str,
+    pub(super) computer_name: &'a str,
     /// `Agent.HomeDirectory`.
-    pub home_directory: &'a Path,
+    pub(super) home_directory: &'a Path,
     /// Capabilities the operator adds; they win over what was found, but not over the built-ins.
-    pub extra: &'a BTreeMap<String, String>,
+    pub(super) extra: &'a BTreeMap<String, String>,
 }
 
 /// The capabilities of a machine. Looks for files on `PATH`, so it blocks, shortly.
-pub fn scan(machine: &Machine<'_>) -> BTreeMap<String, String> {
+pub(super) fn scan(machine: &Machine<'_>) -> BTreeMap<String, String> {
     let ignored = |name: &str| {
         let custom = machine.environment.get(IGNORE_VARIABLE).map(String::as_str).unwrap_or_default();
         IGNORED.contains(&name)
