@@ -17,7 +17,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use dayfly_protocol::{
     TaskResult,
-    channel::{Orders, SecretJson, WorkerSettings},
+    channel::{MAX_REMARKS, Orders, Remark, SecretJson, WorkerSettings},
     job::AgentJobRequestMessage,
 };
 use tokio::sync::{mpsc, watch};
@@ -30,7 +30,7 @@ pub use self::{
 };
 use crate::{
     events::JobLabel,
-    notes::Progress,
+    notes::{Note, Progress},
     store::{Claim, Ledger, Reported},
 };
 
@@ -148,6 +148,19 @@ impl RunningJob {
     /// Changes the orders that hold.
     pub fn order(&self, change: impl FnOnce(&mut Orders)) {
         self.orders.send_modify(change);
+    }
+
+    /// Has the worker put a note into the job's log. What is too much is left out.
+    pub(crate) fn remark(&self, note: &Note) {
+        let text = note.advice.iter().fold(note.text.clone(), |text, advice| format!("{text} {advice}"));
+        let remark = Remark { text, is_problem: note.is_problem };
+        self.orders.send_if_modified(|orders| {
+            let is_new = orders.remarks.len() < MAX_REMARKS && !orders.remarks.contains(&remark);
+            if is_new {
+                orders.remarks.push(remark);
+            }
+            is_new
+        });
     }
 
     /// Kills the worker and all it started, and gives its place up. [`RunningJob::next`] still tells the end.

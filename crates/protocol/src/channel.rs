@@ -166,6 +166,24 @@ pub struct Orders {
     /// How often console lines should be posted, in milliseconds; none leaves it to the worker.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub feed_interval_millis: Option<u64>,
+    /// What happened to the place where the worker runs, oldest first, [`MAX_REMARKS`] at the most: the worker
+    /// puts it into the job's log, each remark once.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub remarks: Vec<Remark>,
+}
+
+/// How many remarks there may be on one job.
+pub const MAX_REMARKS: usize = 20;
+
+/// Something that the listener knows of the worker's place and that the job's owner should read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Remark {
+    /// What is so, in one line.
+    pub text: String,
+    /// Whether the job suffers from it, so that it becomes an issue.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_problem: bool,
 }
 
 /// That a job is cancelled.

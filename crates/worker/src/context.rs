@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use dayfly_mask::Masker;
 use dayfly_protocol::TaskResult;
-use dayfly_protocol::channel::{CancelReason, WorkerSettings};
+use dayfly_protocol::channel::{CancelReason, Remark, WorkerSettings};
 use dayfly_protocol::job::{RepositoryResource, ServiceEndpoint};
 use dayfly_protocol::timeline::{Issue, IssueType};
 use tokio::sync::Semaphore;
@@ -518,6 +518,16 @@ async fn add_issue(record: &Record, issue: Issue) {
         record.line(&format!("{tag}{}", issue.message)).await;
     }
     record.issue(issue);
+}
+
+/// What happened to the place where the job runs. Does not wait either.
+pub(crate) fn add_remark(record: &Record, remark: &Remark) {
+    if remark.is_problem {
+        record.write(&format!("##[warning]{}", remark.text));
+        record.issue(general_issue(IssueType::Warning, &remark.text));
+    } else {
+        record.write(&remark.text);
+    }
 }
 
 /// An error of the job itself. Does not wait, so that who hears of a cancellation goes on listening.

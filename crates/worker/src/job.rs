@@ -7,7 +7,7 @@ use std::time::Duration;
 use dayfly_client::describe;
 use dayfly_processes::orphans;
 use dayfly_protocol::channel::{
-    CancelReason, Course, FromWorker, Heard, Orders, StepStarted, WorkerSettings,
+    CancelReason, Course, FromWorker, Heard, MAX_REMARKS, Orders, StepStarted, WorkerSettings,
 };
 use dayfly_protocol::job::AgentJobRequestMessage;
 use dayfly_protocol::plan::WORKER_REPORTS_FROM_VERSION;
@@ -16,7 +16,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::context::{JobContext, JobParts, StepContext, add_job_error};
+use crate::context::{JobContext, JobParts, StepContext, add_job_error, add_remark};
 use crate::directories::{self, WorkFolder};
 use crate::initialize::{self, Entry, Initialized};
 use crate::message;
@@ -265,7 +265,15 @@ fn obey(job: &JobContext, obeyed: &mut Orders, orders: Orders) {
     {
         job.reporter.set_feed_interval(Duration::from_millis(interval));
     }
-    *obeyed = orders;
+    // Another listener may know nothing of what the one before it remarked.
+    let mut remarks = std::mem::take(&mut obeyed.remarks);
+    for remark in &orders.remarks {
+        if remarks.len() < MAX_REMARKS && !remarks.contains(remark) {
+            add_remark(&job.record, remark);
+            remarks.push(remark.clone());
+        }
+    }
+    *obeyed = Orders { remarks, ..orders };
 }
 
 /// Cancels a job that nobody minds any more.

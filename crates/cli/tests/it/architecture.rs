@@ -175,9 +175,9 @@ type Rooms = &'static [(&'static str, &'static [&'static str])];
 const LISTENER_ROOMS: Rooms = &[
     (
         "agents",
-        &["backoff", "context", "description", "events", "executor", "lease", "service", "store", "timings"],
+        &["context", "description", "events", "executor", "lease", "service", "store", "timings"],
     ),
-    ("lease", &["backoff", "context", "events", "executor", "notes", "service", "store", "timings"]),
+    ("lease", &["context", "events", "executor", "notes", "service", "store", "timings"]),
     ("context", &["description", "events", "executor", "service", "store", "timings"]),
     ("executor", &["channel", "events", "notes", "store"]),
     ("channel", &["notes", "store"]),
@@ -187,8 +187,6 @@ const LISTENER_ROOMS: Rooms = &[
     ("notes", &[]),
     ("description", &[]),
     ("timings", &[]),
-    ("backoff", &[]),
-    ("capabilities", &[]),
 ];
 
 /// The rooms of the emulator. State knows neither runs nor HTTP, runs know no HTTP.

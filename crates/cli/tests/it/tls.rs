@@ -13,8 +13,8 @@ use std::time::Duration;
 
 use dayfly_listener::{
     AcceptedJob, AgentSet, Agents, Config, Description, Ending, Executor, Gate, Host, KnownBy, LastLines,
-    OnDisk, OnExisting, Phase, RegisteredSet, Registrar, Reported, RunningJob, Timings, Wanted, WorkerExit,
-    converse,
+    Note, OnDisk, OnExisting, Phase, Progress, RegisteredSet, Registrar, Reported, RunningJob, Timings,
+    Wanted, WorkerExit, converse,
 };
 use dayfly_protocol::TaskResult;
 use dayfly_protocol::channel::{Course, Key, WorkerSettings};
@@ -72,13 +72,22 @@ impl Executor for Elsewhere {
             let claim = elsewhere.place();
             let resume = job.claimed.as_ref().map(|claim| claim.resume.clone());
             let expectation = elsewhere.gate.expect(job.label.id, KnownBy::Claim(claim.digest()), resume);
-            let host =
-                Host::new(controls.orders, controls.progress, job.ledger.clone(), LastLines::default());
-            let course = host.course();
+            let host = Host::new(
+                controls.orders,
+                controls.progress.clone(),
+                job.ledger.clone(),
+                LastLines::default(),
+            );
+            let mut course = host.course();
             let mut talk = std::pin::pin!(converse(host, expectation, job, String::new()).fuse());
+            let mut is_said = false;
             while !elsewhere.has_ended() {
                 tokio::select! {
                     said = &mut talk => panic!("the conversation has ended: {said:?}"),
+                    began = began(&mut course), if !is_said => {
+                        is_said = began;
+                        controls.progress.send(Progress::Noted(shaking())).await.unwrap();
+                    }
                     () = tokio::time::sleep(Duration::from_millis(50)) => {}
                 }
             }
@@ -95,6 +104,17 @@ impl Executor for Elsewhere {
             }
         })
     }
+}
+
+/// Waits until a step runs.
+async fn began(course: &mut watch::Receiver<Course>) -> bool {
+    course.wait_for(|course| matches!(course, Course::Step(_))).await.is_ok()
+}
+
+/// What the executor says of the place of a job that runs.
+fn shaking() -> Note {
+    let (text, advice) = ("The ground shakes.".to_owned(), Some("Hold on.".to_owned()));
+    Note { word: "earthquake", text, advice, is_problem: true }
 }
 
 struct World {
@@ -223,6 +243,11 @@ async fn a_job_does_not_notice_that_its_listener_is_away() {
         world.worker.lock().unwrap().as_mut().and_then(|(_, child)| child.try_wait().unwrap())
     })
     .await;
+    // Both listeners said it, and the job's log has it once.
+    let records = world.service.records(job).await;
+    let issues: Vec<_> =
+        records.iter().flat_map(|record| &record.issues).map(|issue| &issue.message).collect();
+    assert_eq!(issues, ["The ground shakes. Hold on."]);
     listener.drain();
     let summary = bounded("the agent has ended", listener.wait()).await;
     assert_eq!((summary.ended, summary.failed), (1, 0), "{summary:?}");

@@ -241,8 +241,10 @@ impl Lease {
             }
             Progress::Noted(note) => {
                 // The log is the worker's once it has the job.
-                if self.prepared.is_none() {
-                    self.note(&note);
+                match &self.running {
+                    Some(running) if self.hand_over.is_taken() => running.remark(&note),
+                    _ if self.prepared.is_none() => self.note(&note),
+                    _ => {}
                 }
                 SetEvent::Noted { agent, job, note }
             }

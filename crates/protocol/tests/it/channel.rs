@@ -2,7 +2,7 @@
 
 use dayfly_protocol::channel::{
     self, Cancel, CancelReason, Course, Decoder, FromWorker, Hello, JobStart, Key, MAX_FRAME_BYTES, OnLoss,
-    Orders, PROTOCOL, Refusal, SecretJson, StepStarted, ToWorker, Welcome, WorkerSettings,
+    Orders, PROTOCOL, Refusal, Remark, SecretJson, StepStarted, ToWorker, Welcome, WorkerSettings,
 };
 
 use crate::checks;
@@ -48,6 +48,7 @@ fn frames_look_like_this() {
         cancel: Some(Cancel { reason: CancelReason::AgentShutdown, timeout_seconds: 60 }),
         flush_logs: true,
         feed_interval_millis: None,
+        remarks: vec![Remark { text: "evicted".to_owned(), is_problem: true }],
     };
     let refusal = Refusal::Protocol { protocol: 3, version: "9".to_owned() };
     for (frame, expected) in [
@@ -63,7 +64,7 @@ fn frames_look_like_this() {
         (text(&ToWorker::Orders(Orders::default())), r#"{"orders":{}}"#),
         (
             text(&ToWorker::Orders(orders)),
-            r#"{"orders":{"cancel":{"reason":"agentShutdown","timeoutSeconds":60},"flushLogs":true}}"#,
+            r#"{"orders":{"cancel":{"reason":"agentShutdown","timeoutSeconds":60},"flushLogs":true,"remarks":[{"text":"evicted","isProblem":true}]}}"#,
         ),
         (text(&ToWorker::Welcome(Welcome::Resumed)), r#"{"welcome":"resumed"}"#),
         (
