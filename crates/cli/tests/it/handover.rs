@@ -436,6 +436,9 @@ impl World {
         }
         for job in &self.jobs {
             assert_eq!(self.service.results(*job).len(), 1, "job {job} has one result");
+            let console = self.service.console(*job);
+            let said = console.iter().filter(|line| *line == "said once").count();
+            assert_eq!(said, STEPS, "who looked on has seen of job {job}: {console:#?}");
             for step in 0..STEPS {
                 for part in ["begin", "end"] {
                     let line = format!("{job} {step} {part}");

@@ -5,6 +5,7 @@ use std::{
     io::Read as _,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -41,6 +42,8 @@ pub(crate) struct Service {
     pub(crate) folder: tempfile::TempDir,
     signals: mpsc::UnboundedReceiver<JobSignal>,
     _forwarder: AbortOnDropHandle<()>,
+    /// The console lines of each job, as those see them who look on.
+    console: Arc<Mutex<HashMap<JobId, Vec<String>>>>,
     /// All results of each job.
     results: HashMap<JobId, Vec<(TaskResult, CompletionReason)>>,
     plans: HashMap<JobId, (TaskOrchestrationPlanReference, TimelineId)>,
@@ -53,10 +56,17 @@ impl Service {
         let emulator = Emulator::start(settings).await.unwrap();
         let (sender, signals) = mpsc::unbounded_channel();
         let mut events = emulator.events();
+        let console = Arc::<Mutex<HashMap<JobId, Vec<String>>>>::default();
+        let shown = console.clone();
         let forwarder = tokio::spawn(async move {
             while let Some(event) = events.recv().await {
-                if let Event::JobChanged(signal) = event {
-                    let _ = sender.send(signal);
+                match event {
+                    Event::JobChanged(signal) => drop(sender.send(signal)),
+                    Event::Lines { job, lines, .. } => {
+                        let texts = lines.iter().map(|line| line.to_string());
+                        shown.lock().unwrap().entry(job).or_default().extend(texts);
+                    }
+                    _ => {}
                 }
             }
         });
@@ -65,6 +75,7 @@ impl Service {
             folder: tempfile::tempdir().unwrap(),
             signals,
             _forwarder: AbortOnDropHandle::new(forwarder),
+            console,
             results: HashMap::new(),
             plans: HashMap::new(),
         }
@@ -225,6 +236,11 @@ impl Service {
         if let JobChange::Completed { result, reason, .. } = signal.change {
             self.results.entry(signal.job).or_default().push((result, reason));
         }
+    }
+
+    /// The console lines of a job so far.
+    pub(crate) fn console(&self, job: JobId) -> Vec<String> {
+        self.console.lock().unwrap().get(&job).cloned().unwrap_or_default()
     }
 
     /// The results of a job so far: there should be one at the most.

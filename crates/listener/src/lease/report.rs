@@ -49,6 +49,7 @@ impl Report {
         };
         let limit = Instant::now() + self.timings.report_limit;
         let mut must_ask = verdict.reported != Reported::No;
+        let told = Some(verdict.result).filter(|_| must_ask && verdict.reason.is_none());
         let mut reason = verdict.reason;
         let mut token_is_void = false;
         loop {
@@ -83,7 +84,7 @@ impl Report {
                 .await
             };
             let failure = match step.await {
-                Ok(Delivery::Gone) => return self.became().await,
+                Ok(Delivery::Gone) => return self.became(told).await,
                 Ok(delivery) => return delivery,
                 Err(failure) => failure,
             };
@@ -104,11 +105,12 @@ impl Report {
             .unwrap_or_else(|_| Err("the service did not answer in time".to_owned()))
     }
 
-    /// What became of a job that is over. An earlier report may have ended it, whose answer was lost: then its result is known.
-    async fn became(&self) -> Delivery {
+    /// What became of a job that is over. An earlier report may have ended it, whose answer was lost: then its
+    /// result is known. `told` is what the worker was about to report.
+    async fn became(&self, told: Option<TaskResult>) -> Delivery {
         match self.in_time(self.ask()).await {
+            Ok(Some(Delivery::Gone) | None) | Err(_) => told.map_or(Delivery::Gone, Delivery::Known),
             Ok(Some(delivery)) => delivery,
-            Ok(None) | Err(_) => Delivery::Gone,
         }
     }
 
