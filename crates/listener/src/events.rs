@@ -8,13 +8,13 @@ use dayfly_protocol::{
 };
 use tokio::sync::broadcast;
 
-use crate::notes::Note;
+use crate::{failures::AgentFailure, notes::Note};
 
 /// How many events are kept for a slow reader.
 const KEPT_EVENTS: usize = 4096;
 
 /// Something happened to a virtual agent.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum Event {
     /// An agent was registered (or adopted).
@@ -144,7 +144,7 @@ impl JobLabel {
 }
 
 /// Why a virtual agent ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum AgentEnd {
     /// The set was drained or stopped.
@@ -157,8 +157,8 @@ pub enum AgentEnd {
     Released,
     /// It was deleted from the pool, and we may not register it again.
     Deleted,
-    /// It could not go on; the text says why and what to do.
-    Failed(String),
+    /// It could not go on.
+    Failed(AgentFailure),
 }
 
 /// Where events go out.
@@ -185,7 +185,7 @@ impl Events {
 pub struct EventStream(broadcast::Receiver<Event>);
 
 /// What comes next in an [`EventStream`].
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub enum Next {
     /// An event.
     Event(Event),

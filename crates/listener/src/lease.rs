@@ -14,6 +14,7 @@
 mod cancellation;
 mod console;
 mod ending;
+mod lock;
 mod message;
 mod renewal;
 pub(crate) mod report;
@@ -21,7 +22,7 @@ mod wishes;
 
 use std::{pin::pin, sync::Arc, time::Duration};
 
-use dayfly_client::{Error as ClientError, ErrorKind, describe, pause_around};
+use dayfly_client::{describe, pause_around};
 use dayfly_protocol::{
     MessageId, TaskResult,
     channel::{Cancel, CancelReason, SecretJson},
@@ -43,8 +44,9 @@ use crate::{
     context::AgentContext,
     events::{Event as SetEvent, JobLabel},
     executor::{AcceptedJob, RunningJob, WorkerEvent, WorkerExit},
+    failures::CallFailure,
     lease::cancellation::{Cancellation, Step, StopReason},
-    lease::renewal::{Attempt, Next, Renewal},
+    lease::renewal::Renewal,
     lease::report::Delivery,
     service::{Meaning, meaning},
     store::{Accepted, Cancelled, Claim, HandOver, JobRecord, Stage as Recorded, StoreError, Verdict},
@@ -89,9 +91,9 @@ enum Event {
     /// Another place may be made.
     PlaceDue,
     /// Until when the lock holds, if the service said so.
-    Renewed(Result<Option<Timestamp>, Failure>),
+    Renewed(Result<Option<Timestamp>, CallFailure>),
     Recorded(Result<Accepted, StoreError>),
-    Deleted(Result<(), String>),
+    Deleted(Result<(), CallFailure>),
     Worker(WorkerEvent),
     StepDue,
     Wished,
@@ -101,24 +103,6 @@ enum Event {
     VerdictRecorded(Result<(), StoreError>, Verdict),
     Delivered(Delivery),
     Closed(Delivery),
-}
-
-/// A failed call, as far as renewals care.
-struct Failure {
-    is_final: bool,
-    /// We may not renew it, or it is not there: nothing that trying again would change as long as the job is
-    /// not in our hands.
-    is_refusal: bool,
-    retry_after: Option<Duration>,
-    text: String,
-}
-
-impl From<ClientError> for Failure {
-    fn from(error: ClientError) -> Self {
-        let is_final = matches!(meaning(&error), Meaning::JobGone);
-        let is_refusal = matches!(error.kind(), ErrorKind::Forbidden | ErrorKind::NotFound);
-        Self { is_final, is_refusal, retry_after: error.retry_after(), text: describe(&error) }
-    }
 }
 
 /// Where the job is on its way.
@@ -306,86 +290,6 @@ impl Lease {
         self.running.is_some() && self.hand_over.is_taken()
     }
 
-    // ---- renewals ----
-
-    fn renew_at(&mut self, at: Instant) {
-        self.work.push(Box::pin(async move {
-            sleep_until(at).await;
-            Event::RenewalDue
-        }));
-    }
-
-    fn start_renewal(&mut self) {
-        self.is_renewing = true;
-        let (service, request, limit) =
-            (self.agent.service.clone(), self.label.request, self.agent.set.timings.call);
-        self.work.push(Box::pin(async move {
-            let answer = match timeout(limit, service.renew(request)).await {
-                Ok(Ok(request)) => Ok(request.locked_until.map(|until| until.0)),
-                Ok(Err(error)) => Err(Failure::from(error)),
-                Err(_) => Err(Failure {
-                    is_final: false,
-                    is_refusal: false,
-                    retry_after: None,
-                    text: "the service did not answer in time".to_owned(),
-                }),
-            };
-            Event::Renewed(answer)
-        }));
-    }
-
-    fn renewed(&mut self, answer: Result<Option<Timestamp>, Failure>) -> Option<LeaseEnd> {
-        self.is_renewing = false;
-        let was_held = self.renewal.is_held();
-        let attempt = match &answer {
-            Ok(until) => {
-                Attempt::Renewed { valid_for: until.map(|until| valid_for(until, Timestamp::now())) }
-            }
-            Err(failure) if failure.is_final || (failure.is_refusal && !was_held) => Attempt::Refused,
-            Err(failure) => Attempt::Failed { retry_after: failure.retry_after },
-        };
-        if let Err(failure) = &answer {
-            let error = &failure.text;
-            if self.renewal.has_failed() {
-                tracing::debug!(request = %self.label.request, error, "a job's lock could not be renewed again");
-            } else {
-                tracing::warn!(request = %self.label.request, error, "a job's lock could not be renewed");
-            }
-        }
-        if let Attempt::Renewed { valid_for: Some(valid_for) } = attempt {
-            self.lock = valid_for;
-        }
-        match self.renewal.after(attempt, Instant::now(), &self.agent.set.timings) {
-            Next::At(_) if !self.renewal.is_held() && self.is_shutting_down() => {
-                return Some(self.not_taken(true));
-            }
-            Next::At(at) => self.renew_at(at),
-            Next::Lost => return self.lock_lost(attempt == Attempt::Refused),
-        }
-        if !was_held && self.renewal.is_held() {
-            self.stage = Stage::Recording;
-            self.record();
-        }
-        None
-    }
-
-    fn lock_lost(&mut self, is_refused: bool) -> Option<LeaseEnd> {
-        match self.stage {
-            Stage::Taking => return Some(self.not_taken(!is_refused)),
-            // The worker's own report may have ended the job a moment ago; its exit, or the report's answer,
-            // tells.
-            Stage::Reporting => {}
-            Stage::Recording | Stage::Deleting | Stage::Open => {
-                self.warn(format!(
-                    "the lock on job `{}` was lost, so the job is cancelled here",
-                    self.label.name
-                ));
-                self.cancel(StopReason::LockLost, self.agent.set.timings.zombie_grace);
-            }
-        }
-        None
-    }
-
     /// The job stays in the queue, or was never there for us. Its place is given up.
     fn not_taken(&mut self, may_return: bool) -> LeaseEnd {
         self.hand_over.call_back();
@@ -447,13 +351,13 @@ impl Lease {
                 if Instant::now() >= limit {
                     return Event::Deleted(Err(failure));
                 }
-                tracing::info!(message = %message, failure, "a job's message could not be deleted, trying again");
+                tracing::info!(message = %message, error = describe(&failure), "could not delete a job's message, trying again");
                 sleep(pause_around(timings.retry_first)).await;
             }
         }));
     }
 
-    fn deleted(&mut self, answer: Result<(), String>) {
+    fn deleted(&mut self, answer: Result<(), CallFailure>) {
         self.agent
             .set
             .events
@@ -474,7 +378,7 @@ impl Lease {
                 self.kill();
                 self.report(
                     TaskResult::Failed,
-                    Some(format!("The agent could not delete the job's message from its queue, and did not run the job, because it might have been delivered twice: {failure}")),
+                    Some(format!("The agent could not delete the job's message from its queue, and did not run the job, because it might have been delivered twice: {}", describe(&failure))),
                 );
             }
         }
@@ -570,14 +474,14 @@ impl Lease {
     }
 }
 
-async fn delete_message(agent: &AgentContext, message: MessageId) -> Result<(), String> {
+async fn delete_message(agent: &AgentContext, message: MessageId) -> Result<(), CallFailure> {
     // The message loop may have had to make a new session meanwhile.
-    let Some(session) = agent.session() else { return Err("the session is gone".to_owned()) };
+    let Some(session) = agent.session() else { return Err(CallFailure::NoSession) };
     match timeout(agent.set.timings.call, agent.service.delete_message(session, message)).await {
         Ok(Ok(())) => Ok(()),
         Ok(Err(error)) if meaning(&error) == Meaning::Missing => Ok(()),
-        Ok(Err(error)) => Err(describe(&error)),
-        Err(_) => Err("the service did not answer in time".to_owned()),
+        Ok(Err(error)) => Err(error.into()),
+        Err(_) => Err(CallFailure::Late),
     }
 }
 
@@ -587,10 +491,4 @@ async fn next_of(running: &mut Option<RunningJob>) -> WorkerEvent {
         Some(running) => running.next().await,
         None => std::future::pending().await,
     }
-}
-
-/// How long the lock still holds. Service and machine may disagree about the time; a lock in the past is not
-/// believed to be already lost.
-fn valid_for(locked_until: Timestamp, now: Timestamp) -> Duration {
-    Duration::try_from(locked_until.duration_since(now)).unwrap_or_default()
 }

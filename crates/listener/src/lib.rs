@@ -14,6 +14,7 @@ mod context;
 mod description;
 mod events;
 mod executor;
+mod failures;
 mod lease;
 mod notes;
 mod service;
@@ -22,7 +23,7 @@ mod timings;
 
 pub use agents::{
     phase::{Phase, Wanted},
-    registration::{Error as RegistrationError, OnExisting, Registrar},
+    registration::{OnExisting, Registrar},
     set::{AgentSet, Agents, CONNECTING_AGENTS, Config, Error, ExistingAgent, Stopper, Summary},
 };
 pub use channel::{Arrival, Expectation, Gate, Host, KnownBy, LastLines, Link, Parted};
@@ -32,6 +33,7 @@ pub use executor::{
     AcceptedJob, Controls, DetachedExecutor, Ending, Executor, ProcessExecutor, RunningJob, WorkerEvent,
     WorkerExit, converse, listed_environment,
 };
+pub use failures::{AgentFailure, RegistrationError};
 pub use notes::{Note, Progress};
 pub use store::{
     Accepted, Cancelled, Change, Claim, ClaimError, DiskError, InMemory, JobRecord, JobStore, Ledger, OnDisk,

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use dayfly_client::{Connection, Credential, Error, JobPlan, Result};
 use dayfly_protocol::{
     DateTime, LogId, MessageId, PoolId, RequestId, SessionId, TaskResult,
-    job::AgentJobRequestMessage,
+    job::{AgentJobRequestMessage, at_configured_server},
     job_request::TaskAgentJobRequest,
     logs::FeedLines,
     message::TaskAgentMessage,
@@ -79,16 +79,8 @@ impl AgentService {
         let endpoint = message.resources.system_connection()?;
         let token = SecretString::from(endpoint.access_token()?);
         let mut url = endpoint.url.clone()?;
-        let server_type =
-            message.variables.iter().find(|(name, _)| name.eq_ignore_ascii_case("system.servertype"));
-        let is_hosted = server_type
-            .and_then(|(_, value)| value.value.as_deref())
-            .is_some_and(|value| value.eq_ignore_ascii_case("hosted"));
-        if !is_hosted {
-            let mut local = server_url.clone();
-            local.set_path(url.path());
-            local.set_query(url.query());
-            url = local;
+        if !message.is_hosted() {
+            url = at_configured_server(&url, server_url);
         }
         let connection = self.connection.with_url(&url, Credential::Bearer(token)).ok()?;
         Some(JobService { plan: connection.plan(&message.plan), message: message.clone(), is_once })

@@ -173,14 +173,18 @@ type Rooms = &'static [(&'static str, &'static [&'static str])];
 
 /// The rooms of the listener, each with those it knows; what stands above knows what stands below, and no two know each other.
 const LISTENER_ROOMS: Rooms = &[
-    ("agents", &["context", "description", "events", "executor", "lease", "service", "store", "timings"]),
-    ("lease", &["context", "events", "executor", "notes", "service", "store", "timings"]),
+    (
+        "agents",
+        &["context", "description", "events", "executor", "failures", "lease", "service", "store", "timings"],
+    ),
+    ("lease", &["context", "events", "executor", "failures", "notes", "service", "store", "timings"]),
     ("context", &["description", "events", "executor", "service", "store", "timings"]),
     ("executor", &["channel", "events", "notes", "store"]),
     ("channel", &["notes", "store"]),
+    ("events", &["failures", "notes"]),
+    ("failures", &["store"]),
     ("store", &[]),
     ("service", &[]),
-    ("events", &["notes"]),
     ("notes", &[]),
     ("description", &[]),
     ("timings", &[]),

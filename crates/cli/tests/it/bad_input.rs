@@ -182,7 +182,7 @@ async fn a_message_that_cannot_be_decrypted_comes_again_under_a_new_key() {
         FaultRule::new(POLLS, message("{}")).method("GET").after(1).times(1),
     ])
     .await;
-    assert_says(&error, &["message 900 could not be decrypted"]);
+    assert_says(&error, &["could not decrypt message 900"]);
 }
 
 #[tokio::test]
@@ -219,7 +219,7 @@ async fn an_agent_that_can_decrypt_nothing_gives_up_and_says_why() {
     let service = Service::new(|settings| settings.faults = vec![rule]).await;
     let (code, output, error) = Process::spawn(&mut service.agent("deaf", &[])).ended().await;
     assert_eq!(code, Some(1), "{output}{error}");
-    assert_says(&error, &["message 1 could not be decrypted", "replace the agent"]);
+    assert_says(&error, &["could not decrypt message 1", "replace the agent"]);
     assert_eq!(service.emulator.statistics().sessions, 0, "no session is left behind");
 }
 

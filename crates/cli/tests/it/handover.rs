@@ -212,19 +212,6 @@ impl Executor for Pods {
     }
 }
 
-/// A small generator of numbers (SplitMix64): the same for the same seed.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut value = self.0;
-        value = (value ^ (value >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        value = (value ^ (value >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (value ^ (value >> 31)) % limit
-    }
-}
-
 fn number(variable: &str) -> Option<u64> {
     std::env::var(variable).ok()?.parse().ok()
 }
@@ -253,16 +240,15 @@ async fn jobs_do_not_notice_who_their_listener_is() {
     let seed = number("DAYFLY_HANDOVER_SEED").unwrap_or_else(|| uuid::Uuid::new_v4().as_u64_pair().0);
     let handovers = number("DAYFLY_HANDOVERS").unwrap_or(HANDOVERS);
     println!("DAYFLY_HANDOVER_SEED={seed}");
-    let mut random = Random(seed);
+    let mut random = fastrand::Rng::with_seed(seed);
     let mut world = World::new(AGENTS).await;
     let mut changes = BTreeMap::new();
     let (mut listener, _) = world.listener().await;
     let mut robbed = Vec::new();
     for _ in 0..handovers {
         world.fill_the_queue();
-        tokio::time::sleep(Duration::from_millis(random.below(150))).await;
-        let change =
-            [Fate::HandedOver, Fate::Killed, Fate::Robbed][usize::try_from(random.below(3)).unwrap()];
+        tokio::time::sleep(Duration::from_millis(random.u64(..150))).await;
+        let change = [Fate::HandedOver, Fate::Killed, Fate::Robbed][random.usize(..3)];
         *changes.entry(change).or_insert(0) += 1;
         match change {
             Fate::HandedOver => {

@@ -13,11 +13,12 @@ use dayfly_protocol::{
     agent::{AgentStatus, TaskAgent, TaskAgentAuthorization},
     connection::ConnectionData,
     crypto::AgentKey,
+    job::at_configured_server,
 };
 use tokio::time::{Instant, sleep_until};
 use url::Url;
 
-use crate::{description::Description, store::Registration};
+use crate::{description::Description, failures::RegistrationError, store::Registration};
 
 /// How a call is tried that fails for a passing reason.
 const RETRY: RetryPolicy =
@@ -75,54 +76,6 @@ pub(crate) fn open(
     RegisteredAgent { registration, connection, key }
 }
 
-/// Why an agent could not be registered.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// The name is taken.
-    #[error("the pool already has an agent named `{name}`; pick another name, or replace it")]
-    Exists {
-        /// The name.
-        name: Arc<str>,
-    },
-    /// The name is taken by an agent that runs.
-    #[error(
-        "agent `{name}` is online: another process is using this name; stop it, pick another `--name`, or pass `--replace`"
-    )]
-    InUse {
-        /// The name.
-        name: Arc<str>,
-    },
-    /// The service refused, or could not be reached.
-    #[error("could not {doing} agent `{name}`{}", scope_hint(.source))]
-    Call {
-        /// The name.
-        name: Arc<str>,
-        /// What was tried.
-        doing: &'static str,
-        /// Why not.
-        #[source]
-        source: ClientError,
-    },
-    /// The service's answer lacks what an agent needs to log in.
-    #[error(
-        "the service registered agent `{name}` without a client id and a token address; it may be too old"
-    )]
-    NoAuthorization {
-        /// The name.
-        name: Arc<str>,
-    },
-}
-
-/// What the token may lack.
-fn scope_hint(error: &ClientError) -> &'static str {
-    match error.kind() {
-        ErrorKind::Forbidden => {
-            "; its token needs the scope Agent Pools (read & manage), and its user the role of an administrator of the pool"
-        }
-        _ => "",
-    }
-}
-
 impl Registrar {
     /// A registrar for one pool, all of whose agents get `key`.
     pub fn new(
@@ -151,34 +104,38 @@ impl Registrar {
     /// # Errors
     ///
     /// The name is taken, or the service refused.
-    pub async fn register(&self, name: &str) -> Result<Registration, Error> {
+    pub async fn register(&self, name: &str) -> Result<Registration, RegistrationError> {
         let name: Arc<str> = Arc::from(name);
         let wanted = self.wanted(&name);
         let created = self.retry(|| self.connection.create_agent(self.pool, &wanted)).await;
         let agent = match created {
             Ok(agent) => agent,
             Err(error) if error.kind() == ErrorKind::AgentExists => self.take_over(&name, wanted).await?,
-            Err(source) => return Err(Error::Call { name, doing: "register", source }),
+            Err(source) => return Err(RegistrationError::Call { name, doing: "register", source }),
         };
         self.registered(name, agent)
     }
 
     /// The same, ready to run.
-    pub(crate) async fn register_agent(&self, name: &str) -> Result<RegisteredAgent, Error> {
+    pub(crate) async fn register_agent(&self, name: &str) -> Result<RegisteredAgent, RegistrationError> {
         Ok(open(self.register(name).await?, &self.connection, self.key.clone()))
     }
 
-    async fn take_over(&self, name: &Arc<str>, mut wanted: TaskAgent) -> Result<TaskAgent, Error> {
+    async fn take_over(
+        &self,
+        name: &Arc<str>,
+        mut wanted: TaskAgent,
+    ) -> Result<TaskAgent, RegistrationError> {
         if self.on_existing == OnExisting::Refuse {
-            return Err(Error::Exists { name: name.clone() });
+            return Err(RegistrationError::Exists { name: name.clone() });
         }
-        let call = |doing| move |source| Error::Call { name: name.clone(), doing, source };
+        let call = |doing| move |source| RegistrationError::Call { name: name.clone(), doing, source };
         let existing =
             self.retry(|| self.connection.find_agent(self.pool, name)).await.map_err(call("find"))?;
         // Deleted since a moment ago: the caller's next try will create it.
-        let Some(existing) = existing else { return Err(Error::Exists { name: name.clone() }) };
+        let Some(existing) = existing else { return Err(RegistrationError::Exists { name: name.clone() }) };
         if self.on_existing == OnExisting::Adopt && existing.status == Some(AgentStatus::Online) {
-            return Err(Error::InUse { name: name.clone() });
+            return Err(RegistrationError::InUse { name: name.clone() });
         }
         wanted.id = existing.id;
         self.retry(|| self.connection.replace_agent(self.pool, &wanted)).await.map_err(call("replace"))
@@ -190,13 +147,13 @@ impl Registrar {
         &self,
         id: AgentId,
         name: Arc<str>,
-    ) -> Result<Option<RegisteredAgent>, Error> {
+    ) -> Result<Option<RegisteredAgent>, RegistrationError> {
         match self.retry(|| self.connection.get_agent(self.pool, id)).await {
             Ok(_) => Ok(None),
             Err(error) if matches!(error.kind(), ErrorKind::AgentNotFound | ErrorKind::NotFound) => {
                 self.register_agent(&name).await.map(Some)
             }
-            Err(source) => Err(Error::Call { name, doing: "look up", source }),
+            Err(source) => Err(RegistrationError::Call { name, doing: "look up", source }),
         }
     }
 
@@ -205,11 +162,11 @@ impl Registrar {
     /// # Errors
     ///
     /// The service refused.
-    pub async fn remove(&self, id: AgentId, name: &Arc<str>) -> Result<(), Error> {
+    pub async fn remove(&self, id: AgentId, name: &Arc<str>) -> Result<(), RegistrationError> {
         match self.retry(|| self.connection.delete_agent(self.pool, id)).await {
             Ok(()) => Ok(()),
             Err(error) if matches!(error.kind(), ErrorKind::AgentNotFound | ErrorKind::NotFound) => Ok(()),
-            Err(source) => Err(Error::Call { name: name.clone(), doing: "remove", source }),
+            Err(source) => Err(RegistrationError::Call { name: name.clone(), doing: "remove", source }),
         }
     }
 
@@ -233,18 +190,19 @@ impl Registrar {
         }
     }
 
-    fn registered(&self, name: Arc<str>, agent: TaskAgent) -> Result<Registration, Error> {
+    fn registered(&self, name: Arc<str>, agent: TaskAgent) -> Result<Registration, RegistrationError> {
         let authorization = agent.authorization.unwrap_or_default();
         let (Some(client_id), Some(authorization_url)) =
             (authorization.client_id, authorization.authorization_url)
         else {
-            return Err(Error::NoAuthorization { name });
+            return Err(RegistrationError::NoAuthorization { name });
         };
         // Parsed to be called; as the audience it stays letter by letter what the service sent.
         let Ok(address) = authorization_url.parse::<Url>() else {
-            return Err(Error::NoAuthorization { name });
+            return Err(RegistrationError::NoAuthorization { name });
         };
-        let token_url = if self.is_on_premises { rehost(&address, &self.server_url) } else { address };
+        let token_url =
+            if self.is_on_premises { at_configured_server(&address, &self.server_url) } else { address };
         Ok(Registration {
             name: name.to_string(),
             id: agent.id,
@@ -278,26 +236,5 @@ impl Registrar {
             Again::Yes
         };
         RETRY.retry(patient, again).await
-    }
-}
-
-/// `url` on the scheme, host and port of `server`: on premises the service does not know by which name it is
-/// reached.
-fn rehost(url: &Url, server: &Url) -> Url {
-    let mut local = server.clone();
-    local.set_path(url.path());
-    local.set_query(url.query());
-    local
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_token_endpoint_moves_to_the_host_we_know() {
-        let url = Url::parse("http://internal:8080/tfs/c/_apis/oauth2/token?x=1").expect("an address");
-        let server = Url::parse("https://public.example/tfs/c").expect("an address");
-        assert_eq!(rehost(&url, &server).as_str(), "https://public.example/tfs/c/_apis/oauth2/token?x=1");
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use dayfly_client::{AgentCredential, Connection, Error as ClientError, ErrorKind};
+use dayfly_client::{AgentCredential, Connection, Error as ClientError, ErrorKind, describe};
 use dayfly_protocol::{AgentId, PoolId, channel::WorkerSettings, crypto::AgentKey};
 use tokio::{
     sync::{Semaphore, watch},
@@ -431,7 +431,7 @@ impl Summary {
                 return;
             }
             AgentEnd::Deleted => "it was deleted from its pool".to_owned(),
-            AgentEnd::Failed(reason) => reason,
+            AgentEnd::Failed(failure) => describe(&failure),
         };
         self.failed += 1;
         if self.failures.len() < NAMED_FAILURES {

@@ -20,12 +20,13 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     agents::{
         phase::{Phase, Wanted},
-        registration::{self, RegisteredAgent, Registrar},
+        registration::{RegisteredAgent, Registrar, open},
         set::{LAST_WORDS, Summary},
         virtual_agent::{Begin, VirtualAgent},
     },
     context::SetContext,
     events::{AgentEnd, Event},
+    failures::{AgentFailure, RegistrationError},
     store::JobRecord,
 };
 
@@ -183,7 +184,7 @@ impl Supervisor {
                 .get(&agent.name)
                 .is_some_and(|known| !(known.has_ended && known.dismissed.is_cancelled()));
             if !is_here {
-                let agent = registration::open(agent.clone(), &connection, key.clone());
+                let agent = open(agent.clone(), &connection, key.clone());
                 self.set_off(Source::Existing(Box::new(agent)));
             }
         }
@@ -218,10 +219,10 @@ impl Supervisor {
                 self.summary.count(name, end);
             }
             Err(error) if error.is_cancelled() => {
-                self.summary.count("(aborted)".into(), AgentEnd::Failed("it did not end in time".to_owned()));
+                self.summary.count("(aborted)".into(), AgentEnd::Failed(AgentFailure::Late));
             }
             Err(error) => {
-                self.summary.count("(unknown)".into(), AgentEnd::Failed(format!("its task failed: {error}")));
+                self.summary.count("(unknown)".into(), AgentEnd::Failed(AgentFailure::Task(Arc::new(error))));
             }
         }
     }
@@ -256,7 +257,9 @@ impl Life {
             Source::Name(name) => match Box::pin(self.register(name.clone())).await {
                 Ok(Some(agent)) => agent,
                 Ok(None) => return self.ended(name, AgentEnd::Stopped),
-                Err(error) => return self.ended(name, AgentEnd::Failed(describe(&error))),
+                Err(error) => {
+                    return self.ended(name, AgentEnd::Failed(AgentFailure::NotRegistered(Arc::new(error))));
+                }
             },
         };
         let done = 1 + self.registered.fetch_add(1, Ordering::Relaxed);
@@ -292,7 +295,7 @@ impl Life {
 
     /// Registers an agent, unless the set ends first; a registration that has begun is completed, so that its
     /// agent can be removed.
-    async fn register(&mut self, name: Arc<str>) -> Result<Option<RegisteredAgent>, registration::Error> {
+    async fn register(&mut self, name: Arc<str>) -> Result<Option<RegisteredAgent>, RegistrationError> {
         let Some(registrar) = &self.office.registrar else { return Ok(None) };
         let permit = tokio::select! {
             permit = self.set.connecting.acquire() => permit,

@@ -38,6 +38,7 @@ use crate::{
     agents::registration::{RegisteredAgent, Registrar},
     context::{AgentContext, SetContext},
     events::AgentEnd,
+    failures::RegistrationError,
     lease::LeaseEnd,
     store::{JobRecord, Registration},
 };
@@ -51,7 +52,7 @@ enum Event {
         answer: Result<Option<TaskAgentMessage>, ClientError>,
         took: Duration,
     },
-    Recovered(Result<Option<RegisteredAgent>, String>),
+    Recovered(Result<Option<RegisteredAgent>, RegistrationError>),
     LeaseEnded(Result<LeaseEnd, JoinError>),
     /// Whether the job that keeps a second one waiting is over for the service.
     Checked(bool),
@@ -62,7 +63,7 @@ enum Event {
 
 /// Why the service refused an agent, and how often it was looked in vain for what became of it.
 struct Refusal {
-    error: String,
+    error: Arc<ClientError>,
     tries: u32,
 }
 
@@ -181,7 +182,7 @@ impl VirtualAgent {
                     Err(_) => { self.end_with(AgentEnd::Stopped); continue }
                 },
                 () = self.dismissed.cancelled(), if !self.knows_dismissal => Event::PhaseChanged,
-                () = set.lost.cancelled(), if self.end != Some(AgentEnd::Released) => Event::PhaseChanged,
+                () = set.lost.cancelled(), if !self.is_released() => Event::PhaseChanged,
                 event = checked(&mut self.check) => event,
                 Some(delivered) = self.deliveries.join_next() => Event::Delivered(delivered),
                 event = &mut network, if !self.is_ending() => event,
@@ -204,11 +205,15 @@ impl VirtualAgent {
         {
             self.context.set_session(Some(session.session_id));
         }
-        if self.end == Some(AgentEnd::Released) {
+        if self.is_released() {
             return (self.context, AgentEnd::Released);
         }
         Box::pin(self.delete_session()).await;
         (self.context, self.end.unwrap_or(AgentEnd::Stopped))
+    }
+
+    fn is_released(&self) -> bool {
+        matches!(self.end, Some(AgentEnd::Released))
     }
 
     /// Nothing more is asked of the service: there is no job, and there shall be none. With a job in hand the
@@ -237,7 +242,7 @@ impl VirtualAgent {
                 self.came_online();
                 self.received(message).await;
             }
-            Event::Polled { answer: Err(error), .. } => self.failed(&error),
+            Event::Polled { answer: Err(error), .. } => self.failed(error),
             Event::Recovered(answer) => self.recovered(answer),
             Event::LeaseEnded(ended) => self.lease_ended(ended).await,
             Event::Checked(is_over) => self.checked(is_over),

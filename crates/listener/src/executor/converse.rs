@@ -5,7 +5,7 @@ use dayfly_protocol::channel::{Hello, JobStart, OnLoss, Welcome};
 use super::AcceptedJob;
 use crate::{
     channel::{Arrival, Expectation, Host, Parted},
-    store::{Claim, Ledger},
+    store::{Claim, ClaimError, Ledger},
 };
 
 /// Talks to the worker of a job over one connection after the other, and hands it the job if it has none: the
@@ -15,13 +15,13 @@ use crate::{
 ///
 /// # Errors
 ///
-/// The job must not be handed over, or it could not be written down who has it; the reason is for people.
+/// The job must not be handed over, or it could not be written down who has it.
 pub async fn converse(
     mut host: Host,
     mut expectation: Expectation,
     job: AcceptedJob,
     place: String,
-) -> Result<Parted, String> {
+) -> Result<Parted, ClaimError> {
     let mut is_claimed = job.claimed.is_some();
     let start = JobStart {
         message: (*job.body).clone(),
@@ -49,10 +49,15 @@ pub async fn converse(
     }
 }
 
-async fn claim(ledger: &Ledger, expectation: &Expectation, hello: &Hello, place: &str) -> Result<(), String> {
+async fn claim(
+    ledger: &Ledger,
+    expectation: &Expectation,
+    hello: &Hello,
+    place: &str,
+) -> Result<(), ClaimError> {
     let resume = hello.resume.digest();
     let claim = Claim { resume: resume.clone(), place: place.to_owned() };
-    ledger.claim(claim).await.map_err(|error| error.to_string())?;
+    ledger.claim(claim).await?;
     expectation.bind(resume);
     Ok(())
 }

@@ -34,7 +34,7 @@ use super::{
 };
 use crate::{
     channel::{Host, LastLines, Link, Parted},
-    store::Claim,
+    store::{Claim, ClaimError},
 };
 
 /// Longest line a worker may say beside the channel; a longer one is cut.
@@ -196,7 +196,7 @@ async fn mind(child: Child, marker: String, ends: Ends, job: AcceptedJob, contro
 
 /// Hands the job over once the worker is there and the job may be had, and minds the worker to the end of its
 /// only connection.
-async fn talk(mut host: Host, mut link: Link, job: AcceptedJob) -> Result<Parted, String> {
+async fn talk(mut host: Host, mut link: Link, job: AcceptedJob) -> Result<Parted, ClaimError> {
     let hello = match host.hello(&mut link).await {
         Ok(hello) => hello,
         Err(parted) => return Ok(parted),
@@ -204,7 +204,7 @@ async fn talk(mut host: Host, mut link: Link, job: AcceptedJob) -> Result<Parted
     tracing::debug!(version = hello.version, process = hello.process, "a worker is ready");
     let AcceptedJob { body, worker, ledger, .. } = job;
     let claim = Claim { resume: hello.resume.digest(), place: String::new() };
-    ledger.claim(claim).await.map_err(|error| error.to_string())?;
+    ledger.claim(claim).await?;
     let start = JobStart { message: (*body).clone(), worker, on_loss: OnLoss::CancelNow };
     drop(body);
     Ok(host.serve(&mut link, hello, Welcome::Job(Box::new(start)), false).await)

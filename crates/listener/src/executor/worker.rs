@@ -3,6 +3,7 @@
 
 use std::{io, pin::pin, process::ExitStatus, time::Duration};
 
+use dayfly_client::describe as explain;
 use dayfly_processes::{Identity, kill, orphans};
 use dayfly_protocol::{
     TaskResult,
@@ -20,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Ending, WorkerExit};
 use crate::{
     channel::{LastLines, Parted},
-    store::Reported,
+    store::{ClaimError, Reported},
 };
 
 /// The environment variable by which a job's processes are known, as with the official agent
@@ -127,7 +128,7 @@ pub(super) struct Worker {
 enum Event {
     Finished,
     /// The conversation is over.
-    Parted(Result<Parted, String>),
+    Parted(Result<Parted, ClaimError>),
     GraceOver,
     Killed,
     Exited(io::Result<Option<ExitStatus>>),
@@ -146,7 +147,7 @@ impl Worker {
         mut self,
         kill: CancellationToken,
         course: watch::Receiver<Course>,
-        talk: impl Future<Output = Result<Parted, String>>,
+        talk: impl Future<Output = Result<Parted, ClaimError>>,
         noise: impl Future<Output = ()>,
         last_lines: LastLines,
     ) -> WorkerExit {
@@ -182,7 +183,7 @@ impl Worker {
     /// Waits for the worker's end, and brings it about where that is due.
     async fn mind(
         &mut self,
-        talk: &mut (impl FusedFuture<Output = Result<Parted, String>> + Unpin),
+        talk: &mut (impl FusedFuture<Output = Result<Parted, ClaimError>> + Unpin),
         noise: &mut (impl FusedFuture<Output = ()> + Unpin),
         kill: &CancellationToken,
         mut course: watch::Receiver<Course>,
@@ -212,7 +213,7 @@ impl Worker {
                     }
                 }
                 Event::Parted(Ok(parted)) => self.kill(said(&parted)),
-                Event::Parted(Err(reason)) => self.kill(reason),
+                Event::Parted(Err(error)) => self.kill(explain(&error)),
                 Event::GraceOver => self.kill("it did not end after its job had".to_owned()),
                 Event::Killed => self.kill("it was told to stop and did not".to_owned()),
             }

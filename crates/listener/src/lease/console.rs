@@ -19,6 +19,7 @@ use tokio::time::{sleep, timeout};
 use uuid::Uuid;
 
 use crate::{
+    failures::CallFailure,
     notes::Note,
     service::JobService,
     store::{Change, JobStore},
@@ -193,25 +194,29 @@ impl Writer {
                 return self;
             }
             Ok(Err(error)) => error,
-            Err(_) => "the service did not answer in time".to_owned(),
+            Err(_) => CallFailure::Late,
         };
         self.failed(&failure);
         sleep(pause_around(PAUSE)).await;
         self
     }
 
-    fn failed(&mut self, error: &str) {
+    fn failed(&mut self, failure: &CallFailure) {
         self.failures += 1;
         self.is_unsure = true;
-        tracing::info!(request = %self.request, error, "a job's log could not be told how its worker is prepared");
+        tracing::info!(
+            request = %self.request,
+            error = describe(failure),
+            "could not tell a job's log how its worker is prepared"
+        );
     }
 
-    async fn try_to_write(&mut self) -> Result<(), String> {
+    async fn try_to_write(&mut self) -> Result<(), CallFailure> {
         let log = self.begin().await?;
         let start = self.said_lines(log).await?;
         if !self.unsaid.lines.is_empty() {
             let text = self.unsaid.lines.iter().fold(String::new(), |text, line| text + line + "\n");
-            self.job.append_log(log, Bytes::from(text)).await.map_err(|error| describe(&error))?;
+            self.job.append_log(log, Bytes::from(text)).await?;
             let lines = std::mem::take(&mut self.unsaid.lines);
             self.lines = Some(start + i64::try_from(lines.len()).unwrap_or(i64::MAX));
             // The log has them; who watches may miss some.
@@ -226,7 +231,7 @@ impl Writer {
     }
 
     /// Makes the record and its log, unless they are there.
-    async fn begin(&mut self) -> Result<LogId, String> {
+    async fn begin(&mut self) -> Result<LogId, CallFailure> {
         if let Some(log) = self.log.filter(|_| self.is_begun) {
             return Ok(log);
         }
@@ -234,9 +239,9 @@ impl Writer {
             Some(log) => log,
             None => {
                 let log = self.job.create_log(&format!(r"logs\{}", self.record)).await;
-                let log = log.map_err(|error| describe(&error))?;
+                let log = log?;
                 // So that a successor goes on with it.
-                self.store.change(self.request, Change::Log(log)).await.map_err(|error| describe(&error))?;
+                self.store.change(self.request, Change::Log(log)).await?;
                 self.log = Some(log);
                 log
             }
@@ -251,18 +256,18 @@ impl Writer {
             log: Some(TaskLogReference { id: log, location: None }),
             ..self.patch()
         };
-        self.job.update_record(record).await.map_err(|error| describe(&error))?;
+        self.job.update_record(record).await?;
         self.is_begun = true;
         Ok(log)
     }
 
     /// How many lines the log has. If those that are to be said have arrived already, they are not said
     /// again.
-    async fn said_lines(&mut self, log: LogId) -> Result<i64, String> {
+    async fn said_lines(&mut self, log: LogId) -> Result<i64, CallFailure> {
         if let Some(lines) = self.lines.filter(|_| !self.is_unsure) {
             return Ok(lines);
         }
-        let lines = self.job.log_lines(log).await.map_err(|error| describe(&error))?;
+        let lines = self.job.log_lines(log).await?;
         if self.lines.is_some_and(|before| lines > before) {
             self.unsaid.lines.clear();
         }
@@ -270,7 +275,7 @@ impl Writer {
         Ok(lines)
     }
 
-    async fn update(&mut self) -> Result<(), String> {
+    async fn update(&mut self) -> Result<(), CallFailure> {
         let (issues, result) = (self.unsaid.issues.take(), self.unsaid.result);
         if issues.is_none() && result.is_none() {
             return Ok(());
@@ -285,12 +290,12 @@ impl Writer {
             record.result = Some(result);
             record.finish_time = Some(DateTime::from(Timestamp::now()));
         }
-        let updated = self.job.update_record(record).await.map_err(|error| describe(&error));
+        let updated = self.job.update_record(record).await;
         match updated {
             Ok(()) => self.is_over = result.is_some(),
             Err(_) => self.unsaid.issues = issues,
         }
-        updated
+        Ok(updated?)
     }
 
     fn patch(&self) -> TimelineRecord {

@@ -208,8 +208,8 @@ impl Lease {
             Delivery::Known(result) => (Some(result), self.reason.take()),
             Delivery::Gone => (None, self.reason.take()),
             Delivery::Failed(failure) => {
-                self.warn(format!("could not report the result of job `{}`; the service will end it when its lock expires: {failure}", self.label.name));
-                (None, Some(failure))
+                self.warn(format!("could not report the result of job `{}`; the service will end it when its lock expires: {}", self.label.name, describe(&failure)));
+                (None, Some(describe(&failure)))
             }
         };
         self.agent.set.events.send(SetEvent::JobFinished {

@@ -12,20 +12,21 @@ use dayfly_protocol::{TaskResult, job::AgentJobRequestMessage, plan::WORKER_REPO
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::{
+    failures::CallFailure,
     service::{AgentService, JobService, Meaning, meaning},
     store::{Reported, Verdict},
     timings::Timings,
 };
 
 /// How the service came to know.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug)]
 pub(crate) enum Delivery {
     /// It has a result: ours, the worker's, or one of its own.
     Known(TaskResult),
     /// The job is not there any more, so nobody waits for a result.
     Gone,
     /// It could not be told; its lock runs out, and the service ends the job by itself.
-    Failed(String),
+    Failed(CallFailure),
 }
 
 /// Everything needed to report on one job.
@@ -45,7 +46,7 @@ impl Report {
             return Delivery::Known(verdict.result);
         }
         let Some(job) = self.job.as_ref() else {
-            return Delivery::Failed("the job's message has no system connection with a token".to_owned());
+            return Delivery::Failed(CallFailure::NoToken);
         };
         let limit = Instant::now() + self.timings.report_limit;
         let mut must_ask = verdict.reported != Reported::No;
@@ -60,11 +61,12 @@ impl Report {
                 }
                 // The result matters more than its reason: one try, and on with it.
                 if let Some(text) = reason.take()
-                    && let Err(error) = self
-                        .in_time(async { job.add_error(text).await.map_err(|error| describe(&error)) })
-                        .await
+                    && let Err(error) = self.in_time(async { Ok(job.add_error(text).await?) }).await
                 {
-                    tracing::warn!(error, "the reason of a job's end could not be written to its record");
+                    tracing::warn!(
+                        error = describe(&error),
+                        "could not write the reason of a job's end to its record"
+                    );
                 }
                 self.in_time(async {
                     if !worker_reports || token_is_void {
@@ -73,13 +75,13 @@ impl Report {
                     }
                     let answer = job.complete(verdict.result).await;
                     // The job's token is void from the end of the job on, but perhaps not only then.
-                    if let Err(error) = &answer
-                        && matches!(meaning(error), Meaning::Never | Meaning::Revoked)
-                    {
-                        token_is_void = true;
-                        return Err(describe(error));
+                    match answer {
+                        Err(error) if matches!(meaning(&error), Meaning::Never | Meaning::Revoked) => {
+                            token_is_void = true;
+                            Err(error.into())
+                        }
+                        answer => self.judge(answer, verdict.result),
                     }
-                    self.judge(answer, verdict.result)
                 })
                 .await
             };
@@ -93,16 +95,18 @@ impl Report {
             if Instant::now() >= limit {
                 return Delivery::Failed(failure);
             }
-            tracing::info!(request = %self.message.request_id, failure, "a job's result could not be reported, trying again");
+            tracing::info!(
+                request = %self.message.request_id,
+                error = describe(&failure),
+                "could not report a job's result, trying again"
+            );
             sleep(pause_around(self.timings.report_pause)).await;
         }
     }
 
     /// Bounds one call.
-    async fn in_time<T>(&self, call: impl Future<Output = Result<T, String>>) -> Result<T, String> {
-        timeout(self.timings.call, call)
-            .await
-            .unwrap_or_else(|_| Err("the service did not answer in time".to_owned()))
+    async fn in_time<T>(&self, call: impl Future<Output = Result<T, CallFailure>>) -> Result<T, CallFailure> {
+        timeout(self.timings.call, call).await.unwrap_or(Err(CallFailure::Late))
     }
 
     /// What became of a job that is over. An earlier report may have ended it, whose answer was lost: then its
@@ -115,19 +119,19 @@ impl Report {
     }
 
     /// Asks the service for the job's result.
-    async fn ask(&self) -> Result<Option<Delivery>, String> {
+    async fn ask(&self) -> Result<Option<Delivery>, CallFailure> {
         match self.agent.request(self.message.request_id).await {
             Ok(request) => Ok(request.result.map(Delivery::Known)),
             Err(error) => match meaning(&error) {
                 Meaning::JobGone | Meaning::Missing => Ok(Some(Delivery::Gone)),
                 // The agent may not ask any more, but the job's own token may still report.
                 Meaning::AgentGone | Meaning::Revoked | Meaning::Never => Ok(None),
-                _ => Err(describe(&error)),
+                _ => Err(error.into()),
             },
         }
     }
 
-    fn judge(&self, answer: dayfly_client::Result<()>, result: TaskResult) -> Result<Delivery, String> {
+    fn judge(&self, answer: dayfly_client::Result<()>, result: TaskResult) -> Result<Delivery, CallFailure> {
         match answer {
             Ok(()) => Ok(Delivery::Known(result)),
             Err(error) => match meaning(&error) {
@@ -140,7 +144,7 @@ impl Report {
                     tracing::info!(request = %self.message.request_id, error = describe(&error), "a job was over before its result was reported");
                     Ok(Delivery::Gone)
                 }
-                Meaning::Again | Meaning::SessionGone | Meaning::SessionHeld => Err(describe(&error)),
+                Meaning::Again | Meaning::SessionGone | Meaning::SessionHeld => Err(error.into()),
             },
         }
     }

@@ -144,7 +144,7 @@ impl Teller {
         let (level, text, reason) = match end {
             AgentEnd::Revoked => (Level::Warning, "The agent's login was revoked.".to_owned(), "revoked"),
             AgentEnd::Deleted => (Level::Error, "The agent was deleted from its pool.".to_owned(), "deleted"),
-            AgentEnd::Failed(reason) => (Level::Error, reason, "failed"),
+            AgentEnd::Failed(failure) => (Level::Error, describe(&failure), "failed"),
             // People see that by themselves.
             AgentEnd::Once if self.is_json() => {
                 (Level::Info, "The agent has run its one job.".to_owned(), "once")

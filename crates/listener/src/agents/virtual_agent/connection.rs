@@ -14,6 +14,7 @@ use crate::{
     agents::registration::{RegisteredAgent, Registrar},
     context::{AgentContext, SetContext},
     events::{AgentEnd, Event as SetEvent},
+    failures::{AgentFailure, RegistrationError},
     service::{AgentService, Meaning, meaning},
     store::{Registration, SavedSession, StoreError},
 };
@@ -73,8 +74,8 @@ impl VirtualAgent {
                     self.context.set.events.send(SetEvent::Online { agent: self.context.name.clone() });
                 }
             }
-            Err(error) if meaning(&error) == Meaning::SessionHeld => self.conflict(&error),
-            Err(error) => self.failed(&error),
+            Err(error) if meaning(&error) == Meaning::SessionHeld => self.conflict(error),
+            Err(error) => self.failed(error),
         }
     }
 
@@ -103,7 +104,7 @@ impl VirtualAgent {
         }
     }
 
-    fn conflict(&mut self, error: &ClientError) {
+    fn conflict(&mut self, error: ClientError) {
         // The one that we have taken over, and that the service does not let us use any more.
         if let Some(recorded) = self.registration.session.take() {
             tracing::info!(agent = %self.context.name, "the session of before is in the way, deleting it");
@@ -116,12 +117,8 @@ impl VirtualAgent {
         let is_first = self.conflict_since.is_none();
         let since = *self.conflict_since.get_or_insert_with(Instant::now);
         if since.elapsed() >= timings.conflict_limit {
-            let text = format!(
-                "another process holds the session of agent `{name}`; stop it, or give this agent another name ({})",
-                describe(error)
-            );
-            self.end_with(AgentEnd::Failed(text));
-            return;
+            let failure = AgentFailure::SessionHeld { name: name.clone(), source: Arc::new(error) };
+            return self.end_with(AgentEnd::Failed(failure));
         }
         self.pace.after(pause_around(timings.conflict_retry));
         if is_first {
@@ -133,48 +130,44 @@ impl VirtualAgent {
     }
 
     /// A call of the loop failed: recover, wait, or end.
-    pub(super) fn failed(&mut self, error: &ClientError) {
+    pub(super) fn failed(&mut self, error: ClientError) {
         let can_recover = self.registrar.is_some();
-        match meaning(error) {
+        match meaning(&error) {
             Meaning::SessionGone if self.context.session().is_some() => {
                 tracing::info!(agent = %self.context.name, "the session has expired, making a new one");
                 self.context.set_session(None);
                 if !self.pace.may_make_anew() {
-                    self.not_reached(describe(error), error.retry_after());
+                    self.not_reached(describe(&error), error.retry_after());
                 }
             }
             // An agent that was deleted is often known only by its login being refused.
             Meaning::AgentGone | Meaning::Never if can_recover && !self.is_stopping() => {
-                let text = describe(error);
+                let text = describe(&error);
                 tracing::info!(agent = %self.context.name, error = text, "looking whether the agent was deleted");
                 self.context.set_session(None);
                 if !self.pace.may_make_anew() {
-                    self.not_reached(text.clone(), error.retry_after());
+                    self.not_reached(text, error.retry_after());
                 }
-                self.refusal = Some(Refusal { error: text, tries: 0 });
+                self.refusal = Some(Refusal { error: Arc::new(error), tries: 0 });
             }
             Meaning::AgentGone => self.end_with(AgentEnd::Deleted),
             Meaning::Revoked => self.end_with(AgentEnd::Revoked),
             Meaning::Never => {
-                let advice = match error.kind() {
-                    ErrorKind::Unauthorized => "its login is refused; register it again",
-                    _ => "it cannot go on",
-                };
-                self.end_with(AgentEnd::Failed(format!(
-                    "agent `{}` stops, because {advice}: {}",
-                    self.context.name,
-                    describe(error)
-                )));
+                let (name, kind, source) = (self.context.name.clone(), error.kind(), Arc::new(error));
+                self.end_with(AgentEnd::Failed(match kind {
+                    ErrorKind::Unauthorized => AgentFailure::LoginRefused { name, source },
+                    _ => AgentFailure::Refused { name, source },
+                }));
             }
             Meaning::SessionGone
             | Meaning::SessionHeld
             | Meaning::JobGone
             | Meaning::Missing
-            | Meaning::Again => self.not_reached(describe(error), error.retry_after()),
+            | Meaning::Again => self.not_reached(describe(&error), error.retry_after()),
         }
     }
 
-    pub(super) fn recovered(&mut self, answer: Result<Option<RegisteredAgent>, String>) {
+    pub(super) fn recovered(&mut self, answer: Result<Option<RegisteredAgent>, RegistrationError>) {
         match answer {
             Ok(Some(agent)) => {
                 self.refusal = None;
@@ -188,20 +181,20 @@ impl VirtualAgent {
                 self.pace.at_once();
             }
             Ok(None) => {
-                let error = self.refusal.take().map(|refusal| refusal.error).unwrap_or_default();
-                self.end_with(AgentEnd::Failed(format!(
-                    "agent `{}` is registered, but the service refuses its login; another process has probably registered it again: stop one of the two, or give them different names: {error}",
-                    self.context.name
-                )));
+                // Looked for only after a refusal.
+                if let Some(Refusal { error: source, .. }) = self.refusal.take() {
+                    let name = self.context.name.clone();
+                    self.end_with(AgentEnd::Failed(AgentFailure::LoginReplaced { name, source }));
+                }
             }
-            Err(text) => match &mut self.refusal {
+            Err(error) => match &mut self.refusal {
                 Some(refusal) if refusal.tries < RECOVERY_TRIES => {
                     refusal.tries += 1;
-                    self.not_reached(text, None);
+                    self.not_reached(describe(&error), None);
                 }
                 _ => {
-                    let text = format!("could not register the agent again: {text}");
-                    self.end_with(AgentEnd::Failed(text));
+                    let failure = AgentFailure::NotRegisteredAgain(Arc::new(error));
+                    self.end_with(AgentEnd::Failed(failure));
                 }
             },
         }
@@ -292,10 +285,10 @@ pub(super) fn open(agent: RegisteredAgent, set: Arc<SetContext>) -> (Arc<AgentCo
 async fn recover(
     context: &AgentContext,
     registrar: Option<Arc<Registrar>>,
-) -> Result<Option<RegisteredAgent>, String> {
+) -> Result<Option<RegisteredAgent>, RegistrationError> {
     let Some(registrar) = registrar else { return Ok(None) };
     let _permit = context.set.connecting.acquire().await;
-    registrar.recover(context.id, context.name.clone()).await.map_err(|error| describe(&error))
+    registrar.recover(context.id, context.name.clone()).await
 }
 
 async fn wait_until(at: Option<Instant>) {

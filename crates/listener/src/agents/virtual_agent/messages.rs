@@ -2,7 +2,7 @@
 //! handled; those that stay in the queue are jobs that are not taken yet, and cancellations that may be
 //! theirs.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use dayfly_client::describe;
 use dayfly_protocol::{
@@ -17,7 +17,7 @@ use dayfly_protocol::{
 use tokio::time::timeout;
 
 use super::VirtualAgent;
-use crate::{context::AgentContext, events::AgentEnd, lease::Wanted, store::Change};
+use crate::{context::AgentContext, events::AgentEnd, failures::AgentFailure, lease::Wanted, store::Change};
 
 /// How many messages in a row may be undecipherable until the agent gives up: each time it makes a new
 /// session, with a new key.
@@ -33,7 +33,7 @@ impl VirtualAgent {
         let is_repeated = self.last_message_id.is_some_and(|last| message.message_id <= last);
         let body = match self.open_message(&message) {
             Ok(body) => body,
-            Err(error) => return self.unreadable(&message, &error).await,
+            Err(error) => return self.unreadable(&message, error).await,
         };
         self.unreadable_messages = 0;
         self.last_message_id =
@@ -105,15 +105,13 @@ impl VirtualAgent {
     }
 
     /// A new session has a new key, and the message comes again; if that does not help, nothing will.
-    async fn unreadable(&mut self, message: &TaskAgentMessage, error: &crypto::Error) {
+    async fn unreadable(&mut self, message: &TaskAgentMessage, error: crypto::Error) {
         self.unreadable_messages += 1;
-        let text = format!("message {} could not be decrypted: {}", message.message_id, describe(error));
         if self.unreadable_messages >= UNREADABLE_MESSAGES {
-            self.end_with(AgentEnd::Failed(format!(
-                "{text}; the agent's key is not the one it was registered with, so replace the agent"
-            )));
-            return;
+            let failure = AgentFailure::Unreadable { message: message.message_id, source: Arc::new(error) };
+            return self.end_with(AgentEnd::Failed(failure));
         }
+        let text = format!("could not decrypt message {}: {}", message.message_id, describe(&error));
         self.told.once(&self.context, "undecryptable", text.clone());
         self.delete_session().await;
         self.useless(text);

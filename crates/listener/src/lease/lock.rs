@@ -1,0 +1,108 @@
+//! The lock on a job request, which the lease holds by renewing it.
+
+use std::time::Duration;
+
+use dayfly_client::{ErrorKind, describe};
+use jiff::Timestamp;
+use tokio::time::{Instant, sleep_until, timeout};
+
+use super::{
+    Event, Lease, LeaseEnd, Stage,
+    cancellation::StopReason,
+    renewal::{Attempt, Next},
+};
+use crate::{
+    failures::CallFailure,
+    service::{Meaning, meaning},
+};
+
+impl Lease {
+    pub(super) fn renew_at(&mut self, at: Instant) {
+        self.work.push(Box::pin(async move {
+            sleep_until(at).await;
+            Event::RenewalDue
+        }));
+    }
+
+    pub(super) fn start_renewal(&mut self) {
+        self.is_renewing = true;
+        let (service, request, limit) =
+            (self.agent.service.clone(), self.label.request, self.agent.set.timings.call);
+        self.work.push(Box::pin(async move {
+            let answer = match timeout(limit, service.renew(request)).await {
+                Ok(Ok(request)) => Ok(request.locked_until.map(|until| until.0)),
+                Ok(Err(error)) => Err(error.into()),
+                Err(_) => Err(CallFailure::Late),
+            };
+            Event::Renewed(answer)
+        }));
+    }
+
+    pub(super) fn renewed(&mut self, answer: Result<Option<Timestamp>, CallFailure>) -> Option<LeaseEnd> {
+        self.is_renewing = false;
+        let was_held = self.renewal.is_held();
+        let attempt = match &answer {
+            Ok(until) => {
+                Attempt::Renewed { valid_for: until.map(|until| valid_for(until, Timestamp::now())) }
+            }
+            Err(failure) => failed(failure, was_held),
+        };
+        if let Err(failure) = &answer {
+            let error = describe(failure);
+            if self.renewal.has_failed() {
+                tracing::debug!(request = %self.label.request, error, "could not renew a job's lock again");
+            } else {
+                tracing::warn!(request = %self.label.request, error, "could not renew a job's lock");
+            }
+        }
+        if let Attempt::Renewed { valid_for: Some(valid_for) } = attempt {
+            self.lock = valid_for;
+        }
+        match self.renewal.after(attempt, Instant::now(), &self.agent.set.timings) {
+            Next::At(_) if !self.renewal.is_held() && self.is_shutting_down() => {
+                return Some(self.not_taken(true));
+            }
+            Next::At(at) => self.renew_at(at),
+            Next::Lost => return self.lock_lost(attempt == Attempt::Refused),
+        }
+        if !was_held && self.renewal.is_held() {
+            self.stage = Stage::Recording;
+            self.record();
+        }
+        None
+    }
+
+    pub(super) fn lock_lost(&mut self, is_refused: bool) -> Option<LeaseEnd> {
+        match self.stage {
+            Stage::Taking => return Some(self.not_taken(!is_refused)),
+            // The worker's own report may have ended the job a moment ago; its exit, or the report's answer,
+            // tells.
+            Stage::Reporting => {}
+            Stage::Recording | Stage::Deleting | Stage::Open => {
+                self.warn(format!(
+                    "the lock on job `{}` was lost, so the job is cancelled here",
+                    self.label.name
+                ));
+                self.cancel(StopReason::LockLost, self.agent.set.timings.zombie_grace);
+            }
+        }
+        None
+    }
+}
+
+/// What a failed renewal means. A refusal is final as long as the job is not in our hands: trying again would
+/// change nothing.
+fn failed(failure: &CallFailure, was_held: bool) -> Attempt {
+    let CallFailure::Service(error) = failure else { return Attempt::Failed { retry_after: None } };
+    let is_refusal = matches!(error.kind(), ErrorKind::Forbidden | ErrorKind::NotFound);
+    if matches!(meaning(error), Meaning::JobGone) || (is_refusal && !was_held) {
+        return Attempt::Refused;
+    }
+    Attempt::Failed { retry_after: error.retry_after() }
+}
+
+/// How long the lock still holds. Service and machine may disagree about the time; a lock in the past is not
+/// believed to be already lost.
+fn valid_for(locked_until: Timestamp, now: Timestamp) -> Duration {
+    Duration::try_from(locked_until.duration_since(now)).unwrap_or_default()
+}
