@@ -82,8 +82,8 @@ pub(crate) fn parse() -> Arguments {
     Arguments::try_parse().unwrap_or_else(|error| suggested(error).exit())
 }
 
-/// An unknown command with what was most likely meant. Clap finds letters that are wrong or missing, not those that changed places in
-/// a word as short as `run`.
+/// An unknown command with what was most likely meant. Clap finds letters that are wrong or missing, not
+/// those that changed places in a word as short as `run`.
 fn suggested(mut error: clap::Error) -> clap::Error {
     let Some(ContextValue::String(typed)) = error.get(ContextKind::InvalidSubcommand) else { return error };
     if error.kind() != ErrorKind::InvalidSubcommand || error.get(ContextKind::SuggestedSubcommand).is_some() {

@@ -26,17 +26,17 @@ pub(crate) fn ignores_hangup() -> bool {
     ignored.is_none_or(|mask| mask & (1 << (nix::sys::signal::Signal::SIGHUP as i32 - 1)) != 0)
 }
 
-/// Makes this process the parent of what loses its own below it, so that nothing which a job starts outlives it unseen. Where that cannot be, jobs'
-/// processes are still found by the marks they carry.
+/// Makes this process the parent of what loses its own below it, so that nothing which a job starts outlives
+/// it unseen. Where that cannot be, jobs' processes are still found by the marks they carry.
 pub(crate) fn adopt_orphans(which: Adopt) {
     if let Err(error) = dayfly_processes::orphans::adopt(which) {
         tracing::warn!(%error, "processes that leave their parents will not be found");
     }
 }
 
-/// Gives this process a session of its own, without a terminal: what a job starts can neither ask the user there (it would
-/// be stopped as a background process, and the job would wait for ever) nor is ended by the keys the user presses.
-/// The service's agents have no terminal either.
+/// Gives this process a session of its own, without a terminal: what a job starts can neither ask the user
+/// there (it would be stopped as a background process, and the job would wait for ever) nor is ended by the
+/// keys the user presses. The service's agents have no terminal either.
 pub(crate) fn leave_terminal() {
     // A process that leads its group, such as one started by hand, cannot; it keeps what it has.
     if let Err(error) = nix::unistd::setsid() {
@@ -44,7 +44,8 @@ pub(crate) fn leave_terminal() {
     }
 }
 
-/// Calls this process `dayfly` in `ps` and the like. The listener starts a worker from a file that has only a number for a name.
+/// Calls this process `dayfly` in `ps` and the like. The listener starts a worker from a file that has only a
+/// number for a name.
 pub(crate) fn name_process() {
     #[cfg(target_os = "linux")]
     if let Err(error) = nix::sys::prctl::set_name(c"dayfly") {
@@ -52,8 +53,8 @@ pub(crate) fn name_process() {
     }
 }
 
-/// Keeps steps, which run as the same user, from reading tokens and secrets out of this process. It is defence in depth, so
-/// that failing is no error.
+/// Keeps steps, which run as the same user, from reading tokens and secrets out of this process. It is
+/// defence in depth, so that failing is no error.
 pub(crate) fn protect() {
     if let Err(error) = dayfly_worker::platform::protect() {
         tracing::warn!(%error, "could not keep other processes from inspecting this one");

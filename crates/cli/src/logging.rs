@@ -12,7 +12,8 @@ pub(crate) fn start(args: &GlobalArgs) {
         Ok(filter) => (filter, None),
         Err(error) => (EnvFilter::new("warn"), Some(error)),
     };
-    // Otherwise a log line that cannot be written is told with `eprintln!`, which panics: a worker must outlive the listener that reads its log.
+    // Otherwise a log line that cannot be written is told with `eprintln!`, which panics: a worker must
+    // outlive the listener that reads its log.
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)

@@ -1,7 +1,7 @@
 //! The `dayfly` binary: reads arguments, wires the parts, prints.
 //!
-//! Nothing is decided here that a library could decide. Only this crate reads the process environment for settings,
-//! writes to standard output and knows exit codes.
+//! Nothing is decided here that a library could decide. Only this crate reads the process environment for
+//! settings, writes to standard output and knows exit codes.
 
 mod args;
 mod commands;

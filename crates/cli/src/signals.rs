@@ -8,8 +8,8 @@ use tokio::time::Instant;
 
 use crate::host;
 
-/// A signal that comes again within this time is the same one: `timeout` sends it to the program and to its group, and so does
-/// a shell that passes on what the terminal has sent already.
+/// A signal that comes again within this time is the same one: `timeout` sends it to the program and to its
+/// group, and so does a shell that passes on what the terminal has sent already.
 const ECHO: Duration = Duration::from_millis(500);
 
 /// These signals. From when this is made, they no longer end the process by themselves.

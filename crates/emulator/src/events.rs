@@ -112,8 +112,8 @@ pub enum JobChange {
     },
 }
 
-/// A step in the life of a run, as the emulator's own events carry it. [`RunEvent`](crate::runs::RunEvent) has the same for those
-/// outside, with the records and lines between.
+/// A step in the life of a run, as the emulator's own events carry it. [`RunEvent`](crate::runs::RunEvent)
+/// has the same for those outside, with the records and lines between.
 #[derive(Clone, Debug)]
 #[expect(missing_docs, reason = "each is the `RunEvent` of the same name, without the run")]
 #[non_exhaustive]

@@ -1,5 +1,5 @@
-//! Runs of pipelines, from a request to a result: `compile` reads the file and compiles it, `control` carries the ends of
-//! jobs to the orchestrations, which `state::engine` drives.
+//! Runs of pipelines, from a request to a result: `compile` reads the file and compiles it, `control` carries
+//! the ends of jobs to the orchestrations, which `state::engine` drives.
 
 pub(crate) mod compile;
 pub(crate) mod control;

@@ -1,4 +1,5 @@
-//! What is on disk: repositories, snapshots of work trees, task packages, files of artifacts, and the room for all of it.
+//! What is on disk: repositories, snapshots of work trees, task packages, files of artifacts, and the room
+//! for all of it.
 
 pub(crate) mod containers;
 pub(crate) mod disk;

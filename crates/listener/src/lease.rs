@@ -323,7 +323,10 @@ impl Lease {
                 None
             }
             Ok(Accepted::Known) => {
-                tracing::warn!(request = %self.label.request, "a job that was already taken was delivered again, its message is deleted");
+                tracing::warn!(
+                    request = %self.label.request,
+                    "a job that was already taken was delivered again, its message is deleted"
+                );
                 Some(self.not_taken(false))
             }
             Err(StoreError::NotOurs) => Some(self.released()),
@@ -351,7 +354,10 @@ impl Lease {
                 if Instant::now() >= limit {
                     return Event::Deleted(Err(failure));
                 }
-                tracing::info!(message = %message, error = describe(&failure), "could not delete a job's message, trying again");
+                tracing::info!(
+                    message = %message, error = describe(&failure),
+                    "could not delete a job's message, trying again"
+                );
                 sleep(pause_around(timings.retry_first)).await;
             }
         }));
@@ -378,7 +384,11 @@ impl Lease {
                 self.kill();
                 self.report(
                     TaskResult::Failed,
-                    Some(format!("The agent could not delete the job's message from its queue, and did not run the job, because it might have been delivered twice: {}", describe(&failure))),
+                    Some(format!(
+                        "The agent could not delete the job's message from its queue, and did not run the \
+                         job, because it might have been delivered twice: {}",
+                        describe(&failure)
+                    )),
                 );
             }
         }

@@ -62,10 +62,11 @@ fn outside_of_group(leader: Pid) -> Vec<Pid> {
     tree.difference(&members).map(|&process_id| Pid::from_raw(process_id)).collect()
 }
 
-/// Kills the processes which were started with the variable, wherever they moved to, those in the group if one is given, and all descendants of
-/// both. Returns whom it killed.
+/// Kills the processes which were started with the variable, wherever they moved to, those in the group if
+/// one is given, and all descendants of both. Returns whom it killed.
 ///
-/// Finds only those who let it: a process may clean its environment, or hide it, before it leaves its parents. That is what [`crate::orphans`] is for.
+/// Finds only those who let it: a process may clean its environment, or hide it, before it leaves its
+/// parents. That is what [`crate::orphans`] is for.
 pub fn with_variable(name: &str, value: &str, group: Option<Pid>) -> Vec<Ended> {
     let entry = format!("{name}={value}");
     let mut ended = BTreeMap::new();
@@ -85,7 +86,8 @@ pub fn with_variable(name: &str, value: &str, group: Option<Pid>) -> Vec<Ended> 
     ended.into_iter().map(|(process_id, name)| Ended { process_id, name }).collect()
 }
 
-/// The living processes with the variable or in the group, and all their descendants, but for the present one.
+/// The living processes with the variable or in the group, and all their descendants, but for the present
+/// one.
 fn marked(entry: &[u8], group: Option<Pid>) -> BTreeSet<i32> {
     let own = std::process::id().cast_signed();
     let living: Vec<Process> = table::all().filter(|process| !process.is_dead && process.id != own).collect();

@@ -1,8 +1,10 @@
-//! The processes of this machine, as listener and worker see them: who belongs to whom, and how all that a job has started is ended.
+//! The processes of this machine, as listener and worker see them: who belongs to whom, and how all that a
+//! job has started is ended.
 //!
-//! Two ways lead to a job's processes. [`orphans`] makes the present process the parent of whatever loses its own below it, which no process can
-//! evade; [`kill`] finds processes by group, descent and an environment variable, which works after the parent is gone and on processes
-//! that somebody else has adopted. Only [`table`] reads `/proc`; on systems without it, process groups are all there is.
+//! Two ways lead to a job's processes. [`orphans`] makes the present process the parent of whatever loses its
+//! own below it, which no process can evade; [`kill`] finds processes by group, descent and an environment
+//! variable, which works after the parent is gone and on processes that somebody else has adopted. Only
+//! [`table`] reads `/proc`; on systems without it, process groups are all there is.
 //!
 //! Everything here blocks, for milliseconds as a rule.
 

@@ -1,10 +1,11 @@
 //! What loses its parent below this process becomes its child, and is ended by it.
 //!
-//! Whoever wants to outlive a job leaves it by a double fork, whatever it does with its session, its environment and its memory beside that. Then
-//! the kernel gives it to the nearest living ancestor that has asked for such orphans (`PR_SET_CHILD_SUBREAPER`). A worker asks,
-//! so that a job's processes stay below it; the listener asks as well, for those of a worker that was killed. So "kill our
-//! children, and those that become our children by that, until there are none" ends them all, in whatever shape they come, without any list of
-//! descendants that would be out of date before it is used.
+//! Whoever wants to outlive a job leaves it by a double fork, whatever it does with its session, its
+//! environment and its memory beside that. Then the kernel gives it to the nearest living ancestor that has
+//! asked for such orphans (`PR_SET_CHILD_SUBREAPER`). A worker asks, so that a job's processes stay below it;
+//! the listener asks as well, for those of a worker that was killed. So "kill our children, and those that
+//! become our children by that, until there are none" ends them all, in whatever shape they come, without any
+//! list of descendants that would be out of date before it is used.
 //!
 //! Systems other than Linux have no such thing: there, nothing in this module does anything.
 
@@ -30,8 +31,9 @@ const PAUSE: Duration = Duration::from_millis(1);
 pub enum Adopt {
     /// All: for a process that starts others by [`spawn`] only.
     All,
-    /// Those in other sessions than this process: for one that starts programs by other ways too, which stay in its session. What comes from a
-    /// worker is in another, since a worker makes itself one, and no process can go back.
+    /// Those in other sessions than this process: for one that starts programs by other ways too, which stay
+    /// in its session. What comes from a worker is in another, since a worker makes itself one, and no
+    /// process can go back.
     OtherSessions,
 }
 
@@ -93,7 +95,8 @@ pub fn reap() {
     }
 }
 
-/// Kills all orphans, and what becomes one by that, until there are none, for at most `patience`; returns whom it killed. Those of other users cannot be killed.
+/// Kills all orphans, and what becomes one by that, until there are none, for at most `patience`; returns
+/// whom it killed. Those of other users cannot be killed.
 pub fn end_all(patience: Duration) -> Vec<Ended> {
     let until = Instant::now() + patience;
     let mut ended: BTreeMap<i32, String> = BTreeMap::new();

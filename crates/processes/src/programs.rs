@@ -3,7 +3,8 @@
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
-/// The file of `program` when `path` (as the variable `PATH`) is searched. Only absolute folders are: the others depend on who asks.
+/// The file of `program` when `path` (as the variable `PATH`) is searched. Only absolute folders are: the
+/// others depend on who asks.
 pub fn find(program: &str, path: &OsStr) -> Option<PathBuf> {
     std::env::split_paths(path)
         .filter(|folder| folder.is_absolute())

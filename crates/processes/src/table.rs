@@ -34,7 +34,8 @@ pub(crate) fn all() -> impl Iterator<Item = Process> {
     numbers("/proc").filter_map(Process::read)
 }
 
-/// The children of the present process, quickly: a child that ends meanwhile may hide others. None where the kernel does not tell.
+/// The children of the present process, quickly: a child that ends meanwhile may hide others. None where the
+/// kernel does not tell.
 pub(crate) fn own_children() -> Option<Vec<i32>> {
     let mut children = Vec::new();
     for thread in numbers("/proc/self/task") {
@@ -55,7 +56,8 @@ pub(crate) fn name(id: i32) -> String {
     fs::read_to_string(format!("/proc/{id}/comm")).unwrap_or_default().trim_end().to_owned()
 }
 
-/// Whether a process was started with exactly this `NAME=value`. Those of other users, and those that hide, do not tell.
+/// Whether a process was started with exactly this `NAME=value`. Those of other users, and those that hide,
+/// do not tell.
 pub(crate) fn has_variable(id: i32, entry: &[u8]) -> bool {
     fs::read(format!("/proc/{id}/environ"))
         .is_ok_and(|environment| environment.split(|byte| *byte == 0).any(|variable| variable == entry))

@@ -166,8 +166,8 @@ pub struct Orders {
     /// How often console lines should be posted, in milliseconds; none leaves it to the worker.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub feed_interval_millis: Option<u64>,
-    /// What happened to the place where the worker runs, oldest first, [`MAX_REMARKS`] at the most: the worker
-    /// puts it into the job's log, each remark once.
+    /// What happened to the place where the worker runs, oldest first, [`MAX_REMARKS`] at the most: the
+    /// worker puts it into the job's log, each remark once.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub remarks: Vec<Remark>,
 }

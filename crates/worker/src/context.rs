@@ -1,7 +1,7 @@
 //! What a job and each of its steps share: variables, record, masker, cancellation.
 //!
-//! [`JobContext`] lives as long as the job, [`StepContext`] as long as one record below it. Both are what Microsoft's
-//! `ExecutionContext.cs` is for the official worker.
+//! [`JobContext`] lives as long as the job, [`StepContext`] as long as one record below it. Both are what
+//! Microsoft's `ExecutionContext.cs` is for the official worker.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
@@ -25,10 +25,12 @@ use crate::service::Service;
 use crate::steps::UnsetMacros;
 use crate::variables::{Flags, Variables};
 
-/// How much logging commands of one job may have under way at a time: each is a call to the service or an upload.
+/// How much logging commands of one job may have under way at a time: each is a call to the service or an
+/// upload.
 const COMMANDS_UNDER_WAY: usize = 32;
 
-/// Locks a mutex whose data stays whole even if a holder panicked: every change under these locks is a single assignment.
+/// Locks a mutex whose data stays whole even if a holder panicked: every change under these locks is a single
+/// assignment.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -136,8 +138,8 @@ impl JobContext {
         })
     }
 
-    /// What a step without a wish of its own has for its environment before the first one has changed it. Made by the first call, which is
-    /// made while the job is initialised.
+    /// What a step without a wish of its own has for its environment before the first one has changed it.
+    /// Made by the first call, which is made while the job is initialised.
     pub(crate) fn first_environment(&self) -> &BTreeMap<OsString, OsString> {
         self.first_environment.get_or_init(|| environment::for_git(self))
     }
@@ -181,14 +183,15 @@ impl JobContext {
             .cloned()
     }
 
-    /// The repository whose folder relative paths begin in: the one checked out first, or else the one the pipeline is about
-    /// (`RepositoryUtil.GetPrimaryRepository`).
+    /// The repository whose folder relative paths begin in: the one checked out first, or else the one the
+    /// pipeline is about (`RepositoryUtil.GetPrimaryRepository`).
     pub(crate) fn primary_repository(&self) -> Option<Repository> {
         let first = self.first_checkout.as_deref().and_then(|alias| self.repository(alias));
         first.or_else(|| self.triggering_repository())
     }
 
-    /// The repository the pipeline is about: the only one, or `self` (`RepositoryUtil.GetTriggeringRepository`).
+    /// The repository the pipeline is about: the only one, or `self`
+    /// (`RepositoryUtil.GetTriggeringRepository`).
     pub(crate) fn triggering_repository(&self) -> Option<Repository> {
         let state = lock(&self.state);
         match state.repositories.as_slice() {
@@ -295,7 +298,8 @@ struct StepState {
     told_of_macros: bool,
 }
 
-/// Work that a logging command started and the step waits for at its end. It answers lines for the log, or what went wrong.
+/// Work that a logging command started and the step waits for at its end. It answers lines for the log, or
+/// what went wrong.
 pub(crate) struct Pending {
     pub(crate) name: &'static str,
     pub(crate) work: AbortOnDropHandle<Result<Vec<String>, PendingFailure>>,
@@ -454,7 +458,8 @@ impl StepContext {
         state.command_result = Some(TaskResult::merge(state.command_result, result));
     }
 
-    /// Starts work which the step waits for at its end. While as much is under way as may be, this waits and with it the step's output.
+    /// Starts work which the step waits for at its end. While as much is under way as may be, this waits and
+    /// with it the step's output.
     ///
     /// # Errors
     ///
@@ -486,7 +491,8 @@ impl StepContext {
         std::mem::take(&mut lock(&self.state).pending)
     }
 
-    /// Sets a variable of the job, or an output of the step: `<step>.<name>` for later steps, and on the record for later jobs.
+    /// Sets a variable of the job, or an output of the step: `<step>.<name>` for later steps, and on the
+    /// record for later jobs.
     pub(crate) fn set_variable(&self, name: &str, value: &str, output: bool, flags: Flags) {
         if !output {
             self.job.change_variables(|variables| variables.set(name, value, flags));

@@ -1,7 +1,8 @@
 //! The folders of a job below the work folder, and which one belongs to which pipeline.
 //!
-//! Follows `BuildDirectoryManager.cs` and `TrackingManager.cs`: a pipeline with the same set of repositories gets the same
-//! numbered folder again, so that its checkout is quick; `a` and `TestResults` are made anew for each job.
+//! Follows `BuildDirectoryManager.cs` and `TrackingManager.cs`: a pipeline with the same set of repositories
+//! gets the same numbered folder again, so that its checkout is quick; `a` and `TestResults` are made anew
+//! for each job.
 
 mod plain;
 
@@ -16,7 +17,8 @@ use uuid::Uuid;
 
 pub use plain::remove_all;
 
-/// How long the folder's lock is waited for. A child of another process may have inherited it for the moment until it becomes another program.
+/// How long the folder's lock is waited for. A child of another process may have inherited it for the moment
+/// until it becomes another program.
 const LOCK_PATIENCE: Duration = Duration::from_millis(500);
 
 /// Pause between two tries.
@@ -106,7 +108,8 @@ pub(crate) struct PipelineFolders {
 }
 
 impl WorkFolder {
-    /// Makes the folder and locks it: temporary files are wiped at the start and at the end, so two jobs must not share it.
+    /// Makes the folder and locks it: temporary files are wiped at the start and at the end, so two jobs must
+    /// not share it.
     pub(crate) async fn open(path: PathBuf) -> Result<WorkFolder, Error> {
         let opened = tokio::task::spawn_blocking({
             let path = path.clone();
@@ -257,8 +260,8 @@ impl WorkFolder {
         write(&file, &SourceFolder { build_directory: number, hash_key: String::new() })
     }
 
-    /// Deletes the folders that no pipeline uses any more. (The official agent leaves that to the maintenance jobs of its pool.) What cannot be
-    /// deleted now is tried again after the next job.
+    /// Deletes the folders that no pipeline uses any more. (The official agent leaves that to the maintenance
+    /// jobs of its pool.) What cannot be deleted now is tried again after the next job.
     pub(crate) async fn collect_garbage(&self) {
         let work = self.path.clone();
         let collection = tokio::task::spawn_blocking(move || collect_garbage(&work));
@@ -292,7 +295,10 @@ fn collect_garbage(work: &Path) {
         let folder = work.join(garbage.build_directory.to_string());
         let deleted = plain::remove_all(&folder).and_then(|()| fs::remove_file(&file));
         if let Err(error) = deleted {
-            tracing::warn!(path = %folder.display(), %error, "a folder that no pipeline uses any more could not be deleted");
+            tracing::warn!(
+                path = %folder.display(), %error,
+                "a folder that no pipeline uses any more could not be deleted"
+            );
         }
     }
 }
@@ -381,7 +387,8 @@ fn make(folder: &Path, anew: bool) -> Result<(), Error> {
     plain::make_folder(folder).map_err(failed("making the folder", folder))
 }
 
-/// Deletes what is in a folder and goes on past what cannot be deleted. That may be much, so it is done beside the async threads.
+/// Deletes what is in a folder and goes on past what cannot be deleted. That may be much, so it is done
+/// beside the async threads.
 pub(crate) async fn empty(folder: PathBuf) {
     let deletion = tokio::task::spawn_blocking(move || delete_content(&folder));
     if let Err(error) = deletion.await {
@@ -393,7 +400,10 @@ fn delete_content(folder: &Path) {
     if plain::is_planted(folder).unwrap_or(true) {
         // What it leads to is not ours.
         if let Err(error) = fs::remove_file(folder) {
-            tracing::warn!(path = %folder.display(), %error, "what is in the place of a folder could not be deleted");
+            tracing::warn!(
+                path = %folder.display(), %error,
+                "what is in the place of a folder could not be deleted"
+            );
         }
         return;
     }

@@ -1,4 +1,5 @@
-//! "Initialize job": folders, predefined variables, and the list of what will run (`JobExtension.cs`, `BuildJobExtension.cs`).
+//! "Initialize job": folders, predefined variables, and the list of what will run (`JobExtension.cs`,
+//! `BuildJobExtension.cs`).
 
 use std::ffi::OsStr;
 use std::path::PathBuf;
@@ -142,7 +143,8 @@ pub(crate) async fn initialize(
     Ok(Initialized { entries, lookup_id })
 }
 
-/// Containers cannot be started here, and a job must not run without those it counts on (`ExecutionContext.cs`, `InitializeJob`).
+/// Containers cannot be started here, and a job must not run without those it counts on
+/// (`ExecutionContext.cs`, `InitializeJob`).
 fn refuse_containers(job: &JobContext, message: &AgentJobRequestMessage) -> Result<(), String> {
     const ADVICE: &str =
         "Dayfly's native worker cannot start containers yet; run this job on Microsoft's agent.";
@@ -271,7 +273,8 @@ fn provider(repository_type: &str) -> &str {
     }
 }
 
-/// `Build.Repository.Clean` of the service wins over the steps' own `clean`; names of checkout steps are completed.
+/// `Build.Repository.Clean` of the service wins over the steps' own `clean`; names of checkout steps are
+/// completed.
 fn update_checkouts(job: &JobContext, steps: &mut [Step]) {
     let from_service = job.with_variables(|variables| variables.get_boolean("build.repository.clean"));
     let only_one = steps.iter().filter(|step| is_checkout(step)).count() == 1;
@@ -328,7 +331,8 @@ fn default_working_directory(job: &JobContext, steps: &[Step], folders: &Pipelin
     folders.sources.clone()
 }
 
-/// The sources, unless one of several checkouts puts `self` into a folder of its own choice (`GetDefaultRepoLocalPathValue`).
+/// The sources, unless one of several checkouts puts `self` into a folder of its own choice
+/// (`GetDefaultRepoLocalPathValue`).
 fn local_path_of_self(job: &JobContext, steps: &[Step], folders: &PipelineFolders) -> PathBuf {
     if job.multiple_checkouts {
         let of_self = steps.iter().filter(|step| is_checkout(step)).find(|step| {
@@ -409,7 +413,8 @@ fn entry(
     Entry { step, part, display_name, condition, context }
 }
 
-/// Sets the variables that exist only while a part of a step runs (`TaskRunner.cs`); [`unset_step_variables`] takes them away.
+/// Sets the variables that exist only while a part of a step runs (`TaskRunner.cs`); [`unset_step_variables`]
+/// takes them away.
 pub(crate) fn set_step_variables(entry: &Entry) {
     let job = &entry.context.job;
     let id = entry.step.id.to_string();

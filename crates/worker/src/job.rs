@@ -36,7 +36,8 @@ const HURRIED_FLUSH_DEADLINE: Duration = Duration::from_secs(45);
 /// How long whoever follows the job may take to hear that it is being reported.
 const REPORTING_PATIENCE: Duration = Duration::from_secs(5);
 /// What the official worker says when its agent is stopped.
-const SHUTDOWN: &str = "The agent has received a shutdown signal. This can happen when the agent service is stopped, or a manually started agent is canceled.";
+const SHUTDOWN: &str = "The agent has received a shutdown signal. This can happen when the agent service is \
+                        stopped, or a manually started agent is canceled.";
 /// How long a job may take to end after its listener vanished; the service's own default for cancellations.
 const ORPHANED_TIMEOUT: Duration = Duration::from_secs(5 * 60);
 
@@ -249,7 +250,10 @@ async fn until_refused(job: &JobContext) {
 /// Does what is ordered and was not done yet.
 fn obey(job: &JobContext, obeyed: &mut Orders, orders: Orders) {
     if let (None, Some(cancel)) = (obeyed.cancel, orders.cancel) {
-        tracing::info!(reason = ?cancel.reason, timeout_seconds = cancel.timeout_seconds, "the job is being cancelled");
+        tracing::info!(
+            reason = ?cancel.reason, timeout_seconds = cancel.timeout_seconds,
+            "the job is being cancelled"
+        );
         job.cancel(cancel.reason);
         if cancel.reason == CancelReason::AgentShutdown {
             add_job_error(&job.record, SHUTDOWN);
@@ -284,7 +288,8 @@ fn abandon(job: &JobContext, why: Abandoned) {
     job.cancel(CancelReason::AgentShutdown);
     let text = match why {
         Abandoned::ListenerGone => {
-            "The agent that accepted this job is gone, so the job's lock is no longer renewed. The job was canceled."
+            "The agent that accepted this job is gone, so the job's lock is no longer renewed. The job was \
+             canceled."
         }
         Abandoned::Stopped => SHUTDOWN,
     };

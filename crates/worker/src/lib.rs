@@ -1,12 +1,12 @@
 //! Runs one job message: steps, variables, logging commands, logs, timeline.
 //!
-//! [`run`] takes a message and answers how the job ended; [`serve`] does the same for a listener on the other side of a job
-//! channel, which is how `dayfly worker` is used. What a job does is what Microsoft's worker would do with the same message;
-//! each module names the source it follows.
+//! [`run`] takes a message and answers how the job ended; [`serve`] does the same for a listener on the other
+//! side of a job channel, which is how `dayfly worker` is used. What a job does is what Microsoft's worker
+//! would do with the same message; each module names the source it follows.
 //!
-//! A job's way: `message` completes the message and registers its secrets, `initialize` prepares folders, variables and records,
-//! `run_step` decides about each step and runs it by `steps`, whose output passes `commands`, the masker and `report`, and
-//! `job` sends the result once everything else has been sent.
+//! A job's way: `message` completes the message and registers its secrets, `initialize` prepares folders,
+//! variables and records, `run_step` decides about each step and runs it by `steps`, whose output passes
+//! `commands`, the masker and `report`, and `job` sends the result once everything else has been sent.
 
 pub mod artifacts;
 pub mod commands;
@@ -38,5 +38,6 @@ pub use serve::{ServeError, serve};
 pub use steps::can_run;
 pub use surroundings::Surroundings;
 
-/// The version of the official agent whose behaviour this worker follows. Tasks and demands compare it (`Agent.Version`).
+/// The version of the official agent whose behaviour this worker follows. Tasks and demands compare it
+/// (`Agent.Version`).
 pub const AGENT_VERSION: &str = "4.260.0";

@@ -64,7 +64,8 @@ pub enum ServeError {
     Message(#[source] json::Error),
     /// Another process could read everything that the worker holds.
     #[error(
-        "process {0} traces the worker and could read the job's token from it; stop the debugger or `strace` and run the job again"
+        "process {0} traces the worker and could read the job's token from it; stop the debugger or \
+         `strace` and run the job again"
     )]
     Traced(i32),
     /// No secret for the channel.
@@ -75,7 +76,8 @@ pub enum ServeError {
 fn refusal(refusal: &Refusal) -> String {
     match refusal {
         Refusal::Protocol { protocol, version } => format!(
-            "it has version {version} and speaks channel protocol {protocol}, this worker has version {} and speaks {PROTOCOL}; use the same version of both",
+            "it has version {version} and speaks channel protocol {protocol}, this worker has version {} \
+             and speaks {PROTOCOL}; use the same version of both",
             env!("CARGO_PKG_VERSION")
         ),
         Refusal::Unknown => "it has no job for this worker".to_owned(),

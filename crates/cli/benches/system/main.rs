@@ -1,6 +1,7 @@
 //! Benchmarks of the whole: `cargo bench -p dayfly --bench system [-- NAME...]`.
 //!
-//! Each prints a figure and, where there is something to compare with on the same machine, a ratio. Nothing is asserted.
+//! Each prints a figure and, where there is something to compare with on the same machine, a ratio. Nothing
+//! is asserted.
 
 mod burst;
 mod idle;

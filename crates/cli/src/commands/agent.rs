@@ -1,4 +1,5 @@
-//! `dayfly agent`: an agent for a VM, a container or a plain Deployment. It listens for itself and runs each job in a worker process.
+//! `dayfly agent`: an agent for a VM, a container or a plain Deployment. It listens for itself and runs each
+//! job in a worker process.
 
 mod capabilities;
 mod config_sh;
@@ -50,7 +51,8 @@ use crate::signals::Signals;
 /// The longest of an agent's three files that is read, in bytes.
 const LONGEST_AGENT_FILE: u64 = 1024 * 1024;
 
-/// The longest time a job can be given to end, in seconds: 30 days, more than any job takes. Longer ones may pass the end of a clock.
+/// The longest time a job can be given to end, in seconds: 30 days, more than any job takes. Longer ones may
+/// pass the end of a clock.
 const LONGEST_STOP: u64 = 30 * 24 * 3600;
 
 /// Arguments of `dayfly agent`.
@@ -65,8 +67,8 @@ pub(crate) struct AgentArgs {
     /// Address of the organization or collection [variables: AZ_URL, AZP_URL]
     #[arg(long, value_name = "URL")]
     url: Option<String>,
-    /// File with the token (scope: agent pools, read and manage); it may also come by AZ_PAT or AZP_TOKEN [variable:
-    /// AZP_TOKEN_FILE]
+    /// File with the token (scope: agent pools, read and manage); it may also come by AZ_PAT or AZP_TOKEN
+    /// [variable: AZP_TOKEN_FILE]
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
     /// The token itself. Everybody on the machine can read it there: better use a file or a variable
@@ -86,11 +88,12 @@ pub(crate) struct AgentArgs {
     /// Folder of jobs [variable: AZP_WORK] [default: _work]
     #[arg(long, value_name = "FOLDER")]
     work: Option<PathBuf>,
-    /// Run as an agent that was registered before: the folder with its .agent, .credentials and .credentials_rsaparams
+    /// Run as an agent that was registered before: the folder with its .agent, .credentials and
+    /// .credentials_rsaparams
     #[arg(long, value_name = "FOLDER", conflicts_with_all = ["url", "token_file", "pool", "name", "replace", "keep"])]
     agent_dir: Option<PathBuf>,
-    /// Folder that keeps the agent's registration, its session and its running jobs: killed and started again with it, the agent goes
-    /// on with them, without a token
+    /// Folder that keeps the agent's registration, its session and its running jobs: killed and started again
+    /// with it, the agent goes on with them, without a token
     #[arg(long, value_name = "FOLDER", conflicts_with = "agent_dir")]
     state_dir: Option<PathBuf>,
     /// End after one job
@@ -255,7 +258,8 @@ fn not_started(error: &SetError, settings: &Settings) -> anyhow::Error {
     };
     match &settings.identity {
         Identity::New(NewAgent { url, token_origin, .. }) if refused => anyhow::anyhow!(
-            "{url} refuses the token of {token_origin}: it is wrong, has expired, or lacks the scope Agent Pools (read & manage): {}",
+            "{url} refuses the token of {token_origin}: it is wrong, has expired, or lacks the scope Agent \
+             Pools (read & manage): {}",
             describe(error)
         ),
         _ => anyhow::anyhow!(describe(error)),
@@ -445,7 +449,8 @@ fn operating_system() -> String {
 /// Where the proxy of a worker is.
 const PROXY_VARIABLES: [&str; 2] = ["http_proxy", "https_proxy"];
 
-/// Everything but what holds the token, under whatever name, and with the proxy that was given by other means.
+/// Everything but what holds the token, under whatever name, and with the proxy that was given by other
+/// means.
 fn worker_environment(
     token: Option<&SecretString>,
     proxy: Option<&SecretString>,

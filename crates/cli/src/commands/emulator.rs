@@ -61,7 +61,8 @@ pub(crate) struct EmulatorArgs {
     /// Address to listen on; port 0 takes any that is free
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:0")]
     listen: SocketAddr,
-    /// File with the personal access token that clients must present [default: the emulator makes one and says where it is]
+    /// File with the personal access token that clients must present [default: the emulator makes one and
+    /// says where it is]
     #[arg(long, value_name = "FILE")]
     pat_file: Option<PathBuf>,
     /// Print nothing but the address: neither what there is nor what happens
@@ -79,8 +80,8 @@ pub(crate) struct EmulatorArgs {
     /// An agent pool; may be given several times
     #[arg(long, value_name = "NAME", default_value = "Default")]
     pool: Vec<String>,
-    /// A pipeline of the first project. Each run gets the repository around the file, with uncommitted changes; may be given
-    /// several times
+    /// A pipeline of the first project. Each run gets the repository around the file, with uncommitted
+    /// changes; may be given several times
     #[arg(long, value_name = "NAME=FILE", value_parser = named_path)]
     pipeline: Vec<(String, PathBuf)>,
     /// A repository of the first project, served by git from this folder; may be given several times
@@ -89,7 +90,8 @@ pub(crate) struct EmulatorArgs {
     /// Folder with one folder for each task that agents may download
     #[arg(long, value_name = "FOLDER")]
     tasks_dir: Option<PathBuf>,
-    /// Folder for logs, artifacts and task packages while the emulator runs [default: the system's temporary folder]
+    /// Folder for logs, artifacts and task packages while the emulator runs [default: the system's temporary
+    /// folder]
     #[arg(long, value_name = "FOLDER")]
     data_dir: Option<PathBuf>,
     /// How many jobs may run at the same time
@@ -107,8 +109,8 @@ pub(crate) struct EmulatorArgs {
     /// Send messages to agents in plain text, as the service may
     #[arg(long)]
     plain_messages: bool,
-    /// A fault rule, as JSON: {"path":"_apis/**","probability":0.1,"fault":{"kind":"status","status":503}}; may be given
-    /// several times
+    /// A fault rule, as JSON: {"path":"_apis/**","probability":0.1,"fault":{"kind":"status","status":503}};
+    /// may be given several times
     #[arg(long, value_name = "JSON")]
     fault: Vec<String>,
     /// File with a JSON list of fault rules
@@ -264,7 +266,8 @@ fn make_token() -> anyhow::Result<tempfile::NamedTempFile> {
     make().context("could not write a file with a token; give one with --pat-file")
 }
 
-/// Makes the repositories and pipelines that were asked for, in the first project; gives the numbers of the pipelines.
+/// Makes the repositories and pipelines that were asked for, in the first project; gives the numbers of the
+/// pipelines.
 async fn register(args: &EmulatorArgs, emulator: &Emulator) -> anyhow::Result<Vec<i32>> {
     let project = first_project(args);
     for (name, folder) in &args.repository {

@@ -1,4 +1,5 @@
-//! `dayfly eval EXPRESSION`: what an expression of a pipeline yields, for finding out why a condition does what it does.
+//! `dayfly eval EXPRESSION`: what an expression of a pipeline yields, for finding out why a condition does
+//! what it does.
 
 use std::fmt;
 use std::io::Read as _;
@@ -15,7 +16,8 @@ use crate::output;
 /// The largest context file.
 const MAX_CONTEXT_BYTES: u64 = 64 * 1024 * 1024;
 
-/// The names which a pipeline knows somewhere. The context file may add more, such as the variable of an `each`.
+/// The names which a pipeline knows somewhere. The context file may add more, such as the variable of an
+/// `each`.
 const ROOTS: [&str; 6] =
     ["variables", "parameters", "dependencies", "stageDependencies", "pipeline", "resources"];
 
@@ -33,9 +35,10 @@ pub(crate) struct EvalArgs {
     /// The expression, without `$[ ]` or `${{ }}` around it
     #[arg(allow_hyphen_values = true)]
     expression: String,
-    /// JSON file with an object of what each name holds: `variables`, `parameters`, `dependencies`, `stageDependencies`, `pipeline`,
-    /// `resources` and any other name; `status` (Succeeded, SucceededWithIssues, Failed or Canceled) is for succeeded(),
-    /// failed() and the like, whose named jobs are looked up in `dependencies`. `-` reads standard input
+    /// JSON file with an object of what each name holds: `variables`, `parameters`, `dependencies`,
+    /// `stageDependencies`, `pipeline`, `resources` and any other name; `status` (Succeeded,
+    /// SucceededWithIssues, Failed or Canceled) is for succeeded(), failed() and the like, whose named jobs
+    /// are looked up in `dependencies`. `-` reads standard input
     #[arg(long, value_name = "FILE")]
     context: Option<PathBuf>,
     /// Print `{"type": ..., "value": ...}`
@@ -140,7 +143,8 @@ impl Context for Given {
 }
 
 impl Given {
-    /// The status functions with names of jobs or stages: `succeeded` of all, `failed` and `succeededOrFailed` of any.
+    /// The status functions with names of jobs or stages: `succeeded` of all, `failed` and
+    /// `succeededOrFailed` of any.
     fn of_named(&self, function: &str, names: &[Value]) -> Result<bool, String> {
         let dependencies = self.root("dependencies").unwrap_or_default();
         let mut answers = Vec::with_capacity(names.len());

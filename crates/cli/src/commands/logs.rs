@@ -112,7 +112,8 @@ fn describe(run: &PastRun) -> String {
     let ended = run.ended.to_zoned(jiff::tz::TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S");
     let took = duration(run.seconds);
     format!(
-        "{style}{mark}{style:#} {STRONG}{}{STRONG:#} {style}{word}{style:#} in {took} {FAINT}{ended} {}{FAINT:#}",
+        "{style}{mark}{style:#} {STRONG}{}{STRONG:#} {style}{word}{style:#} in {took} {FAINT}{ended} \
+         {}{FAINT:#}",
         sanitize(&run.run),
         sanitize(&run.pipeline.display().to_string())
     )

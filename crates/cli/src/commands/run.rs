@@ -50,7 +50,8 @@ pub(crate) struct RunArgs {
     /// A variable, as set when a run is queued; variables in the YAML win
     #[arg(long = "variable", value_name = "NAME=VALUE")]
     variables: Vec<Pair>,
-    /// Variables from a file: YAML or JSON by its extension, else NAME=VALUE lines as in `.env`; `--variable` wins
+    /// Variables from a file: YAML or JSON by its extension, else NAME=VALUE lines as in `.env`; `--variable`
+    /// wins
     #[arg(long = "variables-file", value_name = "FILE")]
     variables_files: Vec<PathBuf>,
     /// The values of a variable group of the pipeline, from a file like those of `--variables-file`
@@ -177,7 +178,8 @@ fn merged(of_files: Vec<Pair>, given: Vec<Pair>) -> Vec<Pair> {
     variables
 }
 
-/// Says what is wrong with the way the command was used, as an object like that of mistakes in the YAML with `--json`.
+/// Says what is wrong with the way the command was used, as an object like that of mistakes in the YAML with
+/// `--json`.
 fn misused(message: &str, json: bool) -> anyhow::Result<ExitCode> {
     if !json {
         return Ok(output::usage_error(message));

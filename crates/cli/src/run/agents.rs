@@ -90,8 +90,8 @@ pub(super) async fn start(
     Ok(LocalAgents { set, events })
 }
 
-/// The environment in which workers, and the git of their steps, reach the emulator without a proxy: it is on this machine, where
-/// no proxy of a network leads.
+/// The environment in which workers, and the git of their steps, reach the emulator without a proxy: it is on
+/// this machine, where no proxy of a network leads.
 fn around_proxies(mut environment: Vec<(OsString, OsString)>) -> Vec<(OsString, OsString)> {
     const HERE: &str = "127.0.0.1,localhost";
     let find = |name: &str| {

@@ -80,13 +80,18 @@ impl Wishes {
         });
         say(self.repositories, &|aliases| {
             format!(
-                "jobs that check out {aliases} will fail: only `self`, the repository of the pipeline, is available here"
+                "jobs that check out {aliases} will fail: only `self`, the repository of the pipeline, is \
+                 available here"
             )
         });
         for shell in self.shells {
             sentences.push(match shell {
-                "pwsh" => "`pwsh` is not on the PATH: PowerShell steps will fail unless an earlier step installs it (https://aka.ms/install-powershell)".to_owned(),
-                shell => format!("`{shell}` is not on the PATH: its steps will fail unless an earlier step installs it"),
+                "pwsh" => "`pwsh` is not on the PATH: PowerShell steps will fail unless an earlier step \
+                           installs it (https://aka.ms/install-powershell)"
+                    .to_owned(),
+                shell => format!(
+                    "`{shell}` is not on the PATH: its steps will fail unless an earlier step installs it"
+                ),
             });
         }
         sentences
@@ -106,7 +111,10 @@ fn system_name() -> &'static str {
 fn of_sudo() -> Option<String> {
     let user = std::env::var("SUDO_USER").ok().filter(|user| !user.is_empty() && user != "root")?;
     nix::unistd::geteuid().is_root().then(|| {
-        format!("steps run as root, and what they leave behind belongs to root, not to `{user}`; leave out `sudo` if you can")
+        format!(
+            "steps run as root, and what they leave behind belongs to root, not to `{user}`; leave out \
+             `sudo` if you can"
+        )
     })
 }
 
@@ -141,7 +149,8 @@ pub(crate) fn missing_submodules(plan: &Plan, wanted: &[Vec<bool>], missing: &[S
     }
     let names: Vec<_> = missing.iter().map(|path| format!("`{path}`")).collect();
     Some(format!(
-        "not checked out here, so jobs fetch from their URLs: {}; `git submodule update --init --recursive` checks submodules out",
+        "not checked out here, so jobs fetch from their URLs: {}; `git submodule update --init --recursive` \
+         checks submodules out",
         names.join(", ")
     ))
 }

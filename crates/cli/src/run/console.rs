@@ -1,5 +1,5 @@
-//! Shows a run to people: live, job by job and step by step; on a terminal with colours and a status line for each running
-//! job, elsewhere as plain lines.
+//! Shows a run to people: live, job by job and step by step; on a terminal with colours and a status line for
+//! each running job, elsewhere as plain lines.
 
 use std::collections::BTreeMap;
 use std::io::{self, IsTerminal as _};
@@ -32,7 +32,8 @@ const JOB_COLOURS: [AnsiColor; 6] = [
 const MAX_STATUS_LINES: usize = 8;
 /// How long a step may be silent before its name is shown.
 const ANNOUNCE_AFTER: Duration = Duration::from_millis(300);
-/// The line before a script's own output, as CmdLine, Bash and PowerShell print it, and what the next one begins with.
+/// The line before a script's own output, as CmdLine, Bash and PowerShell print it, and what the next one
+/// begins with.
 const OUTPUT_BEGINS: &str = "= Starting Command Output =";
 const SHELL_COMMAND: &str = "[command]";
 /// The first line of a step that is skipped (`StepsRunner.cs`); what follows it says why.
@@ -204,7 +205,8 @@ impl Console {
         self.waiting.retain(|(waiting, _)| waiting != id);
     }
 
-    /// Says below the status lines how many jobs have none: those beyond [`MAX_STATUS_LINES`], and those that wait for an agent.
+    /// Says below the status lines how many jobs have none: those beyond [`MAX_STATUS_LINES`], and those that
+    /// wait for an agent.
     fn tell_of_the_rest(&mut self) {
         let Some(status) = &self.status else { return };
         let hidden = self.jobs.values().filter(|job| job.is_running && job.bar.is_none()).count();

@@ -1,4 +1,5 @@
-//! One run from start to end: an emulator, virtual agents and process executors in this process tree, and a screen.
+//! One run from start to end: an emulator, virtual agents and process executors in this process tree, and a
+//! screen.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -190,7 +191,8 @@ async fn follow(
     Ok(ended)
 }
 
-/// Copies logs and artifacts where they were asked for, and logs to where `dayfly logs` finds them; whether it does.
+/// Copies logs and artifacts where they were asked for, and logs to where `dayfly logs` finds them; whether
+/// it does.
 async fn keep_what_is_left(
     order: &Order,
     emulator: &Emulator,

@@ -1,4 +1,5 @@
-//! The logs of the last runs, which `dayfly logs` shows: in `$XDG_STATE_HOME/dayfly/runs`, a folder for each run with an index.
+//! The logs of the last runs, which `dayfly logs` shows: in `$XDG_STATE_HOME/dayfly/runs`, a folder for each
+//! run with an index.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -17,7 +18,8 @@ use super::keep;
 
 /// How many runs are kept.
 const MOST_RUNS: usize = 10;
-/// How much the logs of one run may weigh, and those of all together. The last run is kept whatever the others weigh.
+/// How much the logs of one run may weigh, and those of all together. The last run is kept whatever the
+/// others weigh.
 const MAX_BYTES: u64 = 256 * 1024 * 1024;
 /// The index of a run, in its folder.
 const INDEX: &str = "run.json";

@@ -1,4 +1,5 @@
-//! What a user hands to a run: `NAME=VALUE` pairs, and secrets from files or the environment, never from the command line.
+//! What a user hands to a run: `NAME=VALUE` pairs, and secrets from files or the environment, never from the
+//! command line.
 
 use std::fs::File;
 use std::io::Read as _;

@@ -9,7 +9,8 @@ use dayfly_emulator::runs::RunLog;
 use dayfly_pipelines::identifiers::shown;
 use dayfly_protocol::BuildId;
 
-/// Makes the folder and sees whether files can be made in it, so that nobody learns only after a long run that they cannot.
+/// Makes the folder and sees whether files can be made in it, so that nobody learns only after a long run
+/// that they cannot.
 pub(crate) fn prepare(folder: &Path) -> anyhow::Result<()> {
     std::fs::create_dir_all(folder)
         .and_then(|()| tempfile::tempfile_in(folder))

@@ -1,4 +1,5 @@
-//! How one line of a step's output looks: formatting commands become colours, control characters are taken out.
+//! How one line of a step's output looks: formatting commands become colours, control characters are taken
+//! out.
 
 use std::borrow::Cow;
 
@@ -35,8 +36,8 @@ pub(crate) fn format(line: &str) -> Option<String> {
     }
 }
 
-/// The text of an issue. One about a place in a file is written as Microsoft's compilers do it, `a/b.py(12,): error E1: text`; as
-/// `a/b.py:12: E1: text`, terminals and editors can jump there.
+/// The text of an issue. One about a place in a file is written as Microsoft's compilers do it, `a/b.py(12,):
+/// error E1: text`; as `a/b.py:12: E1: text`, terminals and editors can jump there.
 pub(crate) fn of_issue(text: &str) -> Cow<'_, str> {
     placed(text).map_or(Cow::Borrowed(text), Cow::Owned)
 }
@@ -57,8 +58,8 @@ fn placed(text: &str) -> Option<String> {
     Some(format!("{file}:{line}{column}: {code}{message}"))
 }
 
-/// Keeps colours, takes out all else that could move the cursor or talk to the terminal. What colours are left on are
-/// switched off at the end.
+/// Keeps colours, takes out all else that could move the cursor or talk to the terminal. What colours are
+/// left on are switched off at the end.
 pub(crate) fn sanitize(text: &str) -> String {
     let mut clean = String::with_capacity(text.len());
     let mut coloured = false;

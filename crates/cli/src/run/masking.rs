@@ -1,8 +1,9 @@
 //! Secrets in what the service tells of a run.
 //!
-//! The worker masks all that it writes. What it sets on the service's side, such as the build number, it sets as it is, as the official worker does; and a
-//! terminal may be left with colours taken out of a line, which would put a secret together again. So everything is masked once more
-//! before it is shown, with the secrets that are known here: those given to the run and the secret outputs of steps.
+//! The worker masks all that it writes. What it sets on the service's side, such as the build number, it sets
+//! as it is, as the official worker does; and a terminal may be left with colours taken out of a line, which
+//! would put a secret together again. So everything is masked once more before it is shown, with the secrets
+//! that are known here: those given to the run and the secret outputs of steps.
 
 use std::borrow::Cow;
 

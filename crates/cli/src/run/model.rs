@@ -1,8 +1,9 @@
 //! From what the service sees to what is shown.
 //!
-//! Records and console lines reach the service through queues of their own, so a step's last lines may come after the word that it
-//! ended, and the next step's begin before either. Here they are put in order: within a job one step is shown after the
-//! other, and a step ends when it is known to have ended and its closing line has come.
+//! Records and console lines reach the service through queues of their own, so a step's last lines may come
+//! after the word that it ended, and the next step's begin before either. Here they are put in order: within
+//! a job one step is shown after the other, and a step ends when it is known to have ended and its closing
+//! line has come.
 
 use std::collections::BTreeMap;
 
@@ -170,8 +171,8 @@ impl Job {
         known.min_by_key(|(_, step)| step.record.order.unwrap_or(i32::MAX)).map(|(id, _)| *id)
     }
 
-    /// Whether a step after `id` has written. A job's lines come in the order in which they were written, so nothing of `id` is
-    /// on its way then.
+    /// Whether a step after `id` has written. A job's lines come in the order in which they were written, so
+    /// nothing of `id` is on its way then.
     fn later_step_has_lines(&self, id: &RecordId) -> bool {
         let order = self.steps.get(id).and_then(|step| step.record.order);
         self.steps.values().any(|step| step.has_lines && step.record.order > order)
@@ -187,8 +188,8 @@ impl Step {
         self.record.state == Some(TimelineRecordState::Completed)
     }
 
-    /// Whether nothing more can come. A step that ran ends with a line of its own, however late; one that was skipped or
-    /// never began has none, but with `all_lines` all it had to say has come.
+    /// Whether nothing more can come. A step that ran ends with a line of its own, however late; one that was
+    /// skipped or never began has none, but with `all_lines` all it had to say has come.
     fn is_complete(&self, all_lines: bool) -> bool {
         self.is_ended() && (all_lines || self.last_line_seen || self.is_skipped())
     }

@@ -7,8 +7,8 @@ use dayfly_protocol::task::{BASH, CHECKOUT, CMD_LINE, POWERSHELL};
 /// The longest name made of a script, in characters.
 const LONGEST: usize = 50;
 
-/// Names the scripts that have no name, so that not all of them are called `CmdLine`. The service calls them that, but there one
-/// clicks on a step to see what it is.
+/// Names the scripts that have no name, so that not all of them are called `CmdLine`. The service calls them
+/// that, but there one clicks on a step to see what it is.
 pub(crate) fn name_scripts(plan: &mut Plan) {
     for job in plan.stages.iter_mut().flat_map(|stage| &mut stage.jobs) {
         let hooks = job.deployment.iter_mut().flat_map(|deployment| {
@@ -23,8 +23,8 @@ pub(crate) fn name_scripts(plan: &mut Plan) {
     }
 }
 
-/// What a step without a name is recognised by: the first line of its script that does something, the script's file, the
-/// repository it checks out.
+/// What a step without a name is recognised by: the first line of its script that does something, the
+/// script's file, the repository it checks out.
 pub(crate) fn made_up(step: &Step) -> Option<String> {
     let input = |name: &str| step.inputs.get(name).map(|text| text.trim()).filter(|text| !text.is_empty());
     if step.task.id == CHECKOUT {

@@ -29,15 +29,16 @@ pub(crate) struct PipelineFile {
     pub(crate) name: String,
     /// Absolute.
     pub(crate) path: PathBuf,
-    /// The top folder of the repository it is in; of one that is in none, that of the repository which the user is in; or
-    /// its own folder.
+    /// The top folder of the repository it is in; of one that is in none, that of the repository which the
+    /// user is in; or its own folder.
     pub(crate) root: PathBuf,
     /// What it says.
     pub(crate) text: String,
 }
 
 impl PipelineFile {
-    /// Its place in the repository, with `/` between the parts. A file from elsewhere counts as one at the top.
+    /// Its place in the repository, with `/` between the parts. A file from elsewhere counts as one at the
+    /// top.
     fn place(&self) -> String {
         let name = || self.path.file_name().map(Path::new).unwrap_or(&self.path);
         let inside = self.path.strip_prefix(&self.root).unwrap_or_else(|_| name());

@@ -1,7 +1,8 @@
 //! Folders of runs that were killed, which nobody else would remove.
 //!
-//! A run holds a lock on a file in its folder for as long as it lives, and so does each of its workers on one in the job's folder; the
-//! system lets go of a lock when its process is gone, however it ended. A folder without such a file was kept on purpose.
+//! A run holds a lock on a file in its folder for as long as it lives, and so does each of its workers on one
+//! in the job's folder; the system lets go of a lock when its process is gone, however it ended. A folder
+//! without such a file was kept on purpose.
 
 use std::fs::{File, TryLockError};
 use std::io;
@@ -17,7 +18,8 @@ const LOCK: &str = ".lock";
 /// How many folders are removed at one start.
 const MOST_FOLDERS: usize = 20;
 
-/// Locks the folder of a run that begins. The file gets its name once it is locked: no other run ever sees it free.
+/// Locks the folder of a run that begins. The file gets its name once it is locked: no other run ever sees it
+/// free.
 pub(super) fn lock(folder: &Path) -> io::Result<File> {
     let unnamed = tempfile::NamedTempFile::new_in(folder)?;
     unnamed.as_file().lock()?;
@@ -29,8 +31,8 @@ pub(super) fn unlock(folder: &Path) -> io::Result<()> {
     std::fs::remove_file(folder.join(LOCK))
 }
 
-/// Removes what dead runs of this user have left in the folder for temporary files. It is a service to the user and no part of the
-/// run: what cannot be looked at or removed is left where it is.
+/// Removes what dead runs of this user have left in the folder for temporary files. It is a service to the
+/// user and no part of the run: what cannot be looked at or removed is left where it is.
 pub(super) fn sweep(temporary: &Path) {
     let Ok(entries) = std::fs::read_dir(temporary) else { return };
     let named = entries.flatten().filter(|entry| entry.file_name().to_string_lossy().starts_with(PREFIX));

@@ -7,7 +7,8 @@ use indicatif::{ProgressBar, ProgressStyle};
 use super::lines;
 use super::words::{duration, shorten};
 
-/// The widest a job's name may be here and before a job's lines; longer ones lose their middle, since legs differ in their ends.
+/// The widest a job's name may be here and before a job's lines; longer ones lose their middle, since legs
+/// differ in their ends.
 pub(super) const MAX_LABEL_WIDTH: usize = 28;
 
 /// The line of a running job.

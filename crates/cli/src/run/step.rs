@@ -54,8 +54,8 @@ impl HeldBack {
 }
 
 impl Step {
-    /// Whether it is one of the lines which the worker puts round every step and which are shown here in another way: its
-    /// name at both ends, and the description of its task between two rules.
+    /// Whether it is one of the lines which the worker puts round every step and which are shown here in
+    /// another way: its name at both ends, and the description of its task between two rules.
     pub(super) fn is_frame(&mut self, line: &str) -> bool {
         if self.rules < 2 && line.len() >= RULE_WIDTH && line.bytes().all(|byte| byte == b'=') {
             self.rules += 1;

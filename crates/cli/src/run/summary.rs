@@ -167,7 +167,8 @@ impl Summary {
             }
             let _ = writeln!(
                 text,
-                "{job:job_width$}  {style}{result:result_width$}{style:#}  {FAINT}{time:>TIME_WIDTH$}{FAINT:#}"
+                "{job:job_width$}  {style}{result:result_width$}{style:#}  \
+                 {FAINT}{time:>TIME_WIDTH$}{FAINT:#}"
             );
         };
         line("Stage", "Job", Style::new(), "Result", "Time");
@@ -180,7 +181,8 @@ impl Summary {
         text
     }
 
-    /// Where the plan has a row: its stage, its job, its leg. Parts which the file does not name stay as they came.
+    /// Where the plan has a row: its stage, its job, its leg. Parts which the file does not name stay as they
+    /// came.
     fn place(&self, row: &Row) -> [Option<usize>; 3] {
         let mut stages = self.plan.stages.iter().enumerate();
         let Some((at, stage)) = stages.find(|(_, stage)| stage.name.eq_ignore_ascii_case(&row.stage)) else {
@@ -219,7 +221,8 @@ fn is_of_cancel(text: &str) -> bool {
     text == "The operation was canceled." || text.starts_with("The Operation will be canceled. ")
 }
 
-/// The widths of the columns for stage and job in a terminal that may be too narrow for them: the wider one gives way first.
+/// The widths of the columns for stage and job in a terminal that may be too narrow for them: the wider one
+/// gives way first.
 fn fitting(mut stage: usize, mut job: usize, result: usize, columns: Option<usize>) -> (usize, usize) {
     const NARROWEST: usize = 8;
     let gap = if stage > 0 { 2 } else { 0 };

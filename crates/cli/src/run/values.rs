@@ -77,7 +77,8 @@ impl Values {
         Ok(values)
     }
 
-    /// The secrets of the groups that the pipeline names, and a sentence for each given group that it does not.
+    /// The secrets of the groups that the pipeline names, and a sentence for each given group that it does
+    /// not.
     pub(crate) fn of_used_groups(&mut self, used: &[String]) -> (Vec<(String, SecretString)>, Vec<String>) {
         let is_used = |group: &str| used.iter().any(|name| name.eq_ignore_ascii_case(group));
         let unused = self.groups.keys().filter(|group| !is_used(group));
@@ -91,7 +92,8 @@ impl Values {
     }
 }
 
-/// Reads a file of variables: YAML or JSON if its name ends so, else `NAME=VALUE` lines. Errors quote none of it, as it may hold secrets.
+/// Reads a file of variables: YAML or JSON if its name ends so, else `NAME=VALUE` lines. Errors quote none of
+/// it, as it may hold secrets.
 fn read_file(path: &Path) -> anyhow::Result<Vec<GivenVariable>> {
     let shown = path.display();
     let mut text = String::new();
@@ -120,7 +122,8 @@ fn read_file(path: &Path) -> anyhow::Result<Vec<GivenVariable>> {
     })
 }
 
-/// `NAME=VALUE` lines as dotenv has them: `#` comments, `export`, values in quotes. Nothing in a value is expanded.
+/// `NAME=VALUE` lines as dotenv has them: `#` comments, `export`, values in quotes. Nothing in a value is
+/// expanded.
 fn lines(text: &str) -> Result<Vec<GivenVariable>, (usize, &'static str)> {
     let mut found = Vec::new();
     for (number, line) in (1..).zip(text.lines()) {

@@ -1,4 +1,5 @@
-//! What is said beside a run: warnings, on standard error for people and as events with `--json`, and what takes its time.
+//! What is said beside a run: warnings, on standard error for people and as events with `--json`, and what
+//! takes its time.
 
 use std::convert::Infallible;
 use std::io;

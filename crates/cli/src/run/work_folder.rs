@@ -49,8 +49,8 @@ impl WorkFolder {
         path
     }
 
-    /// Removes it with all that jobs have left in it. Says so if it takes a while, and what is left if it cannot be done or
-    /// the user does not want to wait; the run's result is what it is.
+    /// Removes it with all that jobs have left in it. Says so if it takes a while, and what is left if it
+    /// cannot be done or the user does not want to wait; the run's result is what it is.
     pub(super) async fn remove(self, signals: &mut Signals, as_json: bool) {
         let Self { folder, lock, sweep } = self;
         let path = folder.keep();

@@ -171,7 +171,8 @@ fn what_is_pure_does_nothing_but_compute() {
 /// Rooms of a part, each with those it knows.
 type Rooms = &'static [(&'static str, &'static [&'static str])];
 
-/// The rooms of the listener, each with those it knows; what stands above knows what stands below, and no two know each other.
+/// The rooms of the listener, each with those it knows; what stands above knows what stands below, and no two
+/// know each other.
 const LISTENER_ROOMS: Rooms = &[
     (
         "agents",

@@ -1,4 +1,5 @@
-//! Bad input from outside: web pages in place of answers, broken keys, broken messages, a full disk. A clear error each, and nothing lost.
+//! Bad input from outside: web pages in place of answers, broken keys, broken messages, a full disk. A clear
+//! error each, and nothing lost.
 
 use std::process::Command;
 
@@ -252,7 +253,8 @@ async fn a_log_the_service_does_not_take_is_told_on_the_job_and_by_the_agent() {
     assert_says(&error, &because);
 }
 
-/// `dayfly run` with a small disk of its own for temporary files, if this machine lets us make one: root may, others in a user namespace perhaps.
+/// `dayfly run` with a small disk of its own for temporary files, if this machine lets us make one: root may,
+/// others in a user namespace perhaps.
 fn on_a_disk(project: &Project, options: &str) -> Option<Command> {
     let privileges = if nix::unistd::geteuid().is_root() { "--mount" } else { "-rm" };
     let disk = tempfile::tempdir().unwrap().keep();

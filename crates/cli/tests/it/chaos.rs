@@ -1,7 +1,8 @@
-//! Workers, listeners and connections are killed at random points of many jobs; every job has exactly one result all the same, and no step is run twice.
+//! Workers, listeners and connections are killed at random points of many jobs; every job has exactly one
+//! result all the same, and no step is run twice.
 //!
-//! Everything is real: `dayfly agent` processes, their workers, HTTP. The randomness comes from a seed, which is printed, and may be set by
-//! `DAYFLY_CHAOS_SEED`; the number of kills by `DAYFLY_CHAOS_KILLS`.
+//! Everything is real: `dayfly agent` processes, their workers, HTTP. The randomness comes from a seed, which
+//! is printed, and may be set by `DAYFLY_CHAOS_SEED`; the number of kills by `DAYFLY_CHAOS_KILLS`.
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -29,7 +30,8 @@ const STEP: &str = "echo \"$JOB STEP begin\" >> JOURNAL; sleep 0.05; echo \"$JOB
 
 const STEPS: usize = 3;
 
-/// Where single requests lose their connection: all that listeners and workers ask for (but not the registrations, which are this test's own).
+/// Where single requests lose their connection: all that listeners and workers ask for (but not the
+/// registrations, which are this test's own).
 const CUTS: [&str; 6] = [
     "_apis/distributedtask/pools/*/messages",
     "_apis/distributedtask/pools/*/messages/*",
@@ -121,7 +123,8 @@ impl Chaos {
         }
     }
 
-    /// Starts listeners in the place of those that are dead, each as a new agent: a dead one's session lives on for a while.
+    /// Starts listeners in the place of those that are dead, each as a new agent: a dead one's session lives
+    /// on for a while.
     async fn replace_the_dead(&mut self) {
         self.listeners.retain_mut(|listener| listener.0.try_wait().unwrap().is_none());
         while self.listeners.len() < LISTENERS {

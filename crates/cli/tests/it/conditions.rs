@@ -1,4 +1,5 @@
-//! What runs and what is skipped, as the reader of a run sees it: reports of the public and examples of Microsoft's pages.
+//! What runs and what is skipped, as the reader of a run sees it: reports of the public and examples of
+//! Microsoft's pages.
 
 use std::io::BufRead as _;
 

@@ -167,7 +167,8 @@ async fn runs_are_queued_from_another_shell_and_the_emulator_tells_what_happens(
     let broken = pipeline(folder, "broken", "setps:\n- bash: exit\n");
     let arguments = ["--pipeline", &greet, "--pipeline", &fail, "--pipeline", &broken];
     let (emulator, url) = start(folder, &arguments);
-    // What does not compile is told at once, with its place; a parameter that waits for its value is no mistake.
+    // What does not compile is told at once, with its place; a parameter that waits for its value is no
+    // mistake.
     eventually("the complaint", async || {
         said(folder).iter().any(|line| line.contains("azure-pipelines.yml:1:1"))
     })

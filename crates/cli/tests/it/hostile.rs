@@ -1,5 +1,5 @@
-//! Jobs that attack their worker, the next job, and the machine's user, as an ordinary user runs them: `dayfly agent`
-//! with the real worker.
+//! Jobs that attack their worker, the next job, and the machine's user, as an ordinary user runs them:
+//! `dayfly agent` with the real worker.
 //!
 //! Where the tests run as root they become somebody else first, since root may look into every process.
 

@@ -1,4 +1,5 @@
-//! The service is away for a minute while a job runs: whoever connects is refused, and what was connected is cut off. Nothing is lost.
+//! The service is away for a minute while a job runs: whoever connects is refused, and what was connected is
+//! cut off. Nothing is lost.
 
 use std::{
     net::SocketAddr,
@@ -134,7 +135,8 @@ fn console(mut events: mpsc::Receiver<Event>) -> AbortOnDropHandle<Vec<(RecordId
     }))
 }
 
-/// The service's address: whoever connects is passed on to the service behind it, or refused while the gate is closed.
+/// The service's address: whoever connects is passed on to the service behind it, or refused while the gate
+/// is closed.
 struct Gate {
     address: SocketAddr,
     behind: SocketAddr,

@@ -12,7 +12,8 @@ use serde_json::Value;
 
 use crate::service::{PAT, Process, Service, bounded};
 
-/// Reads the lines of an agent's standard output up to the one that begins so, and returns what follows there.
+/// Reads the lines of an agent's standard output up to the one that begins so, and returns what follows
+/// there.
 async fn line_after(agent: &mut Process, start: &'static str) -> String {
     let output = agent.0.stdout.take().unwrap();
     let (found, output) = tokio::task::spawn_blocking(move || {

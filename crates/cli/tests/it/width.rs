@@ -5,9 +5,6 @@ use crate::architecture::{parts, sources};
 /// The width of `rustfmt.toml`.
 const WIDTH: usize = 110;
 
-/// Parts whose comments and texts keep it.
-const OF_ONE_WIDTH: &[&str] = &["dayfly-client", "dayfly-expressions", "dayfly-mask", "dayfly-pipelines"];
-
 /// Whether a line may pass the width. `rustfmt` leaves comments and texts as they are, so this is for them:
 /// what cannot be broken, such as an address, stays whole, and so do rows of tables, attributes, and what
 /// tests say and expect.
@@ -25,7 +22,7 @@ fn may_be_long(line: &str, is_test: bool) -> bool {
 #[test]
 fn comments_and_texts_keep_the_width_of_the_code() {
     let mut found = Vec::new();
-    for part in parts().iter().filter(|part| OF_ONE_WIDTH.contains(&part.name.as_str())) {
+    for part in parts() {
         for (path, text) in sources(part.folder.clone()) {
             let is_source = path.starts_with(part.folder.join("src")) && !path.ends_with("tests.rs");
             let mut is_test = !is_source;

@@ -49,8 +49,8 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    /// Closes the connection at once, with whatever is under way on it: also with the request of the caller, so this
-    /// never comes back.
+    /// Closes the connection at once, with whatever is under way on it: also with the request of the caller,
+    /// so this never comes back.
     pub(crate) async fn cut(&self) -> Infallible {
         self.cut.cancel();
         std::future::pending().await

@@ -85,7 +85,8 @@ impl Caller {
         }
     }
 
-    /// Lets everybody pass who works with pools: agents, jobs (tasks are downloaded with their tokens), people.
+    /// Lets everybody pass who works with pools: agents, jobs (tasks are downloaded with their tokens),
+    /// people.
     pub(crate) fn require_tasks_read(&self) -> Result<(), ApiError> {
         match &self.0 {
             Principal::Agent { .. } | Principal::Job { .. } => Ok(()),

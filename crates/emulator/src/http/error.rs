@@ -110,8 +110,8 @@ impl ApiError {
         error
     }
 
-    /// Something in the emulator or its machine failed. A full disk is told apart, since clients try again after a 500, for minutes, and
-    /// in vain.
+    /// Something in the emulator or its machine failed. A full disk is told apart, since clients try again
+    /// after a 500, for minutes, and in vain.
     pub(crate) fn internal(what: &str, error: &(dyn std::error::Error + 'static)) -> Self {
         tracing::error!(error, "{what}");
         let status = if is_disk_full(error) {
@@ -225,7 +225,8 @@ struct Wire {
     exception: WrappedException,
 }
 
-/// The .NET type of an error, in full. Clients go by the short name; the namespace is the one that most of its kind are in.
+/// The .NET type of an error, in full. Clients go by the short name; the namespace is the one that most of
+/// its kind are in.
 fn type_name(type_key: &str) -> String {
     let is_of = |kinds: &[&str]| kinds.iter().any(|kind| type_key.starts_with(kind));
     let namespace = if is_of(&["Vss"]) {

@@ -52,8 +52,8 @@ impl<T: Serialize> IntoResponse for Json<T> {
     }
 }
 
-/// A body that has not been read yet: a handler reads it once it knows that the caller may send it. So a token that may
-/// not do a thing cannot make the emulator hold what it sends for it.
+/// A body that has not been read yet: a handler reads it once it knows that the caller may send it. So a
+/// token that may not do a thing cannot make the emulator hold what it sends for it.
 #[derive(Debug)]
 pub(crate) struct Unread(Request);
 
@@ -83,7 +83,8 @@ impl Unread {
         self.read(app, app.settings().limits.upload_bytes).await
     }
 
-    /// Reads the whole body, when it is not larger than `limit` and there is room for it beside the other bodies.
+    /// Reads the whole body, when it is not larger than `limit` and there is room for it beside the other
+    /// bodies.
     pub(crate) async fn read(self, app: &App, limit: usize) -> Result<Held, ApiError> {
         self.check_length(limit)?;
         let mut held = Held { bytes: BytesMut::new(), room: app.body_room().share() };

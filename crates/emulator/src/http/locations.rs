@@ -1,7 +1,7 @@
 //! The location service: which resources there are, and at which addresses.
 //!
-//! Microsoft's clients hold ids of resources and ask the service where these are: .NET's by `connectionData` or
-//! `OPTIONS _apis`, Python's by `OPTIONS _apis`, Node's by `OPTIONS _apis/<area>`. Ids are those of
+//! Microsoft's clients hold ids of resources and ask the service where these are: .NET's by `connectionData`
+//! or `OPTIONS _apis`, Python's by `OPTIONS _apis`, Node's by `OPTIONS _apis/<area>`. Ids are those of
 //! `TaskResourceIds.cs`, `BuildApi.ts`, `CoreApi.ts` and `LocationsApi.ts`.
 
 use axum::Router;
@@ -78,8 +78,8 @@ const LOCATIONS: &[Location] = &[
     row(uuid!("557624af-b29e-4c20-8ab0-0399d2204f3f"), "distributedtask", "events", "{scopeIdentifier}/_apis/distributedtask/hubs/{hubName}/plans/{planId}/events"),
 ];
 
-/// Areas whose clients ask for their address (`RESOURCE_AREA_ID` of the Node client, `resource_area_identifier` of
-/// the Python client).
+/// Areas whose clients ask for their address (`RESOURCE_AREA_ID` of the Node client,
+/// `resource_area_identifier` of the Python client).
 #[rustfmt::skip]
 const AREAS: &[(Uuid, &str)] = &[
     (uuid!("79134c72-4a58-4b42-976c-04e7115f32bf"), "core"),
@@ -96,8 +96,8 @@ const RESOURCE_VERSION: i32 = 6;
 const MIN_VERSION: &str = "1.0";
 const RELEASED_VERSION: &str = "7.1";
 
-/// The table as `connectionData` has it. Each row has a resource version, so that .NET's client takes it for its
-/// route table and sends no OPTIONS (`ServerDataProvider.cs`).
+/// The table as `connectionData` has it. Each row has a resource version, so that .NET's client takes it for
+/// its route table and sends no OPTIONS (`ServerDataProvider.cs`).
 pub(crate) fn service_definitions() -> Vec<ServiceDefinition> {
     LOCATIONS
         .iter()

@@ -1,7 +1,8 @@
 //! The HTTP surface: what is common to all requests; `routes` has one file per resource, `strike` the faults.
 //!
-//! A request passes: its path is normalized and the organization taken off ([`paths`]), faults strike, the caller is
-//! authenticated ([`caller`]), the router finds the handler, the handler checks what the caller may do.
+//! A request passes: its path is normalized and the organization taken off ([`paths`]), faults strike, the
+//! caller is authenticated ([`caller`]), the router finds the handler, the handler checks what the caller may
+//! do.
 
 use std::panic::AssertUnwindSafe;
 
@@ -125,7 +126,8 @@ impl Answer for Service {
     }
 }
 
-/// Whether a request says nothing of the body it may have, not even that it has none. The service's HTTP/1.1 front refuses it.
+/// Whether a request says nothing of the body it may have, not even that it has none. The service's HTTP/1.1
+/// front refuses it.
 fn leaves_length_open(request: &Request<Body>) -> bool {
     let may_have_body = matches!(*request.method(), Method::POST | Method::PUT | Method::PATCH);
     let is_told = [CONTENT_LENGTH, TRANSFER_ENCODING].iter().any(|name| request.headers().contains_key(name));

@@ -1,7 +1,8 @@
 //! Paths as the service takes them: literal segments without regard to case.
 //!
-//! The service's routes ignore case (clients send both `connectionData` and `connectiondata`), axum's do not. So
-//! the known literal segments of a path are rewritten to lower case before routing; names and values are left alone.
+//! The service's routes ignore case (clients send both `connectionData` and `connectiondata`), axum's do not.
+//! So the known literal segments of a path are rewritten to lower case before routing; names and values are
+//! left alone.
 
 use http::Uri;
 use http::uri::PathAndQuery;
@@ -83,7 +84,8 @@ pub(crate) fn normalize(uri: &Uri) -> Uri {
         *offset += segment.len() + 1;
         Some((at, segment))
     });
-    // What stands before `_apis`, `_build`, `_git` or `_dayfly` are the names of the organization and the project.
+    // What stands before `_apis`, `_build`, `_git` or `_dayfly` are the names of the organization and the
+    // project.
     let Some((prefix, _)) =
         start.clone().find(|(_, segment)| segment.starts_with('_') && literal(segment).is_some())
     else {
@@ -130,7 +132,8 @@ pub(crate) fn normalize(uri: &Uri) -> Uri {
     }
 }
 
-/// The address below the organization. Addresses of the administration stand beside it. None is another organization.
+/// The address below the organization. Addresses of the administration stand beside it. None is another
+/// organization.
 pub(crate) fn below(uri: &Uri, organization: &str) -> Option<Uri> {
     let path = uri.path();
     let first = segments(path).next()?;

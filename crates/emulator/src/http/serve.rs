@@ -1,5 +1,5 @@
-//! The listening socket: HTTP/1.1 and HTTP/2 with prior knowledge on one port, with bounds, and a stop which ends
-//! what is under way.
+//! The listening socket: HTTP/1.1 and HTTP/2 with prior knowledge on one port, with bounds, and a stop which
+//! ends what is under way.
 
 use std::convert::Infallible;
 use std::future::Future;

@@ -10,7 +10,8 @@ const SESSION: HeaderName = HeaderName::from_static("x-tfs-session");
 /// The id of what all services do for one cause.
 const END_TO_END: HeaderName = HeaderName::from_static("x-vss-e2eid");
 
-/// The ids of one request. Those that the client sends come back; without them the request's own stands for all.
+/// The ids of one request. Those that the client sends come back; without them the request's own stands for
+/// all.
 pub(crate) struct Trace {
     activity: HeaderValue,
     session: Option<HeaderValue>,

@@ -1,7 +1,8 @@
 //! The version of the API that a request asks for: by `api-version` in the query or in `Accept`.
 //!
-//! Answers are the same for all of them, but what the service refuses is refused: whatever changes something must name a version,
-//! and a version has to be one that there is (`VssVersionNotSpecifiedException` and its neighbours in `VssApiResourceVersion.cs`).
+//! Answers are the same for all of them, but what the service refuses is refused: whatever changes something
+//! must name a version, and a version has to be one that there is (`VssVersionNotSpecifiedException` and its
+//! neighbours in `VssApiResourceVersion.cs`).
 
 use http::header::ACCEPT;
 use http::{HeaderMap, Method, StatusCode, Uri};
@@ -24,9 +25,9 @@ pub(crate) fn check(method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<(
         None => Err(refused(
             "VssVersionNotSpecifiedException",
             format!(
-                "No api-version was supplied for the \"{method}\" request. The version must be supplied either as part of \
-                 the Accept header (e.g. \"application/json; api-version=1.0\") or as a query parameter (e.g. \
-                 \"?api-version=1.0\")."
+                "No api-version was supplied for the \"{method}\" request. The version must be supplied \
+                 either as part of the Accept header (e.g. \"application/json; api-version=1.0\") or as a \
+                 query parameter (e.g. \"?api-version=1.0\")."
             ),
         )),
     }
@@ -57,8 +58,8 @@ fn check_version(asked: &str) -> Result<(), ApiError> {
         Some(numbers) if Some(numbers) > version(LATEST) => Err(refused(
             "VssVersionOutOfRangeException",
             format!(
-                "The requested REST API version of {asked} is out of range for this server. The latest REST API version this \
-                 server supports is {LATEST}."
+                "The requested REST API version of {asked} is out of range for this server. The latest REST \
+                 API version this server supports is {LATEST}."
             ),
         )),
         Some(_) => Ok(()),

@@ -51,7 +51,8 @@ pub enum Error {
     },
     /// The agent was registered without a public key.
     #[error(
-        "agent `{0}` was registered without a public key, so it cannot open a session; register it again with one"
+        "agent `{0}` was registered without a public key, so it cannot open a session; register it again \
+         with one"
     )]
     NoPublicKey(String),
     /// The session is gone, or never was.

@@ -1,14 +1,15 @@
-//! Makes a commit of a user's present work tree (uncommitted and untracked files too, ignored ones not) in a bare repository
-//! of our own, without touching the user's tree, index, refs or objects.
+//! Makes a commit of a user's present work tree (uncommitted and untracked files too, ignored ones not) in a
+//! bare repository of our own, without touching the user's tree, index, refs or objects.
 //!
-//! The index is a copy, new objects go to the new repository, old ones are read through `objects/info/alternates`. So a
-//! snapshot costs what changed, not what the tree weighs. (When git meets an object that the user's repository has already, it
-//! may renew that file's time stamp, as every `git add` does; no byte changes.) A folder which is no repository gets a history of one commit.
+//! The index is a copy, new objects go to the new repository, old ones are read through
+//! `objects/info/alternates`. So a snapshot costs what changed, not what the tree weighs. (When git meets an
+//! object that the user's repository has already, it may renew that file's time stamp, as every `git add`
+//! does; no byte changes.) A folder which is no repository gets a history of one commit.
 //!
-//! Submodules keep their place as links to the commit that is checked out; a job that asks for submodules fetches them from
-//! where `.gitmodules` says, unless the snapshot was taken with them (see `submodules.rs`). Repositories inside the tree that
-//! are not submodules are left out, with a warning: git cannot carry them. Content filters such as LFS are not run, since they
-//! may write into the user's repository.
+//! Submodules keep their place as links to the commit that is checked out; a job that asks for submodules
+//! fetches them from where `.gitmodules` says, unless the snapshot was taken with them (see `submodules.rs`).
+//! Repositories inside the tree that are not submodules are left out, with a warning: git cannot carry them.
+//! Content filters such as LFS are not run, since they may write into the user's repository.
 
 mod submodules;
 
@@ -102,7 +103,8 @@ pub struct Snapshot {
     pub missing_submodules: Vec<String>,
 }
 
-/// Takes a snapshot of the repository around `folder` (or of `folder` itself) into the new bare repository `into`.
+/// Takes a snapshot of the repository around `folder` (or of `folder` itself) into the new bare repository
+/// `into`.
 ///
 /// Dropping the future stops the git processes; the user's repository is only ever read.
 ///
@@ -112,8 +114,8 @@ pub async fn take(folder: &Path, into: &Path) -> Result<Snapshot> {
     take_all(folder, into, false).await
 }
 
-/// The same with submodules as they lie in the work tree: below `into`, in `modules/<name>`, are snapshots of those that are
-/// checked out, and the commit links to theirs.
+/// The same with submodules as they lie in the work tree: below `into`, in `modules/<name>`, are snapshots of
+/// those that are checked out, and the commit links to theirs.
 ///
 /// # Errors
 /// As those of [`take`]. A submodule that cannot be taken is a warning.
@@ -155,8 +157,8 @@ impl Source {
         let output = command.output().await.map_err(Error::Start)?;
         if !output.status.success() {
             let text = String::from_utf8_lossy(&output.stderr);
-            // Git says "not a git repository (or any of the parent directories)". Anything else, such as dubious
-            // ownership, is the user's to solve: a snapshot without history would be a surprise.
+            // Git says "not a git repository (or any of the parent directories)". Anything else, such as
+            // dubious ownership, is the user's to solve: a snapshot without history would be a surprise.
             let has_git = tokio::fs::try_exists(folder.join(".git")).await.unwrap_or(false);
             if text.contains("not a git repository") && !has_git {
                 return Ok(Self { work_tree: folder.to_path_buf(), repository: None });
@@ -296,8 +298,8 @@ impl Taking<'_> {
         }
     }
 
-    /// The copy brings the cached file times along: git then reads only files which have changed. The copy needs the
-    /// original's own time too, by which git knows which of those times may not be trusted.
+    /// The copy brings the cached file times along: git then reads only files which have changed. The copy
+    /// needs the original's own time too, by which git knows which of those times may not be trusted.
     async fn copy_index(&self) -> Result<()> {
         let Some(repository) = &self.source.repository else { return Ok(()) };
         let (from, to) = (repository.index.clone(), self.index());
@@ -315,8 +317,9 @@ impl Taking<'_> {
         copied.map_err(|source| Error::Write { path: self.index(), source })
     }
 
-    /// Brings the copied index up to the work tree, again if files came, went or became folders meanwhile: editors and watchers
-    /// make and delete temporary files all the time. Gives warnings for what cannot be taken.
+    /// Brings the copied index up to the work tree, again if files came, went or became folders meanwhile:
+    /// editors and watchers make and delete temporary files all the time. Gives warnings for what cannot be
+    /// taken.
     async fn add_everything(&self) -> Result<Vec<String>> {
         let mut attempt = 1;
         loop {
@@ -371,8 +374,8 @@ impl Taking<'_> {
         self.text(command, None).await
     }
 
-    /// The branches and tags of the user's repository, and those it knows of its origin, so that a job sees what it would
-    /// see on the server. Written as one file, since a repository may have thousands.
+    /// The branches and tags of the user's repository, and those it knows of its origin, so that a job sees
+    /// what it would see on the server. Written as one file, since a repository may have thousands.
     async fn write_refs(&self, branch: &str, commit: &str) -> Result<()> {
         let mut refs = std::collections::BTreeMap::new();
         if let Some(repository) = &self.source.repository {
@@ -476,8 +479,8 @@ fn subcommand(command: &Command) -> String {
     String::new()
 }
 
-/// A git command that reads the user's repository and writes nothing into it: no optional index refresh, no hook, no
-/// file-system monitor, no shared index, no content filter of LFS.
+/// A git command that reads the user's repository and writes nothing into it: no optional index refresh, no
+/// hook, no file-system monitor, no shared index, no content filter of LFS.
 fn source_git(folder: &Path) -> Command {
     let mut command = plain_git();
     command.current_dir(folder).env("GIT_OPTIONAL_LOCKS", "0");
@@ -486,7 +489,8 @@ fn source_git(folder: &Path) -> Command {
         "core.fsmonitor=false",
         "core.splitIndex=false",
         "core.safecrlf=false",
-        // The snapshot is thrown away after a crash: waiting for the disk would cost a millisecond per new file.
+        // The snapshot is thrown away after a crash: waiting for the disk would cost a millisecond per new
+        // file.
         "core.fsync=none",
         "gc.auto=0",
         "maintenance.auto=false",

@@ -117,7 +117,8 @@ pub struct Config {
 fn address_hint(error: &ClientError) -> &'static str {
     match error.kind() {
         ErrorKind::NotFound => {
-            "; check that the address is the organization's or the collection's, for example https://dev.azure.com/my-organization"
+            "; check that the address is the organization's or the collection's, for example \
+             https://dev.azure.com/my-organization"
         }
         _ => "",
     }

@@ -271,7 +271,8 @@ fn said(parted: &Parted) -> String {
         Parted::Silent => "nothing was heard of it".to_owned(),
         Parted::NotReady => "it was not ready for its job within 60 s".to_owned(),
         Parted::Stranger(version) => format!(
-            "its version {version} speaks another protocol than version {} of the agent; use the same version of both",
+            "its version {version} speaks another protocol than version {} of the agent; use the same \
+             version of both",
             env!("CARGO_PKG_VERSION")
         ),
     }

@@ -15,7 +15,8 @@ pub enum RegistrationError {
     },
     /// The name is taken by an agent that runs.
     #[error(
-        "agent `{name}` is online: another process is using this name; stop it, pick another `--name`, or pass `--replace`"
+        "agent `{name}` is online: another process is using this name; stop it, pick another `--name`, or \
+         pass `--replace`"
     )]
     InUse {
         /// The name.
@@ -46,7 +47,8 @@ pub enum RegistrationError {
 fn scope_hint(error: &ClientError) -> &'static str {
     match error.kind() {
         ErrorKind::Forbidden => {
-            "; its token needs the scope Agent Pools (read & manage), and its user the role of an administrator of the pool"
+            "; its token needs the scope Agent Pools (read & manage), and its user the role of an \
+             administrator of the pool"
         }
         _ => "",
     }

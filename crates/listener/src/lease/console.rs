@@ -224,7 +224,10 @@ impl Writer {
             let feed =
                 FeedLines { count: value.len(), value, step_id: self.record, start_line: Some(start + 1) };
             if let Err(error) = self.job.post_lines(&feed).await {
-                tracing::debug!(request = %self.request, error = describe(&error), "console lines were not taken");
+                tracing::debug!(
+                    request = %self.request, error = describe(&error),
+                    "console lines were not taken"
+                );
             }
         }
         self.update().await

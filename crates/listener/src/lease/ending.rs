@@ -24,7 +24,10 @@ const MOST_PLACES_AGAIN: u32 = 3;
 
 impl Lease {
     pub(super) fn worker_ended(&mut self, exit: WorkerExit) {
-        tracing::debug!(request = %self.label.request, ?exit.result, ?exit.reported, ?exit.ending, "a worker ended");
+        tracing::debug!(
+            request = %self.label.request, ?exit.result, ?exit.reported, ?exit.ending,
+            "a worker ended"
+        );
         let exit = match self.place_again(exit) {
             Ok(()) => return,
             Err(exit) => exit,
@@ -57,7 +60,8 @@ impl Lease {
         self.tell_progress(Progress::Noted(Note {
             word: "another-worker",
             text: format!(
-                "The worker ended before it had the job: {ending}. Starting another one ({} of {MOST_PLACES_AGAIN}).",
+                "The worker ended before it had the job: {ending}. Starting another one ({} of \
+                 {MOST_PLACES_AGAIN}).",
                 self.places_again
             ),
             advice: None,
@@ -208,7 +212,12 @@ impl Lease {
             Delivery::Known(result) => (Some(result), self.reason.take()),
             Delivery::Gone => (None, self.reason.take()),
             Delivery::Failed(failure) => {
-                self.warn(format!("could not report the result of job `{}`; the service will end it when its lock expires: {}", self.label.name, describe(&failure)));
+                self.warn(format!(
+                    "could not report the result of job `{}`; the service will end it when its lock \
+                     expires: {}",
+                    self.label.name,
+                    describe(&failure)
+                ));
                 (None, Some(describe(&failure)))
             }
         };

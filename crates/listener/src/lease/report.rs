@@ -109,8 +109,8 @@ impl Report {
         timeout(self.timings.call, call).await.unwrap_or(Err(CallFailure::Late))
     }
 
-    /// What became of a job that is over. An earlier report may have ended it, whose answer was lost: then its
-    /// result is known. `told` is what the worker was about to report.
+    /// What became of a job that is over. An earlier report may have ended it, whose answer was lost: then
+    /// its result is known. `told` is what the worker was about to report.
     async fn became(&self, told: Option<TaskResult>) -> Delivery {
         match self.in_time(self.ask()).await {
             Ok(Some(Delivery::Gone) | None) | Err(_) => told.map_or(Delivery::Gone, Delivery::Known),
@@ -141,7 +141,10 @@ impl Report {
                 | Meaning::Never
                 | Meaning::Revoked
                 | Meaning::AgentGone => {
-                    tracing::info!(request = %self.message.request_id, error = describe(&error), "a job was over before its result was reported");
+                    tracing::info!(
+                        request = %self.message.request_id, error = describe(&error),
+                        "a job was over before its result was reported"
+                    );
                     Ok(Delivery::Gone)
                 }
                 Meaning::Again | Meaning::SessionGone | Meaning::SessionHeld => Err(error.into()),

@@ -54,7 +54,8 @@ pub enum DiskError {
     },
     /// Others may look into it.
     #[error(
-        "the state folder {} can be entered by other users, and will hold keys; run `chmod 700` on it, or name another one",
+        "the state folder {} can be entered by other users, and will hold keys; run `chmod 700` on it, or \
+         name another one",
         folder.display()
     )]
     Open {

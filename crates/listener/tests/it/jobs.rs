@@ -185,7 +185,8 @@ async fn a_worker_that_obeys_its_cancellation_has_the_last_word() {
 #[tokio::test]
 async fn a_job_that_is_cancelled_before_its_start_never_starts() {
     let mut world = World::new().await;
-    // The message cannot be deleted for a while, so the job is accepted but not started when the cancellation comes.
+    // The message cannot be deleted for a while, so the job is accepted but not started when the cancellation
+    // comes.
     let fault = Fault::Status { status: 503, type_key: None, message: None, headers: Default::default() };
     let fault = world.emulator.add_fault(FaultRule::new(MESSAGES, fault).method("DELETE")).expect("a fault");
     let set = world.agents(&["a"], world.script(&finish("succeeded"))).await;

@@ -12,7 +12,8 @@ use crate::world::{PAT, World, bounded, event, eventually, finish};
 const POLLS: &str = "_apis/distributedtask/pools/*/messages";
 const MESSAGES: &str = "_apis/distributedtask/pools/*/messages/*";
 
-/// A message without encryption, which an agent takes in any session. Its number is below all that the service gives.
+/// A message without encryption, which an agent takes in any session. Its number is below all that the
+/// service gives.
 fn plain(kind: &str, body: &str) -> Fault {
     document(&json!({"messageId": 0, "messageType": kind, "body": body}))
 }
@@ -231,7 +232,8 @@ async fn jobs_that_come_while_another_one_runs_are_all_run_in_their_turn() {
     let (set, first) = lingering(&mut world).await;
     let (second, third) = (world.queue("second"), world.queue("third"));
     polled(&world).await;
-    // The open poll brings the second, once the first is over for the service; the next one the third, which comes too early.
+    // The open poll brings the second, once the first is over for the service; the next one the third, which
+    // comes too early.
     let early = document(
         &json!({"messageId": 1000, "messageType": "PipelineAgentJobRequest", "body": whole(&world, third).to_string()}),
     );

@@ -1,4 +1,5 @@
-//! Whatever a poll is answered with: an agent neither asks more often than one that waits in vain, nor fills its log.
+//! Whatever a poll is answered with: an agent neither asks more often than one that waits in vain, nor fills
+//! its log.
 
 use std::{sync::Arc, time::Duration};
 

@@ -1,7 +1,8 @@
-//! An emulator, a set of virtual agents with a real process executor, and jobs whose workers are shell scripts.
+//! An emulator, a set of virtual agents with a real process executor, and jobs whose workers are shell
+//! scripts.
 //!
-//! A script reports no result by itself (`"reported":false`), so that every result here has come through the lease; what a worker reports itself is
-//! tested with the real one, in the tests of the command line.
+//! A script reports no result by itself (`"reported":false`), so that every result here has come through the
+//! lease; what a worker reports itself is tested with the real one, in the tests of the command line.
 
 use std::{
     collections::{BTreeMap, HashMap},

@@ -73,7 +73,8 @@ fn end_every_shape() {
     println!("SAID done");
 }
 
-/// Each life starts the next, in a session and a group of its own, and ends: whoever makes a list of them is late.
+/// Each life starts the next, in a session and a group of its own, and ends: whoever makes a list of them is
+/// late.
 fn end_walkers() {
     orphans::adopt(Adopt::All).expect("Linux");
     let folder = tempfile::tempdir().expect("a folder");

@@ -1,5 +1,5 @@
-//! Folders and files whose place an earlier job may have prepared: steps run as the same user, and may leave links, pipes or unwritable
-//! folders where the next job expects its own.
+//! Folders and files whose place an earlier job may have prepared: steps run as the same user, and may leave
+//! links, pipes or unwritable folders where the next job expects its own.
 
 use std::fs::{self, File};
 use std::io;
@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use nix::fcntl::OFlag;
 use uuid::Uuid;
 
-/// Makes the folder, one that may be written, and removes what is no folder in its place. Links that another user made stay, since no step can make them: who
-/// looks after the machine may keep a folder elsewhere.
+/// Makes the folder, one that may be written, and removes what is no folder in its place. Links that another
+/// user made stay, since no step can make them: who looks after the machine may keep a folder elsewhere.
 pub(super) fn make_folder(folder: &Path) -> io::Result<()> {
     if is_planted(folder)? {
         fs::remove_file(folder)?;
@@ -45,7 +45,8 @@ pub(super) fn is_planted(folder: &Path) -> io::Result<bool> {
     }
 }
 
-/// Opens a file to lock it, and makes it if need be. What is no file in its place is removed; to open a pipe would wait for ever.
+/// Opens a file to lock it, and makes it if need be. What is no file in its place is removed; to open a pipe
+/// would wait for ever.
 pub(super) fn lock_file(path: &Path) -> io::Result<File> {
     let open = || {
         File::options()
@@ -69,8 +70,8 @@ pub(super) fn read_file(path: &Path) -> Option<Vec<u8>> {
     fs::read(path).ok()
 }
 
-/// Deletes whatever is there, also what steps made unwritable (Go's module cache is, of its own accord), and folders
-/// deeper than a path may be long or a process may have open. Links are not followed. Blocks.
+/// Deletes whatever is there, also what steps made unwritable (Go's module cache is, of its own accord), and
+/// folders deeper than a path may be long or a process may have open. Links are not followed. Blocks.
 ///
 /// # Errors
 ///
@@ -83,12 +84,13 @@ pub fn remove_all(path: &Path) -> io::Result<()> {
     }
 }
 
-/// How long the path of a folder below the one that is deleted may be for it to be emptied where it lies. Every look at
-/// a file takes as long as its path is, so it is far less than the system allows.
+/// How long the path of a folder below the one that is deleted may be for it to be emptied where it lies.
+/// Every look at a file takes as long as its path is, so it is far less than the system allows.
 const LONGEST_PATH: usize = 200;
 
-/// Deletes a folder without recursion, which (like that of `std`) would end with the stack or with the files that may
-/// be open: a step may nest folders as deep as it likes. Those too deep for a path are moved up to `top`.
+/// Deletes a folder without recursion, which (like that of `std`) would end with the stack or with the files
+/// that may be open: a step may nest folders as deep as it likes. Those too deep for a path are moved up to
+/// `top`.
 fn remove_tree(top: &Path) -> io::Result<()> {
     let mut folders = vec![top.to_owned()];
     while let Some(folder) = folders.last().cloned() {

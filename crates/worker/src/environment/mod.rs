@@ -1,9 +1,10 @@
 //! The environment of a step's process.
 //!
-//! What the official worker gives to a Node task and what the task's child then inherits are not the same: the task library
-//! takes inputs, secrets and credentials out of the environment before it starts anything (`internal.ts` of the task
-//! library). The built-in steps give their child what that child would have seen: the worker's environment, the step's
-//! `env`, public variables, the path, and `TF_BUILD`. A secret gets there only if the step's `env` names it.
+//! What the official worker gives to a Node task and what the task's child then inherits are not the same:
+//! the task library takes inputs, secrets and credentials out of the environment before it starts anything
+//! (`internal.ts` of the task library). The built-in steps give their child what that child would have seen:
+//! the worker's environment, the step's `env`, public variables, the path, and `TF_BUILD`. A secret gets
+//! there only if the step's `env` names it.
 
 mod fit;
 
@@ -40,9 +41,10 @@ pub(crate) struct Environment {
 
 /// The whole environment of a step's process (`Handler.cs`, `NodeHandler.cs`, `ProcessInvoker.cs`).
 ///
-/// `step` is the step's `env` with its macros expanded. A variable whose environment name is also in `env` wins, as it does
-/// with the official worker. Of two variables with one environment name (`Build.SourceBranch`, `BUILD_SOURCEBRANCH`) the one that steps may not
-/// write wins; with the official worker that is left to chance. Public variables that do not fit are left out.
+/// `step` is the step's `env` with its macros expanded. A variable whose environment name is also in `env`
+/// wins, as it does with the official worker. Of two variables with one environment name
+/// (`Build.SourceBranch`, `BUILD_SOURCEBRANCH`) the one that steps may not write wins; with the official
+/// worker that is left to chance. Public variables that do not fit are left out.
 ///
 /// # Errors
 ///
@@ -115,7 +117,8 @@ const JOB_STATUS: &str = "agent.jobstatus";
 
 fn too_long(name: &str, length: usize, limit: usize) -> String {
     format!(
-        "The environment variable '{name}' of this step is {length} bytes long; the system's limit is {} bytes for one variable. Write the value to a file in an earlier step, or shorten it.",
+        "The environment variable '{name}' of this step is {length} bytes long; the system's limit is {} \
+         bytes for one variable. Write the value to a file in an earlier step, or shorten it.",
         limit - name.len() - 2
     )
 }
@@ -127,11 +130,13 @@ fn too_much(step: &BTreeMap<String, String>, limit: usize) -> String {
         .map(|(name, value)| format!(" The largest is '{name}' ({} bytes).", value.len()))
         .unwrap_or_default();
     format!(
-        "The environment variables of this step add up to {total} bytes; the system's limit is {limit} bytes for all of them.{largest} Write values to files in an earlier step, or map fewer of them."
+        "The environment variables of this step add up to {total} bytes; the system's limit is {limit} \
+         bytes for all of them.{largest} Write values to files in an earlier step, or map fewer of them."
     )
 }
 
-/// The environment for git: beside all that a step has, the variables under the names that the official worker's git plugin has them by.
+/// The environment for git: beside all that a step has, the variables under the names that the official
+/// worker's git plugin has them by.
 pub(crate) fn for_git(job: &JobContext) -> BTreeMap<OsString, OsString> {
     let mut values = match of_step(job, &BTreeMap::new()) {
         Ok(environment) => environment.values,
@@ -160,7 +165,8 @@ pub(crate) fn is_system_connection(endpoint: &dayfly_protocol::job::ServiceEndpo
         .is_some_and(|name| name.eq_ignore_ascii_case(dayfly_protocol::job::SYSTEM_CONNECTION))
 }
 
-/// Sets a variable unless the system could not hold it: an empty name, `=` in a name, or a zero byte. Answers whether it could.
+/// Sets a variable unless the system could not hold it: an empty name, `=` in a name, or a zero byte. Answers
+/// whether it could.
 fn insert(environment: &mut BTreeMap<OsString, OsString>, name: &str, value: &str) -> bool {
     if name.is_empty() || name.contains(['=', '\0']) || value.contains('\0') {
         tracing::warn!(name, "the variable cannot be put into an environment");

@@ -1,4 +1,5 @@
-//! What differs between operating systems: the worker's own protection, and what becomes of the processes of its job.
+//! What differs between operating systems: the worker's own protection, and what becomes of the processes of
+//! its job.
 //!
 //! Everything that reads `/proc` or needs `prctl` is in `linux` and does nothing elsewhere.
 
@@ -35,8 +36,9 @@ pub(crate) fn tracer() -> Option<i32> {
     system::tracer()
 }
 
-/// Kills what a job has left running, and returns whom: processes in whose environment `VSTS_PROCESS_LOOKUP_ID` is `lookup_id`, wherever they
-/// moved to (`JobExtension.cs`: orphans are cleaned up when the job ends), and all orphans that the worker's process has adopted.
+/// Kills what a job has left running, and returns whom: processes in whose environment
+/// `VSTS_PROCESS_LOOKUP_ID` is `lookup_id`, wherever they moved to (`JobExtension.cs`: orphans are cleaned up
+/// when the job ends), and all orphans that the worker's process has adopted.
 pub fn kill_orphans(lookup_id: &str) -> Vec<Ended> {
     let mut ended = kill::with_variable("VSTS_PROCESS_LOOKUP_ID", lookup_id, None);
     ended.extend(orphans::end_all(KILL_PATIENCE));

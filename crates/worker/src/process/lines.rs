@@ -20,7 +20,8 @@ impl<'a> Cut<'a> {
     }
 }
 
-/// Cuts at `\n`, `\r` and `\r\n`, as .NET's `ReadLine` does for the official agent: each step of a progress bar is a line.
+/// Cuts at `\n`, `\r` and `\r\n`, as .NET's `ReadLine` does for the official agent: each step of a progress
+/// bar is a line.
 #[derive(Default)]
 pub(super) struct LineCutter {
     /// Bytes of the present line; of them `searched` hold no line end.

@@ -1,12 +1,13 @@
 //! Starts a step's process, reads its lines and stops it when the step is cancelled.
 //!
-//! A process gets exactly the environment it is given, no standard input unless bytes are given, and a process group
-//! of its own. Its output is read no faster than the [`Sink`] takes it, so a slow disk slows the process down instead of
-//! filling memory. The ladder of a cancellation is the official agent's (`ProcessInvoker.cs`): SIGINT to the process itself
-//! (or to its group, see [`Reach`]), 7.5 seconds later SIGTERM, 2.5 seconds later SIGKILL, which here goes to the whole tree.
+//! A process gets exactly the environment it is given, no standard input unless bytes are given, and a
+//! process group of its own. Its output is read no faster than the [`Sink`] takes it, so a slow disk slows
+//! the process down instead of filling memory. The ladder of a cancellation is the official agent's
+//! (`ProcessInvoker.cs`): SIGINT to the process itself (or to its group, see [`Reach`]), 7.5 seconds later
+//! SIGTERM, 2.5 seconds later SIGKILL, which here goes to the whole tree.
 //!
-//! A process that has exited may leave children behind that hold its output open. They are waited for
-//! for five seconds, as the official agent does; then the step ends, and a [`Background`] keeps reading what they
+//! A process that has exited may leave children behind that hold its output open. They are waited for for
+//! five seconds, as the official agent does; then the step ends, and a [`Background`] keeps reading what they
 //! write, so that a server started for later steps does not die of a closed pipe.
 
 mod lines;
@@ -356,7 +357,8 @@ impl Drop for TreeGuard {
     }
 }
 
-/// Waits for the end of the process; goes down the ladder when cancelled. Returns the status, whether it was cancelled and whether killed.
+/// Waits for the end of the process; goes down the ladder when cancelled. Returns the status, whether it was
+/// cancelled and whether killed.
 async fn supervise(
     child: &mut Child,
     process_id: Pid,

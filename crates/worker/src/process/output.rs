@@ -67,14 +67,16 @@ impl Output {
         self.stdout.pipe.is_some() || self.stderr.pipe.is_some()
     }
 
-    /// Gives all lines to `sink` until both outputs are closed, or until nothing more can be read at `deadline`
-    /// (which may be set at any time). Time in which `sink` was busy does not take from what can be read already.
+    /// Gives all lines to `sink` until both outputs are closed, or until nothing more can be read at
+    /// `deadline` (which may be set at any time). Time in which `sink` was busy does not take from what can
+    /// be read already.
     pub(super) async fn pump<S: Sink>(
         &mut self,
         sink: &mut S,
         mut deadline: watch::Receiver<Option<Instant>>,
     ) {
-        // A child that never stops writing must not keep the step: after the deadline little more is read than a pipe holds.
+        // A child that never stops writing must not keep the step: after the deadline little more is read
+        // than a pipe holds.
         let mut late_reads = 4;
         while self.is_open() && late_reads > 0 {
             tokio::select! {

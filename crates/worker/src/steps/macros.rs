@@ -1,9 +1,9 @@
-//! Macros that no variable answers. The service leaves `$(name)` as it is then, and a shell takes it for a command: `releaseId: command not
-//! found`, often with exit code 0. The step is told so once, in words.
+//! Macros that no variable answers. The service leaves `$(name)` as it is then, and a shell takes it for a
+//! command: `releaseId: command not found`, often with exit code 0. The step is told so once, in words.
 //!
-//! In a script `$(name)` may be meant for the shell. So there it counts only if it has a dot, as most predefined variables and all outputs of steps
-//! have, and is neither a program nor a function; or if the shell says that there is no such command. In other inputs and in `env` nothing
-//! but a macro can be meant.
+//! In a script `$(name)` may be meant for the shell. So there it counts only if it has a dot, as most
+//! predefined variables and all outputs of steps have, and is neither a program nor a function; or if the
+//! shell says that there is no such command. In other inputs and in `env` nothing but a macro can be meant.
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;

@@ -81,7 +81,8 @@ impl Shell<'_> {
         if code != 0 {
             let message = if code == 137 && self.explains_137 {
                 format!(
-                    "{} exited with code 137, which means it ran out of memory. Make sure the agent (container) host has sufficient memory configured.",
+                    "{} exited with code 137, which means it ran out of memory. Make sure the agent \
+                     (container) host has sufficient memory configured.",
                     self.name
                 )
             } else {
@@ -111,13 +112,15 @@ impl Shell<'_> {
 /// Why the step took longer than its process, in the words of the task library (`LIB_StdioNotClosed`).
 fn left_children(program: &Path) -> String {
     format!(
-        "The STDIO streams did not close within {} seconds of the exit event from process '{}'. This may indicate a child process inherited the STDIO streams and has not yet exited.",
+        "The STDIO streams did not close within {} seconds of the exit event from process '{}'. This may \
+         indicate a child process inherited the STDIO streams and has not yet exited.",
         process::OPEN_PIPE_PATIENCE.as_secs(),
         program.display()
     )
 }
 
-/// Ends five seconds after the step's process said `task.complete` with `done=true` (`ExecutionContext.ForceTaskComplete`).
+/// Ends five seconds after the step's process said `task.complete` with `done=true`
+/// (`ExecutionContext.ForceTaskComplete`).
 async fn force_complete(step: &StepContext) {
     const GRACE: std::time::Duration = std::time::Duration::from_secs(5);
     step.completed().cancelled_owned().await;
@@ -176,12 +179,14 @@ fn left_out_of_environment(variables: &[(String, usize)]) -> String {
     let (variables, are, were) =
         if variables.len() == 1 { ("variable", "is", "was") } else { ("variables", "are", "were") };
     format!(
-        "The {variables} {} {are} too large for the environment of a process and {were} left out of it. Use `$({example})` in the script instead.",
+        "The {variables} {} {are} too large for the environment of a process and {were} left out of it. Use \
+         `$({example})` in the script instead.",
         names.join(", ")
     )
 }
 
-/// Writes a script into the job's folder for temporary files, readable by this user only: macros may have put secrets into it.
+/// Writes a script into the job's folder for temporary files, readable by this user only: macros may have put
+/// secrets into it.
 pub(super) async fn write_script(
     step: &StepContext,
     extension: &str,
@@ -230,7 +235,8 @@ pub(super) fn not_found(step: &StepContext, name: &str) -> StepError {
     });
     let advice = match (replaced, name) {
         (Some((variable, value)), _) => {
-            format!("The variable '{variable}' replaces the PATH, which is '{value}' now; rename the variable.")
+            format!("The variable '{variable}' replaces the PATH, which is '{value}' now; rename the \
+                     variable.")
         }
         (None, "pwsh") => "This step needs PowerShell 7: install it from https://aka.ms/install-powershell, or use `bash:` instead of `pwsh:`.".to_owned(),
         (None, "git") => "Install git on this agent; checkout needs version 2.0 or newer.".to_owned(),

@@ -33,7 +33,8 @@ pub(crate) fn git(folder: &Path, arguments: &[&str]) -> String {
     String::from_utf8(output.stdout).expect("UTF-8").trim().to_owned()
 }
 
-/// A repository of the service with three commits of `file` (one, two, three), tags `v1` and `v2` and a pull request.
+/// A repository of the service with three commits of `file` (one, two, three), tags `v1` and `v2` and a pull
+/// request.
 pub(crate) fn repository(service: &Service, name: &str) -> PathBuf {
     let folder = service.repositories.path().join(name);
     std::fs::create_dir_all(&folder).expect("made");
@@ -722,7 +723,8 @@ async fn git_trusts_the_agents_certificate_authorities_for_the_services_host() {
     repository(&service, "garden");
     let mut job = Job::new(&service).step(checkout_step("get", &[("repository", "self")]));
     let file = job.folder.path().join("ca.pem");
-    // The service speaks plain HTTP, so what is in the file does not matter to the fetch; the client reads it all the same.
+    // The service speaks plain HTTP, so what is in the file does not matter to the fetch; the client reads it
+    // all the same.
     std::fs::write(&file, CA).expect("written");
     job.settings.ca_files = vec![file.clone()];
     let (result, _folder) = job.run().await;

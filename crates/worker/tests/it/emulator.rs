@@ -1,4 +1,5 @@
-//! A job from the emulator's queue to its result: an agent that takes the message by hand, and the worker that runs it.
+//! A job from the emulator's queue to its result: an agent that takes the message by hand, and the worker
+//! that runs it.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -242,7 +242,8 @@ async fn a_worker_gives_up_when_the_service_ended_with_its_listener() {
     assert_eq!(status.code(), Some(103));
 }
 
-/// A step that looks for secrets everywhere its user can look. It prints only where it found one, so that masking cannot hide it.
+/// A step that looks for secrets everywhere its user can look. It prints only where it found one, so that
+/// masking cannot hide it.
 const SEARCH: &str = r#"
 hidden=$(printf '%s' "$NEEDLE_A$NEEDLE_B")
 look() { if printf '%s' "$2" | grep -qF "$hidden"; then echo "FOUND in $1"; fi; }

@@ -1,7 +1,7 @@
 //! The part of the service that a worker talks to, on a real port: it keeps what it is told.
 //!
-//! Jobs here are single messages made by hand, so that each test can say exactly what the worker gets, and look at
-//! every byte the worker sent. Whole pipelines run against the emulator elsewhere.
+//! Jobs here are single messages made by hand, so that each test can say exactly what the worker gets, and
+//! look at every byte the worker sent. Whole pipelines run against the emulator elsewhere.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

@@ -1,4 +1,5 @@
-//! Whole jobs of script steps: log skeleton, results, conditions, retries, timeouts, cancellation, environment.
+//! Whole jobs of script steps: log skeleton, results, conditions, retries, timeouts, cancellation,
+//! environment.
 
 use std::time::Duration;
 
@@ -396,11 +397,9 @@ async fn secrets_are_masked_wherever_they_turn_up() {
         .secret("hush", "sesame-open")
         .script(
             "leak $(hush)",
-            "echo plain $(hush); printf %s $(hush) | base64; printf 'sesame'; sleep 0.2; echo '-open'; \
-             echo '##vso[task.logissue type=error]about $(hush)'; \
-             echo '##vso[task.setprogress value=50]at $(hush)'; \
-             echo '##vso[build.updatebuildnumber]number'; \
-             echo $(System.AccessToken)",
+            "echo plain $(hush); printf %s $(hush) | base64; printf 'sesame'; sleep 0.2; echo '-open'; echo \
+             '##vso[task.logissue type=error]about $(hush)'; echo '##vso[task.setprogress value=50]at \
+             $(hush)'; echo '##vso[build.updatebuildnumber]number'; echo $(System.AccessToken)",
         )
         .run()
         .await;

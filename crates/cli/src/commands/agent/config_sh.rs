@@ -1,6 +1,7 @@
-//! What Microsoft's `config.sh` and `run.sh` take and `dayfly agent` knows under other names or not at all, so that entry points built round them need not
-//! be rewritten: taken when it makes sense here, else refused with the reason. The names are those of the official agent's `Constants.cs`
-//! (`CommandLine.Args` and `Flags`), as people write them and in lower case.
+//! What Microsoft's `config.sh` and `run.sh` take and `dayfly agent` knows under other names or not at all,
+//! so that entry points built round them need not be rewritten: taken when it makes sense here, else refused
+//! with the reason. The names are those of the official agent's `Constants.cs` (`CommandLine.Args` and
+//! `Flags`), as people write them and in lower case.
 
 use clap::{Arg, ArgAction, ArgMatches, Command, error::Result};
 use secrecy::SecretString;
@@ -47,7 +48,8 @@ const REFUSED: &[(&[&str], &str)] = &[
             "noRestart norestart",
             "preventServiceStart preventservicestart",
         ],
-        "the agent does not install itself as a service; let systemd or the container's runtime start `dayfly agent`",
+        "the agent does not install itself as a service; let systemd or the container's runtime start \
+         `dayfly agent`",
     ),
     (&["sslskipcertvalidation"], "certificates are always checked; trust the server's with --ca-file FILE"),
     (

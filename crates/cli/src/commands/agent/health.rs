@@ -1,5 +1,6 @@
-//! The address at which an orchestrator asks whether the agent lives and is ready, and Prometheus what it counts. Everything there may be read by
-//! everybody who reaches it, so it has no names, addresses or secrets.
+//! The address at which an orchestrator asks whether the agent lives and is ready, and Prometheus what it
+//! counts. Everything there may be read by everybody who reaches it, so it has no names, addresses or
+//! secrets.
 
 use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -32,7 +33,8 @@ const MOST_HEADERS: usize = 64;
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 const LONGEST_CONNECTION: Duration = Duration::from_secs(120);
 
-/// The pause when a connection cannot be accepted, such as for want of file descriptors: the system makes nobody wait for that.
+/// The pause when a connection cannot be accepted, such as for want of file descriptors: the system makes
+/// nobody wait for that.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
 /// Serves until it is dropped.

@@ -74,7 +74,8 @@ impl Kept<'_> {
             && new.name.eq_ignore_ascii_case(name);
         if !is_same {
             bail!(
-                "the state folder {} holds agent `{name}` of pool `{}` at {}, not agent `{}` of pool `{}` at {}; name another --state-dir, or the agent that it holds",
+                "the state folder {} holds agent `{name}` of pool `{}` at {}, not agent `{}` of pool `{}` \
+                 at {}; name another --state-dir, or the agent that it holds",
                 self.folder.display(),
                 set.pool_name,
                 set.server_url,

@@ -1,4 +1,5 @@
-//! What the agent counts of itself, and its text for Prometheus. Labels have a fixed set of values, so that nothing a service or a job says makes new series.
+//! What the agent counts of itself, and its text for Prometheus. Labels have a fixed set of values, so that
+//! nothing a service or a job says makes new series.
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -13,7 +14,8 @@ use dayfly_protocol::{RequestId, TaskResult};
 /// What an agent can be doing.
 const STATES: [&str; 4] = ["connecting", "online", "disconnected", "ended"];
 
-/// How a job can end here, and the label for it. `None`: it was no longer ours, or its result could not be reported.
+/// How a job can end here, and the label for it. `None`: it was no longer ours, or its result could not be
+/// reported.
 const RESULTS: [(Option<TaskResult>, &str); 6] = [
     (Some(TaskResult::Succeeded), "succeeded"),
     (Some(TaskResult::SucceededWithIssues), "succeeded_with_issues"),

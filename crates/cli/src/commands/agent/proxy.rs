@@ -1,4 +1,5 @@
-//! Which proxy the agent takes: one for all addresses, given as Microsoft's agent takes it, or those of the well-known variables.
+//! Which proxy the agent takes: one for all addresses, given as Microsoft's agent takes it, or those of the
+//! well-known variables.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +16,8 @@ use super::{
 pub(super) const PASSWORD_VARIABLES: [&str; 2] =
     ["VSTS_AGENT_INPUT_PROXYPASSWORD", "VSTS_HTTP_PROXY_PASSWORD"];
 
-/// The proxy that was given for all addresses, with its login: by flags or by the variables of the official agent (`VstsAgentWebProxy.cs`).
+/// The proxy that was given for all addresses, with its login: by flags or by the variables of the official
+/// agent (`VstsAgentWebProxy.cs`).
 pub(super) fn given(
     args: &ConfigShArgs,
     environment: &BTreeMap<String, String>,

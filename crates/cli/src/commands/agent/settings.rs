@@ -1,7 +1,9 @@
-//! What `dayfly agent` was told, by flags and by variables, and what that means. Pure: the environment is handed in.
+//! What `dayfly agent` was told, by flags and by variables, and what that means. Pure: the environment is
+//! handed in.
 //!
-//! A flag wins over a variable, `AZ_*` over `AZP_*`, and that over `VSTS_AGENT_INPUT_*` of Microsoft's `config.sh` (`CommandSettings.cs`). A token is taken
-//! by a flag too, for images built round that script, but with a warning: everybody on the machine can read it.
+//! A flag wins over a variable, `AZ_*` over `AZP_*`, and that over `VSTS_AGENT_INPUT_*` of Microsoft's
+//! `config.sh` (`CommandSettings.cs`). A token is taken by a flag too, for images built round that script,
+//! but with a warning: everybody on the machine can read it.
 
 use std::{
     collections::BTreeMap,
@@ -37,7 +39,8 @@ pub(super) enum Identity {
     New(NewAgent),
     /// It was registered before; the folder holds its three files.
     Registered { folder: PathBuf },
-    /// What must outlive this process is in the folder. If no agent is there yet, this one registers itself, if it was told enough for that.
+    /// What must outlive this process is in the folder. If no agent is there yet, this one registers itself,
+    /// if it was told enough for that.
     Kept { folder: PathBuf, new: Result<NewAgent, Mistake> },
 }
 
@@ -70,7 +73,8 @@ pub(super) struct Settings {
     pub(super) once: bool,
     pub(super) ca_files: Vec<PathBuf>,
     pub(super) proxy: ProxySettings,
-    /// The proxy for all addresses that was not given by the well-known variables: workers must be told of it.
+    /// The proxy for all addresses that was not given by the well-known variables: workers must be told of
+    /// it.
     pub(super) given_proxy: Option<SecretString>,
     pub(super) capabilities: BTreeMap<String, String>,
     pub(super) stop_within: Duration,
@@ -109,7 +113,8 @@ impl Settings {
         check_authentication(args.auth.as_deref().or_else(|| variable(&["VSTS_AGENT_INPUT_AUTH"])))?;
         if surroundings.is_root && !args.allow_root && variable(&["AGENT_ALLOW_RUNASROOT"]).is_none() {
             return mistake(
-                "the agent does not run as root, because jobs would too; use another user, or pass --allow-root",
+                "the agent does not run as root, because jobs would too; use another user, or pass \
+                 --allow-root",
             );
         }
         let absolute = |path: &Path| surroundings.folder.join(path);
@@ -196,10 +201,12 @@ fn new_agent(args: &AgentArgs, surroundings: Surroundings<'_>) -> Result<NewAgen
 }
 
 /// What is said about a token among the arguments.
-const TOKEN_IN_ARGUMENTS: &str = "a token on the command line can be read by everybody on this machine; better use --token-file, AZ_PAT or AZP_TOKEN";
+const TOKEN_IN_ARGUMENTS: &str = "a token on the command line can be read by everybody on this machine; \
+                                  better use --token-file, AZ_PAT or AZP_TOKEN";
 
 /// What is said about a password among the arguments.
-const PASSWORD_IN_ARGUMENTS: &str = "a password on the command line can be read by everybody on this machine; better use VSTS_HTTP_PROXY_PASSWORD";
+const PASSWORD_IN_ARGUMENTS: &str = "a password on the command line can be read by everybody on this \
+                                     machine; better use VSTS_HTTP_PROXY_PASSWORD";
 
 /// As the official agent reads it (`StringUtil.ConvertToBoolean`).
 fn is_true(text: &str) -> bool {
@@ -212,7 +219,8 @@ fn check_authentication(kind: Option<&str>) -> Result<(), Mistake> {
         None => Ok(()),
         Some(kind) if kind.eq_ignore_ascii_case("pat") => Ok(()),
         Some(kind) => mistake(format!(
-            "authentication by `{kind}` is not supported; use `--auth pat` with a personal access token, or --agent-dir with an agent that config.sh has registered"
+            "authentication by `{kind}` is not supported; use `--auth pat` with a personal access token, or \
+             --agent-dir with an agent that config.sh has registered"
         )),
     }
 }
@@ -268,7 +276,8 @@ fn listen(address: Option<&str>) -> Result<Option<SocketAddr>, Mistake> {
         None => Ok(None),
         Some(Ok(parsed)) => Ok(Some(parsed)),
         Some(Err(_)) => mistake(format!(
-            "`{}` is not an address to listen on; expected for example 127.0.0.1:9090, or 0.0.0.0:9090 for other machines",
+            "`{}` is not an address to listen on; expected for example 127.0.0.1:9090, or 0.0.0.0:9090 for \
+             other machines",
             address.unwrap_or_default()
         )),
     }
@@ -286,8 +295,8 @@ fn capabilities(pairs: &[String]) -> Result<BTreeMap<String, String>, Mistake> {
     Ok(capabilities)
 }
 
-/// The first of the variables that is set and not empty. Spaces around it are not meant: a secret or a configuration that was made by
-/// `echo` ends with a line break.
+/// The first of the variables that is set and not empty. Spaces around it are not meant: a secret or a
+/// configuration that was made by `echo` ends with a line break.
 pub(super) fn first<'a>(environment: &'a BTreeMap<String, String>, names: &[&str]) -> Option<&'a str> {
     names
         .iter()

@@ -1,4 +1,5 @@
-//! Sets the agent off, and does not keep silent meanwhile: the first calls are repeated for some time before they are given up.
+//! Sets the agent off, and does not keep silent meanwhile: the first calls are repeated for some time before
+//! they are given up.
 
 use std::{sync::Arc, time::Duration};
 

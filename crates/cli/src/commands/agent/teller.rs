@@ -1,4 +1,5 @@
-//! What the agent tells on standard output and standard error: lines for people, in the official agent's words where it has some, or JSON objects.
+//! What the agent tells on standard output and standard error: lines for people, in the official agent's
+//! words where it has some, or JSON objects.
 //!
 //! News goes to standard output, warnings and errors to standard error, in either form.
 

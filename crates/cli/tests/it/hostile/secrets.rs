@@ -28,8 +28,8 @@ async fn nobody_of_the_same_user_gets_into_a_worker() {
     for _ in 0..10 {
         assert_eq!(world.run(look).await, TaskResult::Succeeded);
     }
-    // The same program started from its file is open for a moment, and so the watcher can be seen to watch. It tells
-    // of one of these workers when the next is already there, so each of them counts.
+    // The same program started from its file is open for a moment, and so the watcher can be seen to watch.
+    // It tells of one of these workers when the next is already there, so each of them counts.
     let mut controls = Vec::new();
     nix::fcntl::fcntl(&said, nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::O_NONBLOCK)).unwrap();
     eventually("the watcher gets into an unprotected worker", || {

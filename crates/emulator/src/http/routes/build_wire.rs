@@ -1,4 +1,5 @@
-//! Builds, definitions, pipelines and runs as the REST interface shows them (`BuildHttpClient`, `PipelinesHttpClient`).
+//! Builds, definitions, pipelines and runs as the REST interface shows them (`BuildHttpClient`,
+//! `PipelinesHttpClient`).
 
 use dayfly_protocol::artifact::BuildArtifact;
 use dayfly_protocol::logs::TaskLog;

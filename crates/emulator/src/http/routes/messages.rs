@@ -52,7 +52,8 @@ impl Drop for OpenPoll {
     }
 }
 
-/// Lets the session's own agent pass. An agent that was deleted is told so, also when its session is gone with it.
+/// Lets the session's own agent pass. An agent that was deleted is told so, also when its session is gone
+/// with it.
 fn check_session(
     state: &crate::state::State,
     caller: &Caller,

@@ -197,7 +197,10 @@ impl<'a> Rows<'a> {
             _ => verdict(record.result, is_running),
         };
         let name = record.name.as_deref().unwrap_or_default();
-        page.open(&format!("<tr class=\"{class}\"><td class=\"d{level}\"><span class=\"{colour}\" title=\"{word}\">{mark}</span> "));
+        page.open(&format!(
+            "<tr class=\"{class}\"><td class=\"d{level}\"><span class=\"{colour}\" \
+             title=\"{word}\">{mark}</span> "
+        ));
         page.text(name);
         let identifier = record.identifier.as_deref().filter(|_| level == 1).map(shown);
         if let Some(identifier) = identifier.filter(|identifier| identifier != name) {

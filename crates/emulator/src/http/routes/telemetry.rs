@@ -1,5 +1,5 @@
-//! Customer intelligence: what agents tell about themselves. Taken and forgotten. And packages: there is none, so no
-//! agent is ever told to update itself.
+//! Customer intelligence: what agents tell about themselves. Taken and forgotten. And packages: there is
+//! none, so no agent is ever told to update itself.
 
 use axum::Router;
 use axum::extract::State;

@@ -1,6 +1,7 @@
-//! Submodules of a work tree, each taken as it lies there into a repository of its own. That stands in the snapshot where git has
-//! it in a clone, `modules/<name>` (and `modules/<name>/modules/<inner name>`), so that whoever clones the snapshot on this machine can
-//! put it in place before git looks for it elsewhere: by a relative URL, a path, or for a commit that nobody has pushed.
+//! Submodules of a work tree, each taken as it lies there into a repository of its own. That stands in the
+//! snapshot where git has it in a clone, `modules/<name>` (and `modules/<name>/modules/<inner name>`), so
+//! that whoever clones the snapshot on this machine can put it in place before git looks for it elsewhere: by
+//! a relative URL, a path, or for a commit that nobody has pushed.
 
 use std::path::PathBuf;
 

@@ -123,7 +123,8 @@ impl VirtualAgent {
         self.pace.after(pause_around(timings.conflict_retry));
         if is_first {
             self.context.warn(format!(
-                "agent `{name}` still has a session, held by another process or left by one that died; trying for up to {} s to get one",
+                "agent `{name}` still has a session, held by another process or left by one that died; \
+                 trying for up to {} s to get one",
                 timings.conflict_limit.as_secs()
             ));
         }
@@ -143,7 +144,10 @@ impl VirtualAgent {
             // An agent that was deleted is often known only by its login being refused.
             Meaning::AgentGone | Meaning::Never if can_recover && !self.is_stopping() => {
                 let text = describe(&error);
-                tracing::info!(agent = %self.context.name, error = text, "looking whether the agent was deleted");
+                tracing::info!(
+                    agent = %self.context.name, error = text,
+                    "looking whether the agent was deleted"
+                );
                 self.context.set_session(None);
                 if !self.pace.may_make_anew() {
                     self.not_reached(text, error.retry_after());
@@ -209,10 +213,16 @@ impl VirtualAgent {
         match timeout(self.context.set.timings.call, self.context.service.delete_session(session)).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
-                tracing::info!(agent = %self.context.name, error = describe(&error), "a session could not be deleted; it will expire")
+                tracing::info!(
+                    agent = %self.context.name, error = describe(&error),
+                    "a session could not be deleted; it will expire"
+                )
             }
             Err(_) => {
-                tracing::info!(agent = %self.context.name, "a session could not be deleted in time; it will expire")
+                tracing::info!(
+                    agent = %self.context.name,
+                    "a session could not be deleted in time; it will expire"
+                )
             }
         }
         save(&self.context, self.registration.clone()).await;
@@ -229,7 +239,10 @@ async fn connect(context: &AgentContext, stale: Option<SessionId>, registration:
     if let Some(stale) = stale
         && let Err(error) = context.service.delete_session(stale).await
     {
-        tracing::debug!(agent = %context.name, error = describe(&error), "a session that is in the way could not be deleted");
+        tracing::debug!(
+            agent = %context.name, error = describe(&error),
+            "a session that is in the way could not be deleted"
+        );
     }
     context.set_connecting(true);
     let event = match context.connect().await {
@@ -248,7 +261,10 @@ async fn keep(context: &AgentContext, session: TaskAgentSession, mut registratio
     }
     // Nobody will ever know of it, and it would be in the way.
     if let Err(error) = context.service.delete_session(session.session_id).await {
-        tracing::info!(agent = %context.name, error = describe(&error), "a session that nobody knows could not be deleted; it will expire");
+        tracing::info!(
+            agent = %context.name, error = describe(&error),
+            "a session that nobody knows could not be deleted; it will expire"
+        );
     }
     Event::Lost
 }

@@ -68,7 +68,8 @@ impl VirtualAgent {
             }
             JobMessage::Unreadable(reason) => {
                 let text = format!(
-                    "giving up on a job, because {reason}; its ids are unreadable too, so the service will end it when its lock expires"
+                    "giving up on a job, because {reason}; its ids are unreadable too, so the service will \
+                     end it when its lock expires"
                 );
                 self.told.once(&self.context, "unreadable job", text);
                 self.delete_message(message_id).await;
@@ -81,20 +82,29 @@ impl VirtualAgent {
     async fn offered(&mut self, offer: Waiting) -> Worth {
         let request = offer.message.request_id;
         if let Some(current) = self.current.as_ref().filter(|current| current.request == request) {
-            tracing::debug!(agent = %self.context.name, %request, "the message of the job in hand came again");
+            tracing::debug!(
+                agent = %self.context.name, %request,
+                "the message of the job in hand came again"
+            );
             if current.delivered.came_again(offer.message_id) {
                 self.delete_message(offer.message_id).await;
             }
             return Worth::Notice;
         }
         if self.takes_no_more() {
-            tracing::info!(agent = %self.context.name, %request, "a job is left in the queue, since this agent takes no more");
+            tracing::info!(
+                agent = %self.context.name, %request,
+                "a job is left in the queue, since this agent takes no more"
+            );
             self.has_passed_over = true;
             return Worth::Notice;
         }
         if self.current.is_some() {
             if self.waiting.is_some() {
-                tracing::info!(agent = %self.context.name, %request, "a job is left in the queue, since another one waits already");
+                tracing::info!(
+                    agent = %self.context.name, %request,
+                    "a job is left in the queue, since another one waits already"
+                );
                 self.has_passed_over = true;
                 return Worth::Notice;
             }
@@ -121,7 +131,8 @@ impl VirtualAgent {
                 }
                 (JobMessage::Broken { .. } | JobMessage::Unreadable(_), _) => {
                     self.context.warn(format!(
-                        "the record of job request {request} cannot be read, so the job is left to the service"
+                        "the record of job request {request} cannot be read, so the job is left to the \
+                         service"
                     ));
                 }
             }
@@ -272,7 +283,8 @@ impl VirtualAgent {
         if self.has_had_its_job && self.phase() != Phase::Release {
             self.end_with(AgentEnd::Once);
         } else if self.is_stopping() {
-            // The job may have ended before the change of phase was heard of; one that is released keeps its session.
+            // The job may have ended before the change of phase was heard of; one that is released keeps its
+            // session.
             self.phase_changed();
         } else {
             let waiting = self.waiting.take();

@@ -132,7 +132,10 @@ impl VirtualAgent {
             // The message is deleted, so who takes the job over must learn of it elsewhere.
             let change = Change::Cancelled(wanted.record());
             if let Err(error) = self.context.set.store.change(current.request, change).await {
-                tracing::warn!(agent = %self.context.name, error = describe(&error), "a cancellation stays in the queue");
+                tracing::warn!(
+                    agent = %self.context.name, error = describe(&error),
+                    "a cancellation stays in the queue"
+                );
                 return Ok(Handled::Later);
             }
             return Ok(Handled::Now);
@@ -146,7 +149,10 @@ impl VirtualAgent {
             self.has_passed_over = true;
             return Ok(Handled::Later);
         }
-        tracing::info!(agent = %self.context.name, job = %cancel.job_id, "a cancellation of a job that does not run here is ignored");
+        tracing::info!(
+            agent = %self.context.name, job = %cancel.job_id,
+            "a cancellation of a job that does not run here is ignored"
+        );
         Ok(Handled::Now)
     }
 
@@ -158,7 +164,8 @@ impl VirtualAgent {
             .map(|version| excerpt(&version))
             .unwrap_or_default();
         let text = format!(
-            "the service asks for agent version {version}; Dayfly never updates itself, so update it if jobs demand that version"
+            "the service asks for agent version {version}; Dayfly never updates itself, so update it if \
+             jobs demand that version"
         );
         self.told.once(&self.context, &format!("version {version}"), text);
     }
@@ -187,7 +194,10 @@ impl VirtualAgent {
         match answer {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
-                tracing::warn!(agent = %self.context.name, %message, error = describe(&error), "a message could not be deleted")
+                tracing::warn!(
+                    agent = %self.context.name, %message, error = describe(&error),
+                    "a message could not be deleted"
+                )
             }
             Err(_) => {
                 tracing::warn!(agent = %self.context.name, %message, "a message could not be deleted in time")

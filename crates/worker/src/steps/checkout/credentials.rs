@@ -1,7 +1,7 @@
 //! How git logs in to a repository: a header made of its endpoint's token, handed over by the environment.
 //!
-//! The header never is an argument of a process and never is on disk, but for `persistCredentials`, where the user asks for it
-//! and the post-job part takes it away again.
+//! The header never is an argument of a process and never is on disk, but for `persistCredentials`, where the
+//! user asks for it and the post-job part takes it away again.
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
@@ -21,11 +21,13 @@ impl Header {
         self.0.expose_secret()
     }
 
-    /// The header for a repository, or none if its endpoint has no credentials; secrets made on the way are masked.
+    /// The header for a repository, or none if its endpoint has no credentials; secrets made on the way are
+    /// masked.
     ///
     /// # Errors
     ///
-    /// The repository names an endpoint which the job has not, or which logs in by a scheme this worker does not know.
+    /// The repository names an endpoint which the job has not, or which logs in by a scheme this worker does
+    /// not know.
     pub(super) fn of(
         repository: &RepositoryResource,
         endpoints: &[ServiceEndpoint],
@@ -34,7 +36,8 @@ impl Header {
         let Some(reference) = &repository.endpoint else { return Ok(None) };
         let endpoint = endpoints.iter().find(|endpoint| is_meant(reference, endpoint)).ok_or_else(|| {
             StepError::Failed(format!(
-                "The service connection of repository '{}' is not part of the job. Check that the pipeline may use it.",
+                "The service connection of repository '{}' is not part of the job. Check that the pipeline \
+                 may use it.",
                 repository.alias
             ))
         })?;
@@ -83,7 +86,8 @@ fn user_and_password(authorization: &EndpointAuthorization) -> Result<Option<(St
         None
     } else {
         return Err(StepError::Failed(format!(
-            "The repository's service connection uses the authentication scheme '{scheme}', which Dayfly's native worker does not support; run this job on Microsoft's agent."
+            "The repository's service connection uses the authentication scheme '{scheme}', which Dayfly's \
+             native worker does not support; run this job on Microsoft's agent."
         )));
     };
     Ok(pair)

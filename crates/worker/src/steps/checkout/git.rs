@@ -68,8 +68,9 @@ impl Configuration {
 impl<'a> Git<'a> {
     /// Finds git and asks its version.
     pub(super) async fn find(step: &'a StepContext, with_lfs: bool) -> Result<Git<'a>, StepError> {
-        // As it was before the first step: what runs in a step must not choose the program that is given the login (by `PATH`), nor what that
-        // loads (`GIT_EXEC_PATH`, `LD_PRELOAD`) or writes down (`GIT_TRACE_CURL`).
+        // As it was before the first step: what runs in a step must not choose the program that is given the
+        // login (by `PATH`), nor what that loads (`GIT_EXEC_PATH`, `LD_PRELOAD`) or writes down
+        // (`GIT_TRACE_CURL`).
         let mut environment = step.job.first_environment().clone();
         // What a step of an earlier job says of an object is nothing to go by.
         environment.insert("GIT_NO_REPLACE_OBJECTS".into(), "1".into());
@@ -124,7 +125,8 @@ impl<'a> Git<'a> {
     pub(super) fn require_secret_passing(&self, header: Option<&Header>) -> Result<(), StepError> {
         if header.is_some() && self.version < CONFIG_ENV_SINCE {
             return Err(StepError::Failed(format!(
-                "Git {} cannot be given credentials without showing them to every process on this machine. Install git 2.31 or newer.",
+                "Git {} cannot be given credentials without showing them to every process on this machine. \
+                 Install git 2.31 or newer.",
                 self.version_text()
             )));
         }
@@ -162,7 +164,8 @@ impl<'a> Git<'a> {
         }
     }
 
-    /// Runs a command and keeps its output from the log, since it may hold credentials; answers exit code and output.
+    /// Runs a command and keeps its output from the log, since it may hold credentials; answers exit code and
+    /// output.
     pub(super) async fn quiet(&self, folder: &Path, arguments: &[&str]) -> Result<(i32, String), StepError> {
         let (_, text) = self.command(folder, arguments, &Configuration::default());
         self.step.command(&text).await;
@@ -247,7 +250,8 @@ impl<'a> Git<'a> {
         let mut command = Command::new(self.program.clone(), folder.to_owned());
         command.environment = self.environment.clone();
         if let Some(above) = folder.parent() {
-            // A repository that is not whole must not make git look for another one above, which an earlier job may have put there.
+            // A repository that is not whole must not make git look for another one above, which an earlier
+            // job may have put there.
             command.environment.insert("GIT_CEILING_DIRECTORIES".into(), above.into());
         }
         command.cancel = ladder(self.step);
@@ -268,7 +272,8 @@ impl<'a> Git<'a> {
             command.environment.insert(name.into(), value.into());
         }
         let own_authority = configuration.plain.iter().any(|(key, _)| key.ends_with(".sslcainfo"));
-        // This variable of git's beats its configuration, also that for a single host. As configuration it holds for all others.
+        // This variable of git's beats its configuration, also that for a single host. As configuration it
+        // holds for all others.
         if own_authority && let Some(file) = command.environment.remove(OsStr::new("GIT_SSL_CAINFO")) {
             set(&["-c", &format!("http.sslcainfo={}", file.to_string_lossy())]);
         }
@@ -280,7 +285,8 @@ impl<'a> Git<'a> {
     }
 }
 
-/// The environment variable for a setting. Shells drop variables whose names they cannot hold, and `git` may be a shell script.
+/// The environment variable for a setting. Shells drop variables whose names they cannot hold, and `git` may
+/// be a shell script.
 fn variable_of(key: &str) -> String {
     let name: String = key.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
     format!("env_var_{name}")

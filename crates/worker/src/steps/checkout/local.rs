@@ -1,8 +1,9 @@
 //! Objects of a repository on this disk, put into a new clone before the fetch, which then transfers none.
 //!
-//! Copied, as `git clone --local --no-hardlinks` does it: through hard links a step's `chmod -R` would reach the other repository,
-//! and borrowed objects (`info/alternates`) would be missing in a container that has only the sources. References come by the
-//! fetch, as ever: it asks for objects only if some that the references need are not there.
+//! Copied, as `git clone --local --no-hardlinks` does it: through hard links a step's `chmod -R` would reach
+//! the other repository, and borrowed objects (`info/alternates`) would be missing in a container that has
+//! only the sources. References come by the fetch, as ever: it asks for objects only if some that the
+//! references need are not there.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -15,13 +16,14 @@ use tokio_util::sync::CancellationToken;
 use super::StepError;
 use crate::context::StepContext;
 
-/// How many files are copied at the most: to make so many takes longer than to fetch one pack (4,800 loose objects: 1.4 to 3.5 s, fetched 1.0 s).
+/// How many files are copied at the most: to make so many takes longer than to fetch one pack (4,800 loose
+/// objects: 1.4 to 3.5 s, fetched 1.0 s).
 const MAX_FILES: usize = 2_000;
 /// How many folders of objects are looked through.
 const MAX_FOLDERS: usize = 16;
 
-/// Copies the objects of the bare repository `from` into the one that was just initialised in `folder`: all or none. Without
-/// them the fetch gets everything, so no failure is the step's.
+/// Copies the objects of the bare repository `from` into the one that was just initialised in `folder`: all
+/// or none. Without them the fetch gets everything, so no failure is the step's.
 pub(super) async fn copy_objects(step: &StepContext, from: &Path, folder: &Path) -> Result<(), StepError> {
     let (source, target, cancel) = (from.to_owned(), folder.join(".git/objects"), step.cancel.clone());
     let copied = tokio::task::spawn_blocking(move || copy(&source, &target, &cancel)).await;

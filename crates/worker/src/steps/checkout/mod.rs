@@ -136,7 +136,8 @@ async fn place(step: &StepContext, repository: &Repository, inputs: &Inputs) -> 
     Ok(wanted)
 }
 
-/// Moves a folder over an old one. The new place may lie within the old one (`s` to `s/sub`), so it goes through a sibling.
+/// Moves a folder over an old one. The new place may lie within the old one (`s` to `s/sub`), so it goes
+/// through a sibling.
 async fn move_folder(from: &Path, to: &Path) -> std::io::Result<()> {
     if !files::is_folder(from).await {
         return Ok(());
@@ -177,7 +178,11 @@ async fn get_sources(
     .await;
     let manages_own = step.job.with_variables(|variables| variables.is_on("system.selfmanagegitcreds"));
     let header = if manages_own {
-        step.output("You are in self manage git creds mode. Make sure your agent host machine can bypass any git authentication challenge.").await;
+        step.output(
+            "You are in self manage git creds mode. Make sure your agent host machine can bypass any git \
+             authentication challenge.",
+        )
+        .await;
         None
     } else {
         Header::of(&repository.resource, &step.job.endpoints, &step.job.masker)?
@@ -221,7 +226,8 @@ async fn get_sources(
     Ok(())
 }
 
-/// Fetches into a repository that is there; answers what to check out. `copies` says whether objects on this disk may be taken for the fetched ones.
+/// Fetches into a repository that is there; answers what to check out. `copies` says whether objects on this
+/// disk may be taken for the fetched ones.
 async fn obtain(
     step: &StepContext,
     git: &Git<'_>,
@@ -260,7 +266,11 @@ async fn configure(
         git.must("Git sparse checkout disable", folder, &["sparse-checkout", "disable"], &none).await?;
     }
     if git.run(folder, &["config", "gc.auto", "0"], &none).await? != 0 {
-        step.warning("Unable turn off git auto garbage collection, git fetch operation may trigger auto garbage collection which will affect the performance of fetching.").await;
+        step.warning(
+            "Unable turn off git auto garbage collection, git fetch operation may trigger auto garbage \
+             collection which will affect the performance of fetching.",
+        )
+        .await;
     }
     let code = git.run(folder, &["config", "http.version", "HTTP/1.1"], &none).await?;
     if code != 0 {
@@ -278,7 +288,8 @@ async fn remove_setting(
 ) -> Result<(), StepError> {
     if git.quiet(folder, &["config", "--unset-all", key]).await?.0 != 0 {
         step.warning(&format!(
-            "Unable to remove \"{key}\" from the git config. To remove the credential, execute \"git config --unset-all {key}\" from the repository root \"{}\".",
+            "Unable to remove \"{key}\" from the git config. To remove the credential, execute \"git config \
+             --unset-all {key}\" from the repository root \"{}\".",
             folder.display()
         ))
         .await;
@@ -286,7 +297,8 @@ async fn remove_setting(
     Ok(())
 }
 
-/// What a command needs that talks to the repository's host: the login, and the certificate authority if the agent has one for it.
+/// What a command needs that talks to the repository's host: the login, and the certificate authority if the
+/// agent has one for it.
 fn network(key: &str, wishes: &Wishes, header: Option<&Header>) -> Configuration {
     Configuration::default()
         .with_header(key, header)
@@ -404,7 +416,9 @@ async fn check_out(
     }
     if wishes.depth > 0 {
         step.warning(&format!(
-            "Git checkout failed on shallow repository, this might because of git fetch with depth '{}' doesn't include the checkout commit '{target}'. Please reference documentation (http://go.microsoft.com/fwlink/?LinkId=829603)",
+            "Git checkout failed on shallow repository, this might because of git fetch with depth '{}' \
+             doesn't include the checkout commit '{target}'. Please reference documentation \
+             (http://go.microsoft.com/fwlink/?LinkId=829603)",
             wishes.depth
         ))
         .await;
@@ -428,18 +442,25 @@ async fn fetch_large_files(
     if code != 0 {
         if wishes.depth > 0 {
             step.warning(&format!(
-                "Git lfs fetch failed on shallow repository, this might because of git fetch with depth '{}' doesn't include the lfs fetch commit '{target}'. Please reference documentation (http://go.microsoft.com/fwlink/?LinkId=829603)",
+                "Git lfs fetch failed on shallow repository, this might because of git fetch with depth \
+                 '{}' doesn't include the lfs fetch commit '{target}'. Please reference documentation \
+                 (http://go.microsoft.com/fwlink/?LinkId=829603)",
                 wishes.depth
             ))
             .await;
         }
         step.output(&format!("Git lfs fetch failed with exit code: {code}.")).await;
-        step.output("Checkout will continue.  \"git checkout\" will fetch lfs files, however this could cause poor performance on old versions of git.").await;
+        step.output(
+            "Checkout will continue.  \"git checkout\" will fetch lfs files, however this could \
+             cause poor performance on old versions of git.",
+        )
+        .await;
     }
     Ok(())
 }
 
-/// Leaves the header in the repository's configuration for later steps. Git is given a placeholder, since arguments can be seen by others.
+/// Leaves the header in the repository's configuration for later steps. Git is given a placeholder, since
+/// arguments can be seen by others.
 async fn persist(git: &Git<'_>, folder: &Path, wishes: &Wishes, header: &Header) -> Result<(), StepError> {
     let key = format!("http.{}.extraheader", wishes.url);
     let placeholder = format!("AUTHORIZATION: placeholder_{}", uuid::Uuid::new_v4());

@@ -1,10 +1,12 @@
-//! What a checkout takes over from an earlier job: objects, references and files, never configuration, and nothing that says what is in them:
-//! the index may call a changed file unchanged, and a replacement, a graft or the commit graph one object another.
+//! What a checkout takes over from an earlier job: objects, references and files, never configuration, and
+//! nothing that says what is in them: the index may call a changed file unchanged, and a replacement, a graft
+//! or the commit graph one object another.
 //!
-//! The configuration of a repository names programs that git runs (`core.fsmonitor`, `credential.helper`, `filter.*`, hooks), and
-//! where git goes with the login (`url.*.insteadOf`, `http.proxy`, `include.path`). Steps of an earlier job may have written it, so it is
-//! made anew before git does anything. What the user or the machine configures stays in force. (The official agent takes headers and
-//! proxies out and keeps the rest: `GitSourceProvider.cs`.)
+//! The configuration of a repository names programs that git runs (`core.fsmonitor`, `credential.helper`,
+//! `filter.*`, hooks), and where git goes with the login (`url.*.insteadOf`, `http.proxy`, `include.path`).
+//! Steps of an earlier job may have written it, so it is made anew before git does anything. What the user or
+//! the machine configures stays in force. (The official agent takes headers and proxies out and keeps the
+//! rest: `GitSourceProvider.cs`.)
 
 use std::path::Path;
 
@@ -14,7 +16,8 @@ use super::{StepError, remove_folder};
 use crate::context::StepContext;
 use crate::files;
 
-/// Files below `.git` that are not taken over: configuration, what describes objects and files, and locks of a git that was killed.
+/// Files below `.git` that are not taken over: configuration, what describes objects and files, and locks of
+/// a git that was killed.
 const FORGOTTEN_FILES: &[&str] = &[
     "config",
     "config.lock",
@@ -44,8 +47,8 @@ const FORGOTTEN_FOLDERS: &[&str] = &[
 /// How a reference begins that puts one object in the place of another.
 const REPLACEMENTS: &str = " refs/replace/";
 
-/// Keeps a repository that came from the same place, cleaned if asked; anything else is deleted. Then there is an initialised one.
-/// Answers whether there is something left in it.
+/// Keeps a repository that came from the same place, cleaned if asked; anything else is deleted. Then there
+/// is an initialised one. Answers whether there is something left in it.
 pub(super) async fn prepare_folder(
     step: &StepContext,
     git: &Git<'_>,
@@ -55,7 +58,13 @@ pub(super) async fn prepare_folder(
     if is_same_repository(git, folder, wishes).await? {
         match take_over(git, folder, wishes).await {
             Ok(true) => return Ok(true),
-            Ok(false) => step.warning("Unable to run \"git clean -ffdx\" and \"git reset --hard HEAD\" successfully, delete source folder instead.").await,
+            Ok(false) => {
+                step.warning(
+                    "Unable to run \"git clean -ffdx\" and \"git reset --hard HEAD\" successfully, delete \
+                     source folder instead.",
+                )
+                .await
+            }
             Err(StepError::Canceled) => return Err(StepError::Canceled),
             Err(error) => step.warning(&format!("{error}; delete source folder instead.")).await,
         }
@@ -89,7 +98,8 @@ async fn initialize(git: &Git<'_>, folder: &Path, wishes: &Wishes) -> Result<(),
     git.must("'git remote add'", folder, &["remote", "add", "origin", &wishes.url], &none).await
 }
 
-/// Makes the index anew: git compares every file with the commit and leaves alone what is unchanged, so that its time stays.
+/// Makes the index anew: git compares every file with the commit and leaves alone what is unchanged, so that
+/// its time stays.
 async fn look_anew(git: &Git<'_>, folder: &Path) -> Result<(), StepError> {
     // A repository without a commit has none to compare with; files that changed are seen to by the checkout.
     if git.quiet(folder, &["read-tree", "HEAD"]).await?.0 == 0 {
@@ -142,7 +152,8 @@ async fn is_same_repository(git: &Git<'_>, folder: &Path, wishes: &Wishes) -> Re
     Ok(code == 0 && url.trim() == wishes.url)
 }
 
-/// Whether folders and files which are taken over are what they are called: links, and pipes which nobody writes to, are left by no git.
+/// Whether folders and files which are taken over are what they are called: links, and pipes which nobody
+/// writes to, are left by no git.
 async fn has_plain_parts(repository: &Path) -> bool {
     let kind = async |name: &str| tokio::fs::symlink_metadata(repository.join(name)).await.ok();
     for folder in ["objects", "objects/info", "objects/pack", "refs", "info"] {

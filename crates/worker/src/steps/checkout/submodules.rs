@@ -12,8 +12,8 @@ use crate::files;
 /// How deep submodules may lie in each other, with the parts of their names, to be put in place.
 const MAX_DEPTH: usize = 32;
 
-/// Brings the submodules that were asked for. Those of `local`, a bare repository on this disk, are put in place before, so that git has
-/// nothing to fetch for them.
+/// Brings the submodules that were asked for. Those of `local`, a bare repository on this disk, are put in
+/// place before, so that git has nothing to fetch for them.
 pub(super) async fn update(
     step: &StepContext,
     git: &Git<'_>,
@@ -49,7 +49,8 @@ pub(super) async fn update(
     Ok(())
 }
 
-/// Makes the repositories of submodules where git looks for them before it clones: `.git/modules/<name>`. Answers whether there are any.
+/// Makes the repositories of submodules where git looks for them before it clones: `.git/modules/<name>`.
+/// Answers whether there are any.
 async fn put_in_place(
     step: &StepContext,
     git: &Git<'_>,

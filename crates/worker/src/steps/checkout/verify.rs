@@ -1,15 +1,17 @@
 //! Whether a repository that steps of an earlier job could write holds what its names promise.
 //!
-//! Git believes its own object files: what is written over one is checked out under the old name, and `git status` finds nothing. Here all objects
-//! of one commit go into a pack, whose names git then computes from the contents (`verify-pack`). That costs about what it costs to read the
-//! commit's files once, and no network. The history before the commit is not looked at.
+//! Git believes its own object files: what is written over one is checked out under the old name, and `git
+//! status` finds nothing. Here all objects of one commit go into a pack, whose names git then computes from
+//! the contents (`verify-pack`). That costs about what it costs to read the commit's files once, and no
+//! network. The history before the commit is not looked at.
 
 use std::path::Path;
 
 use super::git::Git;
 use super::{StepError, remove_folder};
 
-/// Whether all objects of a commit are what their names promise. Those that a partial clone lacks come later and are checked then.
+/// Whether all objects of a commit are what their names promise. Those that a partial clone lacks come later
+/// and are checked then.
 pub(super) async fn is_whole(git: &Git<'_>, folder: &Path, commit: &str) -> Result<bool, StepError> {
     let scratch = folder.join(".git/dayfly-verify");
     remove_folder(&scratch).await?;

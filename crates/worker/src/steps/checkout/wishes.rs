@@ -1,4 +1,5 @@
-//! What a checkout step wants: its inputs, completed by the repository's own options and overridden by variables.
+//! What a checkout step wants: its inputs, completed by the repository's own options and overridden by
+//! variables.
 
 use dayfly_protocol::job::{CheckoutOptions, SYSTEM_CONNECTION, ServiceEndpoint};
 use url::Url;
@@ -50,7 +51,8 @@ pub(super) fn wishes(
     let known = ["Git", "GitHub", "GitHubEnterprise", "Bitbucket", "ExternalGit"];
     if !known.iter().any(|known| known.eq_ignore_ascii_case(kind)) {
         return Err(StepError::Failed(format!(
-            "Repositories of type '{kind}' cannot be checked out by Dayfly's native worker; run this job on Microsoft's agent."
+            "Repositories of type '{kind}' cannot be checked out by Dayfly's native worker; run this job on \
+             Microsoft's agent."
         )));
     }
     let url = properties
