@@ -473,8 +473,12 @@ impl StepContext {
         W: Future<Output = Result<Vec<String>, PendingFailure>> + Send + 'static,
     {
         let permit = tokio::select! {
-            permit = Arc::clone(&self.job.commands).acquire_owned() => permit.map_err(|error| error.to_string())?,
-            () = self.cancel.cancelled() => return Err(format!("{name} was not started: the step was canceled.")),
+            permit = Arc::clone(&self.job.commands).acquire_owned() => {
+                permit.map_err(|error| error.to_string())?
+            }
+            () = self.cancel.cancelled() => {
+                return Err(format!("{name} was not started: the step was canceled."));
+            }
         };
         let work = work();
         let work = tokio::spawn(async move {

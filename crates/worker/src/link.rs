@@ -96,7 +96,7 @@ impl Link {
             }
             let dead_at = self.connection.silence.map(|silence| self.heard_at + silence);
             let (reader, writer) = (&mut self.connection.reader, &mut *self.connection.writer);
-            let has_words = !self.outbox.left().is_empty();
+            let is_owing = self.must_flush || !self.outbox.left().is_empty();
             tokio::select! {
                 read = reader.read(&mut self.chunk) => match read {
                     Ok(0) => return Heard::Closed,
@@ -107,7 +107,7 @@ impl Link {
                     }
                     Err(error) => return Heard::Broken(error),
                 },
-                written = carry_out(writer, self.outbox.left()), if has_words || self.must_flush => match written {
+                written = carry_out(writer, self.outbox.left()), if is_owing => match written {
                     Ok(None) => self.must_flush = false,
                     Ok(Some(0)) => self.is_deaf("it was closed"),
                     Ok(Some(count)) => {
@@ -117,7 +117,8 @@ impl Link {
                     Err(error) => self.is_deaf(&error.to_string()),
                 },
                 () = until(dead_at) => {
-                    return Heard::Broken(io::Error::new(io::ErrorKind::TimedOut, "nothing was heard for too long"));
+                    let error = io::Error::new(io::ErrorKind::TimedOut, "nothing was heard for too long");
+                    return Heard::Broken(error);
                 }
             }
         }

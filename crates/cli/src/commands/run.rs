@@ -39,7 +39,8 @@ Examples:
   dayfly run --variables-file .env --secret TOKEN=env
   dayfly run --variable-group prod=@prod.yml  the values of a variable group
 
-Exit codes: 0 succeeded (perhaps with issues), 1 failed, 2 bad usage or YAML that does not compile, 130 cancelled.
+Exit codes: 0 succeeded (perhaps with issues), 1 failed, 2 bad usage or YAML that does not compile, \
+130 cancelled.
 Ctrl-C cancels as the service would: steps with `condition: always()` still run. A second Ctrl-C kills.")]
 pub(crate) struct RunArgs {
     /// The pipeline file [default: `azure-pipelines.yml` in this folder or at the top of the repository]

@@ -140,7 +140,10 @@ pub(crate) enum Change {
 impl Change {
     /// Whether it is about the stage of a file without stages, which nobody has written.
     pub(crate) fn is_of_implicit_stage(&self) -> bool {
-        matches!(self, Self::StageStarted { stage, .. } | Self::StageCompleted { stage, .. } if is_implicit(stage))
+        match self {
+            Self::StageStarted { stage, .. } | Self::StageCompleted { stage, .. } => is_implicit(stage),
+            _ => false,
+        }
     }
 
     /// The job it is about.

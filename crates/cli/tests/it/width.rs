@@ -15,7 +15,7 @@ fn may_be_long(line: &str, is_test: bool) -> bool {
     }
     match line.strip_prefix("//") {
         Some(comment) => comment.trim_start_matches(['/', '!', ' ']).starts_with('|'),
-        None => is_test || line.starts_with(['(', '[']) || line.starts_with("#["),
+        None => is_test || line.starts_with(['(', '[']) || line.starts_with("#[") || line.starts_with("row("),
     }
 }
 

@@ -55,8 +55,8 @@ impl Service {
                     return Some((status, headers, body.clone()).into_response());
                 }
                 Fault::Throttle { retry_after } => {
-                    let message = "TF400733: the request has been canceled: request was blocked due to exceeding \
-                                   usage of resource 'Concurrency' in namespace 'User'";
+                    let message = "TF400733: the request has been canceled: request was blocked due to \
+                                   exceeding usage of resource 'Concurrency' in namespace 'User'";
                     let mut response =
                         ApiError::new(StatusCode::TOO_MANY_REQUESTS, type_key::RATE_LIMITED, message)
                             .into_response();

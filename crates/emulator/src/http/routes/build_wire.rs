@@ -124,7 +124,13 @@ impl<'a> Wire<'a> {
 
     fn person(&self, name: &str) -> Value {
         let id = person_id(name);
-        json!({ "displayName": name, "id": id, "uniqueName": name, "descriptor": format!("msa.{id}"), "url": "" })
+        json!({
+            "displayName": name,
+            "id": id,
+            "uniqueName": name,
+            "descriptor": format!("msa.{id}"),
+            "url": "",
+        })
     }
 
     fn build_repository(&self, name: &str) -> Value {
@@ -148,7 +154,8 @@ impl<'a> Wire<'a> {
     pub(crate) fn definition_reference(&self, definition: &Definition) -> Value {
         let url = self.api(&format!("build/Definitions/{}", definition.id));
         json!({
-            "id": definition.id, "name": definition.name, "path": "\\", "type": "build", "queueStatus": "enabled",
+            "id": definition.id, "name": definition.name, "path": "\\", "type": "build",
+            "queueStatus": "enabled",
             "revision": 1, "url": url, "uri": format!("vstfs:///Build/Definition/{}", definition.id),
             "project": self.project(), "createdDate": time(definition.created),
         })

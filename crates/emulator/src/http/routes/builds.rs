@@ -6,7 +6,7 @@ use axum::response::Response;
 use axum::routing::{get, put};
 use dayfly_protocol::build::BuildUpdate;
 use dayfly_protocol::timeline::VariableValue;
-use dayfly_protocol::{BuildId, ListOf, LogId, TimelineId};
+use dayfly_protocol::{BuildId, ListOf, LogId, ProjectId, TimelineId};
 use http::HeaderMap;
 use serde::Deserialize;
 use serde_json::Value;
@@ -21,6 +21,7 @@ use crate::http::log_text::{self, FirstLine};
 use crate::http::query::Query;
 use crate::runs::compile::QueueRequest;
 use crate::settings::Scope;
+use crate::state;
 use crate::state::runs::{Run, RunStatus};
 
 /// Builds in one answer, when the caller does not say, and at the most.
@@ -358,7 +359,7 @@ fn change_tags(
     caller: &Caller,
     project: &str,
     build: BuildId,
-    change: impl FnOnce(&mut crate::state::State, dayfly_protocol::ProjectId) -> crate::state::Result<Vec<String>>,
+    change: impl FnOnce(&mut state::State, ProjectId) -> state::Result<Vec<String>>,
 ) -> Result<Json<ListOf<String>>, ApiError> {
     let mut state = app.state();
     let run = state.run_for(caller, project, build)?;
