@@ -1,89 +1,52 @@
 //! An emulator in this process, jobs of script steps queued to it, and `dayfly agent` as child processes.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::BTreeMap,
     io::Read as _,
+    ops::{Deref, DerefMut},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    sync::{Arc, Mutex},
     time::Duration,
 };
 
-use dayfly_client::{Connection, Credential, HttpSettings};
-use dayfly_emulator::{CompletionReason, Emulator, Event, JobChange, JobSignal, NewJob, Settings};
+use dayfly_emulator::{NewJob, Settings};
 use dayfly_protocol::{
-    JobId, LogId, RecordId, TaskId, TaskResult, TimelineId,
+    JobId, RecordId, TaskId,
     agent::{TaskAgent, TaskAgentAuthorization},
     agent_files::{AgentCredentials, AgentSettings, agent_key_to_json},
     crypto::AgentKey,
     job::Step,
-    plan::TaskOrchestrationPlanReference,
-    timeline::{TaskReference, TimelineRecord, VariableValue},
+    timeline::{TaskReference, VariableValue},
 };
+pub(crate) use dayfly_testing::{PAT, bounded, eventually};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
-use secrecy::SecretString;
-use tokio::sync::mpsc;
-use tokio_util::task::AbortOnDropHandle;
 use uuid::Uuid;
-
-/// Far longer than anything here takes; a bound, not a measure.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
-
-pub(crate) const PAT: &str = "the-personal-access-token";
 
 /// `CmdLine`, which is what `script:` becomes.
 const CMD_LINE: Uuid = Uuid::from_u128(0xd9ba_fed4_0b18_4f58_968d_8665_5b4d_2ce9);
 
-pub(crate) struct Service {
-    pub(crate) emulator: Emulator,
-    pub(crate) folder: tempfile::TempDir,
-    signals: mpsc::UnboundedReceiver<JobSignal>,
-    _forwarder: AbortOnDropHandle<()>,
-    /// The console lines of each job, as those see them who look on.
-    console: Arc<Mutex<HashMap<JobId, Vec<String>>>>,
-    /// All results of each job.
-    results: HashMap<JobId, Vec<(TaskResult, CompletionReason)>>,
-    plans: HashMap<JobId, (TaskOrchestrationPlanReference, TimelineId)>,
+pub(crate) struct Service(dayfly_testing::Service);
+
+impl Deref for Service {
+    type Target = dayfly_testing::Service;
+
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
+}
+
+impl DerefMut for Service {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        &mut self.0
+    }
 }
 
 impl Service {
     pub(crate) async fn new(tune: impl FnOnce(&mut Settings)) -> Self {
-        let mut settings = Settings::new(SecretString::from(PAT));
-        tune(&mut settings);
-        let emulator = Emulator::start(settings).await.unwrap();
-        let (sender, signals) = mpsc::unbounded_channel();
-        let mut events = emulator.events();
-        let console = Arc::<Mutex<HashMap<JobId, Vec<String>>>>::default();
-        let shown = console.clone();
-        let forwarder = tokio::spawn(async move {
-            while let Some(event) = events.recv().await {
-                match event {
-                    Event::JobChanged(signal) => drop(sender.send(signal)),
-                    Event::Lines { job, lines, .. } => {
-                        let texts = lines.iter().map(|line| line.to_string());
-                        shown.lock().unwrap().entry(job).or_default().extend(texts);
-                    }
-                    _ => {}
-                }
-            }
-        });
-        Self {
-            emulator,
-            folder: tempfile::tempdir().unwrap(),
-            signals,
-            _forwarder: AbortOnDropHandle::new(forwarder),
-            console,
-            results: HashMap::new(),
-            plans: HashMap::new(),
-        }
-    }
-
-    pub(crate) fn connection(&self) -> Connection {
-        let credential = Credential::PersonalAccessToken(SecretString::from(PAT));
-        Connection::new(self.emulator.url(), credential, HttpSettings::default()).unwrap()
+        Self(dayfly_testing::Service::new(tune).await)
     }
 
     /// `dayfly agent` with Microsoft's variables and nothing else in its environment.
@@ -198,99 +161,21 @@ impl Service {
         scripts: &[&str],
         tune: impl FnOnce(&mut NewJob),
     ) -> JobId {
-        let pool = self.emulator.pool("Default").unwrap();
-        let mut new = self.emulator.single_job(pool, name).unwrap();
-        let job = new.message.job_id;
-        let steps = scripts
-            .iter()
-            .enumerate()
-            .map(|(number, script)| step(number, &script.replace("$JOB", &job.to_string())));
-        let variables = [
-            ("system.servertype", "Hosted"),
-            ("system.hosttype", "build"),
-            ("build.syncSources", "false"),
-            ("system.definitionId", "1"),
-            ("build.buildId", "1"),
-        ];
-        new.message.variables =
-            variables.map(|(name, value)| (name.to_owned(), VariableValue::read_only(value))).into();
-        new.message.steps = steps.collect();
-        tune(&mut new);
-        self.plans.insert(job, (new.message.plan.clone(), new.message.timeline.id));
-        self.emulator.queue_job(new).unwrap();
-        job
-    }
-
-    pub(crate) fn cancel(&self, job: JobId) {
-        self.emulator.cancel_job(self.plans[&job].0.plan_id, job, Duration::ZERO).unwrap();
-    }
-
-    /// Takes in what has happened so far, without waiting.
-    pub(crate) fn look(&mut self) {
-        while let Ok(signal) = self.signals.try_recv() {
-            self.note(signal);
-        }
-    }
-
-    fn note(&mut self, signal: JobSignal) {
-        if let JobChange::Completed { result, reason, .. } = signal.change {
-            self.results.entry(signal.job).or_default().push((result, reason));
-        }
-    }
-
-    /// The console lines of a job so far.
-    pub(crate) fn console(&self, job: JobId) -> Vec<String> {
-        self.console.lock().unwrap().get(&job).cloned().unwrap_or_default()
-    }
-
-    /// The results of a job so far: there should be one at the most.
-    pub(crate) fn results(&self, job: JobId) -> &[(TaskResult, CompletionReason)] {
-        self.results.get(&job).map_or(&[], Vec::as_slice)
-    }
-
-    /// Waits for a job's result.
-    pub(crate) async fn result(&mut self, job: JobId) -> TaskResult {
-        bounded(&format!("job {job} has ended"), async {
-            while self.results(job).is_empty() {
-                let signal = self.signals.recv().await.unwrap();
-                self.note(signal);
-            }
-            self.results(job)[0].0
+        self.queue_job(name, |new| {
+            let job = new.message.job_id.to_string();
+            let scripts = scripts.iter().map(|script| script.replace("$JOB", &job));
+            new.message.steps = scripts.enumerate().map(|(number, script)| step(number, &script)).collect();
+            let variables = [
+                ("system.servertype", "Hosted"),
+                ("system.hosttype", "build"),
+                ("build.syncSources", "false"),
+                ("system.definitionId", "1"),
+                ("build.buildId", "1"),
+            ];
+            new.message.variables =
+                variables.map(|(name, value)| (name.to_owned(), VariableValue::read_only(value))).into();
+            tune(new);
         })
-        .await
-    }
-
-    pub(crate) async fn records(&self, job: JobId) -> Vec<TimelineRecord> {
-        let (plan, timeline) = &self.plans[&job];
-        self.connection().plan(plan).timeline(*timeline).await.unwrap().records
-    }
-
-    /// The text of a log.
-    pub(crate) async fn log(&self, job: JobId, log: LogId) -> String {
-        let (plan, _) = &self.plans[&job];
-        let address = format!(
-            "{}/{}/_apis/distributedtask/hubs/{}/plans/{}/logs/{log}",
-            self.emulator.url(),
-            plan.scope_identifier,
-            plan.plan_type,
-            plan.plan_id
-        );
-        let client = reqwest::Client::builder().no_proxy().build().unwrap();
-        let answer = client.get(address).basic_auth("", Some(PAT)).send().await.unwrap();
-        answer.error_for_status().unwrap().text().await.unwrap()
-    }
-
-    /// Waits until a file has a whole line, and returns its text.
-    pub(crate) async fn file(&self, name: &str) -> String {
-        let file = self.path(name);
-        eventually(&format!("{name} is written"), || {
-            std::fs::read_to_string(&file).ok().filter(|text| text.ends_with('\n'))
-        })
-        .await
-    }
-
-    pub(crate) fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
     }
 }
 
@@ -392,24 +277,4 @@ fn stat(id: u32) -> Option<(String, u32)> {
     let text = std::fs::read_to_string(Path::new("/proc").join(id.to_string()).join("stat")).ok()?;
     let mut fields = text.rsplit_once(')')?.1.split_ascii_whitespace();
     Some((fields.next()?.to_owned(), fields.next()?.parse().ok()?))
-}
-
-pub(crate) async fn bounded<T>(what: &str, future: impl Future<Output = T>) -> T {
-    match tokio::time::timeout(PATIENCE, future).await {
-        Ok(value) => value,
-        Err(_) => panic!("in vain was waited until {what}"),
-    }
-}
-
-/// Waits until something is there.
-pub(crate) async fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    bounded(what, async {
-        loop {
-            if let Some(found) = look() {
-                return found;
-            }
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    })
-    .await
 }

@@ -19,9 +19,8 @@ use dayfly_listener::{
 use dayfly_protocol::TaskResult;
 use dayfly_protocol::channel::{Course, Key, WorkerSettings};
 use dayfly_protocol::crypto::AgentKey;
+use dayfly_testing::Authority;
 use futures::FutureExt as _;
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
-use rustls::pki_types::PrivateKeyDer;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
@@ -131,7 +130,9 @@ struct World {
 impl World {
     async fn new(lock: Duration) -> Self {
         let service = Service::new(|_| {}).await;
-        let configuration = certificates(&service);
+        let authority = Authority::new();
+        fs::write(service.path("ca.pem"), authority.pem()).unwrap();
+        let configuration = authority.server("localhost");
         // A port that is ours for as long as this test runs.
         let address = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
         let key = Arc::new(AgentKey::generate().unwrap());
@@ -198,28 +199,6 @@ impl World {
         };
         AgentSet::start(config, Arc::new(executor)).await.unwrap().0
     }
-}
-
-/// An authority and a certificate by it; the authority's goes into a file for the workers.
-fn certificates(service: &Service) -> Arc<rustls::ServerConfig> {
-    let mut authority = CertificateParams::new(Vec::new()).unwrap();
-    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let authority = CertifiedIssuer::self_signed(authority, KeyPair::generate().unwrap()).unwrap();
-    fs::write(service.path("ca.pem"), authority.pem()).unwrap();
-    let key = KeyPair::generate().unwrap();
-    let certificate =
-        CertificateParams::new(vec!["localhost".to_owned()]).unwrap().signed_by(&key, &authority).unwrap();
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let configuration = rustls::ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(
-            vec![certificate.der().clone()],
-            PrivateKeyDer::try_from(key.serialize_der()).unwrap(),
-        )
-        .unwrap();
-    Arc::new(configuration)
 }
 
 #[tokio::test]

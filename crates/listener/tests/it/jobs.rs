@@ -23,7 +23,7 @@ async fn a_job_runs_once_and_its_result_arrives() {
     let summary = set.wait().await;
     assert_eq!((summary.ended, summary.failed), (1, 0), "{summary:?}");
     assert_eq!(world.emulator.statistics().sessions, 0, "the session is deleted");
-    world.emulator.stop().await;
+    world.stop().await;
 }
 
 #[tokio::test]
@@ -42,7 +42,7 @@ async fn fifty_agents_run_two_hundred_jobs_exactly_once() {
     assert_eq!(world.emulator.statistics().refused_completions, 0);
     set.drain();
     assert_eq!(set.wait().await.ended, 50);
-    world.emulator.stop().await;
+    world.stop().await;
 }
 
 #[tokio::test]

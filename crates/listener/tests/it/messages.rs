@@ -5,9 +5,10 @@ use std::time::Duration;
 use dayfly_emulator::{CompletionReason, Fault, FaultRule};
 use dayfly_listener::{AgentSet, Event, EventStream};
 use dayfly_protocol::{JobId, TaskResult, json};
+use dayfly_testing::PAT;
 use serde_json::{Value, json};
 
-use crate::world::{PAT, World, bounded, event, eventually, finish};
+use crate::world::{World, bounded, event, eventually, finish};
 
 const POLLS: &str = "_apis/distributedtask/pools/*/messages";
 const MESSAGES: &str = "_apis/distributedtask/pools/*/messages/*";
@@ -239,7 +240,7 @@ async fn jobs_that_come_while_another_one_runs_are_all_run_in_their_turn() {
     );
     let early = FaultRule::new(POLLS, early).method("GET").times(1);
     let early = world.emulator.add_fault(early).expect("a fault");
-    world.finish_at_the_service(first, TaskResult::Succeeded).await;
+    world.finish_by_itself(first, TaskResult::Succeeded).await;
     world.struck(early, 1).await;
     polled(&world).await;
     let_go(&world);
@@ -260,7 +261,7 @@ async fn a_job_that_is_cancelled_while_it_waits_for_another_one_never_runs() {
     let cancellation = json!({"jobId": second.to_string(), "timeout": "00:01:00"}).to_string();
     let cancellation = FaultRule::new(POLLS, plain("JobCancellation", &cancellation)).method("GET").times(1);
     let cancellation = world.emulator.add_fault(cancellation).expect("a fault");
-    world.finish_at_the_service(first, TaskResult::Succeeded).await;
+    world.finish_by_itself(first, TaskResult::Succeeded).await;
     world.struck(cancellation, 1).await;
     polled(&world).await;
     let_go(&world);

@@ -200,7 +200,7 @@ async fn no_answer_fills_the_log() {
             world.struck(COUNT, POLLED).await;
             set.stop(Duration::ZERO);
             bounded("the set has ended", set.wait()).await;
-            let (lines, _) = lines(&mut events, crate::world::PATIENCE).await;
+            let (lines, _) = lines(&mut events, dayfly_testing::PATIENCE).await;
             let bound = if answer.name.contains("ever new") { 17 } else { 3 };
             assert!(lines.len() <= bound, "{}: {lines:#?}", answer.name);
         }))

@@ -11,11 +11,9 @@ use dayfly_protocol::{
     channel::{Cancel, CancelReason, SecretJson, StepStarted, WorkerSettings},
     job::AgentJobRequestMessage,
 };
+use dayfly_testing::PATIENCE;
 
 use crate::world::HELLO;
-
-/// Far longer than anything here takes; a bound, not a measure.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 const FINISHED: &str = r#"{"course":{"finished":{"result":"succeeded","reported":true}}}"#;
 const REPORTING: &str = r#"{"course":"reporting"}"#;

@@ -177,7 +177,7 @@ async fn ends(stage: Stage, end: End) {
     assert_eq!(world.emulator.statistics().refused_completions, 0, "{stage:?} {end:?}");
     set.stop(Duration::from_secs(5));
     set.wait().await;
-    world.emulator.stop().await;
+    world.stop().await;
 }
 
 async fn reach(

@@ -5,32 +5,22 @@
 //! lease; what a worker reports itself is tested with the real one, in the tests of the command line.
 
 use std::{
-    collections::{BTreeMap, HashMap},
-    path::{Path, PathBuf},
+    collections::BTreeMap,
+    ops::{Deref, DerefMut},
+    path::PathBuf,
     sync::Arc,
     time::Duration,
 };
 
-use dayfly_client::{Connection, Credential, HttpSettings, RetryPolicy};
-use dayfly_emulator::{CompletionReason, Emulator, Event, JobChange, JobSignal, Settings};
+use dayfly_client::{Connection, HttpSettings, RetryPolicy};
+use dayfly_emulator::Settings;
 use dayfly_listener::{
     AgentSet, Agents, Config, Description, Event as SetEvent, EventStream, Executor, InMemory, NextEvent,
     OnExisting, ProcessExecutor, Timings,
 };
-use dayfly_protocol::{
-    JobId, LogId, PoolId, TaskResult,
-    channel::WorkerSettings,
-    job::AgentJobRequestMessage,
-    timeline::{TimelineRecord, VariableValue},
-};
-use secrecy::SecretString;
-use tokio::sync::mpsc;
-use tokio_util::task::AbortOnDropHandle;
-
-/// Far longer than anything here takes; a bound, not a measure.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
-
-pub(crate) const PAT: &str = "the-personal-access-token";
+use dayfly_protocol::{JobId, channel::WorkerSettings, job::AgentJobRequestMessage, timeline::VariableValue};
+use dayfly_testing::Service;
+pub(crate) use dayfly_testing::{bounded, eventually};
 
 /// The waits of the listener, all of them short.
 pub(crate) fn quick() -> Timings {
@@ -60,15 +50,22 @@ pub(crate) fn quick() -> Timings {
 }
 
 pub(crate) struct World {
-    pub(crate) emulator: Emulator,
-    pub(crate) folder: tempfile::TempDir,
-    pub(crate) pool: PoolId,
+    service: Service,
     plan_version: i32,
-    signals: mpsc::UnboundedReceiver<JobSignal>,
-    _forwarder: AbortOnDropHandle<()>,
-    /// What has happened to each job so far.
-    seen: HashMap<JobId, Vec<JobChange>>,
-    messages: HashMap<JobId, AgentJobRequestMessage>,
+}
+
+impl Deref for World {
+    type Target = Service;
+
+    fn deref(&self) -> &Service {
+        &self.service
+    }
+}
+
+impl DerefMut for World {
+    fn deref_mut(&mut self) -> &mut Service {
+        &mut self.service
+    }
 }
 
 impl World {
@@ -77,30 +74,11 @@ impl World {
     }
 
     pub(crate) async fn with(tune: impl FnOnce(&mut Settings)) -> Self {
-        let mut settings = Settings::new(SecretString::from(PAT));
-        tune(&mut settings);
-        let emulator = Emulator::start(settings).await.expect("the emulator starts");
-        // All events must be taken, or the emulator waits for us.
-        let (sender, signals) = mpsc::unbounded_channel();
-        let mut events = emulator.events();
-        let forwarder = tokio::spawn(async move {
-            while let Some(event) = events.recv().await {
-                if let Event::JobChanged(signal) = event {
-                    // The world may be gone before the emulator.
-                    let _ = sender.send(signal);
-                }
-            }
-        });
-        Self {
-            folder: tempfile::tempdir().expect("a folder"),
-            pool: emulator.pool("Default").expect("there is a pool"),
-            plan_version: 8,
-            _forwarder: AbortOnDropHandle::new(forwarder),
-            emulator,
-            signals,
-            seen: HashMap::new(),
-            messages: HashMap::new(),
-        }
+        Self { service: Service::new(tune).await, plan_version: 8 }
+    }
+
+    pub(crate) async fn stop(self) {
+        self.service.stop().await;
     }
 
     /// Jobs queued from now on have plans of this version.
@@ -109,14 +87,12 @@ impl World {
     }
 
     pub(crate) fn connection(&self) -> Connection {
-        let credential = Credential::PersonalAccessToken(SecretString::from(PAT));
         let retry = RetryPolicy {
             attempts: 2,
             first_pause: Duration::from_millis(10),
             longest_pause: Duration::from_millis(50),
         };
-        let settings = HttpSettings { retry, plain_http2: true, ..HttpSettings::default() };
-        Connection::new(self.emulator.url(), credential, settings).expect("a connection")
+        self.connection_with(HttpSettings { retry, plain_http2: true, ..HttpSettings::default() })
     }
 
     /// The file to which [`World::script`]s append the id of each job they run.
@@ -189,15 +165,13 @@ impl World {
     }
 
     pub(crate) fn queue_with(&mut self, name: &str, tune: impl FnOnce(&mut AgentJobRequestMessage)) -> JobId {
-        let mut new = self.emulator.single_job(self.pool, name).expect("a plan");
-        new.message.plan.version = self.plan_version;
-        new.message.variables =
-            BTreeMap::from([("system.servertype".to_owned(), VariableValue::read_only("Hosted"))]);
-        tune(&mut new.message);
-        let (job, mut message) = (new.message.job_id, new.message.clone());
-        message.request_id = self.emulator.queue_job(new).expect("the job is queued");
-        self.messages.insert(job, *message);
-        job
+        let version = self.plan_version;
+        self.queue_job(name, |new| {
+            new.message.plan.version = version;
+            new.message.variables =
+                BTreeMap::from([("system.servertype".to_owned(), VariableValue::read_only("Hosted"))]);
+            tune(&mut new.message);
+        })
     }
 
     /// How often a rule has struck.
@@ -217,113 +191,8 @@ impl World {
 
     /// Where the results of a job are reported.
     pub(crate) fn events_of(&self, job: JobId) -> String {
-        format!("*/_apis/distributedtask/hubs/*/plans/{}/events", self.messages[&job].plan.plan_id)
+        format!("*/_apis/distributedtask/hubs/*/plans/{}/events", self.message(job).plan.plan_id)
     }
-
-    /// The service takes a job for finished though nobody has reported it.
-    pub(crate) async fn finish_at_the_service(&self, job: JobId, result: TaskResult) {
-        let now = jiff::Timestamp::now().into();
-        let connection = self.connection();
-        let finished =
-            connection.finish_job_request(self.pool, self.messages[&job].request_id, result, now).await;
-        finished.expect("the request is finished");
-    }
-
-    /// The message of a job, to make other messages of.
-    pub(crate) fn message(&self, job: JobId) -> &AgentJobRequestMessage {
-        &self.messages[&job]
-    }
-
-    pub(crate) fn cancel(&self, job: JobId) {
-        self.emulator
-            .cancel_job(self.messages[&job].plan.plan_id, job, Duration::ZERO)
-            .expect("the job can be cancelled");
-    }
-
-    /// Waits until something has happened to a job.
-    pub(crate) async fn until<T>(
-        &mut self,
-        job: JobId,
-        what: &str,
-        mut is_it: impl FnMut(&JobChange) -> Option<T>,
-    ) -> T {
-        if let Some(found) = self.seen.get(&job).into_iter().flatten().find_map(&mut is_it) {
-            return found;
-        }
-        bounded(what, async {
-            loop {
-                let signal = self.signals.recv().await.expect("the emulator lives");
-                let found = (signal.job == job).then(|| is_it(&signal.change)).flatten();
-                self.seen.entry(signal.job).or_default().push(signal.change);
-                if let Some(found) = found {
-                    return found;
-                }
-            }
-        })
-        .await
-    }
-
-    pub(crate) async fn started(&mut self, job: JobId) -> String {
-        self.until(job, "the job has started", |change| match change {
-            JobChange::Started { agent } => Some(agent.clone()),
-            _ => None,
-        })
-        .await
-    }
-
-    pub(crate) async fn completed(&mut self, job: JobId) -> (TaskResult, CompletionReason) {
-        self.until(job, "the job has ended", |change| match change {
-            JobChange::Completed { result, reason, .. } => Some((*result, *reason)),
-            _ => None,
-        })
-        .await
-    }
-
-    /// The job's own record in its timeline.
-    pub(crate) async fn record(&self, job: JobId) -> TimelineRecord {
-        let message = &self.messages[&job];
-        let plan = self.connection().plan(&message.plan);
-        let timeline = plan.timeline(message.timeline.id).await.expect("the timeline");
-        timeline.records.into_iter().find(|record| record.id.0 == job.0).expect("the job's record")
-    }
-
-    /// All records of the job's timeline.
-    pub(crate) async fn records(&self, job: JobId) -> Vec<TimelineRecord> {
-        let message = &self.messages[&job];
-        let plan = self.connection().plan(&message.plan);
-        plan.timeline(message.timeline.id).await.expect("the timeline").records
-    }
-
-    /// The text of a log of the job's plan.
-    pub(crate) async fn log(&self, job: JobId, log: LogId) -> String {
-        let plan = &self.messages[&job].plan;
-        let address = format!(
-            "{}/{}/_apis/distributedtask/hubs/{}/plans/{}/logs/{log}",
-            self.emulator.url(),
-            plan.scope_identifier,
-            plan.plan_type,
-            plan.plan_id
-        );
-        let client = reqwest::Client::builder().no_proxy().build().expect("a client");
-        let answer = client.get(address).basic_auth("", Some(PAT)).send().await.expect("an answer");
-        answer.error_for_status().expect("a log").text().await.expect("text")
-    }
-
-    /// The texts of the job's errors.
-    pub(crate) async fn issues(&self, job: JobId) -> Vec<String> {
-        self.record(job).await.issues.into_iter().map(|issue| issue.message).collect()
-    }
-
-    /// Waits until a file is there, and returns what is in it.
-    pub(crate) async fn file(&self, name: &str) -> String {
-        let file = self.folder.path().join(name);
-        eventually(&format!("{name} is written"), || read_whole_line(&file)).await
-    }
-}
-
-/// A file's text once it ends with a line's end, so that no half of a line is read.
-fn read_whole_line(file: &Path) -> Option<String> {
-    std::fs::read_to_string(file).ok().filter(|text| text.ends_with('\n'))
 }
 
 /// What a worker says first.
@@ -340,26 +209,6 @@ pub(crate) fn shell(script: &str) -> Arc<dyn Executor> {
 /// The last words of a worker that has not told the service.
 pub(crate) fn finish(result: &str) -> String {
     format!(r#"echo '{{"course":{{"finished":{{"result":"{result}","reported":false}}}}}}'"#)
-}
-
-pub(crate) async fn bounded<T>(what: &str, future: impl Future<Output = T>) -> T {
-    match tokio::time::timeout(PATIENCE, future).await {
-        Ok(value) => value,
-        Err(_) => panic!("in vain was waited until {what}"),
-    }
-}
-
-/// Waits until something is there.
-pub(crate) async fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    bounded(what, async {
-        loop {
-            if let Some(found) = look() {
-                return found;
-            }
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    })
-    .await
 }
 
 /// Waits for an event.
