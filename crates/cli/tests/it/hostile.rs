@@ -4,6 +4,7 @@
 //! Where the tests run as root they become somebody else first, since root may look into every process.
 
 mod attackers;
+mod channel;
 mod folders;
 mod processes;
 mod secrets;
@@ -36,13 +37,20 @@ struct World {
 
 impl World {
     async fn new() -> World {
+        Self::with(|_| Vec::new()).await
+    }
+
+    /// The same, with more arguments for the agent.
+    async fn with(arguments: impl FnOnce(&Service) -> Vec<String>) -> World {
         let service = Service::new(|_| {}).await;
         let dayfly = service.path("dayfly");
         std::fs::copy(env!("CARGO_BIN_EXE_dayfly"), &dayfly).unwrap();
         std::fs::create_dir(service.path("home")).unwrap();
         give(service.folder.path());
         give(&service.path("home"));
-        let template = service.agent("victim", &[]);
+        let arguments = arguments(&service);
+        let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
+        let template = service.agent("victim", &arguments);
         // With as many open files as most machines give, so that nothing here has room that it lacks there.
         let mut command = unprivileged("/bin/sh".as_ref());
         command.args(["-c", "ulimit -n 1024; exec \"$0\" \"$@\""]).arg(&dayfly).args(template.get_args());

@@ -2,7 +2,7 @@
 
 #![allow(clippy::print_stdout, reason = "it tells the test what it got by what it prints")]
 
-use std::io::{IoSliceMut, Write as _};
+use std::io::{IoSliceMut, Read as _, Write as _};
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 use std::path::PathBuf;
@@ -25,6 +25,8 @@ fn hostile_process() {
         Ok("watch") => watch(),
         Ok("attach") => attach(),
         Ok("listen") => listen(),
+        Ok("imitate") => imitate(),
+        Ok("crowd") => crowd(),
         _ => {}
     }
 }
@@ -101,6 +103,57 @@ fn listen() {
     let _placed = UnixListener::bind(file).expect("nothing is in the folder");
     let mut ready = std::fs::File::create(folder.join("listens")).unwrap();
     ready.write_all(b"yes").unwrap();
+    std::thread::sleep(std::time::Duration::from_secs(600));
+}
+
+/// Says hello at a job channel in the place of workers: as one without a job, as that of the running job, and
+/// in ways that are none. Prints every answer.
+fn imitate() {
+    let job = std::env::var("SYSTEM_JOBID").unwrap();
+    let own = std::process::id();
+    let hello = |process: u32, resume: &str, job: &str| {
+        format!(
+            r#"{{"hello":{{"protocol":2,"version":"1","process":{process},"resume":"{resume}","course":"waiting"{job}}}}}"#
+        )
+    };
+    let job = format!(r#","job":"{job}""#);
+    let waiting = [own, worker().unwrap_or(1)].map(|process| hello(process, "guess", ""));
+    let resuming = ["", "guess"].map(|resume| hello(own, resume, &job));
+    let others = ["nonsense".to_owned(), r#"{"course":"reporting"}"#.to_owned(), "{".repeat(100_000)];
+    let answer = |words: String| {
+        let mut connection = UnixStream::connect(object()).unwrap();
+        // Longer than a worker is waited for that no job expects.
+        connection.set_read_timeout(Some(std::time::Duration::from_secs(8))).unwrap();
+        // One that is shut out in the middle of its words learns nothing either.
+        let _ = connection.write_all(words.as_bytes()).and_then(|()| connection.write_all(b"\n"));
+        let mut answer = [0; 64 * 1024];
+        let read = connection.read(&mut answer).unwrap_or(0);
+        String::from_utf8_lossy(&answer[..read]).trim_end().to_owned()
+    };
+    let all = waiting.into_iter().chain(resuming).chain(others);
+    let asked: Vec<_> = all.map(|words| std::thread::spawn(move || answer(words))).collect();
+    for asked in asked {
+        println!("ANSWER {}", asked.join().unwrap());
+    }
+}
+
+/// The worker above this process: the first parent that is called so.
+fn worker() -> Option<u32> {
+    let mut id = std::process::id();
+    loop {
+        let status = std::fs::read_to_string(format!("/proc/{id}/status")).ok()?;
+        let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
+        if field("Name:") == Some("dayfly") {
+            return Some(id);
+        }
+        id = field("PPid:")?.parse().ok().filter(|parent| *parent > 1)?;
+    }
+}
+
+/// Fills a job channel with connections that say nothing, and stays.
+fn crowd() {
+    let connections: Vec<_> = (0..400).map_while(|_| UnixStream::connect(object()).ok()).collect();
+    println!("CROWD {}", connections.len());
     std::thread::sleep(std::time::Duration::from_secs(600));
 }
 

@@ -1,6 +1,6 @@
 //! Attacks on what the worker holds.
 
-use std::io::{Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::process::Stdio;
 
 use dayfly_protocol::TaskResult;
@@ -58,9 +58,11 @@ fn worker_after(meanwhile: impl FnOnce(u32)) -> (Option<i32>, String, String) {
     let mut child = shell.spawn().unwrap();
     meanwhile(child.id());
     child.stdin.as_mut().unwrap().write_all(b"go\n").unwrap();
+    // One that may go on speaks first; when it has, it hears that nobody wants it.
+    let mut asked = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut asked).unwrap();
     let output = child.wait_with_output().unwrap();
-    let text = |bytes| String::from_utf8(bytes).unwrap();
-    (output.status.code(), text(output.stdout), text(output.stderr))
+    (output.status.code(), asked, String::from_utf8(output.stderr).unwrap())
 }
 
 /// Not a `tokio` test: only the thread that attached is the debugger.
