@@ -29,6 +29,25 @@ async fn with_once_an_agent_runs_a_job_and_leaves_the_pool() {
 }
 
 #[tokio::test]
+async fn with_once_a_second_job_waits_for_another_agent() {
+    let mut service = Service::new(|_| {}).await;
+    let agent = Process::spawn(&mut service.agent("solo", &["--once"]));
+    service.online("solo").await;
+    let jobs = ["One", "Two"].map(|name| service.queue(name, &["true"]));
+    assert_eq!(service.result(jobs[0]).await, TaskResult::Succeeded);
+    let (code, output, error) = agent.ended().await;
+    assert_eq!(code, Some(0), "{output}{error}");
+    assert_eq!(output.matches("Running job: ").count(), 1, "{output}");
+    service.look();
+    assert!(service.results(jobs[1]).is_empty(), "it waits");
+    let next = Process::spawn(&mut service.agent("next", &["--once"]));
+    assert_eq!(service.result(jobs[1]).await, TaskResult::Succeeded);
+    assert_eq!(service.started(jobs[1]).await, "next");
+    assert_eq!(next.ended().await.0, Some(0));
+    assert_eq!(service.emulator.statistics().refused_completions, 0);
+}
+
+#[tokio::test]
 async fn steps_find_the_agents_token_nowhere() {
     let mut service = Service::new(|_| {}).await;
     let mut command = service.agent("careful", &["--once"]);

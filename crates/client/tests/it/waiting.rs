@@ -4,6 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use axum::body::Body;
+use axum::response::Response;
+use bytes::Bytes;
 use dayfly_client::{Connection, Credential, Error, ErrorKind};
 use dayfly_protocol::{MessageId, PoolId, SessionId};
 use tokio::sync::Barrier;
@@ -143,6 +146,37 @@ async fn a_poll_the_service_forgot_ends_by_itself() {
     let connection = Connection::new(&server.url(), Credential::Bearer("token".into()), settings).unwrap();
     let error = bounded(connection.next_message(PoolId(3), SESSION, None)).await.unwrap_err();
     assert!(matches!(error, Error::Deadline { .. }), "{error:?}");
+}
+
+/// What never stops coming, and never comes to anything.
+#[tokio::test]
+async fn a_poll_whose_answer_drips_ends_by_itself() {
+    let sent = Arc::new(AtomicUsize::new(0));
+    let drops = sent.clone();
+    let server = Server::start_async(move |_, _| {
+        let drops = drops.clone();
+        async move {
+            let drip = futures::stream::unfold((), move |()| {
+                drops.fetch_add(1, Ordering::SeqCst);
+                async {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                    Some((Ok::<_, std::io::Error>(Bytes::from_static(b" ")), ()))
+                }
+            });
+            Response::builder()
+                .header("content-type", "application/json")
+                .body(Body::from_stream(drip))
+                .unwrap()
+        }
+    })
+    .await;
+    let mut settings = quick();
+    settings.poll_timeout = Duration::from_millis(200);
+    let connection = Connection::new(&server.url(), Credential::Bearer("token".into()), settings).unwrap();
+    let error = bounded(connection.next_message(PoolId(3), SESSION, None)).await.unwrap_err();
+    assert!(matches!(error, Error::Deadline { .. }), "{error:?}");
+    assert!(sent.load(Ordering::SeqCst) > 1, "the answer had begun");
+    assert_eq!(server.seen().len(), 1, "a poll is not repeated");
 }
 
 #[tokio::test]
