@@ -217,7 +217,7 @@ impl AgentLogin {
             let Some(pause) = retry::pause(&policy, Operation::GetToken, attempt, &error) else {
                 return Err(error);
             };
-            tracing::debug!(%error, ?pause, "token could not be fetched, trying again");
+            tracing::debug!(%error, ?pause, "could not fetch a token, trying again");
             tokio::time::sleep(pause).await;
         }
     }

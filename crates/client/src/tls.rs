@@ -31,7 +31,7 @@ pub(crate) fn configuration(roots: Roots, ca_files: &[std::path::PathBuf]) -> Re
     if roots == Roots::System {
         let system = rustls_native_certs::load_native_certs();
         for error in &system.errors {
-            tracing::debug!(%error, "certificate authorities of the system could not be read");
+            tracing::debug!(%error, "could not read the system's certificate authorities");
         }
         store.add_parsable_certificates(system.certs);
         for file in ca_files {

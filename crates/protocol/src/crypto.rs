@@ -33,7 +33,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[non_exhaustive]
 pub enum Error {
     /// The random generator or the key generation failed.
-    #[error("an RSA key could not be generated")]
+    #[error("could not generate an RSA key")]
     Generate,
     /// The parts of a private key do not make an RSA key of 2048 to 4096 bits.
     #[error("the private key is not a valid RSA key of 2048 to 4096 bits; register the agent again")]
@@ -42,7 +42,7 @@ pub enum Error {
     #[error("the public key is not a valid RSA key of 2048 to 4096 bits")]
     PublicKey,
     /// The session's key could not be wrapped.
-    #[error("the session key could not be wrapped with the agent's public key")]
+    #[error("could not wrap the session key with the agent's public key")]
     Wrap,
     /// The session's key was not wrapped for this agent's private key.
     #[error(
@@ -69,7 +69,7 @@ pub enum Error {
         bytes: usize,
     },
     /// A message's body could not be encrypted.
-    #[error("the message could not be encrypted")]
+    #[error("could not encrypt the message")]
     Encrypt,
     /// A message's body was encrypted with another key, or was damaged.
     #[error(

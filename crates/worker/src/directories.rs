@@ -297,7 +297,7 @@ fn collect_garbage(work: &Path) {
         if let Err(error) = deleted {
             tracing::warn!(
                 path = %folder.display(), %error,
-                "a folder that no pipeline uses any more could not be deleted"
+                "could not delete a folder that no pipeline uses any more"
             );
         }
     }
@@ -402,7 +402,7 @@ fn delete_content(folder: &Path) {
         if let Err(error) = fs::remove_file(folder) {
             tracing::warn!(
                 path = %folder.display(), %error,
-                "what is in the place of a folder could not be deleted"
+                "could not delete what is in the place of a folder"
             );
         }
         return;
@@ -411,7 +411,7 @@ fn delete_content(folder: &Path) {
     for entry in entries.flatten() {
         let path = entry.path();
         if let Err(error) = plain::remove_all(&path) {
-            tracing::warn!(path = %path.display(), %error, "a temporary file could not be deleted");
+            tracing::warn!(path = %path.display(), %error, "could not delete a temporary file");
         }
     }
 }

@@ -210,7 +210,7 @@ async fn prepare_pipeline(
             work.prepare(&collection, &definition, &repositories, sets, clean)
         })
         .await
-        .map_err(|error| format!("The job's folders could not be prepared: {error}"))?
+        .map_err(|error| format!("Could not prepare the job's folders: {error}"))?
         .map_err(|error| dayfly_client::describe(&error))?
     };
     for repository in job.repositories() {

@@ -446,7 +446,7 @@ impl Run<'_> {
         let reported = match self.service.job_completed(self.message, result, job.settings.run_once).await {
             Ok(()) => true,
             Err(error) => {
-                tracing::error!(error = describe(&error), "the job's result could not be reported");
+                tracing::error!(error = describe(&error), "could not report the job's result");
                 false
             }
         };

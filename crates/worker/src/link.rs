@@ -84,7 +84,7 @@ impl Link {
             return;
         }
         if self.outbox.push(frame).is_err() {
-            tracing::error!("a frame for the listener could not be written");
+            tracing::error!("could not write a frame for the listener");
         }
     }
 

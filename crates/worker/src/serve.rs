@@ -46,7 +46,7 @@ pub enum ServeError {
     #[error("the worker was told to stop before a job came")]
     Stopped,
     /// No connection could be made.
-    #[error("the listener could not be reached")]
+    #[error("could not reach the listener")]
     Unreachable(#[source] std::io::Error),
     /// The listener said no.
     #[error("the listener refused the worker: {}", refusal(.0))]
@@ -69,7 +69,7 @@ pub enum ServeError {
     )]
     Traced(i32),
     /// No secret for the channel.
-    #[error("a key for the job channel could not be made")]
+    #[error("could not make a key for the job channel")]
     Key(#[source] dayfly_protocol::crypto::Error),
 }
 

@@ -27,7 +27,7 @@ pub(crate) enum Error {
     #[error("the job has no variable Build.BuildId, so there is no build to change")]
     NoBuild,
     /// The connection could not be made.
-    #[error("the connection to the service could not be set up")]
+    #[error("could not set up the connection to the service")]
     Connect(#[source] dayfly_client::Error),
     /// A call failed.
     #[error("{doing} failed")]
@@ -116,7 +116,7 @@ impl Service {
             if is_final(error.kind()) {
                 return Again::No;
             }
-            tracing::warn!(%error, attempt, "the result of the job could not be reported yet");
+            tracing::warn!(%error, attempt, "could not report the result of the job yet");
             Again::Yes
         };
         COMPLETION.retry(complete, again).await.map_err(call("reporting the result of the job"))

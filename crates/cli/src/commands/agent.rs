@@ -251,15 +251,22 @@ async fn listen(
 /// Why the agent could not be started, on one line, with what to do about it.
 fn not_started(error: &SetError, settings: &Settings) -> anyhow::Error {
     let refused = match error {
-        SetError::FindPool { source, .. } | SetError::Connect { source, .. } => {
+        SetError::FindPool(source) | SetError::Connect { source, .. } => {
             matches!(source.kind(), ErrorKind::Unauthorized | ErrorKind::Forbidden)
         }
         _ => false,
     };
+    // Nothing at all answers where the pools should be.
+    let is_elsewhere = matches!(error, SetError::FindPool(source) if source.kind() == ErrorKind::NotFound);
     match &settings.identity {
         Identity::New(NewAgent { url, token_origin, .. }) if refused => anyhow::anyhow!(
             "{url} refuses the token of {token_origin}: it is wrong, has expired, or lacks the scope Agent \
              Pools (read & manage): {}",
+            describe(error)
+        ),
+        _ if is_elsewhere => anyhow::anyhow!(
+            "{}; check that the address is the organization's or the collection's, for example \
+             https://dev.azure.com/my-organization",
             describe(error)
         ),
         _ => anyhow::anyhow!(describe(error)),

@@ -78,7 +78,7 @@ pub(crate) fn run_to_the_end(args: WorkerArgs) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
-        .context("the asynchronous runtime could not be started")?;
+        .context("could not start the asynchronous runtime")?;
     let outcome = std::panic::catch_unwind(AssertUnwindSafe(|| runtime.block_on(run(args))))
         .unwrap_or_else(|_| bail!("the worker panicked; its job's result is not known"));
     runtime.shutdown_timeout(Duration::from_secs(1));

@@ -192,7 +192,7 @@ async fn what_is_wrong_is_said_with_its_exit_code() {
         },
         &[],
         1,
-        "refuses the token of AZP_TOKEN: it is wrong, has expired, or lacks the scope Agent Pools (read & manage): could not look up agent pool `Default`: ",
+        "refuses the token of AZP_TOKEN: it is wrong, has expired, or lacks the scope Agent Pools (read & manage): cannot find the agent pool \"Default\": ",
     )
     .await;
     check(
@@ -204,7 +204,13 @@ async fn what_is_wrong_is_said_with_its_exit_code() {
         "refuses the token of VSTS_AGENT_INPUT_TOKEN: it is wrong",
     )
     .await;
-    check(&|_| {}, &["--pool", "Nowhere"], 1, "could not look up agent pool `Nowhere`").await;
+    check(
+        &|_| {},
+        &["--pool", "Nowhere"],
+        1,
+        "cannot find the agent pool \"Nowhere\": nothing has that name; check the spelling",
+    )
+    .await;
     // A project's address, as users copy it from their browser.
     check(
         &|command| {

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use dayfly_client::{AgentCredential, Connection, Error as ClientError, ErrorKind, describe};
+use dayfly_client::{AgentCredential, Connection, Error as ClientError, describe};
 use dayfly_protocol::{AgentId, PoolId, channel::WorkerSettings, crypto::AgentKey};
 use tokio::{
     sync::{Semaphore, watch},
@@ -113,29 +113,12 @@ pub struct Config {
     pub registrations: Arc<dyn RegistrationStore>,
 }
 
-/// What to do when nothing at all answers where the pools should be.
-fn address_hint(error: &ClientError) -> &'static str {
-    match error.kind() {
-        ErrorKind::NotFound => {
-            "; check that the address is the organization's or the collection's, for example \
-             https://dev.azure.com/my-organization"
-        }
-        _ => "",
-    }
-}
-
 /// A set could not be started.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The pool could not be looked up.
-    #[error("could not look up agent pool `{pool}`{}", address_hint(.source))]
-    FindPool {
-        /// Its name.
-        pool: String,
-        /// Why not.
-        #[source]
-        source: ClientError,
-    },
+    #[error(transparent)]
+    FindPool(ClientError),
     /// The service would not say who it is.
     #[error("could not connect to the service at {url}")]
     Connect {
@@ -153,7 +136,7 @@ pub enum Error {
         source: dayfly_protocol::crypto::Error,
     },
     /// What was accepted before could not be learnt.
-    #[error("the jobs that were accepted before could not be looked up")]
+    #[error("could not look up the jobs that were accepted before")]
     Store {
         /// Why not.
         #[source]
@@ -350,10 +333,7 @@ impl Crew {
     async fn find(agents: Agents, server_url: &Url, description: &Description) -> Result<Self, Error> {
         match agents {
             Agents::Managed { connection, pool: pool_name, names, key, on_existing, remove_at_end } => {
-                let pool = connection
-                    .find_pool(&pool_name)
-                    .await
-                    .map_err(|source| Error::FindPool { pool: pool_name, source })?;
+                let pool = connection.find_pool(&pool_name).await.map_err(Error::FindPool)?;
                 let service = connection
                     .connection_data()
                     .await

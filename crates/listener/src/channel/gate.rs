@@ -250,6 +250,6 @@ async fn make_room(strangers: &mut JoinSet<()>) {
 }
 
 async fn not_taken(error: &io::Error) {
-    tracing::warn!(%error, "a connection to the job channel could not be taken");
+    tracing::warn!(%error, "could not take a connection to the job channel");
     sleep(AFTER_FAILURE).await;
 }

@@ -163,7 +163,7 @@ impl Host {
             // What is acknowledged is forgotten by the worker, so it is written down first.
             Course::Finished { result, reported } => {
                 if let Err(error) = self.ledger.finished(*result, *reported).await {
-                    tracing::warn!(%error, "a worker's result could not be written down");
+                    tracing::warn!(%error, "could not write down a worker's result");
                     return;
                 }
             }

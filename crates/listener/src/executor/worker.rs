@@ -111,7 +111,7 @@ fn end_now(worker: u32, marker: &str) -> usize {
 /// Does [`end_now`] beside the async threads: reading `/proc` blocks, if only for milliseconds.
 async fn end(worker: u32, marker: String) -> usize {
     tokio::task::spawn_blocking(move || end_now(worker, &marker)).await.unwrap_or_else(|error| {
-        tracing::warn!(%error, worker, "the processes left behind by a job could not be looked for");
+        tracing::warn!(%error, worker, "could not look for the processes left behind by a job");
         0
     })
 }

@@ -179,7 +179,7 @@ async fn an_unknown_pool_is_named() {
         *pool = "Nowhere".to_owned();
     }
     let error = AgentSet::start(config, world.script("")).await.expect_err("there is none");
-    assert_eq!(error.to_string(), "could not look up agent pool `Nowhere`");
+    assert_eq!(error.to_string(), "cannot find the agent pool \"Nowhere\"");
 }
 
 #[tokio::test]

@@ -17,7 +17,7 @@ const WIPED_BYTES: usize = 64 * 1024;
 
 /// A frame could not be written. What serde says is left out, since it may quote a secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a frame of the job channel could not be written")]
+#[error("could not write a frame of the job channel")]
 pub struct EncodeError;
 
 /// A line is no frame. What serde says is left out, since it may quote a secret.

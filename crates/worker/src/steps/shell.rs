@@ -206,7 +206,7 @@ pub(super) async fn write_script(
     match written.await {
         Ok(()) => Ok(path),
         Err(error) => {
-            Err(StepError::Failed(format!("The script could not be written to {}: {error}", path.display())))
+            Err(StepError::Failed(format!("Could not write the script to {}: {error}", path.display())))
         }
     }
 }

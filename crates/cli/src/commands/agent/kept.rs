@@ -36,7 +36,7 @@ impl Kept<'_> {
             }
             (None, Ok(new)) => {
                 let key = tokio::task::spawn_blocking(AgentKey::generate).await?;
-                let key = Arc::new(key.context("a key for the agent could not be made")?);
+                let key = Arc::new(key.context("could not make a key for the agent")?);
                 let set = self.register(new, key.clone(), describe(&new.name, &home)).await?;
                 state.register(set.clone(), &key).await?;
                 (set, key)
@@ -95,14 +95,11 @@ impl Kept<'_> {
     ) -> anyhow::Result<RegisteredSet> {
         let token = Credential::PersonalAccessToken(new.token.clone());
         let connection = Connection::new(&new.url, token, self.http.clone())?;
-        let pool = connection
-            .find_pool(&new.pool)
-            .await
-            .with_context(|| format!("agent pool `{}` could not be looked up", new.pool))?;
+        let pool = connection.find_pool(&new.pool).await?;
         let service = connection
             .connection_data()
             .await
-            .with_context(|| format!("the service at {} could not be connected to", new.url))?;
+            .with_context(|| format!("could not connect to the service at {}", new.url))?;
         let (on_existing, url) = (new.on_existing(), new.url.clone());
         let registrar = Registrar::new(connection, pool.id, key, on_existing, description, &service, url);
         let agent = registrar.register(&new.name).await?;

@@ -215,13 +215,13 @@ impl VirtualAgent {
             Ok(Err(error)) => {
                 tracing::info!(
                     agent = %self.context.name, error = describe(&error),
-                    "a session could not be deleted; it will expire"
+                    "could not delete a session; it will expire"
                 )
             }
             Err(_) => {
                 tracing::info!(
                     agent = %self.context.name,
-                    "a session could not be deleted in time; it will expire"
+                    "could not delete a session in time; it will expire"
                 )
             }
         }
@@ -241,7 +241,7 @@ async fn connect(context: &AgentContext, stale: Option<SessionId>, registration:
     {
         tracing::debug!(
             agent = %context.name, error = describe(&error),
-            "a session that is in the way could not be deleted"
+            "could not delete a session that is in the way"
         );
     }
     context.set_connecting(true);
@@ -263,7 +263,7 @@ async fn keep(context: &AgentContext, session: TaskAgentSession, mut registratio
     if let Err(error) = context.service.delete_session(session.session_id).await {
         tracing::info!(
             agent = %context.name, error = describe(&error),
-            "a session that nobody knows could not be deleted; it will expire"
+            "could not delete a session that nobody knows; it will expire"
         );
     }
     Event::Lost

@@ -121,7 +121,7 @@ impl VirtualAgent {
         let cancel = match json::from_slice::<JobCancelMessage>(body) {
             Ok(cancel) => cancel,
             Err(error) => {
-                let text = format!("a cancellation could not be read: {}", describe(&error));
+                let text = format!("could not read a cancellation: {}", describe(&error));
                 self.told.once(&self.context, "unreadable cancellation", text.clone());
                 return Err(text);
             }
@@ -175,7 +175,7 @@ impl VirtualAgent {
             return self.told.once(
                 &self.context,
                 "unreadable metadata",
-                "an update of a job's metadata could not be read".to_owned(),
+                "could not read an update of a job's metadata".to_owned(),
             );
         };
         let pace = metadata.post_lines_frequency_millis.and_then(|pace| u64::try_from(pace).ok());
@@ -196,11 +196,11 @@ impl VirtualAgent {
             Ok(Err(error)) => {
                 tracing::warn!(
                     agent = %self.context.name, %message, error = describe(&error),
-                    "a message could not be deleted"
+                    "could not delete a message"
                 )
             }
             Err(_) => {
-                tracing::warn!(agent = %self.context.name, %message, "a message could not be deleted in time")
+                tracing::warn!(agent = %self.context.name, %message, "could not delete a message in time")
             }
         }
     }

@@ -159,7 +159,7 @@ async fn remove_folder(folder: &Path) -> Result<(), StepError> {
         move || remove_all(&folder)
     });
     removed.await.map_err(std::io::Error::other).flatten().map_err(|error| {
-        StepError::Failed(format!("The folder '{}' could not be deleted: {error}", folder.display()))
+        StepError::Failed(format!("Could not delete the folder '{}': {error}", folder.display()))
     })
 }
 
@@ -466,9 +466,8 @@ async fn persist(git: &Git<'_>, folder: &Path, wishes: &Wishes, header: &Header)
     let placeholder = format!("AUTHORIZATION: placeholder_{}", uuid::Uuid::new_v4());
     git.must("Git config", folder, &["config", &key, &placeholder], &Configuration::default()).await?;
     let file = folder.join(".git/config");
-    let failed = |error: std::io::Error| {
-        StepError::Failed(format!("'{}' could not be changed: {error}", file.display()))
-    };
+    let failed =
+        |error: std::io::Error| StepError::Failed(format!("Could not change '{}': {error}", file.display()));
     // Before the token is in it: nobody but this user reads it.
     let only_mine = std::os::unix::fs::PermissionsExt::from_mode(0o600);
     tokio::fs::set_permissions(&file, only_mine).await.map_err(failed)?;

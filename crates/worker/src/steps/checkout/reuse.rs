@@ -77,7 +77,7 @@ pub(super) async fn prepare_folder(
 pub(super) async fn start_anew(git: &Git<'_>, folder: &Path, wishes: &Wishes) -> Result<(), StepError> {
     remove_folder(folder).await?;
     tokio::fs::create_dir_all(folder).await.map_err(|error| {
-        StepError::Failed(format!("The folder '{}' could not be made: {error}", folder.display()))
+        StepError::Failed(format!("Could not make the folder '{}': {error}", folder.display()))
     })?;
     initialize(git, folder, wishes).await
 }
@@ -112,7 +112,7 @@ async fn look_anew(git: &Git<'_>, folder: &Path) -> Result<(), StepError> {
 async fn forget_replacements(folder: &Path) -> Result<(), StepError> {
     let file = folder.join(".git/packed-refs");
     let failed = |error: std::io::Error| {
-        StepError::Failed(format!("The file '{}' could not be changed: {error}", file.display()))
+        StepError::Failed(format!("Could not change the file '{}': {error}", file.display()))
     };
     let text = match tokio::fs::read_to_string(&file).await {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),

@@ -16,7 +16,7 @@ pub(super) async fn is_whole(git: &Git<'_>, folder: &Path, commit: &str) -> Resu
     let scratch = folder.join(".git/dayfly-verify");
     remove_folder(&scratch).await?;
     tokio::fs::create_dir(&scratch).await.map_err(|error| {
-        StepError::Failed(format!("The folder '{}' could not be made: {error}", scratch.display()))
+        StepError::Failed(format!("Could not make the folder '{}': {error}", scratch.display()))
     })?;
     let is_whole = in_scratch(git, folder, commit, &scratch).await;
     remove_folder(&scratch).await?;
