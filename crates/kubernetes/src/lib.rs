@@ -1,1 +1,0 @@
-//! One pod per job: the custom resources, the controller, and the executor that runs workers in pods.
