@@ -361,7 +361,7 @@ impl<'a> Evaluator<'a> {
             return Ok(Cow::Borrowed(text));
         }
         let Some(moment) = Moment::parse(text) else {
-            let message = "only a date takes format specifiers, and this is none";
+            let message = "format specifiers work only on dates, and this is not a date";
             return Err(self.error(ErrorKind::Argument, &argument.span, message));
         };
         moment.format(specifiers).map(Cow::Owned).ok_or_else(|| {

@@ -13,9 +13,9 @@ use std::time::Duration;
 
 use dayfly_listener::{
     Accepted, AcceptedJob, AgentEnd, AgentSet, Agents, Change, Config, Description, Event, EventStream,
-    Executor, Gate, Host, JobRecord, JobStore, KnownBy, LastLines, NextEvent, OnDisk, OnExisting, Phase,
-    RegisteredSet, Registrar, Registration, RegistrationStore, Reported, RunningJob, StoreError, StoreResult,
-    Timings, Wanted, WorkerExit, converse,
+    Executor, Gate, Host, JobRecord, JobStore, KnownBy, LastLines, NextEvent, OnDisk, Phase, RegisteredSet,
+    Registration, RegistrationStore, Reported, RunningJob, StoreError, StoreResult, Timings, Wanted,
+    WorkerExit, converse,
 };
 use dayfly_protocol::channel::{Course, Key, WorkerSettings};
 use dayfly_protocol::crypto::AgentKey;
@@ -313,18 +313,8 @@ impl World {
         })
         .await;
         let key = Arc::new(AgentKey::generate().unwrap());
-        let pool = service.emulator.pool("Default").unwrap();
-        let data = service.connection().connection_data().await.unwrap();
-        let (connection, url) = (service.connection(), service.emulator.url().clone());
-        let registrar = Registrar::new(
-            connection,
-            pool,
-            key.clone(),
-            OnExisting::Refuse,
-            description(),
-            &data,
-            url.clone(),
-        );
+        let registrar = service.registrar(key.clone(), description()).await;
+        let (pool, url) = (service.pool, service.emulator.url().clone());
         let mut agents = Vec::new();
         for number in 0..count {
             agents.push(registrar.register(&format!("agent-{number}")).await.unwrap());

@@ -6,10 +6,12 @@ use std::{
     ops::{Deref, DerefMut},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    sync::Arc,
     time::Duration,
 };
 
 use dayfly_emulator::{NewJob, Settings};
+use dayfly_listener::{Description, OnExisting, Registrar};
 use dayfly_protocol::{
     JobId, RecordId, TaskId,
     agent::{TaskAgent, TaskAgentAuthorization},
@@ -102,6 +104,13 @@ impl Service {
         std::fs::write(folder.join(".credentials_rsaparams"), agent_key_to_json(key).unwrap().expose())
             .unwrap();
         folder
+    }
+
+    /// Registers agents as a controller does, all with one key.
+    pub(crate) async fn registrar(&self, key: Arc<AgentKey>, description: Description) -> Registrar {
+        let service = self.connection().connection_data().await.unwrap();
+        let (connection, url) = (self.connection(), self.emulator.url().clone());
+        Registrar::new(connection, self.pool, key, OnExisting::Refuse, description, &service, url)
     }
 
     /// `dayfly agent` with the files of a folder, and no token anywhere.

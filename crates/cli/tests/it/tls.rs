@@ -13,8 +13,8 @@ use std::time::Duration;
 
 use dayfly_listener::{
     AcceptedJob, AgentSet, Agents, Config, Description, Ending, Executor, Gate, Host, KnownBy, LastLines,
-    Note, OnDisk, OnExisting, Phase, Progress, RegisteredSet, Registrar, Reported, RunningJob, Timings,
-    Wanted, WorkerExit, converse,
+    Note, OnDisk, Phase, Progress, RegisteredSet, Reported, RunningJob, Timings, Wanted, WorkerExit,
+    converse,
 };
 use dayfly_protocol::TaskResult;
 use dayfly_protocol::channel::{Course, Key, WorkerSettings};
@@ -136,18 +136,8 @@ impl World {
         // A port that is ours for as long as this test runs.
         let address = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
         let key = Arc::new(AgentKey::generate().unwrap());
-        let pool = service.emulator.pool("Default").unwrap();
-        let data = service.connection().connection_data().await.unwrap();
-        let (connection, url) = (service.connection(), service.emulator.url().clone());
-        let registrar = Registrar::new(
-            connection,
-            pool,
-            key.clone(),
-            OnExisting::Refuse,
-            Description::default(),
-            &data,
-            url.clone(),
-        );
+        let registrar = service.registrar(key.clone(), Description::default()).await;
+        let (pool, url) = (service.pool, service.emulator.url().clone());
         let agents = vec![registrar.register("far").await.unwrap()];
         let store = Arc::new(OnDisk::open(&service.path("state")).unwrap());
         store

@@ -107,7 +107,7 @@ impl VirtualAgent {
     fn conflict(&mut self, error: ClientError) {
         // The one that we have taken over, and that the service does not let us use any more.
         if let Some(recorded) = self.registration.session.take() {
-            tracing::info!(agent = %self.context.name, "the session of before is in the way, deleting it");
+            tracing::info!(agent = %self.context.name, "the previous session is in the way, deleting it");
             self.stale = Some(recorded.id);
             self.pace.at_once();
             return;
