@@ -64,6 +64,11 @@ pub enum Fault {
     ExpireToken,
     /// The session which the request names is ended before the request is handled.
     ExpireSession,
+    /// The session which the request names is refused as expired (403), and kept: it is in the way of a new
+    /// one.
+    KeepSession,
+    /// The request is refused (409) as if another process held the agent's session.
+    RefuseSession,
     /// The request is refused with 429, `Retry-After` and the rate-limit headers.
     Throttle {
         /// `Retry-After`, in seconds.

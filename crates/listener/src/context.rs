@@ -44,6 +44,8 @@ pub(crate) struct SetContext {
     pub(crate) worker: WorkerSettings,
     /// Each agent works in a folder of its own below the work folder.
     pub(crate) has_many_agents: bool,
+    /// Nobody else runs agents of these names: what holds a session of theirs was left by one that died.
+    pub(crate) owns_names: bool,
     pub(crate) is_once: bool,
 }
 

@@ -18,6 +18,7 @@ use super::query::Query;
 use super::{ClockSkew, Service};
 use crate::app::connections::Connection;
 use crate::faults::{Fault, latency};
+use crate::state::Error;
 
 impl Service {
     /// Does what faults do before a request is handled. An answer means that it is not handled.
@@ -74,6 +75,16 @@ impl Service {
                         // A session which is gone already is what the fault wants.
                         let _ = self.app.state().delete_session(pool, session, self.app.now());
                     }
+                }
+                Fault::KeepSession => {
+                    if let Some((_, session)) = named_session(request.uri()) {
+                        return Some(ApiError::from(Error::SessionExpired(session)).into_response());
+                    }
+                }
+                Fault::RefuseSession => {
+                    let message = "the agent already has an active session for another owner";
+                    let refused = ApiError::new(StatusCode::CONFLICT, type_key::SESSION_CONFLICT, message);
+                    return Some(refused.into_response());
                 }
                 Fault::ClockSkew { seconds } => {
                     request.extensions_mut().insert(ClockSkew(*seconds));

@@ -63,6 +63,33 @@ async fn lost_session_is_told_to_its_agent() {
 }
 
 #[tokio::test]
+async fn session_is_kept_though_it_seems_to_have_expired() {
+    let service = Service::start().await;
+    let agent = service.online("agent-1").await;
+    add(&service, json!({ "path": "**/messages", "count": 1, "fault": { "kind": "keepSession" } })).await;
+    let struck = agent.poll(&service, None).send().await.unwrap();
+    let message = assert_error(struck, StatusCode::FORBIDDEN, "TaskAgentSessionExpiredException").await;
+    assert!(message.contains(&agent.session.to_string()), "{message}");
+    let conflict = agent.try_session(&service).await;
+    assert_error(conflict, StatusCode::CONFLICT, "TaskAgentSessionConflictException").await;
+    let path = format!("sessions/{}", agent.session);
+    let deleted = agent.call(&service, Method::DELETE, &path).send().await.unwrap();
+    assert_eq!(deleted.status(), StatusCode::NO_CONTENT);
+}
+
+#[tokio::test]
+async fn session_is_refused_as_if_another_process_held_it() {
+    let service = Service::start().await;
+    let mut agent = service.register("agent-1").await;
+    agent.log_in(&service).await;
+    add(&service, json!({ "path": "**/sessions", "count": 1, "fault": { "kind": "refuseSession" } })).await;
+    let refused = agent.try_session(&service).await;
+    assert_error(refused, StatusCode::CONFLICT, "TaskAgentSessionConflictException").await;
+    assert_eq!(service.emulator.statistics().sessions, 0);
+    agent.open_session(&service).await;
+}
+
+#[tokio::test]
 async fn connection_is_dropped_before_or_after_the_request_is_handled() {
     let service = Service::start().await;
     for (kind, handled) in [("dropBefore", false), ("dropAfter", true)] {

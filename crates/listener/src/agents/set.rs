@@ -59,8 +59,9 @@ pub enum Agents {
         /// The agents.
         agents: Vec<ExistingAgent>,
     },
-    /// They were registered before, all with one key, and somebody else says from time to time which of them
-    /// shall run. Nothing is registered or removed.
+    /// They were registered before, all with one key, and their owner says from time to time which of them
+    /// shall run. Nothing is registered or removed. Nobody else runs agents of these names, so a session of
+    /// theirs that is in the way is waited for, however long it lives.
     Wanted {
         /// A connection to the same service; its credential is not used.
         connection: Connection,
@@ -253,6 +254,7 @@ impl AgentSet {
             description,
             worker,
             has_many_agents,
+            owns_names: crew.wishes.is_some(),
             is_once: once,
         });
         let phase = Arc::new(watch::Sender::new(Phase::Run));

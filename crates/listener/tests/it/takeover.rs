@@ -1,7 +1,10 @@
 //! Agents that are taken over with their sessions, and sets that change while they run.
 
 use std::{
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
     time::Duration,
 };
 
@@ -14,7 +17,7 @@ use dayfly_protocol::{TaskResult, agent::AgentStatus, crypto::AgentKey};
 use futures::{FutureExt as _, future::BoxFuture};
 use tokio::sync::watch;
 
-use crate::world::{World, bounded, event, finish};
+use crate::world::{World, bounded, event, eventually, finish};
 
 const SESSIONS: &str = "_apis/distributedtask/pools/*/sessions";
 const POLLS: &str = "_apis/distributedtask/pools/*/messages";
@@ -23,12 +26,14 @@ const POLLS: &str = "_apis/distributedtask/pools/*/messages";
 #[derive(Debug, Default)]
 struct Registrations {
     agents: Mutex<Vec<Registration>>,
-    is_lost: std::sync::atomic::AtomicBool,
+    is_lost: AtomicBool,
+    /// What is to be saved never is.
+    is_stuck: AtomicBool,
 }
 
 impl Registrations {
     fn ours(&self) -> StoreResult<()> {
-        match self.is_lost.load(std::sync::atomic::Ordering::SeqCst) {
+        match self.is_lost.load(SeqCst) {
             true => Err(StoreError::NotOurs),
             false => Ok(()),
         }
@@ -47,6 +52,9 @@ impl RegistrationStore for Registrations {
     fn save(&self, registration: Registration) -> BoxFuture<'_, StoreResult<()>> {
         async move {
             self.ours()?;
+            if self.is_stuck.load(SeqCst) {
+                std::future::pending::<()>().await;
+            }
             let mut agents = self.agents.lock().expect("nobody panicked");
             agents.retain(|agent| agent.name != registration.name);
             agents.push(registration);
@@ -120,15 +128,16 @@ async fn release(set: AgentSet) {
 
 #[tokio::test]
 async fn a_successor_goes_on_with_the_session_that_was_recorded() {
-    let mut world = World::new().await;
+    // An agent that is taken over is online once the service has answered its first poll.
+    let mut world = World::with(|settings| settings.poll_hold = Duration::from_secs(1)).await;
     let crew = Crew::register(&world, &["a"]).await;
     let (set, _) = crew.start(&world).await;
     let session = crew.session().expect("it is recorded");
     release(set).await;
     assert_eq!(world.emulator.statistics().sessions, 1, "it was left alone");
     // No other could be made, not for minutes.
-    let refused = Fault::Status { status: 500, type_key: None, message: None, headers: Default::default() };
-    world.emulator.add_fault(FaultRule::new(SESSIONS, refused).method("POST")).expect("a fault");
+    let refuse = FaultRule::new(SESSIONS, Fault::RefuseSession).method("POST");
+    world.emulator.add_fault(refuse).expect("a fault");
     let (set, _) = crew.start(&world).await;
     assert_eq!(crew.session(), Some(session));
     let job = world.queue("after");
@@ -145,7 +154,8 @@ async fn a_session_that_has_expired_is_made_anew() {
     let (set, _) = crew.start(&world).await;
     let session = crew.session();
     release(set).await;
-    assert_eq!(world.emulator.lose_sessions(), 1);
+    let expire = FaultRule::new(POLLS, Fault::ExpireSession).method("GET").times(1);
+    world.emulator.add_fault(expire).expect("a fault");
     let (set, _) = crew.start(&world).await;
     let job = world.queue("after");
     assert_eq!(world.completed(job).await.0, TaskResult::Succeeded);
@@ -162,13 +172,8 @@ async fn a_recorded_session_that_is_in_the_way_is_deleted() {
     let session = crew.session();
     release(set).await;
     // The service says that the session has expired, and yet that the agent has one.
-    let expired = Fault::Status {
-        status: 403,
-        type_key: Some("TaskAgentSessionExpiredException".to_owned()),
-        message: None,
-        headers: Default::default(),
-    };
-    world.emulator.add_fault(FaultRule::new(POLLS, expired).method("GET").times(1)).expect("a fault");
+    let keep = FaultRule::new(POLLS, Fault::KeepSession).method("GET").times(1);
+    world.emulator.add_fault(keep).expect("a fault");
     let (set, _) = crew.start(&world).await;
     let job = world.queue("after");
     assert_eq!(world.completed(job).await.0, TaskResult::Succeeded);
@@ -179,11 +184,67 @@ async fn a_recorded_session_that_is_in_the_way_is_deleted() {
 }
 
 #[tokio::test]
+async fn a_session_that_is_held_in_between_is_asked_for_again() {
+    let mut world = World::new().await;
+    let crew = Crew::register(&world, &["a"]).await;
+    let (set, _) = crew.start(&world).await;
+    release(set).await;
+    // First the recorded one is in the way, and then one of which nobody knows.
+    let expire = FaultRule::new(POLLS, Fault::ExpireSession).method("GET").times(1);
+    world.emulator.add_fault(expire).expect("a fault");
+    let refuse = FaultRule::new(SESSIONS, Fault::RefuseSession).method("POST").times(3);
+    let refuse = world.emulator.add_fault(refuse).expect("a fault");
+    let (set, _) = crew.start(&world).await;
+    assert_eq!(world.strikes(refuse), 3);
+    let job = world.queue("after");
+    assert_eq!(world.completed(job).await.0, TaskResult::Succeeded);
+    set.drain();
+    set.wait().await;
+}
+
+/// The service keeps a session for minutes after its last poll: longer than an agent by itself would wait.
+#[tokio::test]
+async fn a_session_that_was_made_and_not_recorded_is_waited_for_however_long_it_lives() {
+    let mut world = World::new().await;
+    let crew = Crew::register(&world, &["a"]).await;
+    crew.registrations.is_stuck.store(true, SeqCst);
+    let wanted = Wanted { agents: crew.registrations.all(), phase: Phase::Run };
+    let (_sender, receiver) = watch::channel(wanted);
+    let config = crew.config(&world, receiver.clone());
+    let (set, _) = AgentSet::start(config, world.script("")).await.expect("the set starts");
+    eventually("a session is made", || (world.emulator.statistics().sessions == 1).then_some(())).await;
+    // It dies before the session is written down.
+    drop(set);
+    crew.registrations.is_stuck.store(false, SeqCst);
+    assert_eq!(crew.session(), None);
+
+    let tries = Fault::Latency { milliseconds: 0, jitter: 0 };
+    let tries = world.emulator.add_fault(FaultRule::new(SESSIONS, tries).method("POST")).expect("a fault");
+    let config = crew.config(&world, receiver);
+    let script = world.script(&finish("succeeded"));
+    let (set, mut events) = AgentSet::start(config, script).await.expect("the set starts");
+    let warning = event(&mut events, "it says what is in its way", |event| match event {
+        Event::Warning { message, .. } => Some(message.clone()),
+        _ => None,
+    })
+    .await;
+    assert!(warning.contains("still has a session"), "{warning}");
+    // More often than others try until they give up.
+    world.struck(tries, 20).await;
+    assert_eq!(world.emulator.lose_sessions(), 1);
+    assert_eq!(bounded("the agent is online", set.wait_online(1)).await, 1);
+    let job = world.queue("after");
+    assert_eq!(world.completed(job).await.0, TaskResult::Succeeded);
+    set.drain();
+    assert_eq!(set.wait().await.ended, 1);
+}
+
+#[tokio::test]
 async fn who_has_lost_its_agents_makes_no_session() {
     let world = World::new().await;
     let crew = Crew::register(&world, &["a"]).await;
     let (set, _) = crew.start(&world).await;
-    crew.registrations.is_lost.store(true, std::sync::atomic::Ordering::SeqCst);
+    crew.registrations.is_lost.store(true, SeqCst);
     assert_eq!(world.emulator.lose_sessions(), 1);
     let summary = bounded("the set has let go", set.wait()).await;
     assert_eq!((summary.released, summary.failed), (1, 0), "{summary:?}");

@@ -112,21 +112,27 @@ impl VirtualAgent {
             self.pace.at_once();
             return;
         }
-        let timings = &self.context.set.timings;
+        let (timings, owns_names) = (&self.context.set.timings, self.context.set.owns_names);
         let name = &self.context.name;
         let is_first = self.conflict_since.is_none();
         let since = *self.conflict_since.get_or_insert_with(Instant::now);
         if since.elapsed() >= timings.conflict_limit {
+            if owns_names {
+                return self.not_reached(describe(&error), None);
+            }
             let failure = AgentFailure::SessionHeld { name: name.clone(), source: Arc::new(error) };
             return self.end_with(AgentEnd::Failed(failure));
         }
         self.pace.after(pause_around(timings.conflict_retry));
         if is_first {
-            self.context.warn(format!(
-                "agent `{name}` still has a session, held by another process or left by one that died; \
-                 trying for up to {} s to get one",
-                timings.conflict_limit.as_secs()
-            ));
+            let (holder, how_long) = match owns_names {
+                true => ("left by a process that died", "trying until it has expired".to_owned()),
+                false => (
+                    "held by another process or left by one that died",
+                    format!("trying for up to {} s to get one", timings.conflict_limit.as_secs()),
+                ),
+            };
+            self.context.warn(format!("agent `{name}` still has a session, {holder}; {how_long}"));
         }
     }
 
