@@ -93,7 +93,7 @@ pub enum Event {
         agent: Arc<str>,
         /// The job.
         job: JobLabel,
-        /// The result; `None` when the job was no longer ours and nobody waits for one.
+        /// The result; `None` when the service does not say which one it has.
         result: Option<TaskResult>,
         /// Why it ended so, when the job's own log does not say it.
         reason: Option<String>,

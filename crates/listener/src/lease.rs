@@ -132,6 +132,8 @@ pub(crate) struct Lease {
     cancellation: Cancellation,
     stage: Stage,
     hand_over: HandOver,
+    /// It was accepted before our time.
+    is_resumed: bool,
     /// The place of the job, from the first moment on; none once the worker has ended.
     running: Option<RunningJob>,
     /// How often a place was made again, because its worker ended before it had the job.
@@ -163,6 +165,7 @@ impl Lease {
             cancellation: Cancellation::default(),
             stage: Stage::Taking,
             hand_over,
+            is_resumed: false,
             running: None,
             places_again: 0,
             early_exit: None,
@@ -191,6 +194,7 @@ impl Lease {
         let resumed = SetEvent::JobResumed { agent: self.agent.name.clone(), job: self.label.clone() };
         self.agent.set.events.send(resumed);
         let now = Instant::now();
+        self.is_resumed = true;
         self.renewal = Renewal::resumed(now);
         self.renew_at(now);
         if let Some(cancelled) = record.cancelled {

@@ -114,7 +114,8 @@ async fn what_happened_while_the_agent_was_dead_is_made_good() {
     has_begun(&service, cancelled).await;
     kill(agent);
     service.cancel(cancelled);
-    let agent = Process::spawn(&mut again(&service, "late"));
+    let mut agent = Process::spawn(&mut again(&service, "late"));
+    agent.told("Job Patient completed with result: Canceled").await;
     assert_eq!(service.result(cancelled).await, TaskResult::Canceled);
     assert_eq!(runs(&service, cancelled), [1, 0]);
 
@@ -125,7 +126,8 @@ async fn what_happened_while_the_agent_was_dead_is_made_good() {
     assert_eq!(service.result(finished).await, TaskResult::Succeeded, "the worker has told it itself");
     eventually("the worker has ended", || (!is_alive(worker)).then_some(())).await;
 
-    let agent = Process::spawn(&mut again(&service, "late"));
+    let mut agent = Process::spawn(&mut again(&service, "late"));
+    agent.told("Job Patient completed with result: Succeeded").await;
     let next = patient(&mut service, "go");
     assert_eq!(service.result(next).await, TaskResult::Succeeded);
 
@@ -134,8 +136,9 @@ async fn what_happened_while_the_agent_was_dead_is_made_good() {
     has_begun(&service, doomed).await;
     let worker = kill(agent);
     nix::sys::signal::kill(crate::service::pid(worker), Signal::SIGKILL).unwrap();
-    let agent = Process::spawn(&mut again(&service, "late"));
+    let mut agent = Process::spawn(&mut again(&service, "late"));
     assert_eq!(service.result(doomed).await, TaskResult::Failed, "nobody has it any more");
+    agent.told("Job Patient completed with result: Failed").await;
     stop(agent).await;
     assert_eq!(service.emulator.statistics().refused_completions, 0);
 }

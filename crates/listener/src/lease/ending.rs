@@ -98,10 +98,22 @@ impl Lease {
         self.deliver(Verdict { result, reported: Reported::No, reason });
     }
 
-    /// The job is not ours any more: no result.
+    /// The job is not ours any more: no result is reported. It may have one, from a worker that went on while
+    /// there was no listener.
     fn report_nothing(&mut self) {
         self.stage = Stage::Reporting;
-        self.work.push(Box::pin(std::future::ready(Event::Delivered(Delivery::Gone))));
+        let report = self.report_on_job();
+        self.work.push(Box::pin(async move { Event::Delivered(report.look_up().await) }));
+    }
+
+    fn report_on_job(&self) -> Report {
+        let set = &self.agent.set;
+        Report {
+            agent: self.agent.service.clone(),
+            job: self.agent.service.job(&self.job.message, &set.server_url, set.is_once),
+            message: self.job.message.clone(),
+            timings: set.timings.clone(),
+        }
     }
 
     /// Writes the verdict down, and then sends it.
@@ -130,16 +142,7 @@ impl Lease {
         if let Some(writer) = &mut writer {
             writer.take(&mut self.notes, self.prepared);
         }
-        let report = Report {
-            agent: self.agent.service.clone(),
-            job: self.agent.service.job(
-                &self.job.message,
-                &self.agent.set.server_url,
-                self.agent.set.is_once,
-            ),
-            message: self.job.message.clone(),
-            timings: self.agent.set.timings.clone(),
-        };
+        let report = self.report_on_job();
         self.work.push(Box::pin(async move {
             if let Some(writer) = writer {
                 writer.write().await;
@@ -208,17 +211,19 @@ impl Lease {
     }
 
     pub(super) fn finish(&mut self, delivery: Delivery) -> LeaseEnd {
+        // The service abandons a job whose lock runs out; one that changed hands may have ended before.
+        let abandoned = (!self.is_resumed).then_some(TaskResult::Abandoned);
+        let was_lost = self.cancellation.reason() == Some(StopReason::LockLost);
         let (result, reason) = match delivery {
             Delivery::Known(result) => (Some(result), self.reason.take()),
-            Delivery::Gone => (None, self.reason.take()),
+            Delivery::Gone => (abandoned.filter(|_| was_lost), self.reason.take()),
             Delivery::Failed(failure) => {
+                let (name, failure) = (&self.label.name, describe(&failure));
                 self.warn(format!(
-                    "could not report the result of job `{}`; the service will end it when its lock \
-                     expires: {}",
-                    self.label.name,
-                    describe(&failure)
+                    "could not report the result of job `{name}`; the service will end it when its lock \
+                     expires: {failure}"
                 ));
-                (None, Some(describe(&failure)))
+                (abandoned, Some(failure))
             }
         };
         self.agent.set.events.send(SetEvent::JobFinished {

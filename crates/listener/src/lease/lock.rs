@@ -79,10 +79,12 @@ impl Lease {
             // tells.
             Stage::Reporting => {}
             Stage::Recording | Stage::Deleting | Stage::Open => {
-                self.warn(format!(
-                    "the lock on job `{}` was lost, so the job is cancelled here",
-                    self.label.name
-                ));
+                if self.is_resumed && is_refused {
+                    tracing::info!(request = %self.label.request, "a job that was taken up again is over");
+                } else {
+                    let name = &self.label.name;
+                    self.warn(format!("the lock on job `{name}` was lost, so the job is cancelled here"));
+                }
                 self.cancel(StopReason::LockLost, self.agent.set.timings.zombie_grace);
             }
         }

@@ -23,7 +23,7 @@ use crate::{
 pub(crate) enum Delivery {
     /// It has a result: ours, the worker's, or one of its own.
     Known(TaskResult),
-    /// The job is not there any more, so nobody waits for a result.
+    /// Nobody waits for a result any more, and the service does not say which one it has.
     Gone,
     /// It could not be told; its lock runs out, and the service ends the job by itself.
     Failed(CallFailure),
@@ -102,6 +102,11 @@ impl Report {
             );
             sleep(pause_around(self.timings.report_pause)).await;
         }
+    }
+
+    /// What became of a job that is not ours any more. Nothing is reported.
+    pub(crate) async fn look_up(self) -> Delivery {
+        self.became(None).await
     }
 
     /// Bounds one call.

@@ -285,7 +285,7 @@ async fn a_lost_lock_kills_the_worker_and_reports_nothing() {
         _ => None,
     })
     .await;
-    assert_eq!(result, None);
+    assert_eq!(result, Some(TaskResult::Abandoned), "the service was asked");
     assert_eq!(world.emulator.statistics().refused_completions, 0, "nothing was reported");
     set.drain();
     set.wait().await;

@@ -160,8 +160,8 @@ async fn ends(stage: Stage, end: End) {
         _ => None,
     })
     .await;
-    let expected = (end != End::LockLost).then_some(TaskResult::Canceled);
-    assert_eq!(told, expected, "{stage:?} {end:?}");
+    let expected = if end == End::LockLost { TaskResult::Abandoned } else { TaskResult::Canceled };
+    assert_eq!(told, Some(expected), "{stage:?} {end:?}");
     match end {
         End::LockLost => {
             assert_eq!(world.completed(job).await, (TaskResult::Abandoned, CompletionReason::LockLost));

@@ -14,15 +14,15 @@ use dayfly_protocol::{RequestId, TaskResult};
 /// What an agent can be doing.
 const STATES: [&str; 4] = ["connecting", "online", "disconnected", "ended"];
 
-/// How a job can end here, and the label for it. `None`: it was no longer ours, or its result could not be
-/// reported.
-const RESULTS: [(Option<TaskResult>, &str); 6] = [
+/// How a job can end here, and the label for it. `None`: the service does not say.
+const RESULTS: [(Option<TaskResult>, &str); 7] = [
     (Some(TaskResult::Succeeded), "succeeded"),
     (Some(TaskResult::SucceededWithIssues), "succeeded_with_issues"),
     (Some(TaskResult::Failed), "failed"),
     (Some(TaskResult::Canceled), "canceled"),
     (Some(TaskResult::Skipped), "skipped"),
-    (None, "abandoned"),
+    (Some(TaskResult::Abandoned), "abandoned"),
+    (None, "unknown"),
 ];
 
 /// The counts of one agent process.

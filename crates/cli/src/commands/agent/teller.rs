@@ -106,10 +106,13 @@ impl Teller {
                 self.line(Level::Info, "jobStarted", text, Details::job(agent, job))
             }
             Event::JobFinished { agent, job, result, reason, .. } => {
-                let result = result.map_or("Abandoned", |result| result.name());
-                let text = format!("Job {} completed with result: {result}", job.name);
+                let result = result.map(|result| result.name());
+                let text = match result {
+                    Some(result) => format!("Job {} completed with result: {result}", job.name),
+                    None => format!("Job {} is over; the service does not say with which result", job.name),
+                };
                 let details = Details {
-                    result: Some(result),
+                    result,
                     reason: reason.clone().filter(|_| self.is_json()),
                     ..Details::job(agent, job)
                 };
