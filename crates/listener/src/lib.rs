@@ -40,4 +40,5 @@ pub use store::{
     RegisteredSet, Registration, RegistrationStore, Reported, Result as StoreResult, SavedSession, Stage,
     StoreError, Verdict,
 };
+#[doc(hidden)]
 pub use timings::Timings;

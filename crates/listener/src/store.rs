@@ -152,12 +152,12 @@ pub enum Accepted {
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// The jobs are somebody else's by now: nothing may be done with them here any more.
-    #[error("the jobs of this set belong to another listener by now")]
+    #[error("the jobs of this set now belong to another listener")]
     NotOurs,
     /// It could not.
-    #[error("a job could not be {doing}")]
+    #[error("could not {doing}")]
     Failed {
-        /// What was tried: "recorded", "marked as claimed".
+        /// What was tried: "record a job", "mark a job as claimed".
         doing: &'static str,
         /// Why not.
         #[source]

@@ -14,9 +14,7 @@ use url::Url;
 use dayfly_client::{Connection, Credential, HttpSettings};
 use dayfly_emulator::runs::{RunRepository, RunRequest};
 use dayfly_emulator::{Emulator, Settings};
-use dayfly_listener::{
-    AgentSet, Agents, Config, Description, InMemory, OnExisting, ProcessExecutor, Timings,
-};
+use dayfly_listener::{AgentSet, Agents, Config, Description, InMemory, OnExisting, ProcessExecutor};
 use dayfly_pipelines::{Inputs, Plan, Source};
 use dayfly_protocol::channel::WorkerSettings;
 
@@ -73,7 +71,6 @@ pub(crate) async fn agents(url: &Url, count: usize, folder: &Path) -> anyhow::Re
             ..WorkerSettings::default()
         },
         once: false,
-        timings: Timings::default(),
         connecting: 64,
         store: Arc::new(InMemory::default()),
         registrations: Arc::new(InMemory::default()),

@@ -25,7 +25,7 @@ use dayfly_client::{AgentCredential, Connection, Credential, ErrorKind, HttpSett
 use dayfly_listener::{
     Agents, CONNECTING_AGENTS, Config, Description, DetachedExecutor, Error as SetError, Event, Executor,
     ExistingAgent, InMemory, JobStore, NextEvent, OnDisk, ProcessExecutor, RegistrationStore, Stopper,
-    Summary, Timings,
+    Summary,
 };
 use dayfly_processes::orphans::Adopt;
 use dayfly_protocol::{
@@ -202,7 +202,6 @@ async fn listen(
         description,
         worker,
         once: settings.once,
-        timings: Timings::default(),
         connecting: CONNECTING_AGENTS,
         store,
         registrations,

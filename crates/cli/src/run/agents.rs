@@ -12,7 +12,7 @@ use dayfly_client::{Connection, Credential, HttpSettings};
 use dayfly_emulator::Emulator;
 use dayfly_listener::{
     AgentSet, Agents, CONNECTING_AGENTS, Config, Description, EventStream, InMemory, OnExisting,
-    ProcessExecutor, Timings,
+    ProcessExecutor,
 };
 use dayfly_processes::orphans::Adopt;
 use dayfly_protocol::channel::WorkerSettings;
@@ -75,7 +75,6 @@ pub(super) async fn start(
             ..WorkerSettings::default()
         },
         once: false,
-        timings: Timings::default(),
         connecting: CONNECTING_AGENTS,
         store: Arc::new(InMemory::default()),
         registrations: Arc::new(InMemory::default()),

@@ -363,17 +363,17 @@ impl World {
                 ..WorkerSettings::default()
             },
             once: false,
-            timings: Timings {
-                retry_first: Duration::from_millis(50),
-                conflict_retry: Duration::from_millis(200),
-                ..Timings::default()
-            },
             connecting: 64,
             store: handle.clone(),
             registrations: handle,
         };
         let pods = Pods { gate, yard: self.yard.clone() };
-        AgentSet::start(config, Arc::new(pods)).await.unwrap()
+        let timings = Timings {
+            retry_first: Duration::from_millis(50),
+            conflict_retry: Duration::from_millis(200),
+            ..Timings::default()
+        };
+        AgentSet::start_with(config, timings, Arc::new(pods)).await.unwrap()
     }
 
     fn fill_the_queue(&mut self) {

@@ -16,9 +16,9 @@ use dayfly_listener::{
     Note, OnDisk, Phase, Progress, RegisteredSet, Reported, RunningJob, Timings, Wanted, WorkerExit,
     converse,
 };
-use dayfly_protocol::TaskResult;
 use dayfly_protocol::channel::{Course, Key, WorkerSettings};
 use dayfly_protocol::crypto::AgentKey;
+use dayfly_protocol::{JobId, TaskResult};
 use dayfly_testing::Authority;
 use futures::FutureExt as _;
 use tokio::net::TcpListener;
@@ -182,13 +182,19 @@ impl World {
                 ..WorkerSettings::default()
             },
             once: false,
-            timings: Timings { usual_lock: self.lock, ..Timings::default() },
             connecting: 4,
             store: self.store.clone(),
             registrations: self.store.clone(),
         };
-        AgentSet::start(config, Arc::new(executor)).await.unwrap().0
+        let timings = Timings { usual_lock: self.lock, ..Timings::default() };
+        AgentSet::start_with(config, timings, Arc::new(executor)).await.unwrap().0
     }
+}
+
+/// The texts of all issues of a job's records.
+async fn issues(world: &World, job: JobId) -> Vec<String> {
+    let records = world.service.records(job).await;
+    records.into_iter().flat_map(|record| record.issues).map(|issue| issue.message).collect()
 }
 
 #[tokio::test]
@@ -200,6 +206,12 @@ async fn a_job_does_not_notice_that_its_listener_is_away() {
     let script = format!("echo up > {}; while [ ! -e {} ]; do sleep 0.05; done", up.display(), go.display());
     let job = world.service.queue("Far away", &[&script, "true"]);
     world.service.file("up").await;
+    bounded("the job's log has the remark", async {
+        while issues(&world, job).await.is_empty() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
     // As with a listener that is killed, down to its door.
     drop(listener);
     tokio::time::sleep(Duration::from_secs(away)).await;
@@ -213,10 +225,7 @@ async fn a_job_does_not_notice_that_its_listener_is_away() {
     })
     .await;
     // Both listeners said it, and the job's log has it once.
-    let records = world.service.records(job).await;
-    let issues: Vec<_> =
-        records.iter().flat_map(|record| &record.issues).map(|issue| &issue.message).collect();
-    assert_eq!(issues, ["The ground shakes. Hold on."]);
+    assert_eq!(issues(&world, job).await, ["The ground shakes. Hold on."]);
     listener.drain();
     let summary = bounded("the agent has ended", listener.wait()).await;
     assert_eq!((summary.ended, summary.failed), (1, 0), "{summary:?}");
@@ -232,8 +241,7 @@ async fn a_job_whose_listener_stays_away_is_cancelled_and_reported() {
     world.service.file("up").await;
     drop(listener);
     assert_eq!(world.service.result(job).await, TaskResult::Canceled);
-    let told = world.service.records(job).await;
-    let told: Vec<_> = told.iter().flat_map(|record| &record.issues).map(|issue| &issue.message).collect();
+    let told = issues(&world, job).await;
     assert!(told.iter().any(|text| text.starts_with("The agent that accepted this job is gone")), "{told:?}");
     eventually("the worker has ended", || {
         world.worker.lock().unwrap().as_mut().and_then(|(_, child)| child.try_wait().unwrap())

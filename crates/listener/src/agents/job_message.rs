@@ -43,7 +43,7 @@ impl JobMessage {
                 None => return Self::Whole { message: Box::new(message), body },
                 Some(part) => format!("its message has no {part}"),
             },
-            Err(error) => format!("its message could not be read: {error}"),
+            Err(error) => format!("its message is not a job message: {error}"),
         };
         match json::from_slice::<Value>(text).ok().and_then(|value| remains(&value)) {
             Some(remains) => Self::Broken { remains: Box::new(remains), body, reason },
@@ -119,7 +119,7 @@ mod tests {
             panic!("it is broken")
         };
         assert_eq!((remains.request_id, remains.plan.version), (RequestId(7), 9));
-        assert!(reason.contains("could not be read"), "{reason}");
+        assert!(reason.contains("is not a job message"), "{reason}");
     }
 
     #[test]

@@ -103,8 +103,6 @@ pub struct Config {
     pub worker: WorkerSettings,
     /// Each agent ends after one job.
     pub once: bool,
-    /// Waits and limits.
-    pub timings: Timings,
     /// How many agents may register, make a session or leave at the same time.
     pub connecting: usize,
     /// Where accepted jobs are remembered; [`InMemory`](crate::InMemory) if no worker outlives this process.
@@ -219,17 +217,18 @@ impl AgentSet {
     /// Fails when the pool cannot be found. What happens to single agents is told by events and by the
     /// [`Summary`].
     pub async fn start(config: Config, executor: Arc<dyn Executor>) -> Result<(Self, EventStream), Error> {
-        let Config {
-            server_url,
-            agents,
-            description,
-            worker,
-            once,
-            timings,
-            connecting,
-            store,
-            registrations,
-        } = config;
+        Self::start_with(config, Timings::default(), executor).await
+    }
+
+    /// The same with other waits and limits, for tests that cannot wait that long.
+    #[doc(hidden)]
+    pub async fn start_with(
+        config: Config,
+        timings: Timings,
+        executor: Arc<dyn Executor>,
+    ) -> Result<(Self, EventStream), Error> {
+        let Config { server_url, agents, description, worker, once, connecting, store, registrations } =
+            config;
         let events = Events::new();
         // Before anything is set off: what agents say at once would be lost otherwise.
         let stream = events.subscribe();

@@ -72,7 +72,7 @@ impl Link {
             return;
         }
         if self.outbox.push(frame).is_err() {
-            tracing::error!("could not write a frame for a worker");
+            tracing::error!("could not encode a frame for a worker");
         }
         self.waiting_since.get_or_insert_with(Instant::now);
     }

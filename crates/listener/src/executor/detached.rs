@@ -16,19 +16,20 @@ use std::{
     sync::Arc,
 };
 
+use dayfly_client::describe;
 use dayfly_processes::{Identity, orphans};
 use serde::{Deserialize, Serialize};
 use tokio::process::Child;
 use uuid::Uuid;
 
 use super::{
-    AcceptedJob, Controls, Executor, RunningJob, WorkerExit, converse,
-    process::Starter,
+    AcceptedJob, Controls, Ending, Executor, RunningJob, WorkerExit, converse,
+    process::{NotStarted, Starter},
     worker::{MARKER_VARIABLE, Process, Worker},
 };
 use crate::{
     channel::{Gate, Host, KnownBy, LastLines},
-    store::Claim,
+    store::{Claim, Reported},
 };
 
 /// How much of what a worker wrote beside the channel is read for its last lines.
@@ -77,7 +78,7 @@ impl DetachedExecutor {
         })
     }
 
-    fn start(&self, noise: &Path, marker: &str) -> Result<Child, String> {
+    fn start(&self, noise: &Path, marker: &str) -> Result<Child, NotStarted> {
         self.starter.start(|command| {
             let file = File::options().create(true).append(true).mode(0o600).open(noise)?;
             let stderr = file.try_clone()?;
@@ -103,15 +104,21 @@ impl Executor for DetachedExecutor {
         RunningJob::spawn(move |controls| async move {
             match placed {
                 Ok((process, place)) => mind(process, place, &gate, noise, job, controls).await,
-                Err(text) => WorkerExit::not_started(text),
+                // It may have run, and reported.
+                Err(error @ NotStarted::Unknown(_)) => WorkerExit {
+                    result: None,
+                    reported: Reported::Perhaps,
+                    ending: Ending::Ended(describe(&error)),
+                    last_lines: Vec::new(),
+                },
+                Err(error) => WorkerExit::not_started(describe(&error)),
             }
         })
     }
 }
 
-fn adopted(claim: &Claim) -> Result<(Process, Place), String> {
-    let place: Place = serde_json::from_str(&claim.place)
-        .map_err(|_| "it is not known which process had the job".to_owned())?;
+fn adopted(claim: &Claim) -> Result<(Process, Place), NotStarted> {
+    let place: Place = serde_json::from_str(&claim.place).map_err(NotStarted::Unknown)?;
     Ok((Process::Adopted(place.worker.clone()), place))
 }
 
@@ -157,7 +164,7 @@ fn tail(noise: &Path) -> Vec<String> {
     if let Err(error) = std::fs::remove_file(noise)
         && error.kind() != io::ErrorKind::NotFound
     {
-        tracing::debug!(%error, file = %noise.display(), "what a worker wrote stays");
+        tracing::debug!(%error, file = %noise.display(), "could not delete the output of a worker");
     }
     lines.take()
 }

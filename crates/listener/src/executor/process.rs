@@ -17,6 +17,7 @@ use std::{
     process::Stdio,
 };
 
+use dayfly_client::describe;
 use dayfly_processes::orphans;
 use dayfly_protocol::channel::{JobStart, OnLoss, Welcome};
 use tokio::{
@@ -79,6 +80,23 @@ pub fn listed_environment(
     variables.into_iter().filter(|(name, _)| name.to_str().is_some_and(is_listed)).collect()
 }
 
+/// Why there is no worker process.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum NotStarted {
+    /// Its program cannot be run.
+    #[error("cannot run `{}`", path.display())]
+    Program {
+        /// The program.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// The record of the job's claim names none.
+    #[error("the record of the job does not say which process has it")]
+    Unknown(#[source] serde_json::Error),
+}
+
 /// How worker processes are started.
 #[derive(Debug, Clone)]
 pub(super) struct Starter {
@@ -121,7 +139,7 @@ impl Executor for ProcessExecutor {
         RunningJob::spawn(move |controls| async move {
             match started {
                 Ok((child, ends)) => mind(child, marker, ends, job, controls).await,
-                Err(text) => WorkerExit::not_started(text),
+                Err(error) => WorkerExit::not_started(describe(&error)),
             }
         })
     }
@@ -153,17 +171,17 @@ impl Starter {
     }
 
     /// Starts a worker by `spawn`, from its hidden program where that is possible.
-    pub(super) fn start<T>(&self, spawn: impl Fn(&mut Command) -> io::Result<T>) -> Result<T, String> {
+    pub(super) fn start<T>(&self, spawn: impl Fn(&mut Command) -> io::Result<T>) -> Result<T, NotStarted> {
         if let Some(hidden) = self.program.hidden_path() {
             match spawn(&mut self.command(hidden)) {
                 Ok(spawned) => return Ok(spawned),
                 // Machines can be set up to run nothing from memory.
-                Err(error) => tracing::debug!(%error, "a worker cannot be started from its hidden program"),
+                Err(error) => tracing::debug!(%error, "cannot start a worker from its hidden program"),
             }
         }
         let path = self.program.path();
-        spawn(&mut self.command(path.to_owned()))
-            .map_err(|error| format!("could not start the worker `{}`: {error}", path.display()))
+        let spawned = spawn(&mut self.command(path.to_owned()));
+        spawned.map_err(|source| NotStarted::Program { path: path.to_owned(), source })
     }
 
     fn command(&self, program: PathBuf) -> Command {

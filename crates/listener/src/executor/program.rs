@@ -29,7 +29,7 @@ impl Program {
     pub(crate) fn new(path: PathBuf) -> Self {
         let hidden = copy(&path)
             .inspect_err(|error| {
-                tracing::debug!(%error, program = %path.display(), "a worker's program cannot be hidden");
+                tracing::debug!(%error, program = %path.display(), "cannot hide the program of a worker");
             })
             .ok();
         Self { path, hidden: hidden.map(Arc::new) }

@@ -111,7 +111,7 @@ fn end_now(worker: u32, marker: &str) -> usize {
 /// Does [`end_now`] beside the async threads: reading `/proc` blocks, if only for milliseconds.
 async fn end(worker: u32, marker: String) -> usize {
     tokio::task::spawn_blocking(move || end_now(worker, &marker)).await.unwrap_or_else(|error| {
-        tracing::warn!(%error, worker, "could not look for the processes left behind by a job");
+        tracing::warn!(%error, worker, "could not look for processes that a job left behind");
         0
     })
 }
@@ -215,7 +215,7 @@ impl Worker {
                 Event::Parted(Ok(parted)) => self.kill(said(&parted)),
                 Event::Parted(Err(error)) => self.kill(explain(&error)),
                 Event::GraceOver => self.kill("it did not end after its job had".to_owned()),
-                Event::Killed => self.kill("it was told to stop and did not".to_owned()),
+                Event::Killed => self.kill("it did not stop when told to".to_owned()),
             }
         }
     }
@@ -252,7 +252,7 @@ impl Worker {
         let mut ending = match &status {
             Ok(Some(status)) => describe(*status),
             Ok(None) => {
-                "it ended, and how is not known since it was the child of an agent that had died".to_owned()
+                "it ended, nobody knows how, because it was the child of an agent that had died".to_owned()
             }
             Err(error) => format!("could not find out how it ended: {error}"),
         };
@@ -267,8 +267,8 @@ impl Worker {
 fn said(parted: &Parted) -> String {
     match parted {
         Parted::Closed => "it closed the job channel".to_owned(),
-        Parted::Stuck => "it did not take in what it was told within 30 s".to_owned(),
-        Parted::Silent => "nothing was heard of it".to_owned(),
+        Parted::Stuck => "it did not read what it was sent within 30 s".to_owned(),
+        Parted::Silent => "it did not answer for too long".to_owned(),
         Parted::NotReady => "it was not ready for its job within 60 s".to_owned(),
         Parted::Stranger(version) => format!(
             "its version {version} speaks another protocol than version {} of the agent; use the same \

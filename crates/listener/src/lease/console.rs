@@ -73,7 +73,7 @@ impl Notes {
         }
         self.bytes += note.text.len() + note.advice.as_ref().map_or(0, String::len);
         if self.bytes > MOST_BYTES {
-            return self.waiting.push(line(now, "Nothing more is said here, since it would be too much."));
+            return self.waiting.push(line(now, "Further notes are left out, because there are too many."));
         }
         let mark = if note.is_problem { "##[warning]" } else { "" };
         self.waiting.extend(note.text.lines().map(|text| line(now, &format!("{mark}{text}"))));
@@ -226,7 +226,7 @@ impl Writer {
             if let Err(error) = self.job.post_lines(&feed).await {
                 tracing::debug!(
                     request = %self.request, error = describe(&error),
-                    "console lines were not taken"
+                    "could not show console lines"
                 );
             }
         }
@@ -350,6 +350,6 @@ mod tests {
         let bytes: usize = words.lines.iter().map(String::len).sum();
         assert!(bytes < 2 * MOST_BYTES, "{bytes} bytes");
         assert_eq!(words.issues.as_ref().expect("problems").len(), MOST_ISSUES);
-        assert_eq!(texts(&words).last(), Some(&"Nothing more is said here, since it would be too much."));
+        assert_eq!(texts(&words).last(), Some(&"Further notes are left out, because there are too many."));
     }
 }

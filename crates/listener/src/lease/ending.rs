@@ -204,7 +204,8 @@ impl Lease {
         let (store, request) = (self.agent.set.store.clone(), self.label.request);
         self.work.push(Box::pin(async move {
             if let Err(error) = store.close(request).await {
-                tracing::warn!(%request, error = describe(&error), "a job that is over stays recorded");
+                let error = describe(&error);
+                tracing::warn!(%request, error, "could not remove the record of a job that is over");
             }
             Event::Closed(delivery)
         }));
@@ -278,7 +279,7 @@ fn verdict(exit: WorkerExit, cancellation: &Cancellation, masker: &Masker) -> Ve
     }
     let ending = match exit.ending {
         Ending::NotStarted(why) => {
-            let reason = format!("Could not start the job's worker: {why}");
+            let reason = format!("Could not start the worker of this job: {why}");
             return Verdict { result: TaskResult::Failed, reported: Reported::No, reason: Some(reason) };
         }
         Ending::Ended(ending) => ending,

@@ -40,11 +40,14 @@ use super::{
 /// The longest file that is read: a job message within the bounds of the protocol fits.
 const LONGEST_FILE: u64 = 80 * 1024 * 1024;
 
+/// What is done when agents are written down.
+const REGISTER: &str = "record the agents";
+
 /// A folder could not be used as a store.
 #[derive(Debug, thiserror::Error)]
 pub enum DiskError {
     /// It could not be made or read.
-    #[error("the state folder {} cannot be used", folder.display())]
+    #[error("cannot use the state folder {}", folder.display())]
     Folder {
         /// The folder.
         folder: PathBuf,
@@ -54,7 +57,7 @@ pub enum DiskError {
     },
     /// Others may look into it.
     #[error(
-        "the state folder {} can be entered by other users, and will hold keys; run `chmod 700` on it, or \
+        "other users can enter the state folder {}, which will hold keys; run `chmod 700` on it, or \
          name another one",
         folder.display()
     )]
@@ -69,7 +72,7 @@ pub enum DiskError {
         folder: PathBuf,
     },
     /// A file in it is damaged.
-    #[error("{} is damaged; move it away to start anew, and look after the agent in its pool", file.display())]
+    #[error("{} is damaged; move it away to start from scratch, and check the agent in its pool", file.display())]
     Damaged {
         /// The file.
         file: PathBuf,
@@ -166,8 +169,8 @@ impl OnDisk {
     ///
     /// It could not be written.
     pub async fn register(&self, set: RegisteredSet, key: &AgentKey) -> Result<()> {
-        let text = agent_key_to_json(key).map_err(|error| failed("registered", error))?;
-        self.change("registered", move |state| {
+        let text = agent_key_to_json(key).map_err(|error| failed(REGISTER, error))?;
+        self.change(REGISTER, move |state| {
             // The key first: agents without it would be of no use.
             write(&state.folder.join("key.json"), text.expose())?;
             save(&state.folder.join("agents.json"), &set)?;
@@ -195,7 +198,7 @@ fn failed(doing: &'static str, source: impl std::error::Error + Send + Sync + 's
 
 impl JobStore for OnDisk {
     fn accept(&self, job: JobRecord) -> BoxFuture<'_, Result<Accepted>> {
-        self.change("recorded", move |state| {
+        self.change("record a job", move |state| {
             let is_known = state.closed.contains(&job.request)
                 || state.jobs.iter().any(|known| known.request == job.request);
             if is_known {
@@ -209,7 +212,7 @@ impl JobStore for OnDisk {
     }
 
     fn change(&self, request: RequestId, change: Change) -> BoxFuture<'_, Result<()>> {
-        self.change("written down", move |state| {
+        self.change("change the record of a job", move |state| {
             let file = state.file(request);
             // One that is closed needs nothing more.
             let Some(job) = state.jobs.iter_mut().find(|job| job.request == request) else { return Ok(()) };
@@ -223,7 +226,7 @@ impl JobStore for OnDisk {
     }
 
     fn close(&self, request: RequestId) -> BoxFuture<'_, Result<()>> {
-        self.change("closed", move |state| {
+        self.change("close the record of a job", move |state| {
             state.closed.push_back(request);
             if state.closed.len() > REMEMBERED_REQUESTS {
                 state.closed.pop_front();
@@ -250,7 +253,7 @@ impl RegistrationStore for OnDisk {
     }
 
     fn save(&self, registration: Registration) -> BoxFuture<'_, Result<()>> {
-        self.change("registered", move |state| {
+        self.change(REGISTER, move |state| {
             let Some(set) = &mut state.set else { return Ok(()) };
             let mut changed = set.clone();
             changed.agents.retain(|agent| agent.name != registration.name);
@@ -315,7 +318,7 @@ fn read_text(file: &Path) -> std::result::Result<Option<Zeroizing<Vec<u8>>>, Dis
 fn read<T: DeserializeOwned>(file: &Path) -> std::result::Result<Option<T>, DiskError> {
     let Some(bytes) = read_text(file)? else { return Ok(None) };
     let value = serde_json::from_slice(&bytes).map_err(|error| {
-        let place = format!("it cannot be read at line {}, column {}", error.line(), error.column());
+        let place = format!("it is not valid at line {}, column {}", error.line(), error.column());
         let source = io::Error::new(io::ErrorKind::InvalidData, place);
         DiskError::Damaged { file: file.to_owned(), source }
     })?;

@@ -4,19 +4,19 @@ use std::{sync::Arc, time::Duration};
 
 use dayfly_client::{AgentCredential, describe};
 use dayfly_emulator::{CompletionReason, Fault, FaultRule};
-use dayfly_listener::{AgentEnd, AgentSet, Agents, Config, Event, ExistingAgent, OnExisting};
+use dayfly_listener::{AgentEnd, AgentSet, Agents, Event, ExistingAgent, OnExisting};
 use dayfly_protocol::{
     TaskResult,
     agent::{AgentStatus, TaskAgent, TaskAgentAuthorization},
     crypto::AgentKey,
 };
 
-use crate::world::{World, bounded, event, eventually, finish};
+use crate::world::{Tuned, World, bounded, event, eventually, finish, start};
 
 const SESSIONS: &str = "_apis/distributedtask/pools/*/sessions";
 const POLLS: &str = "_apis/distributedtask/pools/*/messages";
 
-fn managed(config: &mut Config, with: OnExisting, remove: bool) {
+fn managed(config: &mut Tuned, with: OnExisting, remove: bool) {
     let Agents::Managed { on_existing, remove_at_end, .. } = &mut config.agents else {
         panic!("they are managed")
     };
@@ -51,7 +51,7 @@ async fn preregistered(world: &World, name: &str) -> ExistingAgent {
     ExistingAgent { id: agent.id, name: Arc::from(name), credential, session: None }
 }
 
-fn existing(world: &World, agent: &ExistingAgent) -> Config {
+fn existing(world: &World, agent: &ExistingAgent) -> Tuned {
     let mut config = world.config(&[]);
     config.agents = Agents::Registered {
         connection: world.connection(),
@@ -99,16 +99,14 @@ async fn an_agent_that_exists_is_refused_adopted_or_replaced() {
     let before = preregistered(&world, "a").await;
     let mut config = world.config(&["a"]);
     managed(&mut config, OnExisting::Refuse, false);
-    let (summary, reason) =
-        ended(AgentSet::start(config, world.script("exit 100")).await.expect("it starts").0).await;
+    let (summary, reason) = ended(start(config, world.script("exit 100")).await.expect("it starts").0).await;
     assert_eq!(summary.failed, 1);
     assert_eq!(reason, "the pool already has an agent named `a`; pick another name, or replace it");
 
     let adopted = world.agents(&["a"], world.script("exit 100")).await;
     assert_eq!(agent(&world, "a").await.map(|agent| agent.id), Some(before.id), "it keeps its number");
 
-    let (second, _) =
-        AgentSet::start(world.config(&["a"]), world.script("exit 100")).await.expect("it starts");
+    let (second, _) = start(world.config(&["a"]), world.script("exit 100")).await.expect("it starts");
     let (_, reason) = ended(second).await;
     assert_eq!(
         reason,
@@ -136,7 +134,7 @@ async fn whatever_happens_first_is_told() {
         if let Agents::Managed { key, .. } = &mut config.agents {
             *key = Some(shared.clone());
         }
-        let (second, mut events) = AgentSet::start(config, world.script("")).await.expect("it starts");
+        let (second, mut events) = start(config, world.script("")).await.expect("it starts");
         let (summary, reason) = ended(second).await;
         assert_eq!(summary.failed, 1, "round {round}");
         let told = event(&mut events, "it says why", |event| match event {
@@ -178,7 +176,7 @@ async fn an_unknown_pool_is_named() {
     if let Agents::Managed { pool, .. } = &mut config.agents {
         *pool = "Nowhere".to_owned();
     }
-    let error = AgentSet::start(config, world.script("")).await.expect_err("there is none");
+    let error = start(config, world.script("")).await.expect_err("there is none");
     assert_eq!(error.to_string(), "cannot find the agent pool \"Nowhere\"");
 }
 
@@ -189,9 +187,8 @@ async fn a_session_that_is_held_is_waited_for_and_given_up_in_the_end() {
     let first = world.set(existing(&world, &registered), 1, world.script("")).await;
     let mut patient = existing(&world, &registered);
     patient.timings.conflict_limit = Duration::from_secs(600);
-    let (second, _) = AgentSet::start(patient, world.script("")).await.expect("it starts");
-    let (third, _) =
-        AgentSet::start(existing(&world, &registered), world.script("")).await.expect("it starts");
+    let (second, _) = start(patient, world.script("")).await.expect("it starts");
+    let (third, _) = start(existing(&world, &registered), world.script("")).await.expect("it starts");
     let (_, reason) = ended(third).await;
     assert!(
         reason.starts_with(
@@ -420,7 +417,7 @@ async fn a_set_that_is_stopped_while_it_registers_ends() {
     let mut config = world.config(&names.iter().map(String::as_str).collect::<Vec<_>>());
     config.connecting = 2;
     managed(&mut config, OnExisting::Refuse, true);
-    let (set, _) = AgentSet::start(config, world.script("")).await.expect("it starts");
+    let (set, _) = start(config, world.script("")).await.expect("it starts");
     set.stop(Duration::from_secs(30));
     let (summary, reason) = ended(set).await;
     assert_eq!((summary.ended, summary.failed), (40, 0), "{reason}");

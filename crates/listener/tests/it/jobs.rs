@@ -107,8 +107,7 @@ async fn a_worker_that_cannot_be_started_fails_its_job_with_the_reason() {
     assert_eq!(world.completed(job).await, (TaskResult::Failed, CompletionReason::Event));
     let issues = world.issues(job).await;
     assert!(
-        issues[0]
-            .starts_with("Could not start the job's worker: could not start the worker `/nowhere/dayfly`: "),
+        issues[0].starts_with("Could not start the worker of this job: cannot run `/nowhere/dayfly`: "),
         "{issues:?}"
     );
     set.drain();

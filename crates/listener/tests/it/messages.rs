@@ -8,7 +8,7 @@ use dayfly_protocol::{JobId, TaskResult, json};
 use dayfly_testing::PAT;
 use serde_json::{Value, json};
 
-use crate::world::{World, bounded, event, eventually, finish};
+use crate::world::{World, bounded, event, eventually, finish, start};
 
 const POLLS: &str = "_apis/distributedtask/pools/*/messages";
 const MESSAGES: &str = "_apis/distributedtask/pools/*/messages/*";
@@ -106,7 +106,7 @@ async fn messages_of_unknown_types_are_told_and_deleted() {
             .times(1);
     let world = World::with(|settings| settings.faults = vec![deletions(), hologram, oddity]).await;
     let (set, mut events) =
-        AgentSet::start(world.config(&["a"]), world.script(&finish("succeeded"))).await.expect("it starts");
+        start(world.config(&["a"]), world.script(&finish("succeeded"))).await.expect("it starts");
     warning(&mut events, "unknown type `HologramRequest`").await;
     warning(&mut events, "unknown type ``").await;
     world.struck(1, 2).await;
@@ -132,7 +132,7 @@ async fn an_agent_that_can_decrypt_nothing_ends_with_the_reason() {
     let world =
         World::with(|settings| settings.faults = vec![FaultRule::new(POLLS, undecryptable()).method("GET")])
             .await;
-    let (set, _) = AgentSet::start(world.config(&["a"]), world.script("")).await.expect("it starts");
+    let (set, _) = start(world.config(&["a"]), world.script("")).await.expect("it starts");
     let summary = bounded("the set has ended", set.wait()).await;
     assert_eq!((summary.ended, summary.failed), (0, 1), "{summary:?}");
     let reason = &summary.failures[0].1;
@@ -158,7 +158,7 @@ async fn a_job_whose_message_has_a_wrong_type_fails_with_the_reason_and_later_on
     let issues = world.issues(job).await;
     assert_eq!(issues.len(), 1, "{issues:?}");
     assert!(
-        issues[0].starts_with("The agent could not run this job, because its message could not be read: "),
+        issues[0].starts_with("The agent could not run this job, because its message is not a job message: "),
         "{issues:?}"
     );
     assert!(world.runs().is_empty(), "{:?}", world.runs());
@@ -181,7 +181,7 @@ async fn an_agent_polls_on_while_a_result_cannot_be_reported_and_ends_when_it_is
     let rule = FaultRule::new(POLLS, broken(&world, job)).method("GET").times(1);
     world.emulator.add_fault(rule).expect("a fault");
     world.emulator.remove_fault(polls);
-    warning(&mut events, ", because its message could not be read").await;
+    warning(&mut events, ", because its message is not a job message").await;
     world.struck(reports, 1).await;
     // Polls go on.
     wish(&world, "{}").await;

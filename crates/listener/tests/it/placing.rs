@@ -83,7 +83,7 @@ async fn there_is_an_end_to_it_and_what_cannot_help_is_not_tried() {
     let not_started = Ending::NotStarted("there is no such image".to_owned());
     for (ending, expected, words) in [
         (evicted(), 4, "its pod was evicted"),
-        (not_started, 1, "Could not start the job's worker: there is no such image"),
+        (not_started, 1, "Could not start the worker of this job: there is no such image"),
     ] {
         let Placed { mut world, job, places, set: _set } = placed(9, ending, "", None).await;
         assert_eq!(world.completed(job).await.0, TaskResult::Failed);

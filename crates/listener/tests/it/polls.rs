@@ -9,7 +9,7 @@ use dayfly_protocol::crypto::AgentKey;
 use futures::future::join_all;
 use serde_json::{Value, json};
 
-use crate::world::{World, bounded};
+use crate::world::{self, World, bounded};
 
 const POLLS: &str = "_apis/distributedtask/pools/*/messages";
 
@@ -147,7 +147,7 @@ async fn start(answer: &Answer, shared: &Arc<AgentKey>, pause: Duration) -> (Wor
     if let Agents::Managed { key, .. } = &mut config.agents {
         *key = Some(shared.clone());
     }
-    let (set, events) = AgentSet::start(config, world.script("")).await.expect("it starts");
+    let (set, events) = world::start(config, world.script("")).await.expect("it starts");
     (world, set, events)
 }
 

@@ -206,7 +206,7 @@ async fn a_kill_takes_everything_along() {
     up(&mut running).await;
     running.kill();
     let (_, exit) = end(&mut running).await;
-    assert_eq!(ending(&exit), "it was killed by signal 9 (SIGKILL), because it was told to stop and did not");
+    assert_eq!(ending(&exit), "it was killed by signal 9 (SIGKILL), because it did not stop when told to");
     assert_eq!(exit.last_lines.len(), 2);
     for process in exit.last_lines {
         wait_until_gone(&process).await;
@@ -245,7 +245,7 @@ async fn a_worker_that_is_not_there_says_so() {
     let mut running = ProcessExecutor::new("/nowhere/dayfly", Vec::new(), Vec::new()).run(job());
     let (_, exit) = end(&mut running).await;
     let Ending::NotStarted(text) = exit.ending else { panic!("{exit:?}") };
-    assert!(text.starts_with("could not start the worker `/nowhere/dayfly`: No such file"), "{text}");
+    assert!(text.starts_with("cannot run `/nowhere/dayfly`: No such file"), "{text}");
 }
 
 /// Waits until the worker tells its first step, and returns that step's name.

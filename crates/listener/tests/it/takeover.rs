@@ -10,14 +10,14 @@ use std::{
 
 use dayfly_emulator::{Fault, FaultRule};
 use dayfly_listener::{
-    AgentEnd, AgentSet, Agents, Config, Event, EventStream, OnExisting, Phase, Registrar, Registration,
+    AgentEnd, AgentSet, Agents, Event, EventStream, OnExisting, Phase, Registrar, Registration,
     RegistrationStore, StoreError, StoreResult, Wanted,
 };
 use dayfly_protocol::{TaskResult, agent::AgentStatus, crypto::AgentKey};
 use futures::{FutureExt as _, future::BoxFuture};
 use tokio::sync::watch;
 
-use crate::world::{World, bounded, event, eventually, finish};
+use crate::world::{Tuned, World, bounded, event, eventually, finish, start};
 
 const SESSIONS: &str = "_apis/distributedtask/pools/*/sessions";
 const POLLS: &str = "_apis/distributedtask/pools/*/messages";
@@ -78,7 +78,7 @@ impl Crew {
             world.pool,
             key.clone(),
             OnExisting::Refuse,
-            world.config(&[]).description,
+            world.config(&[]).description.clone(),
             &service,
             world.emulator.url().clone(),
         );
@@ -90,7 +90,7 @@ impl Crew {
         Self { key, registrations }
     }
 
-    fn config(&self, world: &World, wanted: watch::Receiver<Wanted>) -> Config {
+    fn config(&self, world: &World, wanted: watch::Receiver<Wanted>) -> Tuned {
         let mut config = world.config(&[]);
         config.agents = Agents::Wanted {
             connection: world.connection(),
@@ -108,7 +108,7 @@ impl Crew {
         let wanted = Wanted { agents: self.registrations.all(), phase: Phase::Run };
         let config = self.config(world, watch::channel(wanted).1);
         let executor = world.script(&finish("succeeded"));
-        let (set, events) = AgentSet::start(config, executor).await.expect("the set starts");
+        let (set, events) = start(config, executor).await.expect("the set starts");
         let count = self.registrations.all().len();
         assert_eq!(bounded("agents are online", set.wait_online(count)).await, count);
         (set, events)
@@ -211,7 +211,7 @@ async fn a_session_that_was_made_and_not_recorded_is_waited_for_however_long_it_
     let wanted = Wanted { agents: crew.registrations.all(), phase: Phase::Run };
     let (_sender, receiver) = watch::channel(wanted);
     let config = crew.config(&world, receiver.clone());
-    let (set, _) = AgentSet::start(config, world.script("")).await.expect("the set starts");
+    let (set, _) = start(config, world.script("")).await.expect("the set starts");
     eventually("a session is made", || (world.emulator.statistics().sessions == 1).then_some(())).await;
     // It dies before the session is written down.
     drop(set);
@@ -222,7 +222,7 @@ async fn a_session_that_was_made_and_not_recorded_is_waited_for_however_long_it_
     let tries = world.emulator.add_fault(FaultRule::new(SESSIONS, tries).method("POST")).expect("a fault");
     let config = crew.config(&world, receiver);
     let script = world.script(&finish("succeeded"));
-    let (set, mut events) = AgentSet::start(config, script).await.expect("the set starts");
+    let (set, mut events) = start(config, script).await.expect("the set starts");
     let warning = event(&mut events, "it says what is in its way", |event| match event {
         Event::Warning { message, .. } => Some(message.clone()),
         _ => None,
@@ -263,7 +263,7 @@ async fn a_set_grows_shrinks_pauses_and_ends_as_it_is_wanted() {
         world.folder.path().display(),
         finish("succeeded")
     );
-    let (set, mut events) = AgentSet::start(config, world.script(&script)).await.expect("the set starts");
+    let (set, mut events) = start(config, world.script(&script)).await.expect("the set starts");
     online(&world, &["a"]).await;
 
     wanted.send_modify(|wanted| wanted.agents = agents.clone());

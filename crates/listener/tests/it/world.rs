@@ -49,6 +49,34 @@ pub(crate) fn quick() -> Timings {
     }
 }
 
+/// A set's configuration, with waits of its own.
+pub(crate) struct Tuned {
+    config: Config,
+    pub(crate) timings: Timings,
+}
+
+impl Deref for Tuned {
+    type Target = Config;
+
+    fn deref(&self) -> &Config {
+        &self.config
+    }
+}
+
+impl DerefMut for Tuned {
+    fn deref_mut(&mut self) -> &mut Config {
+        &mut self.config
+    }
+}
+
+/// Starts a set.
+pub(crate) async fn start(
+    tuned: Tuned,
+    executor: Arc<dyn Executor>,
+) -> Result<(AgentSet, EventStream), dayfly_listener::Error> {
+    AgentSet::start_with(tuned.config, tuned.timings, executor).await
+}
+
 pub(crate) struct World {
     service: Service,
     plan_version: i32,
@@ -118,9 +146,9 @@ impl World {
         ))
     }
 
-    pub(crate) fn config(&self, names: &[&str]) -> Config {
+    pub(crate) fn config(&self, names: &[&str]) -> Tuned {
         let capabilities = BTreeMap::from([("flavour".to_owned(), "small".to_owned())]);
-        Config {
+        let config = Config {
             server_url: self.emulator.url().clone(),
             agents: Agents::Managed {
                 connection: self.connection(),
@@ -141,11 +169,11 @@ impl World {
                 ..WorkerSettings::default()
             },
             once: false,
-            timings: quick(),
             connecting: 16,
             store: Arc::new(InMemory::default()),
             registrations: Arc::new(InMemory::default()),
-        }
+        };
+        Tuned { config, timings: quick() }
     }
 
     /// Starts agents and waits until all are online.
@@ -153,8 +181,8 @@ impl World {
         self.set(self.config(names), names.len(), executor).await
     }
 
-    pub(crate) async fn set(&self, config: Config, count: usize, executor: Arc<dyn Executor>) -> AgentSet {
-        let (set, _) = AgentSet::start(config, executor).await.expect("the set starts");
+    pub(crate) async fn set(&self, config: Tuned, count: usize, executor: Arc<dyn Executor>) -> AgentSet {
+        let (set, _) = start(config, executor).await.expect("the set starts");
         let online = bounded("agents are online", set.wait_online(count)).await;
         assert_eq!(online, count, "all agents are online");
         set

@@ -114,19 +114,15 @@ async fn impatient_agent(service: &Service) -> AgentSet {
             ..WorkerSettings::default()
         },
         once: false,
-        timings: Timings {
-            cancel_minimum: short,
-            flush_before: short,
-            kill_after: short,
-            ..Timings::default()
-        },
         connecting: 1,
         store: Arc::new(InMemory::default()),
         registrations: Arc::new(InMemory::default()),
     };
     let environment: Vec<(OsString, OsString)> = listed_environment(std::env::vars_os());
     let executor = ProcessExecutor::new(env!("CARGO_BIN_EXE_dayfly"), vec!["worker".into()], environment);
-    let (set, _events) = AgentSet::start(config, Arc::new(executor)).await.unwrap();
+    let timings =
+        Timings { cancel_minimum: short, flush_before: short, kill_after: short, ..Timings::default() };
+    let (set, _events) = AgentSet::start_with(config, timings, Arc::new(executor)).await.unwrap();
     assert_eq!(set.wait_online(1).await, 1);
     set
 }

@@ -107,7 +107,7 @@ impl VirtualAgent {
     fn conflict(&mut self, error: ClientError) {
         // The one that we have taken over, and that the service does not let us use any more.
         if let Some(recorded) = self.registration.session.take() {
-            tracing::info!(agent = %self.context.name, "the previous session is in the way, deleting it");
+            tracing::info!(agent = %self.context.name, "the recorded session is in the way, deleting it");
             self.stale = Some(recorded.id);
             self.pace.at_once();
             return;
@@ -152,7 +152,7 @@ impl VirtualAgent {
                 let text = describe(&error);
                 tracing::info!(
                     agent = %self.context.name, error = text,
-                    "looking whether the agent was deleted"
+                    "checking whether the agent was deleted"
                 );
                 self.context.set_session(None);
                 if !self.pace.may_make_anew() {
@@ -247,7 +247,7 @@ async fn connect(context: &AgentContext, stale: Option<SessionId>, registration:
     {
         tracing::debug!(
             agent = %context.name, error = describe(&error),
-            "could not delete a session that is in the way"
+            "could not delete the session that is in the way"
         );
     }
     context.set_connecting(true);
@@ -269,7 +269,7 @@ async fn keep(context: &AgentContext, session: TaskAgentSession, mut registratio
     if let Err(error) = context.service.delete_session(session.session_id).await {
         tracing::info!(
             agent = %context.name, error = describe(&error),
-            "could not delete a session that nobody knows; it will expire"
+            "could not delete a session that was not recorded; it will expire"
         );
     }
     Event::Lost

@@ -94,7 +94,7 @@ impl VirtualAgent {
         if self.takes_no_more() {
             tracing::info!(
                 agent = %self.context.name, %request,
-                "a job is left in the queue, since this agent takes no more"
+                "left a job in the queue, because this agent takes no more"
             );
             self.has_passed_over = true;
             return Worth::Notice;
@@ -103,7 +103,7 @@ impl VirtualAgent {
             if self.waiting.is_some() {
                 tracing::info!(
                     agent = %self.context.name, %request,
-                    "a job is left in the queue, since another one waits already"
+                    "left a job in the queue, because another one is waiting"
                 );
                 self.has_passed_over = true;
                 return Worth::Notice;
@@ -131,7 +131,7 @@ impl VirtualAgent {
                 }
                 (JobMessage::Broken { .. } | JobMessage::Unreadable(_), _) => {
                     self.context.warn(format!(
-                        "the record of job request {request} cannot be read, so the job is left to the \
+                        "cannot read the record of job request {request}; the job is left to the \
                          service"
                     ));
                 }
@@ -205,8 +205,8 @@ impl VirtualAgent {
                 return Worth::Notice;
             }
             Err(error) => {
-                let text = describe(&error);
-                tracing::warn!(agent = %self.context.name, error = text, "a broken job is left in the queue");
+                let (agent, error) = (&self.context.name, describe(&error));
+                tracing::warn!(%agent, error, "could not record a broken job, leaving it in the queue");
                 return Worth::Notice;
             }
         }
@@ -234,7 +234,8 @@ impl VirtualAgent {
             let delivery = report.deliver(verdict).await;
             tracing::info!(agent = %context.name, %request, ?delivery, "a job without a lease was ended");
             if let Err(error) = context.set.store.close(request).await {
-                tracing::warn!(%request, error = describe(&error), "a job that is over stays recorded");
+                let error = describe(&error);
+                tracing::warn!(%request, error, "could not remove the record of a job that is over");
             }
         });
     }

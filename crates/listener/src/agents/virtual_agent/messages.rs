@@ -41,9 +41,7 @@ impl VirtualAgent {
         let worth = self.opened(&message, body.expose()).await;
         // Acted on all the same: it may be one that could not be deleted.
         let worth = match is_repeated {
-            true => {
-                Worth::Useless(format!("the service sends message {} again and again", message.message_id))
-            }
+            true => Worth::Useless(format!("the service keeps sending message {}", message.message_id)),
             false => worth,
         };
         match worth {
@@ -78,7 +76,7 @@ impl VirtualAgent {
             Worth::Notice
         } else {
             let kind = excerpt(&message.message_type);
-            let text = format!("a message of the unknown type `{kind}` is ignored");
+            let text = format!("ignored a message of unknown type `{kind}`");
             self.told.once(&self.context, &kind, text);
             Worth::Useless(format!("the service sends messages of unknown types, such as `{kind}`"))
         };
@@ -134,7 +132,7 @@ impl VirtualAgent {
             if let Err(error) = self.context.set.store.change(current.request, change).await {
                 tracing::warn!(
                     agent = %self.context.name, error = describe(&error),
-                    "a cancellation stays in the queue"
+                    "could not record a cancellation, leaving it in the queue"
                 );
                 return Ok(Handled::Later);
             }
@@ -151,7 +149,7 @@ impl VirtualAgent {
         }
         tracing::info!(
             agent = %self.context.name, job = %cancel.job_id,
-            "a cancellation of a job that does not run here is ignored"
+            "ignored a cancellation of a job that does not run here"
         );
         Ok(Handled::Now)
     }
