@@ -6,5 +6,6 @@ mod job_message;
 mod outage;
 pub(crate) mod registration;
 pub(crate) mod set;
+pub(crate) mod summary;
 mod supervisor;
 mod virtual_agent;

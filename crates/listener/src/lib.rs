@@ -24,7 +24,8 @@ mod timings;
 pub use agents::{
     phase::{Phase, Wanted},
     registration::{OnExisting, Registrar},
-    set::{AgentSet, Agents, CONNECTING_AGENTS, Config, Error, ExistingAgent, Stopper, Summary},
+    set::{AgentSet, Agents, CONNECTING_AGENTS, Config, Error, ExistingAgent, Stopper},
+    summary::Summary,
 };
 pub use channel::{Arrival, Expectation, Gate, Host, KnownBy, LastLines, Link, Parted};
 pub use description::Description;

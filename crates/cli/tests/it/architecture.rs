@@ -225,7 +225,7 @@ fn check_rooms(part: &str, rooms: Rooms) {
         }
         let code = text.split("\n#[cfg(test)]\nmod ").next().unwrap_or_default();
         let known = found.entry(room.clone()).or_default();
-        known.extend(crate_uses(code).into_iter().filter(|other| *other != room));
+        known.extend(uses_of(code, "crate::").into_iter().filter(|other| *other != room));
     }
     let expected: BTreeMap<String, BTreeSet<String>> = rooms
         .iter()
@@ -244,11 +244,59 @@ fn check_rooms(part: &str, rooms: Rooms) {
     }
 }
 
-/// The first names of all paths that begin with `crate::`, also of those in braces.
-fn crate_uses(code: &str) -> BTreeSet<String> {
+/// Files of one room may know each other, but not in a circle; what a room's own file says to its parts, and
+/// they to it, is no circle.
+#[test]
+fn no_files_of_a_room_go_in_circles() {
+    for part in ["listener", "emulator"] {
+        let source = root().join("crates").join(part).join("src");
+        let files: BTreeMap<String, String> = sources(source.clone())
+            .into_iter()
+            .map(|(path, text)| {
+                let inner = path.strip_prefix(&source).expect("it is in there").with_extension("");
+                let names: Vec<_> = inner.iter().map(|name| name.to_string_lossy().into_owned()).collect();
+                let code = text.split("\n#[cfg(test)]\nmod ").next().unwrap_or_default().to_owned();
+                (names.join("::").trim_end_matches("::mod").to_owned(), code)
+            })
+            .collect();
+        let known: BTreeMap<&str, BTreeSet<String>> =
+            files.iter().map(|(file, code)| (file.as_str(), siblings(file, code, &files))).collect();
+        for file in known.keys() {
+            let (mut reached, mut open) = (BTreeSet::new(), vec![(*file).to_owned()]);
+            while let Some(next) = open.pop() {
+                let fresh: Vec<_> =
+                    known[next.as_str()].iter().filter(|other| reached.insert((*other).clone())).collect();
+                open.extend(fresh.into_iter().cloned());
+            }
+            assert!(!reached.contains(*file), "{part}: {file} is in a circle among {reached:?}");
+        }
+    }
+}
+
+/// The files of the same folder that a file knows.
+fn siblings(file: &str, code: &str, files: &BTreeMap<String, String>) -> BTreeSet<String> {
+    let Some((room, _)) = file.rsplit_once("::") else { return BTreeSet::new() };
+    let is_there = |name: String| Some(format!("{room}::{name}")).filter(|path| files.contains_key(path));
+    let mut found: BTreeSet<String> = uses_of(code, "super::").into_iter().filter_map(is_there).collect();
+    for path in files.keys().filter(|path| path.rsplit_once("::").is_some_and(|(home, _)| home == room)) {
+        if code.contains(&format!("{path}::")) {
+            found.insert(path.clone());
+        }
+    }
+    // Within one pair of braces, as `crate::{agents::{phase::Phase, ...}, ...}`.
+    if let Some(inner) = room.rsplit("::").next().and_then(|name| code.split(&format!("{name}::{{")).nth(1)) {
+        let names = uses_of(&format!("room::{{{inner}"), "room::");
+        found.extend(names.into_iter().filter_map(is_there));
+    }
+    found.remove(file);
+    found
+}
+
+/// The first names of all paths that begin with a prefix, also of those in braces.
+fn uses_of(code: &str, prefix: &str) -> BTreeSet<String> {
     let mut uses = BTreeSet::new();
     let code: String = code.lines().map(|line| line.split("//").next().unwrap_or_default()).collect();
-    for rest in code.split("crate::").skip(1) {
+    for rest in code.split(prefix).skip(1) {
         let Some(group) = rest.strip_prefix('{') else {
             uses.extend(name(rest));
             continue;

@@ -1,5 +1,6 @@
 //! What faults do to requests and answers.
 
+use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -36,19 +37,7 @@ impl Service {
             match fault {
                 Fault::DropBefore => match connection.cut().await {},
                 Fault::Status { status, type_key, message, headers } => {
-                    let status = StatusCode::from_u16(*status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-                    let type_key = type_key.clone().unwrap_or_else(|| "VssServiceException".to_owned());
-                    let message =
-                        message.clone().unwrap_or_else(|| "a fault rule caused this error".to_owned());
-                    let mut error = ApiError::new(status, type_key, message);
-                    for (name, value) in headers {
-                        if let (Ok(name), Ok(value)) =
-                            (name.parse::<HeaderName>(), HeaderValue::from_str(value))
-                        {
-                            error = error.header(name, value);
-                        }
-                    }
-                    return Some(error.into_response());
+                    return Some(refused(*status, type_key.as_deref(), message.as_deref(), headers));
                 }
                 Fault::Body { status, content_type, body } => {
                     let status = StatusCode::from_u16(*status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
@@ -56,13 +45,7 @@ impl Service {
                     return Some((status, headers, body.clone()).into_response());
                 }
                 Fault::Throttle { retry_after } => {
-                    let message = "TF400733: the request has been canceled: request was blocked due to \
-                                   exceeding usage of resource 'Concurrency' in namespace 'User'";
-                    let mut response =
-                        ApiError::new(StatusCode::TOO_MANY_REQUESTS, type_key::RATE_LIMITED, message)
-                            .into_response();
-                    rate_limit(&mut response, *retry_after as f64, *retry_after, self.app.now().as_second());
-                    return Some(response);
+                    return Some(throttled(*retry_after, self.app.now().as_second()));
                 }
                 Fault::ExpireToken => {
                     if let Some(token) = presented_token(request.headers()) {
@@ -120,6 +103,35 @@ impl Service {
         }
         response
     }
+}
+
+/// The answer that a rule asks for.
+fn refused(
+    status: u16,
+    type_key: Option<&str>,
+    message: Option<&str>,
+    headers: &BTreeMap<String, String>,
+) -> Response {
+    let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let type_key = type_key.unwrap_or("VssServiceException").to_owned();
+    let message = message.unwrap_or("a fault rule caused this error").to_owned();
+    let mut error = ApiError::new(status, type_key, message);
+    for (name, value) in headers {
+        if let (Ok(name), Ok(value)) = (name.parse::<HeaderName>(), HeaderValue::from_str(value)) {
+            error = error.header(name, value);
+        }
+    }
+    error.into_response()
+}
+
+/// The answer to who asks too often.
+fn throttled(retry_after: u64, now: i64) -> Response {
+    let message = "TF400733: the request has been canceled: request was blocked due to exceeding usage of \
+                   resource 'Concurrency' in namespace 'User'";
+    let mut response =
+        ApiError::new(StatusCode::TOO_MANY_REQUESTS, type_key::RATE_LIMITED, message).into_response();
+    rate_limit(&mut response, retry_after as f64, retry_after, now);
+    response
 }
 
 /// The session which a request about messages or sessions names.

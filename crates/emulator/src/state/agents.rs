@@ -11,8 +11,7 @@ use url::Url;
 use uuid::Uuid;
 
 use super::demands::{Capabilities, Demands};
-use super::pools::check_name;
-use super::{Error, Result, State, check_text};
+use super::{Error, Result, State, check_name, check_text};
 
 /// An agent.
 #[derive(Debug)]

@@ -7,7 +7,6 @@ use dayfly_protocol::logs::TaskLog;
 use dayfly_protocol::{DateTime, LogId, PlanId};
 use jiff::Timestamp;
 
-use super::plans::{Attachment, AttachmentKey};
 use super::{Error, Result, State, check_text};
 use crate::events::{Event, Place};
 use crate::stores::disk::Reserved;
@@ -109,34 +108,5 @@ impl State {
         let wire = entry.to_wire();
         self.hub.send(Event::LogAppended { plan, log, lines: wire.line_count }, place);
         Ok(wire)
-    }
-
-    /// Reserves a place for an attachment of so many bytes; returns the file to write.
-    pub(crate) fn begin_attachment(
-        &self,
-        plan: PlanId,
-        key: &AttachmentKey,
-        bytes: u64,
-    ) -> Result<(PathBuf, Reserved)> {
-        check_text("the attachment's type", &key.kind)?;
-        check_text("the attachment's name", &key.name)?;
-        let limit = self.rules.limits.attachments_per_plan;
-        let entry = self.plans.get(plan)?;
-        entry.timeline(key.timeline)?;
-        if !entry.attachments.contains_key(key) && entry.attachments.len() >= limit {
-            return Err(Error::LimitReached { what: "attachments in this plan", limit: limit as u64 });
-        }
-        let file = entry.folder.join(format!("attachment-{}", uuid::Uuid::new_v4()));
-        Ok((file, self.disk.reserve(bytes)?))
-    }
-
-    /// The attachment is in its file. Returns the one it replaces.
-    pub(crate) fn end_attachment(
-        &mut self,
-        plan: PlanId,
-        key: AttachmentKey,
-        attachment: Attachment,
-    ) -> Result<Option<Attachment>> {
-        Ok(self.plan_written(plan)?.attachments.insert(key, attachment))
     }
 }

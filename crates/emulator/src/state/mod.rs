@@ -18,6 +18,7 @@ use uuid::Uuid;
 
 pub(crate) mod agents;
 pub(crate) mod assignment;
+pub(crate) mod attachments;
 #[cfg(test)]
 mod chaos;
 pub(crate) mod deadlines;
@@ -67,6 +68,23 @@ fn check_text(what: &'static str, text: &str) -> Result<()> {
         return Ok(());
     }
     Err(Error::Invalid { what, reason: format!("it is longer than {TEXT_BYTES_MAX} bytes") })
+}
+
+/// Names longer than this are refused, as the service does.
+const NAME_CHARS_MAX: usize = 256;
+
+/// Refuses names which the service would refuse.
+fn check_name(what: &'static str, name: &str) -> Result<()> {
+    let reason = if name.trim().is_empty() {
+        "it is empty".to_owned()
+    } else if name.chars().count() > NAME_CHARS_MAX {
+        format!("it is longer than {NAME_CHARS_MAX} characters")
+    } else if let Some(bad) = name.chars().find(|c| c.is_control() || "\"/\\[]:|<>+=;?*,".contains(*c)) {
+        format!("it must not contain `{}`", bad.escape_default())
+    } else {
+        return Ok(());
+    };
+    Err(Error::Invalid { what, reason })
 }
 
 /// Everything.

@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::path::PathBuf;
 
 use dayfly_protocol::job::AgentJobRequestMessage;
-use dayfly_protocol::logs::TaskAttachment;
 use dayfly_protocol::timeline::{TimelineRecord, TimelineRecordState, VariableValue};
 use dayfly_protocol::{JobId, LogId, PlanId, ProjectId, RecordId, RequestId, TaskResult, TimelineId};
 use jiff::Timestamp;
 
+use super::attachments::{Attachment, AttachmentKey};
 use super::garbage::Left;
 use super::logs::Log;
 use super::timelines::TimelineData;
@@ -64,36 +64,6 @@ pub(crate) struct Job {
     pub(crate) result: Option<TaskResult>,
     /// How many results were refused since it had one.
     pub(crate) refused_completions: u64,
-}
-
-/// What names an attachment.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct AttachmentKey {
-    pub(crate) timeline: TimelineId,
-    pub(crate) record: RecordId,
-    pub(crate) kind: String,
-    pub(crate) name: String,
-}
-
-/// An attachment.
-#[derive(Debug)]
-pub(crate) struct Attachment {
-    pub(crate) created_on: Timestamp,
-    pub(crate) file: PathBuf,
-    /// Its bytes, as long as it is there.
-    pub(crate) _on_disk: Reserved,
-}
-
-impl AttachmentKey {
-    pub(crate) fn to_wire(&self, attachment: &Attachment) -> TaskAttachment {
-        TaskAttachment {
-            attachment_type: self.kind.clone(),
-            name: self.name.clone(),
-            timeline_id: self.timeline,
-            record_id: self.record,
-            created_on: Some(attachment.created_on.into()),
-        }
-    }
 }
 
 impl Plan {

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 
 use super::agents::Agent;
 use super::assignment::Queue;
-use super::{Error, Result, State};
+use super::{Error, Result, State, check_name};
 
 /// A pool with its agents and its waiting jobs.
 #[derive(Debug)]
@@ -127,21 +127,4 @@ impl State {
         self.requests.forget_pool(id);
         Ok(())
     }
-}
-
-/// Names longer than this are refused, as the service does.
-const NAME_CHARS_MAX: usize = 256;
-
-/// Refuses names which the service would refuse.
-pub(crate) fn check_name(what: &'static str, name: &str) -> Result<()> {
-    let reason = if name.trim().is_empty() {
-        "it is empty".to_owned()
-    } else if name.chars().count() > NAME_CHARS_MAX {
-        format!("it is longer than {NAME_CHARS_MAX} characters")
-    } else if let Some(bad) = name.chars().find(|c| c.is_control() || "\"/\\[]:|<>+=;?*,".contains(*c)) {
-        format!("it must not contain `{}`", bad.escape_default())
-    } else {
-        return Ok(());
-    };
-    Err(Error::Invalid { what, reason })
 }

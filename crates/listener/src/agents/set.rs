@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use dayfly_client::{AgentCredential, Connection, Error as ClientError, describe};
+use dayfly_client::{AgentCredential, Connection, Error as ClientError};
 use dayfly_protocol::{AgentId, PoolId, channel::WorkerSettings, crypto::AgentKey};
 use tokio::{
     sync::{Semaphore, watch},
@@ -15,10 +15,11 @@ use url::Url;
 use crate::{
     agents::phase::{Phase, Wanted},
     agents::registration::{self, OnExisting, RegisteredAgent, Registrar},
+    agents::summary::Summary,
     agents::supervisor::{Office, Source, Supervisor, Wishes},
     context::SetContext,
     description::Description,
-    events::{AgentEnd, EventStream, Events},
+    events::{EventStream, Events},
     executor::Executor,
     store::{Guarded, JobStore, Registration, RegistrationStore, SavedSession, StoreError},
     timings::Timings,
@@ -26,9 +27,6 @@ use crate::{
 
 /// How many agents may register, make a session or leave at the same time, unless configured otherwise.
 pub const CONNECTING_AGENTS: usize = 16;
-
-/// How many failures a [`Summary`] names.
-const NAMED_FAILURES: usize = 20;
 
 /// Where the agents come from.
 #[derive(Debug)]
@@ -144,21 +142,6 @@ pub enum Error {
     /// Nothing to do.
     #[error("a set needs at least one agent")]
     NoAgents,
-}
-
-/// How a set ended.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Summary {
-    /// Agents that ended as they should.
-    pub ended: usize,
-    /// Agents whose login was revoked.
-    pub revoked: usize,
-    /// Agents that were let go, for somebody else to go on with.
-    pub released: usize,
-    /// Agents that were deleted, or could not go on.
-    pub failed: usize,
-    /// The first of those, with the reasons.
-    pub failures: Vec<(Arc<str>, String)>,
 }
 
 /// A running set. Dropping it aborts everything without a word to the service; use [`AgentSet::drain`] or
@@ -393,31 +376,3 @@ fn existing(agent: ExistingAgent, connection: &Connection) -> RegisteredAgent {
 
 /// The longest time that a stop may take: a longer one is as good as none, and the clock could not hold it.
 const LONGEST_STOP: Duration = Duration::from_secs(366 * 24 * 3600);
-
-/// How long after the deadline of a stop the last words to the service may take.
-pub(crate) const LAST_WORDS: Duration = Duration::from_secs(5);
-
-impl Summary {
-    pub(crate) fn count(&mut self, name: Arc<str>, end: AgentEnd) {
-        let reason = match end {
-            AgentEnd::Stopped | AgentEnd::Once => {
-                self.ended += 1;
-                return;
-            }
-            AgentEnd::Revoked => {
-                self.revoked += 1;
-                return;
-            }
-            AgentEnd::Released => {
-                self.released += 1;
-                return;
-            }
-            AgentEnd::Deleted => "it was deleted from its pool".to_owned(),
-            AgentEnd::Failed(failure) => describe(&failure),
-        };
-        self.failed += 1;
-        if self.failures.len() < NAMED_FAILURES {
-            self.failures.push((name, reason));
-        }
-    }
-}

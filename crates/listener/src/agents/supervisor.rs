@@ -6,6 +6,7 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
 use dayfly_client::{Connection, describe};
@@ -21,7 +22,7 @@ use crate::{
     agents::{
         phase::{Phase, Wanted},
         registration::{RegisteredAgent, Registrar, open},
-        set::{LAST_WORDS, Summary},
+        summary::Summary,
         virtual_agent::{Begin, VirtualAgent},
     },
     context::SetContext,
@@ -29,6 +30,9 @@ use crate::{
     failures::{AgentFailure, RegistrationError},
     store::JobRecord,
 };
+
+/// How long after the deadline of a stop the last words to the service may take.
+const LAST_WORDS: Duration = Duration::from_secs(5);
 
 /// Where one agent comes from.
 pub(crate) enum Source {

@@ -41,8 +41,7 @@ pub(crate) struct Report {
 impl Report {
     /// Delivers a verdict; tries again until the limit of [`Timings::report_limit`].
     pub(crate) async fn deliver(self, verdict: Verdict) -> Delivery {
-        let worker_reports = self.message.plan.version >= WORKER_REPORTS_FROM_VERSION;
-        if worker_reports && verdict.reported == Reported::Yes {
+        if self.worker_reports() && verdict.reported == Reported::Yes {
             return Delivery::Known(verdict.result);
         }
         let Some(job) = self.job.as_ref() else {
@@ -54,37 +53,7 @@ impl Report {
         let mut reason = verdict.reason;
         let mut token_is_void = false;
         loop {
-            // Each call has its own bound: a timeline that does not answer must not take the result's time.
-            let step = async {
-                if must_ask && let Some(delivery) = self.in_time(self.ask()).await? {
-                    return Ok(delivery);
-                }
-                // The result matters more than its reason: one try, and on with it.
-                if let Some(text) = reason.take()
-                    && let Err(error) = self.in_time(async { Ok(job.add_error(text).await?) }).await
-                {
-                    tracing::warn!(
-                        error = describe(&error),
-                        "could not write the reason of a job's end to its record"
-                    );
-                }
-                self.in_time(async {
-                    if !worker_reports || token_is_void {
-                        let answer = self.agent.finish(self.message.request_id, verdict.result).await;
-                        return self.judge(answer, verdict.result);
-                    }
-                    let answer = job.complete(verdict.result).await;
-                    // The job's token is void from the end of the job on, but perhaps not only then.
-                    match answer {
-                        Err(error) if matches!(meaning(&error), Meaning::Never | Meaning::Revoked) => {
-                            token_is_void = true;
-                            Err(error.into())
-                        }
-                        answer => self.judge(answer, verdict.result),
-                    }
-                })
-                .await
-            };
+            let step = self.step(job, verdict.result, must_ask, &mut reason, &mut token_is_void);
             let failure = match step.await {
                 Ok(Delivery::Gone) => return self.became(told).await,
                 Ok(delivery) => return delivery,
@@ -102,6 +71,47 @@ impl Report {
             );
             sleep(pause_around(self.timings.report_pause)).await;
         }
+    }
+
+    /// One try to deliver `result`. Each call has its own bound: a timeline that does not answer must not
+    /// take the result's time.
+    async fn step(
+        &self,
+        job: &JobService,
+        result: TaskResult,
+        must_ask: bool,
+        reason: &mut Option<String>,
+        token_is_void: &mut bool,
+    ) -> Result<Delivery, CallFailure> {
+        if must_ask && let Some(delivery) = self.in_time(self.ask()).await? {
+            return Ok(delivery);
+        }
+        // The result matters more than its reason: one try, and on with it.
+        if let Some(text) = reason.take()
+            && let Err(error) = self.in_time(async { Ok(job.add_error(text).await?) }).await
+        {
+            let error = describe(&error);
+            tracing::warn!(error, "could not write the reason of a job's end to its record");
+        }
+        self.in_time(async {
+            if !self.worker_reports() || *token_is_void {
+                let answer = self.agent.finish(self.message.request_id, result).await;
+                return self.judge(answer, result);
+            }
+            match job.complete(result).await {
+                // The job's token is void from the end of the job on, but perhaps not only then.
+                Err(error) if matches!(meaning(&error), Meaning::Never | Meaning::Revoked) => {
+                    *token_is_void = true;
+                    Err(error.into())
+                }
+                answer => self.judge(answer, result),
+            }
+        })
+        .await
+    }
+
+    fn worker_reports(&self) -> bool {
+        self.message.plan.version >= WORKER_REPORTS_FROM_VERSION
     }
 
     /// What became of a job that is not ours any more. Nothing is reported.

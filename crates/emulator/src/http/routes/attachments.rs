@@ -16,7 +16,7 @@ use crate::http::error::ApiError;
 use crate::http::extract::{Json, Path, Unread};
 use crate::settings::Scope;
 use crate::state::Error;
-use crate::state::plans::{Attachment, AttachmentKey};
+use crate::state::attachments::{Attachment, AttachmentKey};
 
 pub(crate) fn routes() -> Router<App> {
     Router::new()

@@ -14,7 +14,11 @@ use dayfly_protocol::{
     JobId, MessageId, RequestId, TaskResult, channel::SecretJson, job::AgentJobRequestMessage,
 };
 use futures::future::BoxFuture;
-use tokio::{sync::watch, task::JoinError, time::timeout};
+use tokio::{
+    sync::watch,
+    task::{JoinError, JoinHandle},
+    time::timeout,
+};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{Event, VirtualAgent, messages::Worth};
@@ -141,35 +145,40 @@ impl VirtualAgent {
 
     fn resume(&mut self, message: Arc<AgentJobRequestMessage>, record: JobRecord) {
         tracing::info!(agent = %self.context.name, request = %record.request, "a job is taken up again");
-        let delivered = Arc::new(Delivered::new(record.message_id));
-        let (wishes, wanted) = watch::channel(Wishes::default());
-        let job = Job { body: record.body.clone(), message: message.clone(), delivered: delivered.clone() };
-        let lease = Lease::new(self.context.clone(), job);
-        self.current = Some(Current {
-            request: message.request_id,
-            job: message.job_id,
-            message,
-            delivered,
-            wishes,
-            lease: AbortOnDropHandle::new(tokio::spawn(lease.resume(record, wanted))),
+        let (body, message_id) = (record.body.clone(), record.message_id);
+        self.hold(message, body, message_id, Wishes::default(), |lease, wanted| {
+            tokio::spawn(lease.resume(record, wanted))
         });
-        self.has_had_its_job = self.context.set.is_once;
     }
 
     fn accept(&mut self, offer: Waiting) {
-        let message = Arc::<AgentJobRequestMessage>::from(offer.message);
-        let delivered = Arc::new(Delivered::new(offer.message_id));
-        let wishes = Wishes { cancel: offer.cancelled, ..Wishes::default() };
+        let Waiting { message_id, body, message, cancelled } = offer;
+        let wishes = Wishes { cancel: cancelled, ..Wishes::default() };
+        self.hold(Arc::from(message), body, message_id, wishes, |lease, wanted| {
+            tokio::spawn(lease.run(wanted))
+        });
+    }
+
+    /// Makes a job the one in hand, with a lease that `begin` sets off.
+    fn hold(
+        &mut self,
+        message: Arc<AgentJobRequestMessage>,
+        body: Arc<SecretJson>,
+        message_id: MessageId,
+        wishes: Wishes,
+        begin: impl FnOnce(Lease, watch::Receiver<Wishes>) -> JoinHandle<LeaseEnd>,
+    ) {
+        let delivered = Arc::new(Delivered::new(message_id));
         let (wishes, wanted) = watch::channel(wishes);
-        let job = Job { body: offer.body, message: message.clone(), delivered: delivered.clone() };
-        let lease = Lease::new(self.context.clone(), job);
+        let job = Job { body, message: message.clone(), delivered: delivered.clone() };
+        let lease = begin(Lease::new(self.context.clone(), job), wanted);
         self.current = Some(Current {
             request: message.request_id,
             job: message.job_id,
             message,
             delivered,
             wishes,
-            lease: AbortOnDropHandle::new(tokio::spawn(lease.run(wanted))),
+            lease: AbortOnDropHandle::new(lease),
         });
         self.has_had_its_job = self.context.set.is_once;
     }
