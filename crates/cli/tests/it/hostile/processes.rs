@@ -20,7 +20,8 @@ async fn nothing_that_a_job_starts_outlives_it() {
     let (left, walker) = (world.path("left"), world.path("walker"));
     let hider = world.attack("hide");
     let script = format!(
-        r#"quiet() {{ "$@" </dev/null >/dev/null 2>&1; }}
+        // In place of the subshell, so that nothing of the job is left above what it starts.
+        r#"quiet() {{ exec "$@" </dev/null >/dev/null 2>&1; }}
         ( quiet setsid env -i /bin/sh -c 'echo $$ >> {left}; exec sleep 600' & )
         ( quiet setsid /bin/sh -c '( setsid /bin/sh -c "echo \$\$ >> {left}; trap : TERM HUP INT; while :; do sleep 600; done" & )' & )
         ( quiet setsid env -i /bin/sh -c 'echo $$ >> {left}; kill -STOP $$' & )
@@ -79,7 +80,7 @@ async fn a_socket_ends_with_its_job() {
     let mut world = World::new().await;
     let attack = world.attack("listen");
     let listen = format!(
-        r#"( {OBJECT}="$AGENT_TEMPDIRECTORY" setsid {attack} </dev/null & )
+        r#"( exec setsid env -i {OBJECT}="$AGENT_TEMPDIRECTORY" {attack} </dev/null >/dev/null 2>&1 & )
         for i in $(seq 500); do [ -e "$AGENT_TEMPDIRECTORY/listens" ] && exit 0; sleep 0.02; done; exit 9"#
     );
     // The second one finds neither the name nor the file of the first.
