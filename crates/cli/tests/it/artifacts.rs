@@ -1,7 +1,11 @@
 //! Artifacts from one job to another: what arrives is what was published.
 
+use dayfly_emulator::{Fault, FaultRule};
+use dayfly_protocol::TaskResult;
+
 use crate::project::Project;
 use crate::run::{assert_has, assert_has_not};
+use crate::service::{Process, Service};
 
 /// Makes a tree with all that is hard to carry. Names that only pipeline artifacts can have are in `odd`.
 const TREE: &str = r#"
@@ -189,4 +193,32 @@ fn names_have_marks_and_commands_take_empty_files() {
     for text in ["./a+b%c {x}/f", "./.ü & =#;/f", "./e/empty", "following tags now: tag one"] {
         assert_has(&ended, text);
     }
+}
+
+#[tokio::test]
+async fn a_download_that_breaks_off_leaves_no_half_of_a_file() {
+    let service = Service::new(|_| {}).await;
+    let _agent = Process::spawn(&mut service.agent("a", &[]));
+    service.online("a").await;
+    // The list of the files is shorter than that.
+    let fault = Fault::Truncate { bytes: 50_000 };
+    let rule = FaultRule::new("**/Containers/*", fault).method("GET");
+    let rule = service.emulator.add_fault(rule).unwrap();
+    let (result, said) = service
+        .pipeline(
+            "steps:
+- bash: mkdir p; head -c 100000 /dev/urandom > p/big; echo s > p/small
+- publish: p
+  artifact: drop
+- download: current
+  artifact: drop
+- bash: echo \"there is $(ls -A $(Pipeline.Workspace)/drop | tr '\\n' ' ')\"
+  condition: always()
+",
+        )
+        .await;
+    assert_eq!(result, TaskResult::Failed, "{said}");
+    assert!(service.emulator.strikes(rule).unwrap() >= 4, "it was tried again");
+    let there = said.lines().find_map(|line| line.split_once("Z there is ")).expect("it was listed").1;
+    assert!(there.trim() == "small" || there.trim().is_empty(), "{there}");
 }

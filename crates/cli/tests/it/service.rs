@@ -13,7 +13,7 @@ use std::{
 use dayfly_emulator::{NewJob, Settings};
 use dayfly_listener::{Description, OnExisting, Registrar};
 use dayfly_protocol::{
-    JobId, RecordId, TaskId,
+    BuildId, JobId, RecordId, TaskId, TaskResult,
     agent::{TaskAgent, TaskAgentAuthorization},
     agent_files::{AgentCredentials, AgentSettings, agent_key_to_json},
     crypto::AgentKey,
@@ -139,6 +139,30 @@ impl Service {
             }
         })
         .await;
+    }
+
+    /// Runs a pipeline of a repository with one file, which holds `true`; gives its result and its logs.
+    pub(crate) async fn pipeline(&self, jobs: &str) -> (TaskResult, String) {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("file"), "true").unwrap();
+        let pipeline = folder.path().join("azure-pipelines.yml");
+        std::fs::write(&pipeline, format!("pool: Default\n{jobs}")).unwrap();
+        let made = Command::new("git").args(["init", "-q"]).current_dir(folder.path()).status().unwrap();
+        assert!(made.success());
+        let definition = self.emulator.add_pipeline("dayfly", "one", pipeline).unwrap();
+        let client = reqwest::Client::builder().no_proxy().build().unwrap();
+        let address = format!("{}/dayfly/_apis/build/builds?api-version=7.1", self.emulator.url());
+        let queue = client.post(address).basic_auth("", Some(PAT));
+        let queue = queue.header("content-type", "application/json");
+        let answer = queue.body(format!(r#"{{"definition":{{"id":{definition}}}}}"#)).send().await.unwrap();
+        let answer: serde_json::Value = serde_json::from_str(&answer.text().await.unwrap()).unwrap();
+        let build = BuildId(answer["id"].as_i64().expect("a number").try_into().unwrap());
+        let result = eventually("the run has ended", || self.emulator.run_result(build).unwrap()).await;
+        let mut said = String::new();
+        for log in self.emulator.run_logs(build).unwrap() {
+            said.push_str(&std::fs::read_to_string(&log.file).unwrap_or_default());
+        }
+        (result, said)
     }
 
     /// Queues a job of `script` steps.

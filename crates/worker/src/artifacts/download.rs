@@ -1,5 +1,6 @@
 //! Downloads artifacts from file containers.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
@@ -128,15 +129,25 @@ impl Artifacts {
 
     async fn try_file(&self, container: ContainerId, path: &str, file: &Path) -> Result<u64> {
         let write_error = |source| Error::File { action: "write", path: file.to_owned(), source };
-        if let Some(folder) = file.parent() {
-            tokio::fs::create_dir_all(folder).await.map_err(write_error)?;
-        }
-        let mut content = tokio::fs::File::create(file).await.map_err(write_error)?;
+        let folder = file.parent().unwrap_or(Path::new("."));
+        tokio::fs::create_dir_all(folder).await.map_err(write_error)?;
+        // Under another name until it is whole, and gone if it never is: nobody may take a part for the file.
+        let (part, name) = part_in(folder).map_err(write_error)?.into_parts();
+        let mut content = tokio::fs::File::from_std(part);
         let bytes = self.connection.download_item(self.project, container, path, &mut content).await;
         let bytes = bytes.map_err(|source| Error::Service { object: path.to_owned(), source })?;
         content.flush().await.map_err(write_error)?;
+        name.persist(file).map_err(|error| write_error(error.error))?;
         Ok(bytes)
     }
+}
+
+/// A new file that is removed when it is dropped, with the permissions of any other new file.
+fn part_in(folder: &Path) -> std::io::Result<tempfile::NamedTempFile> {
+    tempfile::Builder::new()
+        .prefix(".dayfly-")
+        .permissions(std::fs::Permissions::from_mode(0o666))
+        .tempfile_in(folder)
 }
 
 /// Container and folder of an artifact: `#/<container>/<folder>`.

@@ -1,38 +1,8 @@
 //! Attacks on what is checked out, and on the login that git is given for it.
 
-use std::process::Command;
-
 use dayfly_protocol::TaskResult;
 
 use super::World;
-use crate::service::eventually;
-
-impl World {
-    /// Runs a pipeline of a repository with one file, which holds `true`.
-    async fn pipeline(&self, jobs: &str) -> (TaskResult, String) {
-        let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join("file"), "true").unwrap();
-        let pipeline = folder.path().join("azure-pipelines.yml");
-        std::fs::write(&pipeline, format!("pool: Default\n{jobs}")).unwrap();
-        let made = Command::new("git").args(["init", "-q"]).current_dir(folder.path()).status().unwrap();
-        assert!(made.success());
-        let definition = self.service.emulator.add_pipeline("dayfly", "hostile", pipeline).unwrap();
-        let client = reqwest::Client::builder().no_proxy().build().unwrap();
-        let address = format!("{}/dayfly/_apis/build/builds?api-version=7.1", self.service.emulator.url());
-        let queue = client.post(address).basic_auth("", Some(crate::service::PAT));
-        let queue = queue.header("content-type", "application/json");
-        let answer = queue.body(format!(r#"{{"definition":{{"id":{definition}}}}}"#)).send().await.unwrap();
-        let answer: serde_json::Value = serde_json::from_str(&answer.text().await.unwrap()).unwrap();
-        let build = dayfly_protocol::BuildId(answer["id"].as_i64().expect("a number").try_into().unwrap());
-        let result =
-            eventually("the run has ended", || self.service.emulator.run_result(build).unwrap()).await;
-        let mut said = String::new();
-        for log in self.service.emulator.run_logs(build).unwrap() {
-            said.push_str(&std::fs::read_to_string(&log.file).unwrap_or_default());
-        }
-        (result, said)
-    }
-}
 
 /// What is needed to put an object in the place of another.
 const OBJECTS: &str = r#"set -e
@@ -59,7 +29,7 @@ async fn nothing_that_a_job_did_to_a_repository_decides_what_the_next_one_builds
         ));
         before = format!("  dependsOn: Use{number}\n");
     }
-    let (result, said) = world.pipeline(&jobs).await;
+    let (result, said) = world.service.pipeline(&jobs).await;
     assert_eq!(result, TaskResult::Succeeded, "{said}");
     for (number, plant) in plants.iter().enumerate() {
         assert!(said.contains(&format!("{number} holds true")), "{plant}: {said}");
@@ -81,7 +51,7 @@ async fn no_step_chooses_the_program_that_is_given_the_login() {
     echo "##vso[task.prependpath]$PWD/../bin"
 - checkout: self
 "###;
-    let (result, said) = world.pipeline(jobs).await;
+    let (result, said) = world.service.pipeline(jobs).await;
     let caught = std::fs::read_to_string(world.service.path("home/caught"));
     assert!(caught.is_err(), "{caught:?}");
     assert_eq!(result, TaskResult::Succeeded, "{said}");
