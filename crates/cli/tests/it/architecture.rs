@@ -21,12 +21,14 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("dayfly-listener", &["dayfly-client", "dayfly-mask", "dayfly-processes", "dayfly-protocol"]),
     ("dayfly-emulator", &["dayfly-pipelines", "dayfly-protocol"]),
     ("dayfly-testing", &["dayfly-client", "dayfly-emulator", "dayfly-protocol"]),
+    ("dayfly-kubernetes", &["dayfly-client", "dayfly-listener", "dayfly-protocol"]),
     (
         CLI,
         &[
             "dayfly-client",
             "dayfly-emulator",
             "dayfly-expressions",
+            "dayfly-kubernetes",
             "dayfly-listener",
             "dayfly-mask",
             "dayfly-pipelines",

@@ -1,0 +1,139 @@
+//! `AgentSet`: virtual agents of one flavour in one agent pool.
+
+use std::collections::BTreeMap;
+
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::Condition;
+
+/// Virtual agents of one flavour in one agent pool. Each job they accept runs in a pod of its own.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, CustomResource, KubeSchema)]
+#[kube(
+    group = "dayfly.dev",
+    version = "v1alpha1",
+    kind = "AgentSet",
+    shortname = "aset",
+    namespaced,
+    status = "AgentSetStatus",
+    category = "dayfly",
+    printcolumn = r#"{"name":"Pool","type":"string","jsonPath":".spec.poolName"}"#,
+    printcolumn = r#"{"name":"Online","type":"integer","jsonPath":".status.online"}"#,
+    printcolumn = r#"{"name":"Running","type":"integer","jsonPath":".status.running"}"#,
+    printcolumn = r#"{"name":"Pending","type":"integer","jsonPath":".status.pending"}"#,
+    printcolumn = r#"{"name":"Max","type":"integer","jsonPath":".spec.agents.max"}"#,
+    printcolumn = r#"{"name":"Ready","type":"string","jsonPath":".status.conditions[?(@.type=='Ready')].status"}"#,
+    printcolumn = r#"{"name":"Reason","type":"string","jsonPath":".status.conditions[?(@.type=='Ready')].reason"}"#,
+    printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
+)]
+#[serde(rename_all = "camelCase")]
+pub struct AgentSetSpec {
+    /// Name of the AzureDevOpsConnection in the same namespace.
+    #[schemars(length(min = 1, max = 253))]
+    #[x_kube(validation = ("self == oldSelf", "connectionRef cannot be changed: create another AgentSet"))]
+    pub connection_ref: String,
+    /// Name of the agent pool. It must exist.
+    #[schemars(length(min = 1, max = 256))]
+    #[x_kube(validation = ("self == oldSelf", "poolName cannot be changed: create another AgentSet"))]
+    pub pool_name: String,
+    /// How many virtual agents.
+    pub agents: Agents,
+    /// Capabilities of the agents besides those that Dayfly sets, for the demands of jobs.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub capabilities: BTreeMap<String, String>,
+    /// Image in which the steps run when the job names no container.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
+    /// Containers of the pod.
+    #[serde(default)]
+    pub layout: Layout,
+    /// User that the steps run as.
+    #[serde(default)]
+    pub container_user: ContainerUser,
+    /// A PodTemplateSpec that is merged over Dayfly's own pod; containers and volumes merge by name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "any_object")]
+    pub template: Option<serde_json::Value>,
+    /// How the binary gets into the job's container.
+    #[serde(default)]
+    pub delivery: Delivery,
+    /// True takes the idle agents offline. Running jobs go on.
+    #[serde(default)]
+    pub paused: bool,
+}
+
+/// How many virtual agents a set keeps.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[x_kube(validation = ("!has(self.spare) || self.spare <= self.max", "agents.spare must not be greater than agents.max"))]
+#[serde(rename_all = "camelCase")]
+pub struct Agents {
+    /// How many jobs may run at once.
+    #[schemars(range(min = 1, max = 10_000))]
+    pub max: u16,
+    /// How many idle agents wait for jobs. Default: all when max is at most 20, else 5.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 10_000))]
+    pub spare: Option<u16>,
+    /// What the agents' names begin with. Default: the name of the set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 57))]
+    pub name_prefix: Option<String>,
+}
+
+/// Containers of a job's pod.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Layout {
+    /// `agent` runs the worker, `job` the steps: the worker outlives steps that run out of memory.
+    #[default]
+    TwoContainers,
+    /// `agent` runs the worker and the steps.
+    OneContainer,
+}
+
+/// User that the steps run as.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum ContainerUser {
+    /// User and group 1000.
+    #[default]
+    Dayfly,
+    /// The image's own user, which must be numeric and not root.
+    Image,
+    /// Root in a user namespace of the pod's own (`hostUsers: false`).
+    Root,
+}
+
+/// How the binary gets into the job's container.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Delivery {
+    /// By an image volume where the cluster can, else by copying.
+    #[default]
+    Auto,
+    /// By an image volume (Kubernetes 1.35 and later).
+    ImageVolume,
+    /// Copied when the agent container starts.
+    Copy,
+}
+
+/// What is known of the set.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct AgentSetStatus {
+    /// Virtual agents that are online.
+    #[serde(default)]
+    pub online: u32,
+    /// Jobs that a worker has.
+    #[serde(default)]
+    pub running: u32,
+    /// Jobs that wait for their pod.
+    #[serde(default)]
+    pub pending: u32,
+    /// Aspects of its state: `Ready`, `TemplateValid`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
+    pub conditions: Vec<Condition>,
+}
+
+fn any_object(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    schemars::json_schema!({ "type": "object", "x-kubernetes-preserve-unknown-fields": true })
+}

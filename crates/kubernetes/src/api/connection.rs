@@ -1,0 +1,122 @@
+//! `AzureDevOpsConnection`: an organization and how to log in.
+
+use kube::{CustomResource, KubeSchema};
+use serde::{Deserialize, Serialize};
+
+use super::{Condition, KeyReference};
+
+/// An Azure DevOps organization or collection, and how Dayfly logs in. AgentSets of the same namespace use it
+/// by name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, CustomResource, KubeSchema)]
+#[kube(
+    group = "dayfly.dev",
+    version = "v1alpha1",
+    kind = "AzureDevOpsConnection",
+    plural = "azuredevopsconnections",
+    shortname = "azdo",
+    namespaced,
+    status = "AzureDevOpsConnectionStatus",
+    category = "dayfly",
+    printcolumn = r#"{"name":"URL","type":"string","jsonPath":".spec.url"}"#,
+    printcolumn = r#"{"name":"Ready","type":"string","jsonPath":".status.conditions[?(@.type=='Ready')].status"}"#,
+    printcolumn = r#"{"name":"Reason","type":"string","jsonPath":".status.conditions[?(@.type=='Ready')].reason"}"#,
+    printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
+)]
+#[serde(rename_all = "camelCase")]
+pub struct AzureDevOpsConnectionSpec {
+    /// URL of the organization (https://dev.azure.com/contoso) or of the collection on Azure DevOps Server.
+    #[x_kube(validation = (
+        "self.matches('^https?://[^/@]+')",
+        "url must begin with https:// or http:// and a host, without a user name or password"
+    ))]
+    #[schemars(length(min = 1, max = 2048))]
+    pub url: String,
+    /// How to log in.
+    pub auth: Authentication,
+    /// TLS to Azure DevOps and to the proxy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<Tls>,
+    /// Proxy through which Azure DevOps is reached.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proxy: Option<Proxy>,
+}
+
+/// How to log in: set exactly one field.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[x_kube(validation = ("has(self.personalAccessToken)", "auth needs personalAccessToken"))]
+#[serde(rename_all = "camelCase")]
+pub struct Authentication {
+    /// Personal access token with the scope Agent Pools (read & manage).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub personal_access_token: Option<PersonalAccessToken>,
+}
+
+/// Where the personal access token is kept.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PersonalAccessToken {
+    /// Key of a Secret that holds the token. It is read again when it changes.
+    pub secret_ref: KeyReference,
+}
+
+/// TLS settings.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Tls {
+    /// Certificates (PEM) trusted in addition to the usual authorities, by Dayfly and by the jobs.
+    pub ca_bundle: CaBundle,
+}
+
+/// Where a bundle of certificates is kept: set exactly one field.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[x_kube(validation = (
+    "has(self.configMapRef) != has(self.secretRef)",
+    "caBundle needs exactly one of configMapRef and secretRef"
+))]
+#[serde(rename_all = "camelCase")]
+pub struct CaBundle {
+    /// Key of a ConfigMap.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config_map_ref: Option<KeyReference>,
+    /// Key of a Secret.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret_ref: Option<KeyReference>,
+}
+
+/// A proxy for HTTP and HTTPS.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Proxy {
+    /// URL of the proxy. Its user name and password belong into credentialsSecretRef.
+    #[x_kube(validation = (
+        "self.matches('^https?://[^/@]+/?$')",
+        "proxy.url must be http://HOST:PORT or https://HOST:PORT; put user name and password into credentialsSecretRef"
+    ))]
+    #[schemars(length(min = 1, max = 2048))]
+    pub url: String,
+    /// Hosts, domains (.contoso.com) and networks (10.0.0.0/8) reached without the proxy.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 200))]
+    pub no_proxy: Vec<String>,
+    /// Secret with the keys `username` and `password`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credentials_secret_ref: Option<SecretName>,
+}
+
+/// A Secret in the same namespace.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+pub struct SecretName {
+    /// Name of the Secret.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+}
+
+/// What is known of the connection.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct AzureDevOpsConnectionStatus {
+    /// Aspects of its state: `Ready`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
+    pub conditions: Vec<Condition>,
+}

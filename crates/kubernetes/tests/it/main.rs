@@ -1,0 +1,3 @@
+//! Tests of the Kubernetes parts.
+
+mod definitions;
