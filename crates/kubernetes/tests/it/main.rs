@@ -1,3 +1,4 @@
 //! Tests of the Kubernetes parts.
 
 mod definitions;
+mod pod;
