@@ -66,6 +66,10 @@ pub(crate) enum Command {
     Logs(commands::logs::LogsArgs),
     /// Run as an agent of a pool: wait for jobs and run them here
     Agent(Box<commands::agent::AgentArgs>),
+    /// Run the jobs of agent pools in Kubernetes, each in a pod of its own
+    Controller(commands::controller::ControllerArgs),
+    /// Print Dayfly's custom resource definitions, for `kubectl apply -f -`
+    Crds,
     /// Serve an Azure DevOps on this machine: for agents, clients and tests
     Emulator(Box<commands::emulator::EmulatorArgs>),
     /// Evaluate an expression of a pipeline

@@ -32,6 +32,8 @@ fn dispatch(command: Command, format: LogFormat) -> anyhow::Result<ExitCode> {
         Command::Run(args) => commands::run::run(args),
         Command::Logs(args) => commands::logs::run(&args),
         Command::Agent(args) => commands::agent::run(&args, format),
+        Command::Controller(args) => commands::controller::run(args),
+        Command::Crds => commands::crds::run(),
         Command::Emulator(args) => commands::emulator::run(&args),
         Command::Eval(args) => commands::eval::run(&args),
         Command::Worker(args) => commands::worker::run_to_the_end(args),

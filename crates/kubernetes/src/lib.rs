@@ -1,5 +1,16 @@
-//! One pod per job: Dayfly's custom resources and the pods of jobs.
+//! One pod per job: Dayfly's custom resources, the controller, and the executor that runs workers in pods.
 
 #[expect(unreachable_pub, reason = "KubeSchema derives hidden public types inside functions")]
 pub mod api;
+mod cluster;
+mod controller;
+mod diagnose;
+mod executor;
+mod identity;
+mod names;
 pub mod pod;
+mod registrations;
+
+pub use cluster::{ConnectError, connect};
+pub use controller::{Config, Error, run};
+pub use identity::{Authority, AuthorityError, CA_CONFIG_MAP, CA_KEY, PodIdentity, TOKEN_AUDIENCE};

@@ -9,7 +9,7 @@ mod host;
 mod link;
 
 pub use self::{
-    gate::{Arrival, Expectation, Gate, KnownBy},
+    gate::{Arrival, Expectation, Gate, Identify, KnownBy},
     host::{Host, LastLines, Parted},
     link::Link,
 };

@@ -2,6 +2,8 @@
 
 pub(crate) mod agent;
 pub(crate) mod completions;
+pub(crate) mod controller;
+pub(crate) mod crds;
 pub(crate) mod emulator;
 pub(crate) mod eval;
 pub(crate) mod logs;

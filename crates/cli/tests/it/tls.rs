@@ -160,7 +160,7 @@ impl World {
         })
         .await;
         let executor = Elsewhere {
-            gate: Arc::new(Gate::tls(door, self.configuration.clone())),
+            gate: Arc::new(Gate::tls(door, self.configuration.clone(), None)),
             address: self.address,
             folder: self.service.folder.path().to_owned(),
             worker: self.worker.clone(),

@@ -68,12 +68,12 @@ pub struct AgentSetSpec {
 #[x_kube(validation = ("!has(self.spare) || self.spare <= self.max", "agents.spare must not be greater than agents.max"))]
 #[serde(rename_all = "camelCase")]
 pub struct Agents {
-    /// How many jobs may run at once.
-    #[schemars(range(min = 1, max = 10_000))]
+    /// How many jobs may run at once. For more than 1000 let several sets serve the pool.
+    #[schemars(range(min = 1, max = 1000))]
     pub max: u16,
     /// How many idle agents wait for jobs. Default: all when max is at most 20, else 5.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1, max = 10_000))]
+    #[schemars(range(min = 1, max = 1000))]
     pub spare: Option<u16>,
     /// What the agents' names begin with. Default: the name of the set.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -25,6 +25,18 @@ pub fn definitions() -> Vec<CustomResourceDefinition> {
     vec![AzureDevOpsConnection::crd(), AgentSet::crd(), PipelineJob::crd()]
 }
 
+/// The definitions as YAML, one document for each.
+///
+/// # Errors
+///
+/// They have no form in YAML.
+pub fn definitions_yaml() -> Result<String, serde_saphyr::ser::Error> {
+    definitions().iter().try_fold(String::new(), |text, definition| {
+        let document = serde_saphyr::to_string(definition)?;
+        Ok(format!("{text}---\n{}\n", document.trim_end()))
+    })
+}
+
 /// One key of a Secret or ConfigMap in the namespace of the object that names it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]

@@ -2,4 +2,5 @@
 
 mod shape;
 
-pub use self::shape::{AUDIENCE, CaConfigMap, Facts, Job, ShapeError, shape};
+pub(crate) use self::shape::{AGENT_CONTAINER, WORK_DIRECTORY};
+pub use self::shape::{CaConfigMap, Facts, Job, ShapeError, shape};

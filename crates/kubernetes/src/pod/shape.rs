@@ -3,10 +3,17 @@
 use dayfly_protocol::job::AgentJobRequestMessage;
 use serde_json::{Value, json};
 
-use crate::api::{AgentSetSpec, ContainerUser, Delivery};
+use crate::{
+    api::{AgentSetSpec, ContainerUser, Delivery},
+    identity::TOKEN_AUDIENCE,
+    names::{AGENT_SET_LABEL, MANAGED_BY, MANAGER},
+};
 
-/// Audience of the token by which a pod claims its job. The API server refuses tokens of this audience.
-pub const AUDIENCE: &str = "dayfly.dev/job-channel";
+/// The container that runs the worker.
+pub(crate) const AGENT_CONTAINER: &str = "agent";
+
+/// Where the work volume is mounted.
+pub(crate) const WORK_DIRECTORY: &str = "/work";
 
 /// How long that token is valid, in seconds; the kubelet renews it.
 const TOKEN_SECONDS: u32 = 3600;
@@ -28,8 +35,9 @@ const LABEL_LENGTH: usize = 63;
 pub struct Job<'a> {
     /// Its message.
     pub message: &'a AgentJobRequestMessage,
-    /// Which try this is, from 1: a pod that nobody claimed may be replaced.
-    pub attempt: u32,
+    /// What makes the pod's name its own: a pod that nobody claimed may be replaced, and whoever creates one
+    /// twice, since an answer was lost, must find it again.
+    pub nonce: &'a str,
 }
 
 /// What the controller knows and the set does not say.
@@ -118,8 +126,8 @@ pub fn shape(set: &AgentSetSpec, set_name: &str, job: &Job<'_>, facts: &Facts) -
         "metadata": {
             "name": name(set_name, job),
             "labels": {
-                "app.kubernetes.io/managed-by": "dayfly",
-                "dayfly.dev/agent-set": set_name,
+                MANAGED_BY: MANAGER,
+                AGENT_SET_LABEL: set_name,
                 "dayfly.dev/job": job.message.request_id.to_string(),
                 "dayfly.dev/state": "busy",
             },
@@ -132,9 +140,9 @@ pub fn shape(set: &AgentSetSpec, set_name: &str, job: &Job<'_>, facts: &Facts) -
     }))
 }
 
-/// `<set>-<request id>-<attempt>`, a DNS label: the set's name gives way where it would be too long.
+/// `<set>-<request id>-<nonce>`, a DNS label: the set's name gives way where it would be too long.
 fn name(set_name: &str, job: &Job<'_>) -> String {
-    let suffix = format!("-{}-{}", job.message.request_id, job.attempt);
+    let suffix = format!("-{}-{}", job.message.request_id, job.nonce);
     let mut prefix = set_name.replace('.', "-");
     prefix.truncate(LABEL_LENGTH.saturating_sub(suffix.len()));
     format!("{}{suffix}", prefix.trim_end_matches('-'))
@@ -168,7 +176,7 @@ fn pod_security(user: ContainerUser) -> Value {
 
 fn agent(image: &str, facts: &Facts) -> Value {
     json!({
-        "name": "agent",
+        "name": AGENT_CONTAINER,
         "image": image,
         "command": [
             "/dayfly/dayfly", "worker",
@@ -189,7 +197,7 @@ fn agent(image: &str, facts: &Facts) -> Value {
         "volumeMounts": [
             { "name": "dayfly", "mountPath": "/dayfly", "readOnly": true },
             { "name": "channel", "mountPath": "/var/run/dayfly", "readOnly": true },
-            { "name": "work", "mountPath": "/work" },
+            { "name": "work", "mountPath": WORK_DIRECTORY },
             { "name": "work", "mountPath": "/work/home", "subPath": "home" },
             { "name": "work", "mountPath": "/work/tmp", "subPath": "tmp" },
         ],
@@ -197,7 +205,7 @@ fn agent(image: &str, facts: &Facts) -> Value {
 }
 
 fn volumes(facts: &Facts) -> Value {
-    let token = json!({ "audience": AUDIENCE, "expirationSeconds": TOKEN_SECONDS, "path": "token" });
+    let token = json!({ "audience": TOKEN_AUDIENCE, "expirationSeconds": TOKEN_SECONDS, "path": "token" });
     let ca = json!({ "name": facts.ca.name, "items": [{ "key": facts.ca.key, "path": "ca.crt" }] });
     json!([
         { "name": "dayfly", "image": { "reference": facts.dayfly_image } },

@@ -34,7 +34,7 @@ fn message(minutes: &str) -> AgentJobRequestMessage {
 }
 
 fn shaped(more: &Value, set_name: &str, minutes: &str) -> Result<Value, ShapeError> {
-    shape(&set(more), set_name, &Job { message: &message(minutes), attempt: 1 }, &facts())
+    shape(&set(more), set_name, &Job { message: &message(minutes), nonce: "1" }, &facts())
 }
 
 #[test]

@@ -14,8 +14,9 @@ use std::{
 
 use dayfly_protocol::{
     JobId,
-    channel::{Hello, KeyDigest, Refusal},
+    channel::{Hello, Key, KeyDigest, Refusal},
 };
+use futures::future::BoxFuture;
 use tokio::{
     net::{TcpListener, TcpStream, UnixListener, UnixStream},
     sync::{Notify, mpsc},
@@ -46,8 +47,16 @@ pub enum KnownBy {
     Process(u32),
     /// The token that it shows.
     Claim(KeyDigest),
+    /// Whose its token is, as the gate's [`Identify`] says: the UID of a pod.
+    Identity(String),
     /// Nothing: its job was claimed before our time, so only the key that it drew counts.
     Nothing,
+}
+
+/// Finds out whose a token is.
+pub trait Identify: std::fmt::Debug + Send + Sync + 'static {
+    /// Who shows this token; `None` if it is nobody's, or nobody can tell now. Given up after a few seconds.
+    fn identify<'a>(&'a self, claim: &'a Key) -> BoxFuture<'a, Option<String>>;
 }
 
 /// A worker that has arrived.
@@ -115,8 +124,13 @@ impl Gate {
         Ok(Self { expected, _accepting: AbortOnDropHandle::new(tokio::spawn(accepting)) })
     }
 
-    /// A port behind TLS.
-    pub fn tls(listener: TcpListener, configuration: Arc<rustls::ServerConfig>) -> Self {
+    /// A port behind TLS. `identify` is asked whose the tokens are of workers that have no job yet; without
+    /// it, workers are known by the tokens themselves.
+    pub fn tls(
+        listener: TcpListener,
+        configuration: Arc<rustls::ServerConfig>,
+        identify: Option<Arc<dyn Identify>>,
+    ) -> Self {
         let acceptor = TlsAcceptor::from(configuration);
         let expected = Arc::<Expected>::default();
         let guests = expected.clone();
@@ -126,7 +140,8 @@ impl Gate {
                 make_room(&mut strangers).await;
                 match listener.accept().await {
                     Ok((stream, _)) => {
-                        drop(strangers.spawn(by_claim(stream, acceptor.clone(), guests.clone())));
+                        let identify = identify.clone();
+                        drop(strangers.spawn(by_claim(stream, acceptor.clone(), identify, guests.clone())));
                     }
                     Err(error) => not_taken(&error).await,
                 }
@@ -177,13 +192,16 @@ impl Expected {
     }
 
     /// Who expects this worker.
-    fn host_of(&self, hello: &Hello, process: Option<u32>) -> Option<mpsc::Sender<Arrival>> {
+    fn host_of(&self, hello: &Hello, origin: &Origin) -> Option<mpsc::Sender<Arrival>> {
         let resume = hello.resume.digest();
-        let claim = hello.claim.as_ref().map(dayfly_protocol::channel::Key::digest);
+        let claim = hello.claim.as_ref().map(Key::digest);
         let is_the_one = |guest: &Guest| match (&guest.resume, &guest.known_by) {
             (Some(bound), _) => *bound == resume,
-            (None, KnownBy::Process(expected)) => process == Some(*expected),
+            (None, KnownBy::Process(expected)) => *origin == Origin::Process(*expected),
             (None, KnownBy::Claim(expected)) => claim.as_ref() == Some(expected),
+            (None, KnownBy::Identity(expected)) => {
+                matches!(origin, Origin::Identity(identity) if identity == expected)
+            }
             (None, KnownBy::Nothing) => false,
         };
         let guests = self.guests();
@@ -195,47 +213,84 @@ impl Expected {
     }
 }
 
+/// What is known of a worker beside what it says itself.
+#[derive(Debug, PartialEq, Eq)]
+enum Origin {
+    Process(u32),
+    Identity(String),
+    Unknown,
+}
+
 /// A worker on this machine: the kernel says which process it is.
 async fn by_process(stream: UnixStream, expected: Arc<Expected>) {
     let process = stream.peer_cred().ok().and_then(|peer| peer.pid()?.try_into().ok());
+    let origin = process.map_or(Origin::Unknown, Origin::Process);
     let (reader, writer) = stream.into_split();
-    receive(Link::new(reader, writer), process, &expected).await;
+    let mut link = Link::new(reader, writer);
+    if let Some(hello) = greeted(&mut link).await {
+        receive(link, hello, &origin, &expected).await;
+    }
 }
 
 /// A worker elsewhere.
-async fn by_claim(stream: TcpStream, acceptor: TlsAcceptor, expected: Arc<Expected>) {
+async fn by_claim(
+    stream: TcpStream,
+    acceptor: TlsAcceptor,
+    identify: Option<Arc<dyn Identify>>,
+    expected: Arc<Expected>,
+) {
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "a worker's connection keeps small frames back");
     }
     match timeout(RECEPTION, acceptor.accept(stream)).await {
         Ok(Ok(stream)) => {
             let (reader, writer) = tokio::io::split(stream);
-            receive(Link::new(reader, writer), None, &expected).await;
+            let mut link = Link::new(reader, writer);
+            if let Some(hello) = greeted(&mut link).await {
+                let origin = identity(&hello, identify.as_deref()).await;
+                receive(link, hello, &origin, &expected).await;
+            }
         }
         Ok(Err(error)) => tracing::debug!(%error, "a connection to the job channel made no TLS"),
         Err(_) => tracing::debug!("a connection to the job channel made no TLS in time"),
     }
 }
 
-/// Takes a worker to its job, or sends it away.
-async fn receive(mut link: Link, process: Option<u32>, expected: &Expected) {
-    let hello = match hello(&mut link, |_| {}).await {
-        Ok(hello) => hello,
-        Err(parted) => return tracing::debug!(?parted, "nobody came over a connection of the job channel"),
+/// The first frame of a connection, if one comes.
+async fn greeted(link: &mut Link) -> Option<Hello> {
+    match hello(link, |_| {}).await {
+        Ok(hello) => Some(hello),
+        Err(parted) => {
+            tracing::debug!(?parted, "nobody came over a connection of the job channel");
+            None
+        }
+    }
+}
+
+/// Who a worker is that has no job yet, by its token.
+async fn identity(hello: &Hello, identify: Option<&dyn Identify>) -> Origin {
+    let (Some(claim), Some(identify), None) = (&hello.claim, identify, hello.job) else {
+        return Origin::Unknown;
     };
+    let identity = timeout(RECEPTION, identify.identify(claim)).await;
+    identity.ok().flatten().map_or(Origin::Unknown, Origin::Identity)
+}
+
+/// Takes a worker to its job, or sends it away.
+async fn receive(mut link: Link, hello: Hello, origin: &Origin, expected: &Expected) {
     // A worker may be quicker than who has started it, and than a listener that has just begun to take its
     // jobs up.
     let host = async {
         loop {
             let changed = expected.changed.notified();
-            if let Some(host) = expected.host_of(&hello, process) {
+            if let Some(host) = expected.host_of(&hello, origin) {
                 return host;
             }
             changed.await;
         }
     };
     let Ok(host) = timeout(RECEPTION, host).await else {
-        tracing::info!(job = ?hello.job, process, "a worker is sent away that no job expects");
+        tracing::info!(job = ?hello.job, ?origin, "a worker is sent away that no job expects");
         return refuse(&mut link, Refusal::Unknown).await;
     };
     // A host that does not receive it has ended, or will see the next connection of the same worker.

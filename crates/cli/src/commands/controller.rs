@@ -1,0 +1,83 @@
+//! `dayfly controller`: keeps the virtual agents of every AgentSet online and runs their jobs in pods.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::Args;
+use dayfly_kubernetes::Config;
+use tokio_util::sync::CancellationToken;
+
+use crate::host;
+use crate::signals::Signals;
+
+/// Arguments of `dayfly controller`.
+#[derive(Debug, Args)]
+#[command(after_help = "The cluster is the one of KUBECONFIG, or the one the controller runs in.\n\n\
+SIGINT and SIGTERM end the controller; running jobs go on, and the next controller takes them up.")]
+pub(crate) struct ControllerArgs {
+    /// Serve the AgentSets of this namespace only [default: all namespaces]
+    #[arg(long, value_name = "NAMESPACE")]
+    namespace: Option<String>,
+    /// Namespace in which the controller keeps its Secrets
+    #[arg(long, value_name = "NAMESPACE", env = "POD_NAMESPACE", default_value = "dayfly")]
+    controller_namespace: String,
+    /// Dayfly's own image, from which job pods take the program
+    #[arg(long, value_name = "IMAGE")]
+    image: String,
+    /// Where job pods reach the controller
+    #[arg(long, value_name = "HOST:PORT")]
+    channel: String,
+    /// Where the controller waits for job pods
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "0.0.0.0:7443")]
+    channel_listen: SocketAddr,
+    /// Folder for temporary files
+    #[arg(long, value_name = "FOLDER", default_value = "/tmp")]
+    folder: PathBuf,
+    /// Name of this controller among others
+    #[arg(long, value_name = "NAME", env = "POD_NAME")]
+    name: Option<String>,
+}
+
+/// Runs the controller until a signal comes.
+pub(crate) fn run(args: ControllerArgs) -> anyhow::Result<ExitCode> {
+    host::protect();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("could not start the runtime")?;
+    runtime.block_on(control(args))
+}
+
+async fn control(args: ControllerArgs) -> anyhow::Result<ExitCode> {
+    let holder = match args.name {
+        Some(name) => name,
+        None => host::name()?,
+    };
+    let client = dayfly_kubernetes::connect()
+        .await
+        .context("no cluster can be reached; set KUBECONFIG, or run the controller in a pod")?;
+    let config = Config {
+        watch_namespace: args.namespace,
+        namespace: args.controller_namespace,
+        channel_listen: args.channel_listen,
+        channel: args.channel,
+        image: args.image,
+        agent_version: dayfly_worker::AGENT_VERSION.to_owned(),
+        holder,
+        folder: args.folder,
+    };
+    let mut signals = Signals::new()?;
+    let stop = CancellationToken::new();
+    let mut running = std::pin::pin!(dayfly_kubernetes::run(client, config, stop.clone()));
+    loop {
+        tokio::select! {
+            ended = &mut running => {
+                ended.map_err(|error| anyhow::anyhow!(dayfly_client::describe(&error)))?;
+                return Ok(ExitCode::SUCCESS);
+            }
+            () = signals.next() => stop.cancel(),
+        }
+    }
+}

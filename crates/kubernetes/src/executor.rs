@@ -1,0 +1,353 @@
+//! The executor whose places are pods: one for each job, made when the job is decrypted, and handed the job
+//! once that is ours.
+//!
+//! A pod outlives us. It is known by its name and UID, which the claim keeps; whoever takes the job up again
+//! finds it by them, and its worker comes back by itself.
+
+mod place;
+mod pods;
+
+use std::{
+    sync::{Arc, PoisonError, RwLock},
+    time::Duration,
+};
+
+use dayfly_client::describe;
+use dayfly_listener::{
+    AcceptedJob, Controls, Ending, Executor, Gate, Host, KnownBy, LastLines, Note, Progress, Reported,
+    RunningJob, WorkerExit, converse,
+};
+use dayfly_protocol::channel::Course;
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{ContainerStateTerminated, Pod};
+use kube::{Client, api::LogParams};
+use tokio::{
+    sync::{mpsc, watch},
+    time::{Instant, interval, sleep, timeout},
+};
+
+use self::{
+    place::{Mishap, Place},
+    pods::{News, Pods, Seen, bounded},
+};
+use crate::{
+    api::AgentSetSpec,
+    diagnose::{Limits, Verdict, diagnose},
+    pod::{AGENT_CONTAINER, Facts, WORK_DIRECTORY},
+};
+
+/// How often a pod is looked at that says nothing: time passes also without news.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// How long the last frames of a worker that has ended may be on their way.
+const LAST_FRAMES: Duration = Duration::from_secs(2);
+
+/// How long a pod may take to end after it was killed.
+const KILL_PATIENCE: Duration = Duration::from_secs(60);
+
+/// How long a pod has to end when its job is given up: the kubelet's least.
+const KILL_GRACE_SECONDS: u32 = 1;
+
+/// How many of the last lines of a pod that failed are shown.
+const LAST_LINES: i64 = 20;
+
+/// Runs the jobs of one AgentSet in pods.
+#[derive(Debug, Clone)]
+pub(crate) struct PodExecutor(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    pods: Pods,
+    gate: Arc<Gate>,
+    set: String,
+    spec: RwLock<Arc<AgentSetSpec>>,
+    facts: Facts,
+}
+
+impl PodExecutor {
+    /// Makes pods for the set of this name, by the spec that holds when each job comes.
+    pub(crate) fn new(
+        client: Client,
+        namespace: &str,
+        set: &str,
+        spec: AgentSetSpec,
+        facts: Facts,
+        gate: Arc<Gate>,
+    ) -> Self {
+        let pods = Pods::watch(client, namespace, set);
+        Self(Arc::new(Inner { pods, gate, set: set.to_owned(), spec: RwLock::new(Arc::new(spec)), facts }))
+    }
+
+    /// From now on pods are made by this spec; those there are stay as they are.
+    pub(crate) fn change(&self, spec: AgentSetSpec) {
+        *self.0.spec.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(spec);
+    }
+}
+
+impl Executor for PodExecutor {
+    fn run(&self, mut job: AcceptedJob) -> RunningJob {
+        let inner = self.0.clone();
+        job.worker.work_directory = WORK_DIRECTORY.into();
+        job.worker.home_directory = WORK_DIRECTORY.into();
+        RunningJob::spawn(|controls| async move { inner.run(job, controls).await })
+    }
+}
+
+/// Everything that can happen to a pod.
+enum Event {
+    Killed,
+    /// The worker says that it is done.
+    Finished,
+    /// It must not be given the job, or that could not be written down.
+    Refused(String),
+    Look,
+}
+
+impl Inner {
+    fn spec(&self) -> Arc<AgentSetSpec> {
+        self.spec.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    async fn run(&self, job: AcceptedJob, controls: Controls) -> WorkerExit {
+        let spec = self.spec();
+        let place = match &job.claimed {
+            Some(claim) => serde_json::from_str::<Place>(&claim.place)
+                .map_err(|error| Mishap::Lost(format!("its pod is not known: {error}"))),
+            None => {
+                let creating =
+                    place::create(&self.pods, &self.set, &spec, &job, &self.facts, &controls.progress);
+                tokio::select! {
+                    biased;
+                    () = controls.kill.cancelled() => Err(Mishap::Lost("it was given up before its pod was made".to_owned())),
+                    placed = creating => placed,
+                }
+            }
+        };
+        match place {
+            Ok(place) => self.mind(place, &spec, job, controls).await,
+            Err(Mishap::Final(reason)) => WorkerExit::not_started(reason),
+            // It may have run, and reported.
+            Err(Mishap::Lost(reason)) => exit(Reported::Perhaps, reason),
+        }
+    }
+
+    async fn mind(
+        &self,
+        place: Place,
+        spec: &AgentSetSpec,
+        job: AcceptedJob,
+        controls: Controls,
+    ) -> WorkerExit {
+        let known_by = match &job.claimed {
+            Some(_) => KnownBy::Nothing,
+            None => KnownBy::Identity(place.uid.clone()),
+        };
+        let resume = job.claimed.as_ref().map(|claim| claim.resume.clone());
+        let mut news = self.pods.news(&place.name);
+        let expectation = self.gate.expect(job.label.id, known_by, resume);
+        let lines = LastLines::default();
+        let host = Host::new(controls.orders, controls.progress.clone(), job.ledger.clone(), lines.clone());
+        let mut course = host.course();
+        let words = serde_json::to_string(&place).unwrap_or_default();
+        let mut watcher = Watcher::new(&place, spec, job.claimed.is_some(), controls.progress);
+        let mut talk = std::pin::pin!(converse(host, expectation, job, words));
+        let mut look = interval(LOOK);
+        let judged = loop {
+            let event = tokio::select! {
+                biased;
+                () = controls.kill.cancelled() => Event::Killed,
+                _ = course.wait_for(|course| matches!(course, Course::Finished { .. })) => Event::Finished,
+                parted = &mut talk => Event::Refused(match parted {
+                    Ok(parted) => format!("the conversation with its worker ended: {parted:?}"),
+                    Err(error) => describe(&error),
+                }),
+                _ = news.seen.changed() => Event::Look,
+                _ = look.tick() => Event::Look,
+            };
+            match event {
+                Event::Killed => break Judged::ended("it was killed"),
+                Event::Finished => break Judged::ended("it ended"),
+                Event::Refused(reason) => break Judged::ended(reason),
+                Event::Look => {
+                    watcher.is_claimed |= *course.borrow() != Course::Waiting;
+                    if let Some(judged) = self.look(&mut watcher, &mut news).await {
+                        break judged;
+                    }
+                }
+            }
+        };
+        // What the worker said last may still be on its way.
+        if judged.is_by_pod {
+            let last = async {
+                tokio::select! {
+                    _ = course.wait_for(|course| matches!(course, Course::Finished { .. })) => {}
+                    _ = &mut talk => {}
+                }
+            };
+            let _ = timeout(LAST_FRAMES, last).await;
+        }
+        let is_finished = matches!(*course.borrow(), Course::Finished { .. });
+        if judged.is_by_pod && !is_finished {
+            self.keep_last_lines(&place, &lines).await;
+        }
+        self.remove(&place, &mut news, !is_finished).await;
+        judged.exit(&course, watcher.is_claimed, &lines)
+    }
+
+    /// Looks at a pod: what is worth telling is told; `Some` if that is its end.
+    async fn look(&self, watcher: &mut Watcher<'_>, news: &mut News) -> Option<Judged> {
+        let seen = news.seen.borrow_and_update().clone();
+        if seen.may_be_gone {
+            match self.pods.live(&watcher.place.name, &watcher.place.uid).await {
+                Ok(None) => return Some(watcher.gone(seen.pod.as_deref())),
+                Ok(Some(_)) => {}
+                Err(error) => {
+                    tracing::info!(%error, pod = watcher.place.name, "cannot tell whether a pod is gone");
+                }
+            }
+        }
+        watcher.judge(&seen).await
+    }
+
+    /// The pod's last words, for the job's log.
+    async fn keep_last_lines(&self, place: &Place, lines: &LastLines) {
+        let parameters = LogParams {
+            container: Some(AGENT_CONTAINER.to_owned()),
+            tail_lines: Some(LAST_LINES),
+            limit_bytes: Some(64 * 1024),
+            ..LogParams::default()
+        };
+        match bounded(self.pods.api().logs(&place.name, &parameters)).await {
+            Ok(text) => text.lines().for_each(|line| lines.keep(line.to_owned())),
+            Err(error) => tracing::debug!(%error, pod = place.name, "a pod left no last lines"),
+        }
+    }
+
+    /// Deletes the pod. `waits`: until nothing of it is left, for a while.
+    async fn remove(&self, place: &Place, news: &mut News, waits: bool) {
+        let deleted = place::delete(&self.pods, place, waits.then_some(KILL_GRACE_SECONDS)).await;
+        if let Err(error) = deleted {
+            tracing::warn!(%error, pod = place.name, "could not delete a pod; it is swept later");
+            return;
+        }
+        let gone = async {
+            while let Ok(Some(_)) | Err(_) = self.pods.live(&place.name, &place.uid).await {
+                tokio::select! {
+                    _ = news.seen.changed() => drop(news.seen.borrow_and_update()),
+                    () = sleep(LOOK) => {}
+                }
+            }
+        };
+        if waits && timeout(KILL_PATIENCE, gone).await.is_err() {
+            tracing::warn!(pod = place.name, "a pod that was killed does not end");
+        }
+    }
+}
+
+/// What is to be said of a pod that ended, or must.
+struct Judged {
+    reason: String,
+    /// Whether another pod would go the same way.
+    is_final: bool,
+    /// Whether the pod itself ended, so that its worker's last words count.
+    is_by_pod: bool,
+}
+
+impl Judged {
+    fn ended(reason: impl Into<String>) -> Self {
+        Self { reason: reason.into(), is_final: false, is_by_pod: false }
+    }
+
+    fn exit(self, course: &watch::Receiver<Course>, is_claimed: bool, lines: &LastLines) -> WorkerExit {
+        let (result, reported) = match *course.borrow() {
+            Course::Finished { result, reported: true } => (Some(result), Reported::Yes),
+            Course::Finished { result, reported: false } => (Some(result), Reported::No),
+            Course::Reporting => (None, Reported::Perhaps),
+            Course::Waiting | Course::Beginning | Course::Step(_) => (None, Reported::No),
+        };
+        let ending = match self.is_final && !is_claimed {
+            true => Ending::NotStarted(self.reason),
+            false => Ending::Ended(self.reason),
+        };
+        WorkerExit { result, reported, ending, last_lines: lines.take() }
+    }
+}
+
+fn exit(reported: Reported, reason: String) -> WorkerExit {
+    WorkerExit { result: None, reported, ending: Ending::Ended(reason), last_lines: Vec::new() }
+}
+
+/// What was seen of a pod so far.
+struct Watcher<'a> {
+    place: &'a Place,
+    limits: Limits,
+    is_claimed: bool,
+    progress: mpsc::Sender<Progress>,
+    /// What is the matter, and since when.
+    matter: Option<(&'static str, Instant)>,
+    /// What was told last.
+    told: Option<Note>,
+}
+
+impl<'a> Watcher<'a> {
+    fn new(
+        place: &'a Place,
+        spec: &AgentSetSpec,
+        is_claimed: bool,
+        progress: mpsc::Sender<Progress>,
+    ) -> Self {
+        Self { place, limits: Limits::of(spec), is_claimed, progress, matter: None, told: None }
+    }
+
+    fn gone(&self, last: Option<&Pod>) -> Judged {
+        let by = last.and_then(|pod| diagnose(pod, &[], Timestamp::now(), &self.limits));
+        let reason =
+            by.map_or_else(|| format!("its pod {} was deleted", self.place.name), |found| found.text);
+        Judged { reason, is_final: false, is_by_pod: true }
+    }
+
+    async fn judge(&mut self, seen: &Seen) -> Option<Judged> {
+        let pod = seen.pod.as_deref()?;
+        if let Some(found) = diagnose(pod, &seen.events, Timestamp::now(), &self.limits) {
+            let note = Note {
+                word: found.word,
+                text: found.text.clone(),
+                advice: found.advice,
+                is_problem: found.verdict != Verdict::Wait,
+            };
+            if self.told.as_ref() != Some(&note) {
+                self.told = Some(note.clone());
+                // Who minds the job takes it at once.
+                let _ = self.progress.send(Progress::Noted(note)).await;
+            }
+            let since = match self.matter {
+                Some((word, since)) if word == found.word => since,
+                _ => self.matter.insert((found.word, Instant::now())).1,
+            };
+            let is_over = match found.verdict {
+                Verdict::Wait => false,
+                Verdict::FailAt(after) => since.elapsed() >= after,
+                Verdict::FailNow => true,
+            };
+            if is_over {
+                return Some(Judged { reason: found.text, is_final: !found.replaceable, is_by_pod: true });
+            }
+        }
+        let ended = terminated(pod)?;
+        Some(Judged { reason: how(ended), is_final: false, is_by_pod: true })
+    }
+}
+
+/// How the worker's container ended, if it did.
+fn terminated(pod: &Pod) -> Option<&ContainerStateTerminated> {
+    let statuses = pod.status.as_ref()?.container_statuses.as_ref()?;
+    let agent = statuses.iter().find(|status| status.name == AGENT_CONTAINER)?;
+    agent.state.as_ref()?.terminated.as_ref()
+}
+
+fn how(ended: &ContainerStateTerminated) -> String {
+    match ended.signal {
+        Some(signal) => format!("its container was killed by signal {signal}"),
+        None => format!("its container ended with exit code {}", ended.exit_code),
+    }
+}

@@ -1,0 +1,169 @@
+//! What the cluster says of the pods of one set: one watch for all of them, and one for their warnings.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use futures::StreamExt as _;
+use k8s_openapi::api::core::v1::{Event, Pod};
+use kube::{
+    Api, Client, ResourceExt as _,
+    runtime::{
+        WatchStreamExt as _,
+        watcher::{self, Config, Event as Change},
+    },
+};
+use tokio::sync::watch;
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::names::{AGENT_SET_LABEL, MANAGED_BY, MANAGER};
+
+/// How many warnings are kept of a pod; older ones are forgotten.
+const KEPT_EVENTS: usize = 20;
+
+/// Bound of one call.
+const CALL: Duration = Duration::from_secs(15);
+
+/// What is known of a pod.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Seen {
+    /// As it was last; `None` until it was seen.
+    pub(crate) pod: Option<Arc<Pod>>,
+    /// That the watch says it is gone; the API server is to be asked.
+    pub(crate) may_be_gone: bool,
+    /// Its warnings, the oldest first.
+    pub(crate) events: Vec<Event>,
+}
+
+/// The pods of one set.
+#[derive(Debug)]
+pub(crate) struct Pods {
+    api: Api<Pod>,
+    minded: Arc<Minded>,
+    _watching: [AbortOnDropHandle<()>; 2],
+}
+
+/// The pods that somebody minds, by their names.
+#[derive(Debug, Default)]
+struct Minded(Mutex<HashMap<String, watch::Sender<Seen>>>);
+
+impl Minded {
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, watch::Sender<Seen>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn change(&self, name: &str, change: impl FnOnce(&mut Seen)) {
+        if let Some(seen) = self.lock().get(name) {
+            seen.send_modify(change);
+        }
+    }
+}
+
+/// The wait for news of one pod.
+#[derive(Debug)]
+pub(crate) struct News {
+    name: String,
+    minded: Arc<Minded>,
+    pub(crate) seen: watch::Receiver<Seen>,
+}
+
+impl Drop for News {
+    fn drop(&mut self) {
+        self.minded.lock().remove(&self.name);
+    }
+}
+
+impl Pods {
+    /// Watches the pods of `set` from now on.
+    pub(crate) fn watch(client: Client, namespace: &str, set: &str) -> Self {
+        let api = Api::<Pod>::namespaced(client.clone(), namespace);
+        let minded = Arc::<Minded>::default();
+        let labels = format!("{MANAGED_BY}={MANAGER},{AGENT_SET_LABEL}={set}");
+        let pods = tokio::spawn(watch_pods(api.clone(), labels, minded.clone()));
+        let events = tokio::spawn(watch_events(Api::namespaced(client, namespace), minded.clone()));
+        Self { api, minded, _watching: [AbortOnDropHandle::new(pods), AbortOnDropHandle::new(events)] }
+    }
+
+    /// The calls about pods.
+    pub(crate) fn api(&self) -> &Api<Pod> {
+        &self.api
+    }
+
+    /// News of the pod of this name from now on. There is one reader per pod.
+    pub(crate) fn news(&self, name: &str) -> News {
+        let (sender, seen) = watch::channel(Seen::default());
+        self.minded.lock().insert(name.to_owned(), sender);
+        News { name: name.to_owned(), minded: self.minded.clone(), seen }
+    }
+
+    /// The pod itself, as the API server has it now; `None` if there is none of this name and UID. Caches are
+    /// late, so this is asked before a pod is judged gone.
+    pub(crate) async fn live(&self, name: &str, uid: &str) -> Result<Option<Pod>, kube::Error> {
+        let found = bounded(self.api.get_opt(name)).await?;
+        Ok(found.filter(|pod| pod.uid().as_deref() == Some(uid)))
+    }
+}
+
+/// Bounds a call: an API server that does not answer is as good as one that fails.
+pub(crate) async fn bounded<T>(call: impl Future<Output = Result<T, kube::Error>>) -> Result<T, kube::Error> {
+    tokio::time::timeout(CALL, call).await.unwrap_or_else(|_| {
+        let reason = format!("the API server did not answer within {} s", CALL.as_secs());
+        Err(kube::Error::Service(reason.into()))
+    })
+}
+
+async fn watch_pods(api: Api<Pod>, labels: String, minded: Arc<Minded>) {
+    let mut changes = watcher::watcher(api, Config::default().labels(&labels)).default_backoff().boxed();
+    let mut listed = Vec::new();
+    while let Some(change) = changes.next().await {
+        match change {
+            Ok(Change::Init) => listed.clear(),
+            Ok(Change::InitApply(pod)) => {
+                listed.push(pod.name_any());
+                now(&minded, pod);
+            }
+            // What was not in the list may have gone while nobody watched, or may be newer than the list.
+            Ok(Change::InitDone) => {
+                for (name, seen) in &*minded.lock() {
+                    if !listed.contains(name) {
+                        seen.send_modify(|seen| seen.may_be_gone = true);
+                    }
+                }
+            }
+            Ok(Change::Apply(pod)) => now(&minded, pod),
+            Ok(Change::Delete(pod)) => {
+                let name = pod.name_any();
+                minded.change(&name, |seen| (seen.pod, seen.may_be_gone) = (Some(Arc::new(pod)), true));
+            }
+            Err(error) => tracing::info!(%error, "the watch of pods broke, and begins anew"),
+        }
+    }
+}
+
+fn now(minded: &Minded, mut pod: Pod) {
+    pod.metadata.managed_fields = None;
+    let name = pod.name_any();
+    minded.change(&name, |seen| (seen.pod, seen.may_be_gone) = (Some(Arc::new(pod)), false));
+}
+
+async fn watch_events(api: Api<Event>, minded: Arc<Minded>) {
+    let config = Config::default().fields("involvedObject.kind=Pod,type=Warning");
+    let mut changes = watcher::watcher(api, config).default_backoff().boxed();
+    while let Some(change) = changes.next().await {
+        match change {
+            Ok(Change::Apply(event) | Change::InitApply(event)) => {
+                let name = event.involved_object.name.clone().unwrap_or_default();
+                minded.change(&name, |seen| {
+                    if seen.events.len() == KEPT_EVENTS {
+                        seen.events.remove(0);
+                    }
+                    seen.events.push(event);
+                });
+            }
+            Ok(_) => {}
+            Err(error) => tracing::debug!(%error, "the watch of events broke, and begins anew"),
+        }
+    }
+}

@@ -1,0 +1,8 @@
+//! Names by which Dayfly's objects in a cluster are known.
+
+/// Label that says who manages an object, and its value for ours.
+pub(crate) const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
+pub(crate) const MANAGER: &str = "dayfly";
+
+/// Label with the name of the AgentSet whose job a pod runs.
+pub(crate) const AGENT_SET_LABEL: &str = "dayfly.dev/agent-set";
