@@ -259,7 +259,7 @@ impl Set {
                 wanted,
             },
             description: roster.description.clone(),
-            worker: WorkerSettings { folder_per_job: true, ..WorkerSettings::default() },
+            worker: WorkerSettings::default(),
             once: false,
             connecting: CONNECTING_AGENTS,
             store: Arc::new(InMemory::default()),

@@ -1,0 +1,58 @@
+//! Jobs as people write them.
+
+use crate::world::{World, eventually};
+
+#[test]
+fn a_job_runs_in_a_pod_of_its_own_which_is_gone_afterwards() {
+    let Some(world) = World::new("job", 2) else { return };
+    let run = world
+        .queue("pool: k8s\nsteps:\n- checkout: self\n- script: echo pod $(hostname) user $(id -u) in $PWD\n");
+    let (is_green, text) = run.end();
+    assert!(is_green, "{text}");
+    assert!(text.contains("pod linux-1-") && text.contains("user 1000 in /work/1/s"), "{text}");
+    world.no_pod_is_left();
+    eventually("the set has no job any more", || {
+        let counts = world.get("agentset/linux", "{.status.running}{.status.pending}{.status.online}");
+        (counts == "002").then_some(())
+    });
+}
+
+#[test]
+fn a_script_that_fails_fails_its_job_with_its_exit_code() {
+    let Some(world) = World::new("failing", 1) else { return };
+    let (is_green, text) = world.queue("pool: k8s\nsteps:\n- bash: exit 7\n").end();
+    assert!(!is_green, "{text}");
+    assert!(text.contains("exited with code '7'"), "{text}");
+    world.no_pod_is_left();
+}
+
+#[test]
+fn more_jobs_than_agents_run_in_turn_and_hand_over_outputs() {
+    let Some(world) = World::new("many", 3) else { return };
+    let (is_green, text) = world
+        .queue(
+            "pool: k8s\njobs:\n- job: first\n  steps:\n  - bash: echo \"##vso[task.setvariable variable=word;isOutput=true]swordfish\"\n    name: say\n\
+             - job: many\n  dependsOn: first\n  strategy:\n    parallel: 6\n  variables:\n    heard: $[ dependencies.first.outputs['say.word'] ]\n  steps:\n  - script: echo heard $(heard) $(System.JobPositionInPhase)\n",
+        )
+        .end();
+    assert!(is_green, "{text}");
+    for position in 1..=6 {
+        assert!(text.contains(&format!("heard swordfish {position}")), "{position}: {text}");
+    }
+    world.no_pod_is_left();
+}
+
+#[test]
+fn a_set_that_is_deleted_lets_its_job_end_and_leaves_no_agent_in_the_pool() {
+    let Some(world) = World::new("deleted", 2) else { return };
+    assert_eq!(world.agents(), 2);
+    let run = world.queue("pool: k8s\nsteps:\n- bash: touch /work/began; sleep 8; echo ended\n");
+    world.pod_whose_step_began();
+    world.kubectl(&["delete", "agentset", "linux", "--wait=false"]);
+    let (is_green, text) = run.end();
+    assert!(is_green && text.contains("ended"), "{text}");
+    eventually("the set is gone", || {
+        world.get("agentsets", "{.items[*].metadata.name}").is_empty().then_some(())
+    });
+    assert_eq!(world.agents(), 0);
+}

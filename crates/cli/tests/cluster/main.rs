@@ -1,0 +1,7 @@
+//! Jobs in pods of a real cluster, from the queue to the result. `.ci/run cluster` says what these tests need;
+//! without it they say so and do nothing.
+
+mod jobs;
+mod secrets;
+mod trouble;
+mod world;

@@ -1,0 +1,346 @@
+//! A namespace of a real cluster with an agent set in it, a controller beside the cluster, and the emulator in
+//! place of Azure DevOps. All of it is the built binary and `kubectl`, as a user has them.
+//!
+//! What a test waits for is a condition, looked at several times a second, for a minute or two at most.
+
+use std::{
+    fs::{self, File},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::atomic::{AtomicU16, Ordering},
+    thread::sleep,
+    time::{Duration, Instant},
+};
+
+/// How long a condition may take.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// The login of the emulator.
+pub(crate) const PAT: &str = "cluster-test-pat-5f1c0d5e";
+
+/// The program.
+const DAYFLY: &str = env!("CARGO_BIN_EXE_dayfly");
+
+/// What the cluster is to these tests; see `.ci/run cluster`.
+pub(crate) struct Cluster {
+    /// This machine, as pods see it.
+    address: String,
+    /// An image with `/dayfly`.
+    image: String,
+    /// An image with git and bash.
+    job_image: String,
+}
+
+impl Cluster {
+    /// The cluster that the environment names; `None`, with a word about it, if there is none.
+    pub(crate) fn find() -> Option<Self> {
+        let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+        let found = (|| {
+            variable("KUBECONFIG")?;
+            Some(Self {
+                address: variable("DAYFLY_TEST_ADDRESS")?,
+                image: variable("DAYFLY_TEST_IMAGE")?,
+                job_image: variable("DAYFLY_TEST_JOB_IMAGE")?,
+            })
+        })();
+        if found.is_none() {
+            eprintln!(
+                "skipped: no cluster; set KUBECONFIG, DAYFLY_TEST_ADDRESS (this machine as pods see it), \
+                 DAYFLY_TEST_IMAGE (an image with /dayfly) and DAYFLY_TEST_JOB_IMAGE (one with git and bash)"
+            );
+        }
+        found
+    }
+}
+
+/// One namespace with all that belongs to it.
+pub(crate) struct World {
+    cluster: Cluster,
+    namespace: String,
+    folder: tempfile::TempDir,
+    channel: u16,
+    emulator: Child,
+    controller: Option<Child>,
+    pub(crate) url: String,
+}
+
+impl World {
+    /// A set of `max` agents that are online.
+    pub(crate) fn new(name: &str, max: u16) -> Option<Self> {
+        Self::with_image(name, max, None)
+    }
+
+    /// The same with another image for its jobs.
+    pub(crate) fn with_image(name: &str, max: u16, job_image: Option<&str>) -> Option<Self> {
+        static CHANNEL: AtomicU16 = AtomicU16::new(27_400);
+        let mut cluster = Cluster::find()?;
+        if let Some(image) = job_image {
+            image.clone_into(&mut cluster.job_image);
+        }
+        let folder = tempfile::tempdir().expect("a folder");
+        fs::write(folder.path().join("pat"), PAT).expect("the PAT's file");
+        git(folder.path(), &["init", "--quiet", "app"]);
+        fs::write(folder.path().join("app/azure-pipelines.yml"), "steps: []\n").expect("a pipeline");
+        let log = File::create(folder.path().join("emulator.log")).expect("a log");
+        let emulator = Command::new(DAYFLY)
+            .args(["emulator", "--listen", &format!("{}:0", cluster.address), "--pool", "k8s", "--pat-file"])
+            .arg(folder.path().join("pat"))
+            .arg("--pipeline")
+            .arg(format!("app={}", folder.path().join("app/azure-pipelines.yml").display()))
+            .stdout(log.try_clone().expect("a log"))
+            .stderr(log)
+            .spawn()
+            .expect("the emulator");
+        let url = eventually("the emulator says where it is", || {
+            let text = fs::read_to_string(folder.path().join("emulator.log")).ok()?;
+            let start = text.find("http://")?;
+            let url: String = text[start..].chars().take_while(|letter| !letter.is_whitespace()).collect();
+            url.contains("/dayfly").then_some(url)
+        });
+        let channel =
+            CHANNEL.fetch_add(1, Ordering::Relaxed) + u16::try_from(std::process::id() % 500).unwrap_or(0);
+        let namespace = format!("dayfly-{name}-{}", std::process::id());
+        let mut world = Self { cluster, namespace, folder, channel, emulator, controller: None, url };
+        world.set_up(max);
+        Some(world)
+    }
+
+    fn set_up(&mut self, max: u16) {
+        let (namespace, url, image) = (&self.namespace, &self.url, &self.cluster.job_image);
+        apply(&format!(
+            "apiVersion: v1\nkind: Namespace\nmetadata:\n  name: {namespace}\n  labels:\n    \
+             pod-security.kubernetes.io/enforce: restricted\n"
+        ));
+        apply(&dayfly(&["crds"]));
+        for definition in ["azuredevopsconnections", "agentsets", "pipelinejobs"] {
+            let name = format!("crd/{definition}.dayfly.dev");
+            kubectl(&["wait", "--for=condition=Established", "--timeout=60s", &name]);
+        }
+        apply(&format!(
+            "apiVersion: v1\nkind: Secret\nmetadata: {{ name: azure-devops, namespace: {namespace} }}\n\
+             stringData: {{ token: {PAT} }}\n---\n\
+             apiVersion: dayfly.dev/v1alpha1\nkind: AzureDevOpsConnection\n\
+             metadata: {{ name: azure-devops, namespace: {namespace} }}\nspec:\n  url: {url}\n  auth:\n    \
+             personalAccessToken: {{ secretRef: {{ name: azure-devops, key: token }} }}\n---\n\
+             apiVersion: dayfly.dev/v1alpha1\nkind: AgentSet\n\
+             metadata: {{ name: linux, namespace: {namespace} }}\nspec:\n  connectionRef: azure-devops\n  \
+             poolName: k8s\n  agents: {{ max: {max} }}\n  image: {image}\n"
+        ));
+        self.start_controller();
+        eventually("the agents are online", || {
+            (self.get("agentset/linux", "{.status.online}") == max.to_string()).then_some(())
+        });
+    }
+
+    /// Starts the controller, or another one.
+    pub(crate) fn start_controller(&mut self) {
+        let file = self.folder.path().join("controller.log");
+        let log = File::options().append(true).create(true).open(file).expect("a log");
+        let channel = format!("{}:{}", self.cluster.address, self.channel);
+        let controller = Command::new(DAYFLY)
+            .args(["controller", "--namespace", &self.namespace, "--controller-namespace", &self.namespace])
+            .args(["--image", &self.cluster.image, "--channel", &channel, "--channel-listen", &channel])
+            .args(["--folder", &self.folder.path().to_string_lossy()])
+            .env("DAYFLY_LOG", "info")
+            .stdout(log.try_clone().expect("a log"))
+            .stderr(log)
+            .spawn()
+            .expect("the controller");
+        self.controller = Some(controller);
+    }
+
+    /// Kills the controller as `kill -9` does.
+    pub(crate) fn kill_controller(&mut self) {
+        if let Some(mut controller) = self.controller.take() {
+            controller.kill().expect("it can be killed");
+            controller.wait().expect("it has ended");
+        }
+    }
+
+    /// Queues a run of this pipeline; it goes on in the background.
+    pub(crate) fn queue(&self, pipeline: &str) -> Run {
+        fs::write(self.folder.path().join("app/azure-pipelines.yml"), pipeline).expect("a pipeline");
+        let output = self.folder.path().join(format!("run-{}.log", fastrand::u32(..)));
+        let log = File::create(&output).expect("a log");
+        let child = Command::new(DAYFLY)
+            .args(["emulator", "queue", "app", "--url", &self.url, "--pat-file"])
+            .arg(self.folder.path().join("pat"))
+            .stdout(log.try_clone().expect("a log"))
+            .stderr(log)
+            .spawn()
+            .expect("a run");
+        Run { child, output }
+    }
+
+    /// What `kubectl get` says of an object.
+    pub(crate) fn get(&self, object: &str, path: &str) -> String {
+        let output = format!("jsonpath={path}");
+        kubectl(&["--namespace", &self.namespace, "get", object, "--output", &output])
+    }
+
+    /// `kubectl` in this namespace.
+    pub(crate) fn kubectl(&self, arguments: &[&str]) -> String {
+        kubectl(&[&["--namespace", &self.namespace], arguments].concat())
+    }
+
+    /// The pods of jobs there are.
+    pub(crate) fn pods(&self) -> Vec<String> {
+        let names = self.get("pods", "{.items[*].metadata.name}");
+        names.split_whitespace().map(str::to_owned).collect()
+    }
+
+    /// Waits until a step of the one job there is has made the file `/work/began`; the job's pod.
+    pub(crate) fn pod_whose_step_began(&self) -> String {
+        eventually("a step has begun", || {
+            let pod = self.pods().pop()?;
+            let look = ["--namespace", &self.namespace, "exec", &pod, "--", "test", "-e", "/work/began"];
+            let found = Command::new("kubectl").args(look).stderr(Stdio::null()).status().expect("kubectl");
+            found.success().then_some(pod)
+        })
+    }
+
+    /// Waits until no pod is left.
+    pub(crate) fn no_pod_is_left(&self) {
+        eventually("no pod is left", || self.pods().is_empty().then_some(()));
+    }
+
+    /// The agents in the pool, by the service.
+    pub(crate) fn agents(&self) -> usize {
+        let address = format!("{}/_apis/distributedtask/pools/1/agents", self.url);
+        let output = Command::new("curl")
+            .args(["--silent", "--fail", "--user", &format!(":{PAT}"), &address])
+            .output()
+            .expect("curl");
+        let list: serde_json::Value = serde_json::from_slice(&output.stdout).expect("a list of agents");
+        list["value"].as_array().map_or(0, Vec::len)
+    }
+
+    /// What the API server answers to who shows this token: the status line.
+    pub(crate) fn api_says(&self, token: &str) -> String {
+        let server = self.kubectl(&[
+            "config",
+            "view",
+            "--minify",
+            "--output",
+            "jsonpath={.clusters[0].cluster.server}",
+        ]);
+        let output = Command::new("curl")
+            .args(["--silent", "--insecure", "--output", "/dev/null", "--write-out", "%{http_code}"])
+            .args([
+                "--header",
+                &format!("Authorization: Bearer {token}"),
+                &format!("{server}/api/v1/namespaces"),
+            ])
+            .output()
+            .expect("curl");
+        String::from_utf8(output.stdout).expect("text")
+    }
+
+    /// What the controller has logged.
+    pub(crate) fn controller_log(&self) -> String {
+        fs::read_to_string(self.folder.path().join("controller.log")).unwrap_or_default()
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("the controller's log:\n{}", self.controller_log());
+            let pods = ["--namespace", &self.namespace, "describe", "pods"];
+            let _ = Command::new("kubectl").args(pods).stdout(std::io::stderr()).status();
+        }
+        // With a controller that is alive, so that nothing is left in the pool and no finalizer holds.
+        let set = [
+            "--namespace",
+            &self.namespace,
+            "delete",
+            "agentset",
+            "linux",
+            "--timeout=30s",
+            "--ignore-not-found",
+        ];
+        let _ = Command::new("kubectl").args(set).stdout(Stdio::null()).status();
+        for child in self.controller.iter_mut().chain([&mut self.emulator]) {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        let namespace = ["delete", "namespace", &self.namespace, "--wait=false"];
+        let _ = Command::new("kubectl").args(namespace).stdout(Stdio::null()).status();
+    }
+}
+
+/// A run that was queued.
+pub(crate) struct Run {
+    child: Child,
+    output: PathBuf,
+}
+
+impl Run {
+    /// What it has printed so far.
+    pub(crate) fn text(&self) -> String {
+        fs::read_to_string(&self.output).unwrap_or_default()
+    }
+
+    /// Waits until it has printed this.
+    pub(crate) fn says(&self, what: &str) {
+        eventually(&format!("the run says {what:?}: {}", self.text()), || {
+            self.text().contains(what).then_some(())
+        });
+    }
+
+    /// Waits for its end: whether it succeeded, and what it printed.
+    pub(crate) fn end(mut self) -> (bool, String) {
+        let status = eventually("the run ends", || self.child.try_wait().expect("it can be waited for"));
+        (status.success(), self.text())
+    }
+}
+
+impl Drop for Run {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Looks until there is what is looked for.
+pub(crate) fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "not within {} s: {what}", PATIENCE.as_secs());
+        sleep(Duration::from_millis(200));
+    }
+}
+
+fn git(folder: &Path, arguments: &[&str]) {
+    let status = Command::new("git").current_dir(folder).args(arguments).status().expect("git");
+    assert!(status.success());
+}
+
+fn dayfly(arguments: &[&str]) -> String {
+    let output = Command::new(DAYFLY).args(arguments).output().expect("dayfly");
+    assert!(output.status.success());
+    String::from_utf8(output.stdout).expect("text")
+}
+
+fn kubectl(arguments: &[&str]) -> String {
+    let output = Command::new("kubectl").args(arguments).output().expect("kubectl");
+    let errors = String::from_utf8_lossy(&output.stderr);
+    // A pod may have gone since it was listed.
+    assert!(output.status.success() || errors.contains("NotFound"), "kubectl {arguments:?}: {errors}");
+    String::from_utf8(output.stdout).expect("text")
+}
+
+fn apply(objects: &str) {
+    use std::io::Write as _;
+    let mut child = Command::new("kubectl")
+        .args(["apply", "--server-side", "--force-conflicts", "--filename", "-"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("kubectl");
+    child.stdin.take().expect("its input").write_all(objects.as_bytes()).expect("it reads");
+    assert!(child.wait().expect("it ends").success(), "{objects}");
+}
