@@ -2,15 +2,21 @@
 
 #[expect(unreachable_pub, reason = "KubeSchema derives hidden public types inside functions")]
 pub mod api;
+mod calls;
 mod cluster;
 mod controller;
 mod diagnose;
 mod executor;
 mod identity;
 mod names;
+mod ownership;
 pub mod pod;
 mod registrations;
+mod store;
 
+pub use calls::Calls;
 pub use cluster::{ConnectError, connect};
 pub use controller::{Config, Error, run};
 pub use identity::{Authority, AuthorityError, CA_CONFIG_MAP, CA_KEY, PodIdentity, TOKEN_AUDIENCE};
+pub use ownership::Fence;
+pub use store::{AcceptingSet, KubernetesStore};

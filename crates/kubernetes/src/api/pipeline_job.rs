@@ -16,12 +16,12 @@ use serde::{Deserialize, Serialize};
     status = "PipelineJobStatus",
     category = "dayfly",
     printcolumn = r#"{"name":"Phase","type":"string","jsonPath":".status.phase"}"#,
-    printcolumn = r#"{"name":"Pipeline","type":"string","jsonPath":".status.pipeline"}"#,
-    printcolumn = r#"{"name":"Build","type":"string","jsonPath":".status.build"}"#,
-    printcolumn = r#"{"name":"Job","type":"string","jsonPath":".status.jobName"}"#,
+    printcolumn = r#"{"name":"Pipeline","type":"string","jsonPath":".spec.pipeline"}"#,
+    printcolumn = r#"{"name":"Build","type":"string","jsonPath":".spec.build"}"#,
+    printcolumn = r#"{"name":"Job","type":"string","jsonPath":".spec.jobName"}"#,
     printcolumn = r#"{"name":"Reason","type":"string","jsonPath":".status.reason"}"#,
     printcolumn = r#"{"name":"Pod","type":"string","jsonPath":".status.pod","priority":1}"#,
-    printcolumn = r#"{"name":"URL","type":"string","jsonPath":".status.url","priority":1}"#,
+    printcolumn = r#"{"name":"URL","type":"string","jsonPath":".spec.url","priority":1}"#,
     printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
 )]
 #[x_kube(validation = ("self == oldSelf", "the spec of a PipelineJob cannot be changed; delete it to cancel the job"))]
@@ -41,8 +41,20 @@ pub struct PipelineJobSpec {
     pub message_id: i64,
     /// Controller that accepted the job.
     pub holder: String,
-    /// Chosen anew for each attempt to create the object: it tells a lost answer from another's job.
+    /// Names the Secrets with the job's message, and tells a lost answer from another controller's job.
     pub nonce: String,
+    /// Number of the build.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub build: Option<String>,
+    /// Name of the pipeline.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pipeline: Option<String>,
+    /// Name of the job in its pipeline.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub job_name: Option<String>,
+    /// The build's page.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
 }
 
 /// How far the job has come.
@@ -66,18 +78,6 @@ pub struct PipelineJobStatus {
     /// How far it has come.
     #[serde(default)]
     pub phase: Phase,
-    /// Number of the build.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub build: Option<String>,
-    /// Name of the pipeline.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub pipeline: Option<String>,
-    /// Name of the job in its pipeline.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub job_name: Option<String>,
-    /// The build's page.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub url: Option<String>,
     /// Name of its pod.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pod: Option<String>,
@@ -87,4 +87,18 @@ pub struct PipelineJobStatus {
     /// Result as Azure DevOps has it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub result: Option<String>,
+    /// When a worker got it (RFC 3339).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("format" = "date-time"))]
+    pub started_at: Option<String>,
+    /// When its result was known (RFC 3339).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("format" = "date-time"))]
+    pub finished_at: Option<String>,
+    /// Controller that has it now. Default: the one that accepted it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub holder: Option<String>,
+    /// What the controller must know to go on with it, sealed with a key that only the controller has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub record: Option<String>,
 }

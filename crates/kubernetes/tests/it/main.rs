@@ -1,4 +1,6 @@
 //! Tests of the Kubernetes parts.
 
+mod api_server;
 mod definitions;
 mod pod;
+mod store;
