@@ -25,8 +25,18 @@ use tokio_util::sync::CancellationToken;
 use self::set::Set;
 use crate::{
     api::AgentSet,
+    calls::Calls,
     identity::{Authority, AuthorityError, PodIdentity},
 };
+
+/// Who is told of all that happens.
+pub trait Watcher: std::fmt::Debug + Send + Sync + 'static {
+    /// The controller has begun its work.
+    fn ready(&self);
+
+    /// Something happened to an agent of this set, `NAMESPACE/NAME`.
+    fn event(&self, set: &Arc<str>, event: &dayfly_listener::Event);
+}
 
 /// How a controller runs.
 #[derive(Debug, Clone)]
@@ -47,6 +57,10 @@ pub struct Config {
     pub holder: String,
     /// A folder for what must be a file, such as a bundle of certificates.
     pub folder: PathBuf,
+    /// Who is told of all that happens.
+    pub watcher: Arc<dyn Watcher>,
+    /// Who is told of every call to the service.
+    pub observer: Arc<dyn dayfly_client::Observer>,
 }
 
 /// The controller could not start.
@@ -72,6 +86,7 @@ pub(crate) struct Office {
     pub(crate) config: Config,
     pub(crate) gate: Arc<Gate>,
     pub(crate) authority: Authority,
+    pub(crate) calls: Arc<Calls>,
     pub(crate) stop: CancellationToken,
 }
 
@@ -92,7 +107,9 @@ pub async fn run(client: Client, config: Config, stop: CancellationToken) -> Res
         Some(namespace) => Api::<AgentSet>::namespaced(client.clone(), namespace),
         None => Api::all(client.clone()),
     };
-    let office = Arc::new(Office { client, config, gate, authority, stop: stop.clone() });
+    let office =
+        Arc::new(Office { client, config, gate, authority, calls: Arc::default(), stop: stop.clone() });
+    office.config.watcher.ready();
     let mut tasks = Tasks::default();
     let mut changes = watcher::watcher(sets, watcher::Config::default()).default_backoff().boxed();
     let mut fresh = std::pin::pin!(office.authority.keep_fresh());

@@ -16,7 +16,7 @@ mod store;
 
 pub use calls::Calls;
 pub use cluster::{ConnectError, connect};
-pub use controller::{Config, Error, run};
+pub use controller::{Config, Error, Watcher, run};
 pub use identity::{Authority, AuthorityError, CA_CONFIG_MAP, CA_KEY, PodIdentity, TOKEN_AUDIENCE};
 pub use ownership::Fence;
 pub use store::{AcceptingSet, KubernetesStore};

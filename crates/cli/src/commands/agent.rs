@@ -3,9 +3,7 @@
 
 mod capabilities;
 mod config_sh;
-mod health;
 mod kept;
-mod metrics;
 mod proxy;
 mod settings;
 mod starting;
@@ -38,11 +36,10 @@ use url::Url;
 use self::{
     capabilities::Machine,
     config_sh::ConfigShArgs,
-    health::Health,
-    metrics::Metrics,
     settings::{Identity, Mistake, NewAgent, Settings, Surroundings, TOKEN_VARIABLES},
     teller::Teller,
 };
+use super::{health::Health, metrics::Metrics};
 use crate::args::LogFormat;
 use crate::host;
 use crate::output;
@@ -211,6 +208,7 @@ async fn listen(
         return Ok(ExitCode::SUCCESS);
     };
     let stopper = set.stopper();
+    let set_name: Arc<str> = Arc::default();
     let mut ending = std::pin::pin!(set.wait());
     let (mut signals_seen, mut has_job) = (0, false);
     let summary = loop {
@@ -218,7 +216,7 @@ async fn listen(
             biased;
             event = events.next() => {
                 if let NextEvent::Event(event) = &event {
-                    metrics.note(event);
+                    metrics.note(&set_name, event);
                     has_job = match event {
                         Event::JobAccepted { .. } | Event::JobResumed { .. } => true,
                         Event::JobFinished { .. } => false,

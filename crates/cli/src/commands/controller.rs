@@ -3,12 +3,17 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context as _;
 use clap::Args;
-use dayfly_kubernetes::Config;
+use dayfly_kubernetes::{Config, Watcher};
+use dayfly_listener::Event;
 use tokio_util::sync::CancellationToken;
 
+use super::health::{Health, Vitals};
+use super::metrics::Metrics;
 use crate::host;
 use crate::signals::Signals;
 
@@ -32,12 +37,42 @@ pub(crate) struct ControllerArgs {
     /// Where the controller waits for job pods
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "0.0.0.0:7443")]
     channel_listen: SocketAddr,
+    /// Serve /healthz, /readyz and /metrics (Prometheus) at this address, such as 0.0.0.0:8080
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    listen: Option<SocketAddr>,
     /// Folder for temporary files
     #[arg(long, value_name = "FOLDER", default_value = "/tmp")]
     folder: PathBuf,
     /// Name of this controller among others
     #[arg(long, value_name = "NAME", env = "POD_NAME")]
     name: Option<String>,
+}
+
+/// What is told of the controller.
+#[derive(Debug, Default)]
+struct Told {
+    metrics: Arc<Metrics>,
+    is_ready: AtomicBool,
+}
+
+impl Watcher for Told {
+    fn ready(&self) {
+        self.is_ready.store(true, Ordering::Relaxed);
+    }
+
+    fn event(&self, set: &Arc<str>, event: &Event) {
+        self.metrics.note(set, event);
+    }
+}
+
+impl Vitals for Told {
+    fn not_ready(&self) -> Option<&'static str> {
+        (!self.is_ready.load(Ordering::Relaxed)).then_some("the controller is starting")
+    }
+
+    fn text(&self) -> String {
+        self.metrics.text()
+    }
 }
 
 /// Runs the controller until a signal comes.
@@ -58,6 +93,11 @@ async fn control(args: ControllerArgs) -> anyhow::Result<ExitCode> {
     let client = dayfly_kubernetes::connect()
         .await
         .context("no cluster can be reached; set KUBECONFIG, or run the controller in a pod")?;
+    let told = Arc::new(Told::default());
+    let health = match args.listen {
+        Some(address) => Some(Health::start(address, told.clone()).await?),
+        None => None,
+    };
     let config = Config {
         watch_namespace: args.namespace,
         namespace: args.controller_namespace,
@@ -67,6 +107,8 @@ async fn control(args: ControllerArgs) -> anyhow::Result<ExitCode> {
         agent_version: dayfly_worker::AGENT_VERSION.to_owned(),
         holder,
         folder: args.folder,
+        observer: told.metrics.clone(),
+        watcher: told,
     };
     let mut signals = Signals::new()?;
     let stop = CancellationToken::new();
@@ -75,6 +117,9 @@ async fn control(args: ControllerArgs) -> anyhow::Result<ExitCode> {
         tokio::select! {
             ended = &mut running => {
                 ended.map_err(|error| anyhow::anyhow!(dayfly_client::describe(&error)))?;
+                if let Some(health) = health {
+                    health.stop().await;
+                }
                 return Ok(ExitCode::SUCCESS);
             }
             () = signals.next() => stop.cancel(),

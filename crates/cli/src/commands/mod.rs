@@ -6,6 +6,8 @@ pub(crate) mod controller;
 pub(crate) mod crds;
 pub(crate) mod emulator;
 pub(crate) mod eval;
+mod health;
 pub(crate) mod logs;
+mod metrics;
 pub(crate) mod run;
 pub(crate) mod worker;

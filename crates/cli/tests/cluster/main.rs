@@ -3,5 +3,6 @@
 
 mod jobs;
 mod secrets;
+mod takeover;
 mod trouble;
 mod world;

@@ -157,6 +157,12 @@ impl World {
         }
     }
 
+    /// Puts the login of the emulator into the Secret, which a test may have spoilt.
+    pub(crate) fn renew_login(&self) {
+        let patch = format!(r#"{{"stringData":{{"token":"{PAT}"}}}}"#);
+        self.kubectl(&["patch", "secret", "azure-devops", "--type=merge", "--patch", &patch]);
+    }
+
     /// Queues a run of this pipeline; it goes on in the background.
     pub(crate) fn queue(&self, pipeline: &str) -> Run {
         fs::write(self.folder.path().join("app/azure-pipelines.yml"), pipeline).expect("a pipeline");

@@ -55,10 +55,11 @@ impl Crew {
                 self.online.remove(agent);
                 self.jobs.remove(agent);
             }
-            Event::JobAccepted { agent, job } | Event::JobResumed { agent, job } => {
+            Event::JobAccepted { agent, job } => drop(self.jobs.insert(agent.clone(), job.request)),
+            Event::JobStarted { agent, job } | Event::JobResumed { agent, job } => {
                 self.jobs.insert(agent.clone(), job.request);
+                self.running.insert(job.request);
             }
-            Event::JobStarted { job, .. } => drop(self.running.insert(job.request)),
             Event::JobFinished { agent, job, .. } => {
                 self.jobs.remove(agent);
                 self.running.remove(&job.request);

@@ -5,9 +5,9 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use dayfly_client::{Backoff, Connection, Credential, RetryPolicy, describe};
 use dayfly_listener::{
     AgentEnd, AgentSet as Listener, Agents, CONNECTING_AGENTS, Config, Description, Event, EventStream,
-    InMemory, NextEvent, OnExisting, Phase, RegisteredSet, Registrar, Registration, Wanted,
+    NextEvent, OnExisting, Phase, RegisteredSet, Registrar, Registration, Wanted,
 };
-use dayfly_protocol::{channel::WorkerSettings, crypto::AgentKey};
+use dayfly_protocol::{PoolId, channel::WorkerSettings, crypto::AgentKey};
 use futures::{FutureExt as _, future::BoxFuture};
 use kube::{
     Api, ResourceExt as _,
@@ -28,8 +28,10 @@ use crate::{
     api::{AgentSet, Delivery},
     executor::PodExecutor,
     identity::{CA_CONFIG_MAP, CA_KEY},
+    ownership::Fence,
     pod::{CaConfigMap, Facts},
     registrations::Registrations,
+    store::{AcceptingSet, KubernetesStore},
 };
 
 /// Keeps a set from being deleted before its agents are out of the pool.
@@ -201,7 +203,10 @@ impl Set {
 
     async fn access(&self, object: &AgentSet) -> Result<super::login::Access, LoginError> {
         let config = &self.office.config;
-        access(&self.office.client, &self.namespace, &object.spec.connection_ref, &config.folder).await
+        let mut access =
+            access(&self.office.client, &self.namespace, &object.spec.connection_ref, &config.folder).await?;
+        access.settings.observer = Some(config.observer.clone());
+        Ok(access)
     }
 
     fn description(&self, object: &AgentSet) -> Description {
@@ -222,6 +227,25 @@ impl Set {
             owner_name: format!("{}/{}", self.namespace, self.name),
             capabilities: Arc::new(capabilities),
         }
+    }
+
+    /// Where accepted jobs are kept.
+    fn store(&self, object: &AgentSet, pool: PoolId) -> KubernetesStore {
+        let set = AcceptingSet {
+            namespace: self.namespace.clone(),
+            name: self.name.clone(),
+            uid: object.uid().unwrap_or_default(),
+            pool,
+        };
+        let Office { client, config, calls, .. } = &*self.office;
+        KubernetesStore::new(
+            client.clone(),
+            set,
+            &config.namespace,
+            config.holder.clone(),
+            Fence::new(),
+            calls.clone(),
+        )
     }
 
     /// Runs the agents until the set is deleted or the controller ends.
@@ -262,7 +286,7 @@ impl Set {
             worker: WorkerSettings::default(),
             once: false,
             connecting: CONNECTING_AGENTS,
-            store: Arc::new(InMemory::default()),
+            store: Arc::new(self.store(object, roster.set.pool)),
             registrations: roster.registrations.clone(),
         };
         let (listener, events) = Listener::start(listener, Arc::new(executor.clone())).await?;
@@ -285,6 +309,7 @@ impl Set {
         let mut not_before = Instant::now();
         let mut trouble: Option<Readiness> = None;
         let mut is_stopping = false;
+        let label: Arc<str> = format!("{}/{}", self.namespace, self.name).into();
         loop {
             tokio::select! {
                 biased;
@@ -302,6 +327,7 @@ impl Set {
                 }
                 event = events.next() => if let NextEvent::Event(event) = event {
                     crew.note(&event);
+                    self.office.config.watcher.event(&label, &event);
                     tell(&self.name, &event);
                     // Somebody took it out of the pool: it is registered anew.
                     if let Event::Ended { agent, end: AgentEnd::Deleted | AgentEnd::Revoked } = &event {

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 
 use dayfly_listener::{AgentSet, Config, Error as SetError, EventStream, Executor};
 
-use super::{metrics::Metrics, teller::Teller};
+use super::{super::metrics::Metrics, teller::Teller};
 use crate::signals::Signals;
 
 /// How long people wait without being told why.

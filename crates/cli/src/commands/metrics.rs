@@ -1,4 +1,4 @@
-//! What the agent counts of itself, and its text for Prometheus. Labels have a fixed set of values, so that
+//! What agents and their jobs come to in numbers, and the text for Prometheus. Labels have a fixed set of values, so that
 //! nothing a service or a job says makes new series.
 
 use std::{
@@ -10,6 +10,8 @@ use std::{
 use dayfly_client::{Error as ClientError, Observer, Operation, describe};
 use dayfly_listener::Event;
 use dayfly_protocol::{RequestId, TaskResult};
+
+use super::health::Vitals;
 
 /// What an agent can be doing.
 const STATES: [&str; 4] = ["connecting", "online", "disconnected", "ended"];
@@ -25,14 +27,15 @@ const RESULTS: [(Option<TaskResult>, &str); 7] = [
     (None, "unknown"),
 ];
 
-/// The counts of one agent process.
+/// The counts of one process, of all its agents together.
 #[derive(Debug, Default)]
 pub(super) struct Metrics(Mutex<Counts>);
 
 #[derive(Debug, Default)]
 struct Counts {
-    agents: BTreeMap<Arc<str>, &'static str>,
-    running: HashSet<RequestId>,
+    /// By the set they belong to, and their names.
+    agents: BTreeMap<(Arc<str>, Arc<str>), &'static str>,
+    running: HashSet<(Arc<str>, RequestId)>,
     results: [u64; RESULTS.len()],
     polls: BTreeMap<&'static str, u64>,
     renewals: BTreeMap<&'static str, u64>,
@@ -43,22 +46,22 @@ struct Counts {
 }
 
 impl Metrics {
-    /// Takes in what happened.
-    pub(super) fn note(&self, event: &Event) {
+    /// Takes in what happened in a set of agents; its name is for telling agents of one name apart.
+    pub(super) fn note(&self, set: &Arc<str>, event: &Event) {
         let mut counts = self.lock();
         match event {
-            Event::Registered { agent, .. } => counts.now(agent, "connecting"),
-            Event::Online { agent } | Event::Reconnected { agent } => counts.now(agent, "online"),
+            Event::Registered { agent, .. } => counts.now(set, agent, "connecting"),
+            Event::Online { agent } | Event::Reconnected { agent } => counts.now(set, agent, "online"),
             Event::Disconnected { agent, away, .. } => {
-                counts.now(agent, "disconnected");
+                counts.now(set, agent, "disconnected");
                 counts.outages += u64::from(away.is_zero());
             }
-            Event::Ended { agent, .. } => counts.now(agent, "ended"),
+            Event::Ended { agent, .. } => counts.now(set, agent, "ended"),
             Event::JobStarted { job, .. } | Event::JobResumed { job, .. } => {
-                counts.running.insert(job.request);
+                counts.running.insert((set.clone(), job.request));
             }
             Event::JobFinished { job, result, .. } => {
-                counts.running.remove(&job.request);
+                counts.running.remove(&(set.clone(), job.request));
                 if let Some(place) = RESULTS.iter().position(|(known, _)| known == result) {
                     counts.results[place] += 1;
                 }
@@ -72,8 +75,20 @@ impl Metrics {
         self.lock().is_stopping = true;
     }
 
-    /// Why the agent cannot take a job now; `None` when it can.
-    pub(super) fn not_ready(&self) -> Option<&'static str> {
+    /// What keeps the first calls: why the latest failed, or that none was answered so far.
+    pub(super) fn trouble(&self) -> Option<String> {
+        let counts = self.lock();
+        let silence = || (!counts.has_been_answered).then(|| "no answer so far".to_owned());
+        counts.last_failure.clone().or_else(silence)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Counts> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Vitals for Metrics {
+    fn not_ready(&self) -> Option<&'static str> {
         let counts = self.lock();
         if counts.is_stopping {
             Some("the agent is stopping")
@@ -84,15 +99,7 @@ impl Metrics {
         }
     }
 
-    /// What keeps the first calls: why the latest failed, or that none was answered so far.
-    pub(super) fn trouble(&self) -> Option<String> {
-        let counts = self.lock();
-        let silence = || (!counts.has_been_answered).then(|| "no answer so far".to_owned());
-        counts.last_failure.clone().or_else(silence)
-    }
-
-    /// Everything, in Prometheus' text format.
-    pub(super) fn text(&self) -> String {
+    fn text(&self) -> String {
         let counts = self.lock();
         let mut text = String::new();
         let states = STATES.map(|state| {
@@ -122,15 +129,11 @@ impl Metrics {
         family(&mut text, "dayfly_build_info", "gauge", "The version of this program.", version);
         text
     }
-
-    fn lock(&self) -> MutexGuard<'_, Counts> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl Counts {
-    fn now(&mut self, agent: &Arc<str>, state: &'static str) {
-        self.agents.insert(agent.clone(), state);
+    fn now(&mut self, set: &Arc<str>, agent: &Arc<str>, state: &'static str) {
+        self.agents.insert((set.clone(), agent.clone()), state);
     }
 }
 

@@ -1,4 +1,4 @@
-//! The address at which an orchestrator asks whether the agent lives and is ready, and Prometheus what it
+//! The address at which an orchestrator asks whether the program lives and is ready, and Prometheus what it
 //! counts. Everything there may be read by everybody who reaches it, so it has no names, addresses or
 //! secrets.
 
@@ -20,7 +20,14 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::metrics::Metrics;
+/// What is asked for at that address.
+pub(super) trait Vitals: Send + Sync + 'static {
+    /// Why the program cannot do its work now; `None` when it can.
+    fn not_ready(&self) -> Option<&'static str>;
+
+    /// What it counts, in Prometheus' text format.
+    fn text(&self) -> String;
+}
 
 /// How many connections are served at a time; more of them wait to be accepted.
 const CONNECTIONS: usize = 16;
@@ -45,7 +52,7 @@ pub(super) struct Health {
 
 impl Health {
     /// Listens at `address`.
-    pub(super) async fn start(address: SocketAddr, metrics: Arc<Metrics>) -> anyhow::Result<Self> {
+    pub(super) async fn start(address: SocketAddr, metrics: Arc<dyn Vitals>) -> anyhow::Result<Self> {
         let listener = TcpListener::bind(address)
             .await
             .with_context(|| format!("cannot listen on {address}; give another address with --listen"))?;
@@ -65,7 +72,7 @@ impl Health {
     }
 }
 
-async fn serve(listener: TcpListener, metrics: Arc<Metrics>) {
+async fn serve(listener: TcpListener, metrics: Arc<dyn Vitals>) {
     let places = Arc::new(Semaphore::new(CONNECTIONS));
     // Its connections end with it.
     let mut connections = JoinSet::new();
@@ -83,13 +90,13 @@ async fn serve(listener: TcpListener, metrics: Arc<Metrics>) {
         let metrics = metrics.clone();
         connections.spawn(async move {
             let _place = place;
-            connection(stream, &metrics).await;
+            connection(stream, &*metrics).await;
         });
         while connections.try_join_next().is_some() {}
     }
 }
 
-async fn connection(stream: TcpStream, metrics: &Metrics) {
+async fn connection(stream: TcpStream, metrics: &dyn Vitals) {
     let service =
         service_fn(async |request: Request<Incoming>| Ok::<_, Infallible>(answer(&request, metrics)));
     let serving = http1::Builder::new()
@@ -105,7 +112,7 @@ async fn connection(stream: TcpStream, metrics: &Metrics) {
     }
 }
 
-fn answer(request: &Request<Incoming>, metrics: &Metrics) -> Response<String> {
+fn answer(request: &Request<Incoming>, metrics: &dyn Vitals) -> Response<String> {
     let (status, body) = match (request.method(), request.uri().path()) {
         (&Method::GET | &Method::HEAD, "/healthz") => (StatusCode::OK, "alive\n".to_owned()),
         (&Method::GET | &Method::HEAD, "/readyz") => match metrics.not_ready() {
