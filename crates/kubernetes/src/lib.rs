@@ -18,5 +18,5 @@ pub use calls::Calls;
 pub use cluster::{ConnectError, connect};
 pub use controller::{Config, Error, Watcher, run};
 pub use identity::{Authority, AuthorityError, CA_CONFIG_MAP, CA_KEY, PodIdentity, TOKEN_AUDIENCE};
-pub use ownership::Fence;
+pub use ownership::{Fence, Ownership};
 pub use store::{AcceptingSet, KubernetesStore};

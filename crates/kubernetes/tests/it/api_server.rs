@@ -59,9 +59,14 @@ impl ApiServer {
 
     /// A client that tries nothing again.
     pub(crate) fn client(&self) -> Client {
+        Client::try_from(self.client_config()).expect("the configuration is whole")
+    }
+
+    /// For clients that are made in another runtime.
+    pub(crate) fn client_config(&self) -> Config {
         let mut config = self.config.clone();
         config.default_retry = false;
-        Client::try_from(config).expect("the configuration is whole")
+        config
     }
 
     /// A new namespace.

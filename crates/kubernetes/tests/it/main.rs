@@ -2,5 +2,6 @@
 
 mod api_server;
 mod definitions;
+mod ownership;
 mod pod;
 mod store;

@@ -271,3 +271,23 @@ async fn an_api_server_that_is_killed_and_comes_back_is_waited_for() {
     changed.expect("it was waited for");
     store.change(RequestId(1), Change::Stage(reporting())).await.expect("it can");
 }
+
+#[tokio::test]
+async fn a_set_that_is_lost_in_the_middle_of_a_write_ends_it() {
+    let Some(mut server) = ApiServer::start().await else { return };
+    let (store, fence, calls) = {
+        let place = Place::new(&server).await;
+        place.store("one")
+    };
+    store.accept(record(1)).await.expect("it can");
+    let before = calls.written();
+    server.kill();
+    let lose = async {
+        while calls.written() == before {
+            tokio::task::yield_now().await;
+        }
+        fence.lose();
+    };
+    let (changed, ()) = tokio::join!(store.change(RequestId(1), Change::Stage(claimed())), lose);
+    assert!(matches!(changed, Err(StoreError::NotOurs)), "{changed:?}");
+}
