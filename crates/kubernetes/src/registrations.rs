@@ -21,7 +21,10 @@ use kube::{
 };
 use tokio::time::timeout;
 
-use crate::names::{AGENT_SET_LABEL, MANAGED_BY, MANAGER};
+use crate::{
+    names::{AGENT_SET_LABEL, MANAGED_BY, MANAGER},
+    ownership::Fence,
+};
 
 /// Bound of one call.
 const CALL: Duration = Duration::from_secs(15);
@@ -35,6 +38,7 @@ pub(crate) struct Registrations {
     secrets: Api<Secret>,
     name: String,
     set: String,
+    fence: Fence,
     state: Mutex<State>,
     /// How much of the state is written. Held while it is written, so that whoever waits for it finds that
     /// the write before covered theirs, or writes for all who wait behind them.
@@ -55,12 +59,14 @@ impl fmt::Debug for Registrations {
 }
 
 impl Registrations {
-    /// Those of the set with this name and UID; what is secret of them is kept in `namespace`.
-    pub(crate) fn new(client: Client, namespace: &str, set: &str, uid: &str) -> Self {
+    /// Those of the set with this name and UID; what is secret of them is kept in `namespace`. Nothing is
+    /// written once `fence` has fallen.
+    pub(crate) fn new(client: Client, namespace: &str, set: &str, uid: &str, fence: Fence) -> Self {
         Self {
             secrets: Api::namespaced(client, namespace),
             name: format!("dayfly-agents-{uid}"),
             set: set.to_owned(),
+            fence,
             state: Mutex::default(),
             written: tokio::sync::Mutex::new(0),
         }
@@ -99,6 +105,10 @@ impl Registrations {
         }
     }
 
+    fn held(&self) -> StoreResult<()> {
+        if self.fence.is_held() { Ok(()) } else { Err(StoreError::NotOurs) }
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -134,6 +144,7 @@ impl Registrations {
     async fn write(&self, set: Option<RegisteredSet>, key: Option<Vec<u8>>) -> StoreResult<()> {
         let doing = "write down which agents are registered";
         let Some(set) = set else { return Ok(()) };
+        self.held()?;
         let agents = serde_json::to_vec(&set).map_err(|error| failed(doing, error))?;
         let mut data = BTreeMap::from([(AGENTS.to_owned(), ByteString(agents))]);
         data.extend(key.map(|key| (KEY.to_owned(), ByteString(key))));
@@ -170,7 +181,7 @@ fn merged(mut set: RegisteredSet, known: Option<RegisteredSet>) -> RegisteredSet
 
 impl RegistrationStore for Registrations {
     fn check(&self) -> BoxFuture<'_, StoreResult<()>> {
-        async { Ok(()) }.boxed()
+        async { self.held() }.boxed()
     }
 
     fn save(&self, registration: Registration) -> BoxFuture<'_, StoreResult<()>> {

@@ -28,7 +28,7 @@ use crate::{
     api::{AgentSet, Delivery},
     executor::PodExecutor,
     identity::{CA_CONFIG_MAP, CA_KEY},
-    ownership::Fence,
+    ownership::{Fence, Ownership},
     pod::{CaConfigMap, Facts},
     registrations::Registrations,
     store::{AcceptingSet, KubernetesStore},
@@ -72,6 +72,8 @@ enum Trouble {
     Cluster(#[from] kube::Error),
     #[error("could not make a key for the agents")]
     Key(#[from] dayfly_protocol::crypto::Error),
+    #[error("another controller may have the set by now")]
+    Lost,
     #[error("the agents ended: {0}")]
     Ended(String),
 }
@@ -91,6 +93,7 @@ impl Trouble {
             },
             Self::Registration(_) => "RegistrationFailed",
             Self::Ended(_) | Self::Listener(_) => "AgentsEnded",
+            Self::Lost => "LeaseLost",
             Self::Store(_) | Self::Authority(_) | Self::Cluster(_) | Self::Key(_) => "Internal",
         }
     }
@@ -135,7 +138,10 @@ impl Set {
             let message = describe(&trouble);
             tracing::warn!(namespace = self.namespace, set = self.name, "the set cannot work: {message}");
             let readiness = Readiness { is_ready: false, reason: trouble.reason(), message };
-            self.report([0; 3], &readiness).await;
+            // Whoever has it now says how it is.
+            if !matches!(trouble, Trouble::Lost) {
+                self.report([0; 3], &readiness).await;
+            }
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = sleep(backoff.after_failure(&RETRY)) => {}
@@ -155,13 +161,27 @@ impl Set {
         }
     }
 
+    /// Waits until the set is ours, and minds it for as long as it is.
     async fn serve(&mut self) -> Result<(), Trouble> {
+        let (client, holder) = (self.office.client.clone(), self.office.config.holder.clone());
+        let lease = format!("dayfly-{}", self.name);
+        let ownership = tokio::select! {
+            () = self.office.stop.cancelled() => return Ok(()),
+            ownership = Ownership::acquire(client, &self.namespace, &lease, &holder) => ownership,
+        };
+        let served = self.serve_ours(&ownership.fence()).await;
+        ownership.release().await;
+        served
+    }
+
+    async fn serve_ours(&mut self, fence: &Fence) -> Result<(), Trouble> {
         let object = self.object();
         let registrations = Arc::new(Registrations::new(
             self.office.client.clone(),
             &self.office.config.namespace,
             &self.name,
             &object.uid().unwrap_or_default(),
+            fence.clone(),
         ));
         if object.metadata.deletion_timestamp.is_none() {
             self.hold(&object).await?;
@@ -169,7 +189,7 @@ impl Set {
         }
         let roster = self.roster(&object, registrations).await?;
         let Some(mut roster) = roster else { return self.let_go().await };
-        self.work(&object, &mut roster).await?;
+        self.work(&object, &mut roster, fence).await?;
         if self.office.stop.is_cancelled() {
             return Ok(());
         }
@@ -230,7 +250,7 @@ impl Set {
     }
 
     /// Where accepted jobs are kept.
-    fn store(&self, object: &AgentSet, pool: PoolId) -> KubernetesStore {
+    fn store(&self, object: &AgentSet, pool: PoolId, fence: &Fence) -> KubernetesStore {
         let set = AcceptingSet {
             namespace: self.namespace.clone(),
             name: self.name.clone(),
@@ -243,13 +263,13 @@ impl Set {
             set,
             &config.namespace,
             config.holder.clone(),
-            Fence::new(),
+            fence.clone(),
             calls.clone(),
         )
     }
 
     /// Runs the agents until the set is deleted or the controller ends.
-    async fn work(&mut self, object: &AgentSet, roster: &mut Roster) -> Result<(), Trouble> {
+    async fn work(&mut self, object: &AgentSet, roster: &mut Roster, fence: &Fence) -> Result<(), Trouble> {
         let config = &self.office.config;
         let facts = Facts {
             dayfly_image: config.image.clone(),
@@ -286,11 +306,11 @@ impl Set {
             worker: WorkerSettings::default(),
             once: false,
             connecting: CONNECTING_AGENTS,
-            store: Arc::new(self.store(object, roster.set.pool)),
+            store: Arc::new(self.store(object, roster.set.pool, fence)),
             registrations: roster.registrations.clone(),
         };
         let (listener, events) = Listener::start(listener, Arc::new(executor.clone())).await?;
-        self.mind(listener, events, sender, &executor, roster).await
+        self.mind(listener, events, sender, &executor, roster, fence).await
     }
 
     async fn mind(
@@ -300,6 +320,7 @@ impl Set {
         sender: watch::Sender<Wanted>,
         executor: &PodExecutor,
         roster: &mut Roster,
+        fence: &Fence,
     ) -> Result<(), Trouble> {
         let (stop, stopper) = (self.office.stop.clone(), listener.stopper());
         let mut ending = std::pin::pin!(listener.wait());
@@ -317,8 +338,15 @@ impl Set {
                     is_stopping = true;
                     stopper.release();
                 }
+                () = fence.lost(), if !is_stopping => {
+                    is_stopping = true;
+                    stopper.release();
+                }
                 summary = &mut ending => {
                     let object = self.object();
+                    if !fence.is_held() {
+                        return Err(Trouble::Lost);
+                    }
                     if is_stopping || object.metadata.deletion_timestamp.is_some() {
                         return Ok(());
                     }
