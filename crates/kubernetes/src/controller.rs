@@ -11,7 +11,7 @@ mod status;
 use std::{collections::HashMap, net::SocketAddr, path::PathBuf, sync::Arc};
 
 use dayfly_listener::Gate;
-use futures::StreamExt as _;
+use futures::{StreamExt as _, stream};
 use kube::{
     Api, Client, ResourceExt as _,
     runtime::{
@@ -41,8 +41,8 @@ pub trait Watcher: std::fmt::Debug + Send + Sync + 'static {
 /// How a controller runs.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// The only namespace whose sets are served; all of them if absent.
-    pub watch_namespace: Option<String>,
+    /// The namespaces whose sets are served; all of them if there are none here.
+    pub watch_namespaces: Vec<String>,
     /// The controller's own namespace, where everything secret is kept.
     pub namespace: String,
     /// Where the job channel listens.
@@ -103,15 +103,18 @@ pub async fn run(client: Client, config: Config, stop: CancellationToken) -> Res
         .map_err(|source| Error::Listen { address: config.channel_listen, source })?;
     let identity = Arc::new(PodIdentity::new(client.clone()));
     let gate = Arc::new(Gate::tls(listener, authority.server()?, Some(identity)));
-    let sets = match &config.watch_namespace {
-        Some(namespace) => Api::<AgentSet>::namespaced(client.clone(), namespace),
-        None => Api::all(client.clone()),
+    let apis: Vec<Api<AgentSet>> = match config.watch_namespaces.as_slice() {
+        [] => vec![Api::all(client.clone())],
+        namespaces => namespaces.iter().map(|namespace| Api::namespaced(client.clone(), namespace)).collect(),
     };
     let office =
         Arc::new(Office { client, config, gate, authority, calls: Arc::default(), stop: stop.clone() });
     office.config.watcher.ready();
     let mut tasks = Tasks::default();
-    let mut changes = watcher::watcher(sets, watcher::Config::default()).default_backoff().boxed();
+    let mut changes = stream::select_all(
+        apis.into_iter()
+            .map(|sets| watcher::watcher(sets, watcher::Config::default()).default_backoff().boxed()),
+    );
     let mut fresh = std::pin::pin!(office.authority.keep_fresh());
     loop {
         tokio::select! {

@@ -22,9 +22,9 @@ use crate::signals::Signals;
 #[command(after_help = "The cluster is the one of KUBECONFIG, or the one the controller runs in.\n\n\
 SIGINT and SIGTERM end the controller; running jobs go on, and the next controller takes them up.")]
 pub(crate) struct ControllerArgs {
-    /// Serve the AgentSets of this namespace only [default: all namespaces]
+    /// Serve the AgentSets of this namespace; may be given several times [default: all namespaces]
     #[arg(long, value_name = "NAMESPACE")]
-    namespace: Option<String>,
+    namespace: Vec<String>,
     /// Namespace in which the controller keeps its Secrets
     #[arg(long, value_name = "NAMESPACE", env = "POD_NAMESPACE", default_value = "dayfly")]
     controller_namespace: String,
@@ -99,7 +99,7 @@ async fn control(args: ControllerArgs) -> anyhow::Result<ExitCode> {
         None => None,
     };
     let config = Config {
-        watch_namespace: args.namespace,
+        watch_namespaces: args.namespace,
         namespace: args.controller_namespace,
         channel_listen: args.channel_listen,
         channel: args.channel,
