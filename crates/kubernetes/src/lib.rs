@@ -13,6 +13,7 @@ mod ownership;
 pub mod pod;
 mod registrations;
 mod store;
+mod sweep;
 
 pub use calls::Calls;
 pub use cluster::{ConnectError, connect};
@@ -20,3 +21,4 @@ pub use controller::{Config, Error, Watcher, run};
 pub use identity::{Authority, AuthorityError, CA_CONFIG_MAP, CA_KEY, PodIdentity, TOKEN_AUDIENCE};
 pub use ownership::{Fence, Ownership};
 pub use store::{AcceptingSet, KubernetesStore};
+pub use sweep::{Sweep, SweepError, Swept};

@@ -13,6 +13,7 @@ use std::{
     collections::HashMap,
     fmt,
     sync::{Arc, Mutex as Lock, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use dayfly_listener::{Accepted, Change, JobRecord, JobStore, StoreError, StoreResult};
@@ -22,7 +23,7 @@ use kube::{
     Api, Client, ResourceExt as _,
     api::{ListParams, PostParams},
 };
-use tokio::sync::Mutex;
+use tokio::{sync::Mutex, time::timeout};
 use uuid::Uuid;
 
 use self::{
@@ -38,9 +39,13 @@ use crate::{
 /// Keeps a deleted job until the controller has cancelled it.
 const FINALIZER: &str = "dayfly.dev/job";
 /// UID of the agent set an object belongs to.
-const SET_UID: &str = "dayfly.dev/agent-set-uid";
+pub(crate) const SET_UID: &str = "dayfly.dev/agent-set-uid";
+/// On a job's Secrets: the nonce in its record.
+pub(crate) const NONCE: &str = "dayfly.dev/nonce";
 /// On jobs that are over.
-const CLOSED: &str = "dayfly.dev/closed";
+pub(crate) const CLOSED: &str = "dayfly.dev/closed";
+/// How long a job may take to be accepted. Shorter than a message without a record is left alone.
+const ACCEPT_WITHIN: Duration = Duration::from_secs(45);
 /// How many jobs are read at once when a set is taken over.
 const READS_AT_ONCE: usize = 16;
 /// How often a write is tried anew when others (labels, deletion) change the object at the same time.
@@ -393,7 +398,12 @@ fn is_gone(error: &(dyn std::error::Error + Send + Sync + 'static)) -> bool {
 
 impl JobStore for KubernetesStore {
     fn accept(&self, job: JobRecord) -> BoxFuture<'_, StoreResult<Accepted>> {
-        async { self.accept_job(job).await.map_err(|failure| failure.while_doing("record a job")) }.boxed()
+        async {
+            let done = timeout(ACCEPT_WITHIN, self.accept_job(job)).await;
+            let done = done.unwrap_or_else(|error| Err(Failure::Other(error.into())));
+            done.map_err(|failure| failure.while_doing("record a job"))
+        }
+        .boxed()
     }
 
     fn change(&self, request: RequestId, change: Change) -> BoxFuture<'_, StoreResult<()>> {

@@ -16,7 +16,7 @@ use kube::{
 use secrecy::zeroize::Zeroizing;
 use uuid::Uuid;
 
-use super::SET_UID;
+use super::{NONCE, SET_UID};
 use crate::{
     calls::{CallError, Calls},
     ownership::Fence,
@@ -149,6 +149,7 @@ impl Messages {
     ) -> Secret {
         let labels = BTreeMap::from([
             (SET_UID.to_owned(), self.set_uid.clone()),
+            (NONCE.to_owned(), nonce.to_string()),
             ("dayfly.dev/request-id".to_owned(), request.to_string()),
         ]);
         let metadata =

@@ -1,9 +1,9 @@
 //! Accepted jobs in a real API server.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use dayfly_kubernetes::{
-    AcceptingSet, Calls, Fence, KubernetesStore,
+    AcceptingSet, Calls, Fence, KubernetesStore, Sweep, Swept,
     api::{Phase, PipelineJob},
 };
 use dayfly_listener::{
@@ -37,15 +37,24 @@ impl<'server> Place<'server> {
         Self { server, jobs: server.namespace().await, secrets: server.namespace().await, uid }
     }
 
-    /// A store of a controller called `holder`.
-    fn store(&self, holder: &str) -> (KubernetesStore, Fence, Arc<Calls>) {
-        let (fence, calls) = (Fence::new(), Arc::new(Calls::default()));
-        let set = AcceptingSet {
+    fn set(&self) -> AcceptingSet {
+        AcceptingSet {
             namespace: self.jobs.clone(),
             name: "linux".to_owned(),
             uid: self.uid.clone(),
             pool: PoolId(7),
-        };
+        }
+    }
+
+    fn sweep(&self) -> Sweep {
+        let calls = Arc::new(Calls::default());
+        Sweep::new(self.server.client(), self.set(), &self.secrets, Fence::new(), calls)
+    }
+
+    /// A store of a controller called `holder`.
+    fn store(&self, holder: &str) -> (KubernetesStore, Fence, Arc<Calls>) {
+        let (fence, calls) = (Fence::new(), Arc::new(Calls::default()));
+        let set = self.set();
         let client = self.server.client();
         let store =
             KubernetesStore::new(client, set, &self.secrets, holder.to_owned(), fence.clone(), calls.clone());
@@ -290,4 +299,35 @@ async fn a_set_that_is_lost_in_the_middle_of_a_write_ends_it() {
     };
     let (changed, ()) = tokio::join!(store.change(RequestId(1), Change::Stage(claimed())), lose);
     assert!(matches!(changed, Err(StoreError::NotOurs)), "{changed:?}");
+}
+
+#[tokio::test]
+async fn what_a_killed_controller_left_halfway_is_accepted_by_the_next_and_swept() {
+    let Some(server) = ApiServer::find().await else { return };
+    let place = Place::new(&server).await;
+    let (first, _fence, _) = place.store("one");
+    first.accept(record(1)).await.expect("it can");
+    // As if it had died between the message and the record: the record goes, the message stays.
+    let jobs = place.jobs();
+    let no_finalizer = json!({ "metadata": { "finalizers": null } });
+    jobs.patch("linux-1", &PatchParams::default(), &Patch::Merge(no_finalizer)).await.expect("it can");
+    jobs.delete("linux-1", &DeleteParams::default()).await.expect("it can be deleted");
+    let (second, _fence, _) = place.store("two");
+    assert_eq!(second.accept(record(1)).await.expect("it can"), Accepted::New);
+    second.accept(record(2)).await.expect("it can");
+    second.close(RequestId(2)).await.expect("it can");
+    assert_eq!(place.secrets().await.len(), 2);
+    let (sweep, day) = (place.sweep(), Duration::from_hours(24));
+    assert_eq!(sweep.run(day).await.expect("it can"), Swept::default(), "it may be on its way");
+    let in_time = async {
+        while place.secrets().await.len() > 1 {
+            tokio::time::sleep(Duration::from_secs(2)).await;
+            sweep.run(day).await.expect("it can");
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(120), in_time).await.expect("the orphan is swept");
+    assert_eq!(place.jobs().list(&ListParams::default()).await.expect("it can").items.len(), 2);
+    let swept = sweep.run(Duration::from_secs(1)).await.expect("it can");
+    assert_eq!(swept, Swept { messages: 0, jobs: 1 }, "only what is over");
+    second.change(RequestId(1), Change::Stage(claimed())).await.expect("it can");
 }
