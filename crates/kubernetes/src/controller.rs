@@ -7,6 +7,7 @@ mod crew;
 mod login;
 mod set;
 mod status;
+mod tidy;
 
 use std::{collections::HashMap, net::SocketAddr, path::PathBuf, sync::Arc};
 

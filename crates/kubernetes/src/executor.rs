@@ -118,7 +118,9 @@ impl Inner {
                     place::create(&self.pods, &self.set, &spec, &job, &self.facts, &controls.progress);
                 tokio::select! {
                     biased;
-                    () = controls.kill.cancelled() => Err(Mishap::Lost("it was given up before its pod was made".to_owned())),
+                    () = controls.kill.cancelled() => {
+                        Err(Mishap::Lost("it was given up before its pod was made".to_owned()))
+                    }
                     placed = creating => placed,
                 }
             }

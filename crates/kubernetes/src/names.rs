@@ -6,3 +6,6 @@ pub(crate) const MANAGER: &str = "dayfly";
 
 /// Label with the name of the AgentSet whose job a pod runs.
 pub(crate) const AGENT_SET_LABEL: &str = "dayfly.dev/agent-set";
+
+/// Label with the request that a pod's job has in its agent pool.
+pub(crate) const JOB_LABEL: &str = "dayfly.dev/job";

@@ -35,8 +35,8 @@ const CALL: Duration = Duration::from_secs(2);
 
 /// Whether an agent set is still ours. Falls once, for good.
 ///
-/// Who was stopped for a while (SIGSTOP, a slow machine) finds it fallen when it wakes up, before any timer has
-/// had a chance to run: the moment until which it holds is compared with the monotonic clock.
+/// Who was stopped for a while (SIGSTOP, a slow machine) finds it fallen when it wakes up, before any timer
+/// has had a chance to run: the moment until which it holds is compared with the monotonic clock.
 #[derive(Debug, Clone, Default)]
 pub struct Fence {
     lost: CancellationToken,

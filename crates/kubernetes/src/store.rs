@@ -1,10 +1,10 @@
 //! What outlives the controller, kept in the API server: accepted jobs.
 //!
-//! A job is a [`PipelineJob`] in the set's namespace, and its message lies in Secrets in the controller's own,
-//! where nobody who may only see jobs can read it. The message is written first, so that a record never lacks
-//! it. That the record could be created says whose the job is: it is the one step that only one of several can
-//! do. Every later write replaces the very state that we saw last, so whoever took the set over in between is
-//! noticed by the API server, not by us.
+//! A job is a [`PipelineJob`] in the set's namespace, and its message lies in Secrets in the controller's
+//! own, where nobody who may only see jobs can read it. The message is written first, so that a record
+//! never lacks it. That the record could be created says whose the job is: it is the one step that only one
+//! of several can do. Every later write replaces the very state that we saw last, so whoever took the set
+//! over in between is noticed by the API server, not by us.
 
 mod message;
 mod record;
@@ -126,9 +126,9 @@ impl Failure {
 }
 
 impl KubernetesStore {
-    /// The jobs of `set`, whose messages lie in `controller_namespace`. `client` must be one that tries nothing
-    /// again by itself (`Config::default_retry = false`). `holder` names this controller; everything stops
-    /// with [`StoreError::NotOurs`] once `fence` falls.
+    /// The jobs of `set`, whose messages lie in `controller_namespace`. `client` must be one that tries
+    /// nothing again by itself (`Config::default_retry = false`). `holder` names this controller;
+    /// everything stops with [`StoreError::NotOurs`] once `fence` falls.
     pub fn new(
         client: Client,
         set: AcceptingSet,
@@ -364,8 +364,16 @@ impl KubernetesStore {
                 return Ok(None);
             }
             let before = object.status.clone().unwrap_or_default();
-            let state = State::unseal(before.record.as_deref(), &message.key, object.spec.request_id)?;
-            let job = record::restore(&object, message.body.clone(), state)?;
+            let restored = State::unseal(before.record.as_deref(), &message.key, object.spec.request_id)
+                .and_then(|state| record::restore(&object, message.body.clone(), state));
+            let job = match restored {
+                Ok(job) => job,
+                // Whoever may write it could keep all other jobs of the set from being taken up.
+                Err(error) => {
+                    tracing::error!(job = name, %error, "a job is left alone");
+                    return Ok(None);
+                }
+            };
             let status = record::progress(&before, &self.holder, &job, &message.key)?;
             object.status = Some(status.clone());
             match self.calls.write(&self.fence, || api.replace_status(&name, &parameters, &object)).await {

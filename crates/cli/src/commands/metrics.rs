@@ -1,5 +1,5 @@
-//! What agents and their jobs come to in numbers, and the text for Prometheus. Labels have a fixed set of values, so that
-//! nothing a service or a job says makes new series.
+//! What agents and their jobs come to in numbers, and the text for Prometheus. Labels have a fixed set of
+//! values, so that nothing a service or a job says makes new series.
 
 use std::{
     collections::{BTreeMap, HashSet},

@@ -43,6 +43,22 @@ fn more_jobs_than_agents_run_in_turn_and_hand_over_outputs() {
 }
 
 #[test]
+fn a_record_that_is_deleted_cancels_its_job() {
+    let Some(world) = World::new("cancelled", 1) else { return };
+    let run = world.queue(
+        "pool: k8s\nsteps:\n- bash: touch /work/began; sleep 300\n- bash: echo cleaned up\n  condition: always()\n",
+    );
+    world.pod_whose_step_began();
+    world.kubectl(&["delete", "pipelinejobs", "--all", "--wait=false"]);
+    let (is_green, text) = run.end();
+    assert!(!is_green && text.contains("cleaned up"), "{text}");
+    world.no_pod_is_left();
+    eventually("the record is gone", || {
+        world.get("pipelinejobs", "{.items[*].metadata.name}").is_empty().then_some(())
+    });
+}
+
+#[test]
 fn a_set_that_is_deleted_lets_its_job_end_and_leaves_no_agent_in_the_pool() {
     let Some(world) = World::new("deleted", 2) else { return };
     assert_eq!(world.agents(), 2);

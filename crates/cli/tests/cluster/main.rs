@@ -1,5 +1,5 @@
-//! Jobs in pods of a real cluster, from the queue to the result. `.ci/run cluster` says what these tests need;
-//! without it they say so and do nothing.
+//! Jobs in pods of a real cluster, from the queue to the result. `.ci/run cluster` says what these tests
+//! need; without it they say so and do nothing.
 
 mod jobs;
 mod secrets;

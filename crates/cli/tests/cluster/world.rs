@@ -1,5 +1,5 @@
-//! A namespace of a real cluster with an agent set in it, a controller beside the cluster, and the emulator in
-//! place of Azure DevOps. All of it is the built binary and `kubectl`, as a user has them.
+//! A namespace of a real cluster with an agent set in it, a controller beside the cluster, and the emulator
+//! in place of Azure DevOps. All of it is the built binary and `kubectl`, as a user has them.
 //!
 //! What a test waits for is a condition, looked at several times a second, for a minute or two at most.
 

@@ -18,6 +18,7 @@ use super::Condition;
     namespaced,
     status = "AgentSetStatus",
     category = "dayfly",
+    validation = ("self.metadata.name.size() <= 40", "an AgentSet's name may have 40 characters at most"),
     printcolumn = r#"{"name":"Pool","type":"string","jsonPath":".spec.poolName"}"#,
     printcolumn = r#"{"name":"Online","type":"integer","jsonPath":".status.online"}"#,
     printcolumn = r#"{"name":"Running","type":"integer","jsonPath":".status.running"}"#,

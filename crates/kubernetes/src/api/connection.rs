@@ -90,7 +90,7 @@ pub struct Proxy {
     /// URL of the proxy. Its user name and password belong into credentialsSecretRef.
     #[x_kube(validation = (
         "self.matches('^https?://[^/@]+/?$')",
-        "proxy.url must be http://HOST:PORT or https://HOST:PORT; put user name and password into credentialsSecretRef"
+        "proxy.url must be http[s]://HOST:PORT; put user name and password into credentialsSecretRef"
     ))]
     #[schemars(length(min = 1, max = 2048))]
     pub url: String,

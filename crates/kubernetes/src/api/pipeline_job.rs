@@ -4,8 +4,8 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// One accepted job. The controller makes it; that it could be made says whose the job is. Deleting it cancels
-/// the job.
+/// One accepted job. The controller makes it; that it could be made says whose the job is. Deleting it
+/// cancels the job.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, CustomResource, KubeSchema)]
 #[kube(
     group = "dayfly.dev",

@@ -8,7 +8,10 @@ use dayfly_listener::{
     NextEvent, OnExisting, Phase, RegisteredSet, Registrar, Registration, Wanted,
 };
 use dayfly_protocol::{PoolId, channel::WorkerSettings, crypto::AgentKey};
-use futures::{FutureExt as _, future::BoxFuture};
+use futures::{
+    FutureExt as _,
+    future::{BoxFuture, OptionFuture},
+};
 use kube::{
     Api, ResourceExt as _,
     api::{Patch, PatchParams},
@@ -17,12 +20,14 @@ use tokio::{
     sync::watch,
     time::{Instant, interval, sleep, timeout},
 };
+use tokio_util::task::AbortOnDropHandle;
 
 use super::{
     Office,
     crew::Crew,
     login::{LoginError, access},
     status::{Readiness, Reporter},
+    tidy::tidy,
 };
 use crate::{
     api::{AgentSet, Delivery},
@@ -32,6 +37,7 @@ use crate::{
     pod::{CaConfigMap, Facts},
     registrations::Registrations,
     store::{AcceptingSet, KubernetesStore},
+    sweep::Sweep,
 };
 
 /// Keeps a set from being deleted before its agents are out of the pool.
@@ -249,23 +255,27 @@ impl Set {
         }
     }
 
-    /// Where accepted jobs are kept.
-    fn store(&self, object: &AgentSet, pool: PoolId, fence: &Fence) -> KubernetesStore {
-        let set = AcceptingSet {
+    fn accepting(&self, object: &AgentSet, pool: PoolId) -> AcceptingSet {
+        AcceptingSet {
             namespace: self.namespace.clone(),
             name: self.name.clone(),
             uid: object.uid().unwrap_or_default(),
             pool,
-        };
+        }
+    }
+
+    /// Where accepted jobs are kept.
+    fn store(&self, set: AcceptingSet, fence: &Fence) -> KubernetesStore {
         let Office { client, config, calls, .. } = &*self.office;
-        KubernetesStore::new(
-            client.clone(),
-            set,
-            &config.namespace,
-            config.holder.clone(),
-            fence.clone(),
-            calls.clone(),
-        )
+        let (holder, namespace) = (config.holder.clone(), &config.namespace);
+        KubernetesStore::new(client.clone(), set, namespace, holder, fence.clone(), calls.clone())
+    }
+
+    /// Tidies up after the set until this is dropped.
+    fn tidying(&self, set: AcceptingSet, fence: &Fence) -> AbortOnDropHandle<()> {
+        let Office { client, config, calls, .. } = &*self.office;
+        let sweep = Sweep::new(client.clone(), set.clone(), &config.namespace, fence.clone(), calls.clone());
+        AbortOnDropHandle::new(tokio::spawn(tidy(client.clone(), set, sweep)))
     }
 
     /// Runs the agents until the set is deleted or the controller ends.
@@ -286,6 +296,8 @@ impl Set {
             facts,
             self.office.gate.clone(),
         );
+        let accepting = self.accepting(object, roster.set.pool);
+        let _tidying = self.tidying(accepting.clone(), fence);
         let access = self.access(object).await?;
         let (sender, wanted) = watch::channel(Wanted { agents: Vec::new(), phase: Phase::Run });
         let listener = Config {
@@ -306,7 +318,7 @@ impl Set {
             worker: WorkerSettings::default(),
             once: false,
             connecting: CONNECTING_AGENTS,
-            store: Arc::new(self.store(object, roster.set.pool, fence)),
+            store: Arc::new(self.store(accepting.clone(), fence)),
             registrations: roster.registrations.clone(),
         };
         let (listener, events) = Listener::start(listener, Arc::new(executor.clone())).await?;
@@ -370,7 +382,8 @@ impl Set {
                         sender.send_modify(|wanted| wanted.phase = Phase::Drain);
                     }
                 }
-                hired = async { match &mut hiring { Some(hiring) => hiring.await, None => std::future::pending().await } } => {
+                hired = OptionFuture::from(hiring.as_mut()), if hiring.is_some() => {
+                    let Some(hired) = hired else { continue };
                     hiring = None;
                     if !hired.agents.is_empty() {
                         roster.set.agents.extend(hired.agents);
@@ -554,7 +567,8 @@ fn readiness(crew: &Crew, phase: Phase) -> Readiness {
 fn tell(set: &str, event: &Event) {
     match event {
         Event::JobAccepted { agent, job } => {
-            tracing::info!(set, %agent, request = %job.request, job = %job.id, "accepted the job {}", job.name);
+            let (request, id) = (job.request, job.id);
+            tracing::info!(set, %agent, %request, job = %id, "accepted the job {}", job.name);
         }
         Event::JobStarted { agent, job } => {
             tracing::info!(set, %agent, request = %job.request, job = %job.id, "the job {} runs", job.name);
@@ -563,7 +577,8 @@ fn tell(set: &str, event: &Event) {
             tracing::info!(set, %agent, request = %job.request, word = note.word, "{}", note.text);
         }
         Event::JobFinished { agent, job, result, reason } => {
-            tracing::info!(set, %agent, request = %job.request, job = %job.id, ?result, reason, "the job {} is over", job.name);
+            let (request, id) = (job.request, job.id);
+            tracing::info!(set, %agent, %request, job = %id, ?result, reason, "the job {} is over", job.name);
         }
         Event::Warning { agent, message } => tracing::warn!(set, %agent, "{message}"),
         Event::Ended { agent, end } => tracing::info!(set, %agent, ?end, "an agent has ended"),

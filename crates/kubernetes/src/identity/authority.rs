@@ -186,7 +186,8 @@ impl Authority {
         loop {
             tokio::time::sleep(DAY).await;
             if let Err(error) = self.refresh().await {
-                tracing::warn!(error = %dayfly_client::describe(&error), "the job channel keeps its old certificate");
+                let error = dayfly_client::describe(&error);
+                tracing::warn!(error, "the job channel keeps its old certificate");
             }
         }
     }

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::{
     api::{AgentSetSpec, ContainerUser, Delivery},
     identity::TOKEN_AUDIENCE,
-    names::{AGENT_SET_LABEL, MANAGED_BY, MANAGER},
+    names::{AGENT_SET_LABEL, JOB_LABEL, MANAGED_BY, MANAGER},
 };
 
 /// The container that runs the worker.
@@ -128,7 +128,7 @@ pub fn shape(set: &AgentSetSpec, set_name: &str, job: &Job<'_>, facts: &Facts) -
             "labels": {
                 MANAGED_BY: MANAGER,
                 AGENT_SET_LABEL: set_name,
-                "dayfly.dev/job": job.message.request_id.to_string(),
+                JOB_LABEL: job.message.request_id.to_string(),
                 "dayfly.dev/state": "busy",
             },
             "annotations": {
@@ -210,7 +210,10 @@ fn volumes(facts: &Facts) -> Value {
     json!([
         { "name": "dayfly", "image": { "reference": facts.dayfly_image } },
         // One volume for both, since each one delays the start.
-        { "name": "channel", "projected": { "sources": [{ "serviceAccountToken": token }, { "configMap": ca }] } },
+        {
+            "name": "channel",
+            "projected": { "sources": [{ "serviceAccountToken": token }, { "configMap": ca }] },
+        },
         { "name": "work", "emptyDir": {} },
     ])
 }

@@ -29,7 +29,8 @@ pub(crate) struct ApiServer {
 }
 
 impl ApiServer {
-    /// The one that is there, or one of our own; `None`, with a word on how to run the test, if there is none.
+    /// The one that is there, or one of our own; `None`, with a word on how to run the test, if there is
+    /// none.
     pub(crate) async fn find() -> Option<Self> {
         if std::env::var_os("KUBECONFIG").is_some() {
             let config = Config::from_kubeconfig(&KubeConfigOptions::default()).await;
