@@ -1,6 +1,8 @@
 //! Jobs in pods of a real cluster, from the queue to the result. `.ci/run cluster` says what these tests
 //! need; without it they say so and do nothing.
 
+#![expect(clippy::print_stderr, reason = "who runs the tests is told what they need, and what went wrong")]
+
 mod jobs;
 mod secrets;
 mod takeover;
