@@ -1,5 +1,5 @@
-//! What is done beside the jobs of a set: a record that somebody deletes cancels its job, and what is left over
-//! is swept.
+//! What is done beside the jobs of a set: a record that somebody deletes cancels its job, and what is left
+//! over is swept.
 
 use std::time::Duration;
 
