@@ -1,26 +1,37 @@
-//! What is the matter with a pod, in words for the job's log.
+//! What is the matter with a pod, in words for the job's log. Nothing here talks to a cluster.
+//!
+//! The order in which things are looked at is that of Tekton's controller: what ended the whole pod comes
+//! before what ended a container, and that before what a container waits for.
+
+mod containers;
 
 use std::time::Duration;
 
-use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{ContainerStatus, Event, Pod};
+use k8s_openapi::api::core::v1::{Event, Pod, PodCondition, PodStatus};
 
 use crate::api::AgentSetSpec;
 
 /// How long things may last before they fail the job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Limits {
+    /// Without a node.
     pub(crate) pending: Duration,
-    pub(crate) image: Duration,
-    pub(crate) create: Duration,
+    /// With an image that cannot be pulled.
+    image: Duration,
+    /// With a container that cannot be created; the kubelet's own limit is two minutes.
+    create: Duration,
+    /// With a node that does not answer.
+    node_lost: Duration,
 }
 
 impl Limits {
-    pub(crate) fn of(_spec: &AgentSetSpec) -> Self {
+    /// Those of a set. They cannot be chosen yet.
+    pub(crate) fn of(_set: &AgentSetSpec) -> Self {
         Self {
             pending: Duration::from_secs(900),
             image: Duration::from_secs(60),
             create: Duration::from_secs(150),
+            node_lost: Duration::from_secs(300),
         }
     }
 }
@@ -28,9 +39,9 @@ impl Limits {
 /// What is to be done about it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Verdict {
-    /// Nothing: it may pass.
+    /// Nothing: it may pass, or is followed by what will not.
     Wait,
-    /// It may last that long.
+    /// It may last that long since it was first seen.
     FailAt(Duration),
     /// It will not pass.
     FailNow,
@@ -39,87 +50,152 @@ pub(crate) enum Verdict {
 /// What is the matter.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Diagnosis {
+    /// One word for what it is about, for metrics and to tell diagnoses apart.
     pub(crate) word: &'static str,
+    /// What is so.
     pub(crate) text: String,
+    /// What to do about it.
     pub(crate) advice: Option<String>,
+    /// What is to be done about it.
     pub(crate) verdict: Verdict,
     /// Whether another pod may fare better.
     pub(crate) replaceable: bool,
 }
 
-/// What is the matter with a pod, if anything is.
-pub(crate) fn diagnose(pod: &Pod, _events: &[Event], _now: Timestamp, limits: &Limits) -> Option<Diagnosis> {
+impl Diagnosis {
+    fn new(word: &'static str, text: impl Into<String>, verdict: Verdict) -> Self {
+        Self { word, text: text.into(), advice: None, verdict, replaceable: false }
+    }
+
+    fn advice(self, advice: &str) -> Self {
+        Self { advice: Some(advice.to_owned()), ..self }
+    }
+
+    fn replaceable(self) -> Self {
+        Self { replaceable: true, ..self }
+    }
+}
+
+/// What is the matter with a pod, if anything is. `events` are its warnings, the oldest first.
+pub(crate) fn diagnose(pod: &Pod, events: &[Event], limits: &Limits) -> Option<Diagnosis> {
     let status = pod.status.as_ref()?;
-    let containers = status.container_statuses.iter().flatten();
-    for container in containers {
-        if let Some(found) = container_matter(container, limits) {
-            return Some(found);
+    refused_or_evicted(status)
+        .or_else(|| disrupted(status))
+        .or_else(|| containers::ended(pod, status))
+        .or_else(|| node_lost(pod, status, limits))
+        .or_else(|| deleted(pod))
+        .or_else(|| containers::waits(status, limits))
+        .or_else(|| unscheduled(status, limits))
+        .or_else(|| sandbox(status, events))
+}
+
+/// What ended the pod as a whole.
+fn refused_or_evicted(status: &PodStatus) -> Option<Diagnosis> {
+    let message = status.message.as_deref().unwrap_or("no message was given");
+    let found = match status.reason.as_deref()? {
+        "Evicted" => {
+            Diagnosis::new("evicted", format!("The node evicted the pod: {message}"), Verdict::FailNow)
+                .advice("Give the jobs requests for what they use, so that the node has room for them.")
         }
+        "DeadlineExceeded" => Diagnosis::new(
+            "deadline",
+            "The pod lived longer than the job's timeout allows, and was ended.",
+            Verdict::FailNow,
+        )
+        .advice("Raise timeoutInMinutes of the job."),
+        "NodeLost" => {
+            return Some(
+                Diagnosis::new("node-lost", format!("The pod's node is lost: {message}"), Verdict::FailNow)
+                    .replaceable(),
+            );
+        }
+        reason
+            if reason.starts_with("OutOf")
+                || matches!(reason, "NodeAffinity" | "UnexpectedAdmissionError" | "NodeShutdown") =>
+        {
+            Diagnosis::new(
+                "refused",
+                format!("The node refused the pod ({reason}): {message}"),
+                Verdict::FailNow,
+            )
+        }
+        _ => return None,
+    };
+    let is_deadline = found.word == "deadline";
+    Some(if is_deadline { found } else { found.replaceable() })
+}
+
+fn condition<'a>(status: &'a PodStatus, kind: &str, value: &str) -> Option<&'a PodCondition> {
+    let conditions = status.conditions.iter().flatten();
+    conditions.into_iter().find(|condition| condition.type_ == kind && condition.status == value)
+}
+
+/// An eviction by the API, a preemption, a taint: the pod is about to go.
+fn disrupted(status: &PodStatus) -> Option<Diagnosis> {
+    let disruption = condition(status, "DisruptionTarget", "True")?;
+    let message = disruption.message.as_deref().unwrap_or("no message was given");
+    let (word, text) = match disruption.reason.as_deref().unwrap_or_default() {
+        "PreemptionByScheduler" => ("preempted", "The pod must make room for one of higher priority"),
+        "DeletionByTaintManager" => ("tainted", "The pod must leave its node, which was tainted"),
+        "EvictionByEvictionAPI" => ("evicted", "Somebody evicted the pod, such as by draining its node"),
+        _ => ("disrupted", "The pod must leave its node"),
+    };
+    Some(Diagnosis::new(word, format!("{text}: {message}"), Verdict::Wait).replaceable())
+}
+
+/// The node controller has not heard of the node for a while.
+fn node_lost(pod: &Pod, status: &PodStatus, limits: &Limits) -> Option<Diagnosis> {
+    let ready = condition(status, "Ready", "False")?;
+    if ready.reason.as_deref() != Some("NodeNotReady") {
+        return None;
     }
-    let condition = |kind: &str| status.conditions.iter().flatten().find(|condition| condition.type_ == kind);
-    if let Some(disruption) = condition("DisruptionTarget").filter(|condition| condition.status == "True") {
-        return Some(Diagnosis {
-            word: "disruption",
-            text: format!(
-                "The pod must leave its node: {}",
-                disruption
-                    .message
-                    .as_deref()
-                    .or(disruption.reason.as_deref())
-                    .unwrap_or("no reason is given")
-            ),
-            advice: None,
-            verdict: Verdict::Wait,
-            replaceable: true,
-        });
-    }
-    let scheduled = condition("PodScheduled").filter(|condition| condition.status == "False")?;
-    Some(Diagnosis {
-        word: "scheduling",
-        text: format!("The pod waits for a node: {}", scheduled.message.as_deref().unwrap_or_default()),
-        advice: None,
-        verdict: Verdict::FailAt(limits.pending),
-        replaceable: false,
+    let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()).unwrap_or("unknown");
+    let text = format!("The node {node} does not answer.");
+    Some(
+        Diagnosis::new("node-lost", text, Verdict::FailAt(limits.node_lost))
+            .advice("The job goes on if the node comes back in time.")
+            .replaceable(),
+    )
+}
+
+fn deleted(pod: &Pod) -> Option<Diagnosis> {
+    pod.metadata.deletion_timestamp.as_ref()?;
+    let name = pod.metadata.name.as_deref().unwrap_or_default();
+    Some(Diagnosis::new("deleted", format!("The pod {name} is being deleted."), Verdict::Wait).replaceable())
+}
+
+/// The scheduler's words.
+fn unscheduled(status: &PodStatus, limits: &Limits) -> Option<Diagnosis> {
+    let scheduled = condition(status, "PodScheduled", "False")?;
+    let message = scheduled.message.as_deref().unwrap_or("the scheduler gives no reason");
+    let text = format!("The pod waits for a node: {message}");
+    let found = Diagnosis::new("scheduling", text, Verdict::FailAt(limits.pending));
+    Some(if message.contains("Insufficient") {
+        found.advice("Add a node, or lower the requests of the job's pod.")
+    } else {
+        found
     })
 }
 
-fn container_matter(container: &ContainerStatus, limits: &Limits) -> Option<Diagnosis> {
-    let name = &container.name;
-    let state = container.state.as_ref()?;
-    if let Some(ended) =
-        state.terminated.as_ref().filter(|ended| ended.reason.as_deref() == Some("OOMKilled"))
-    {
-        return Some(Diagnosis {
-            word: "memory",
-            text: format!(
-                "The container {name} used more memory than it may and was killed (OOMKilled, exit code {}).",
-                ended.exit_code
-            ),
-            advice: Some("Raise the memory limit of the AgentSet's pods.".to_owned()),
-            verdict: Verdict::FailNow,
-            replaceable: false,
-        });
+/// What the kubelet says of a pod none of whose containers it could begin with.
+fn sandbox(status: &PodStatus, events: &[Event]) -> Option<Diagnosis> {
+    let has_begun = status.container_statuses.iter().flatten().any(|container| {
+        container.state.as_ref().is_some_and(|state| state.running.is_some() || state.terminated.is_some())
+    });
+    let event = events.last().filter(|_| !has_begun)?;
+    let message = event.message.as_deref().unwrap_or_default();
+    match event.reason.as_deref()? {
+        "FailedCreatePodSandBox" => Some(
+            Diagnosis::new("sandbox", format!("The node cannot start the pod: {message}"), Verdict::Wait)
+                .replaceable(),
+        ),
+        "FailedMount" | "FailedAttachVolume" => {
+            let text = format!("The pod waits for a volume: {message}");
+            Some(Diagnosis::new("volume", text, Verdict::Wait))
+        }
+        _ => None,
     }
-    let waiting = state.waiting.as_ref()?;
-    let message = waiting.message.as_deref().unwrap_or_default();
-    let (word, text, verdict) = match waiting.reason.as_deref()? {
-        "ErrImagePull" | "ImagePullBackOff" | "ErrImageNeverPull" => (
-            "image-pull",
-            format!("The image {} cannot be pulled: {message}", container.image),
-            Verdict::FailAt(limits.image),
-        ),
-        "InvalidImageName" => {
-            ("image-name", format!("The image name {} is not valid.", container.image), Verdict::FailNow)
-        }
-        "CreateContainerConfigError" => {
-            ("configuration", format!("The container {name} cannot be made: {message}"), Verdict::FailNow)
-        }
-        "CreateContainerError" | "RunContainerError" => (
-            "container",
-            format!("The container {name} cannot be started: {message}"),
-            Verdict::FailAt(limits.create),
-        ),
-        _ => return None,
-    };
-    Some(Diagnosis { word, text, advice: None, verdict, replaceable: false })
 }
+
+#[cfg(test)]
+mod tests;

@@ -18,7 +18,6 @@ use dayfly_listener::{
     RunningJob, WorkerExit, converse,
 };
 use dayfly_protocol::channel::Course;
-use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ContainerStateTerminated, Pod};
 use kube::{Client, api::LogParams};
 use tokio::{
@@ -302,7 +301,8 @@ impl<'a> Watcher<'a> {
     }
 
     fn gone(&self, last: Option<&Pod>) -> Judged {
-        let by = last.and_then(|pod| diagnose(pod, &[], Timestamp::now(), &self.limits));
+        let by =
+            last.and_then(|pod| diagnose(pod, &[], &self.limits)).filter(|found| found.word != "deleted");
         let reason =
             by.map_or_else(|| format!("its pod {} was deleted", self.place.name), |found| found.text);
         Judged { reason, is_final: false, is_by_pod: true }
@@ -310,7 +310,7 @@ impl<'a> Watcher<'a> {
 
     async fn judge(&mut self, seen: &Seen) -> Option<Judged> {
         let pod = seen.pod.as_deref()?;
-        if let Some(found) = diagnose(pod, &seen.events, Timestamp::now(), &self.limits) {
+        if let Some(found) = diagnose(pod, &seen.events, &self.limits) {
             let note = Note {
                 word: found.word,
                 text: found.text.clone(),

@@ -1,0 +1,125 @@
+//! A row for each thing that can be the matter.
+
+use serde_json::{Value, json};
+
+use super::*;
+
+fn limits() -> Limits {
+    let seconds = Duration::from_secs;
+    Limits { pending: seconds(4), image: seconds(1), create: seconds(2), node_lost: seconds(3) }
+}
+
+fn found(status: &Value, events: &Value) -> Option<Diagnosis> {
+    let spec = json!({
+        "nodeName": "node-1",
+        "containers": [{ "name": "agent", "resources": { "limits": { "memory": "1Gi" } } }],
+    });
+    let pod =
+        serde_json::from_value(json!({ "metadata": { "name": "pod-1" }, "spec": spec, "status": status }));
+    let events: Vec<Event> = serde_json::from_value(events.clone()).expect("events");
+    diagnose(&pod.expect("a pod"), &events, &limits())
+}
+
+fn waiting(reason: &str, message: &str) -> Value {
+    container(&json!({ "waiting": { "reason": reason, "message": message } }))
+}
+
+fn container(state: &Value) -> Value {
+    let status = json!({
+        "name": "agent", "image": "i:1", "imageID": "", "ready": false, "restartCount": 0, "state": state,
+    });
+    json!({ "containerStatuses": [status] })
+}
+
+fn condition(kind: &str, value: &str, reason: &str, message: &str) -> Value {
+    json!({ "conditions": [{ "type": kind, "status": value, "reason": reason, "message": message }] })
+}
+
+#[test]
+fn everything_that_can_be_the_matter_has_its_word_and_its_verdict() {
+    use Verdict::{FailAt, FailNow, Wait};
+    let (pull, image) = (|message| waiting("ErrImagePull", message), FailAt(limits().image));
+    let create = FailAt(limits().create);
+    let rows = [
+        (json!({ "reason": "Evicted", "message": "low on memory" }), "evicted", FailNow, true),
+        (json!({ "reason": "DeadlineExceeded" }), "deadline", FailNow, false),
+        (json!({ "reason": "OutOfcpu", "message": "no cpu" }), "refused", FailNow, true),
+        (json!({ "reason": "NodeAffinity" }), "refused", FailNow, true),
+        (json!({ "reason": "NodeLost" }), "node-lost", FailNow, true),
+        (condition("DisruptionTarget", "True", "PreemptionByScheduler", ""), "preempted", Wait, true),
+        (condition("DisruptionTarget", "True", "EvictionByEvictionAPI", ""), "evicted", Wait, true),
+        (condition("DisruptionTarget", "True", "DeletionByTaintManager", ""), "tainted", Wait, true),
+        (condition("Ready", "False", "NodeNotReady", ""), "node-lost", FailAt(limits().node_lost), true),
+        (
+            condition("PodScheduled", "False", "Unschedulable", "0/1 nodes: Insufficient cpu"),
+            "scheduling",
+            FailAt(limits().pending),
+            false,
+        ),
+        (
+            container(&json!({ "terminated": { "reason": "OOMKilled", "exitCode": 137 } })),
+            "memory",
+            FailNow,
+            false,
+        ),
+        (waiting("InvalidImageName", ""), "image-name", FailNow, false),
+        (waiting("ErrImageNeverPull", ""), "image-absent", FailNow, false),
+        (pull("i:1: not found"), "image-not-found", image, false),
+        (pull("pull access denied, authorization failed"), "image-unauthorized", image, false),
+        (pull("429 Too Many Requests - toomanyrequests"), "image-rate-limit", image, false),
+        (pull("dial tcp: lookup r.example: no such host"), "image-network", image, false),
+        (pull("no match for platform in manifest: not found"), "image-platform", image, false),
+        (pull("something else"), "image-pull", image, false),
+        (waiting("CreateContainerConfigError", "secret \"x\" not found"), "configuration", FailNow, false),
+        (waiting("CreateContainerError", "context deadline exceeded"), "container", create, false),
+        (waiting("RunContainerError", "exec /x: exec format error"), "container", FailNow, false),
+    ];
+    for (status, word, verdict, replaceable) in rows {
+        let found = found(&status, &json!([])).unwrap_or_else(|| panic!("nothing found: {status}"));
+        assert_eq!((found.word, found.verdict, found.replaceable), (word, verdict, replaceable), "{status}");
+    }
+}
+
+#[test]
+fn what_is_no_trouble_is_not_told() {
+    for status in [
+        json!({ "phase": "Running" }),
+        waiting("ContainerCreating", ""),
+        waiting("CreateContainerConfigError", "failed to create subPath directory for volumeMount"),
+        container(&json!({ "running": {} })),
+        container(&json!({ "terminated": { "reason": "Error", "exitCode": 102 } })),
+        condition("Ready", "False", "ContainersNotReady", ""),
+    ] {
+        assert_eq!(found(&status, &json!([])), None, "{status}");
+    }
+}
+
+#[test]
+fn the_words_of_the_cluster_and_what_to_do_are_told() {
+    let scheduling = condition("PodScheduled", "False", "Unschedulable", "0/1 nodes: Insufficient cpu");
+    let told = found(&scheduling, &json!([])).expect("a diagnosis");
+    assert_eq!(told.text, "The pod waits for a node: 0/1 nodes: Insufficient cpu");
+    assert!(told.advice.is_some_and(|advice| advice.contains("requests")));
+    let memory = container(&json!({ "terminated": { "reason": "OOMKilled", "exitCode": 137 } }));
+    let told = found(&memory, &json!([])).expect("a diagnosis");
+    assert_eq!(
+        told.text,
+        "The container agent used more memory than its limit of 1Gi and was killed (exit code 137)."
+    );
+}
+
+#[test]
+fn a_node_that_cannot_start_the_pod_is_told_by_its_warnings_until_something_runs() {
+    let event = |reason: &str| json!([{ "metadata": {}, "involvedObject": {}, "reason": reason, "message": "because" }]);
+    let told = found(&json!({}), &event("FailedCreatePodSandBox")).expect("a diagnosis");
+    assert_eq!((told.word, told.verdict), ("sandbox", Verdict::Wait));
+    assert_eq!(found(&json!({}), &event("FailedMount")).map(|told| told.word), Some("volume"));
+    assert_eq!(found(&container(&json!({ "running": {} })), &event("FailedMount")), None);
+}
+
+#[test]
+fn who_ends_the_pod_comes_before_what_that_did_to_its_containers() {
+    let mut status = container(&json!({ "terminated": { "reason": "OOMKilled", "exitCode": 137 } }));
+    status["reason"] = json!("Evicted");
+    assert_eq!(found(&status, &json!([])).map(|told| told.word), Some("evicted"));
+}
