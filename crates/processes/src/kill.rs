@@ -26,32 +26,41 @@ pub fn group(leader: Pid) {
 }
 
 /// Kills the process group of `leader` and all descendants of its members, also those that left the group.
+///
+/// They are stopped first, until no new one turns up: one that forks or leaves the group while the others are
+/// being killed would lose its parent by that, and with it the only way to find it.
 pub fn tree(leader: Pid) {
-    for _ in 0..3 {
-        let escaped = outside_of_group(leader);
-        let group_is_gone = killpg(leader, Signal::SIGKILL).is_err();
-        for process_id in &escaped {
-            // Gone already is what we want.
-            let _ = kill(*process_id, Signal::SIGKILL);
-        }
-        if group_is_gone && escaped.is_empty() {
+    let mut stopped = HashSet::new();
+    for _ in 0..ROUNDS {
+        let found = descent(leader);
+        let new: Vec<i32> = found.difference(&stopped).copied().collect();
+        if new.is_empty() {
             break;
         }
-    }
-}
-
-/// Descendants of the members of `leader`'s group which are not members themselves.
-fn outside_of_group(leader: Pid) -> Vec<Pid> {
-    let mut children: HashMap<i32, Vec<i32>> = HashMap::new();
-    let mut members = HashSet::new();
-    for process in table::all() {
-        children.entry(process.parent).or_default().push(process.id);
-        if process.group == leader.as_raw() {
-            members.insert(process.id);
+        for id in new {
+            // Gone already is what we want.
+            let _ = kill(Pid::from_raw(id), Signal::SIGSTOP);
+            stopped.insert(id);
         }
     }
-    let mut tree = members.clone();
-    let mut unseen: Vec<i32> = members.iter().copied().chain([leader.as_raw()]).collect();
+    for id in stopped {
+        let _ = kill(Pid::from_raw(id), Signal::SIGKILL);
+    }
+    group(leader);
+}
+
+/// The living members of `leader`'s group and all their descendants.
+fn descent(leader: Pid) -> HashSet<i32> {
+    let mut children: HashMap<i32, Vec<i32>> = HashMap::new();
+    let mut unseen = vec![leader.as_raw()];
+    let mut tree = HashSet::new();
+    for process in table::all().filter(|process| !process.is_dead) {
+        children.entry(process.parent).or_default().push(process.id);
+        if process.group == leader.as_raw() {
+            tree.insert(process.id);
+            unseen.push(process.id);
+        }
+    }
     while let Some(process_id) = unseen.pop() {
         for &child in children.get(&process_id).into_iter().flatten() {
             if tree.insert(child) {
@@ -59,7 +68,7 @@ fn outside_of_group(leader: Pid) -> Vec<Pid> {
             }
         }
     }
-    tree.difference(&members).map(|&process_id| Pid::from_raw(process_id)).collect()
+    tree
 }
 
 /// Kills the processes which were started with the variable, wherever they moved to, those in the group if
