@@ -77,6 +77,12 @@ pub(crate) enum Command {
     /// Run one job for a listener
     #[command(hide = true)]
     Worker(commands::worker::WorkerArgs),
+    /// Start a worker's steps in another container
+    #[command(hide = true)]
+    StepHost(commands::step_host::StepHostArgs),
+    /// Copy this program to where another container finds it
+    #[command(hide = true)]
+    Deliver(commands::deliver::DeliverArgs),
     /// Print a completion script for a shell
     Completions(commands::completions::CompletionsArgs),
 }

@@ -1,9 +1,14 @@
 //! This machine's name, where things are kept on it, and this process's protection on it.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::Context as _;
-use dayfly_processes::orphans::Adopt;
+use dayfly_processes::orphans::{self, Adopt};
+use tokio::signal::unix::{SignalKind, signal};
+
+/// Pause between two looks for orphans that have ended.
+const REAP_PAUSE: Duration = Duration::from_millis(250);
 
 /// The host name, as `uname -n` says it.
 pub(crate) fn name() -> anyhow::Result<String> {
@@ -59,4 +64,19 @@ pub(crate) fn protect() {
     if let Err(error) = dayfly_worker::platform::protect() {
         tracing::warn!(%error, "could not keep other processes from inspecting this one");
     }
+}
+
+/// Takes away orphans that have ended, which nobody else waits for: a job may make more of
+/// them than the system has numbers for.
+pub(crate) async fn reap_orphans() -> anyhow::Error {
+    let mut ended = match signal(SignalKind::child()) {
+        Ok(ended) => ended,
+        Err(error) => return error.into(),
+    };
+    while ended.recv().await.is_some() {
+        orphans::reap();
+        // Jobs end thousands of processes in a second; who has ended can wait.
+        tokio::time::sleep(REAP_PAUSE).await;
+    }
+    std::future::pending().await
 }

@@ -37,6 +37,8 @@ fn dispatch(command: Command, format: LogFormat) -> anyhow::Result<ExitCode> {
         Command::Emulator(args) => commands::emulator::run(&args),
         Command::Eval(args) => commands::eval::run(&args),
         Command::Worker(args) => commands::worker::run_to_the_end(args),
+        Command::StepHost(args) => commands::step_host::run(args),
+        Command::Deliver(args) => commands::deliver::run(&args),
         Command::Completions(args) => commands::completions::run(&args),
     }
 }

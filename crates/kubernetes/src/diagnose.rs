@@ -60,11 +60,14 @@ pub(crate) struct Diagnosis {
     pub(crate) verdict: Verdict,
     /// Whether another pod may fare better.
     pub(crate) replaceable: bool,
+    /// Whether something went wrong, rather than takes its time.
+    pub(crate) is_problem: bool,
 }
 
 impl Diagnosis {
     fn new(word: &'static str, text: impl Into<String>, verdict: Verdict) -> Self {
-        Self { word, text: text.into(), advice: None, verdict, replaceable: false }
+        let is_problem = verdict != Verdict::Wait;
+        Self { word, text: text.into(), advice: None, verdict, replaceable: false, is_problem }
     }
 
     fn advice(self, advice: &str) -> Self {

@@ -315,7 +315,7 @@ impl<'a> Watcher<'a> {
                 word: found.word,
                 text: found.text.clone(),
                 advice: found.advice,
-                is_problem: found.verdict != Verdict::Wait,
+                is_problem: found.is_problem,
             };
             if self.told.as_ref() != Some(&note) {
                 self.told = Some(note.clone());

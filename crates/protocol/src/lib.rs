@@ -13,6 +13,7 @@ pub mod artifact;
 pub mod build;
 pub mod channel;
 pub mod connection;
+pub mod containers;
 pub mod crypto;
 pub mod error;
 pub mod ids;

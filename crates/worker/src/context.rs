@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::commands::{Details, Restrictions};
+use crate::containers::Containers;
 use crate::environment;
 use crate::process::Background;
 use crate::report::{Record, Reporter};
@@ -64,6 +65,8 @@ pub(crate) struct JobContext {
     pub(crate) first_checkout: Option<String>,
     /// The worker's own environment without what steps must not see.
     pub(crate) inherited: BTreeMap<OsString, OsString>,
+    /// Other containers in which steps run.
+    pub(crate) containers: Option<Containers>,
     /// The environment of a step before the first one ran.
     first_environment: OnceLock<BTreeMap<OsString, OsString>>,
     /// Reads what processes write which a step left running.
@@ -100,6 +103,7 @@ pub(crate) struct JobParts {
     pub(crate) multiple_checkouts: bool,
     pub(crate) first_checkout: Option<String>,
     pub(crate) inherited: BTreeMap<OsString, OsString>,
+    pub(crate) containers: Option<Containers>,
     pub(crate) variables: Variables,
     pub(crate) cancel: CancellationToken,
     pub(crate) flush: CancellationToken,
@@ -119,6 +123,7 @@ impl JobContext {
             multiple_checkouts: parts.multiple_checkouts,
             first_checkout: parts.first_checkout,
             inherited: parts.inherited,
+            containers: parts.containers,
             debug: parts.variables.get_boolean("system.debug").unwrap_or(false),
             cancel: parts.cancel,
             flush: parts.flush,

@@ -14,6 +14,7 @@ use uuid::Uuid;
 use crate::AGENT_VERSION;
 use crate::commands::Restrictions;
 use crate::conditions::Condition;
+use crate::containers;
 use crate::context::{JobContext, StepContext};
 use crate::directories::{Clean, PipelineFolders, Sets, WorkFolder, clone_folder};
 use crate::files;
@@ -47,6 +48,8 @@ impl Entry {
 pub(crate) struct Initialized {
     /// What runs, in order: steps, then post-job parts, last step first.
     pub(crate) entries: Vec<Entry>,
+    /// The order of the record after theirs.
+    pub(crate) next_order: i32,
     /// The mark of this job's processes; none if processes which outlive the job are to be left alone.
     pub(crate) lookup_id: Option<String>,
 }
@@ -122,7 +125,9 @@ pub(crate) async fn initialize(
         .output(&format!("Current agent version: '{AGENT_VERSION}' (Dayfly {})", env!("CARGO_PKG_VERSION")))
         .await;
     record.output(&format!("Agent running as: '{}'", user_name().await)).await;
-    refuse_containers(job, message)?;
+    if job.containers.is_none() {
+        refuse_containers(job, message)?;
+    }
     let mut steps = message.steps.clone();
     if job.with_variables(|variables| variables.get_boolean("build.syncsources")).unwrap_or(true) {
         prepare_pipeline(job, record, message, &mut steps, work).await?;
@@ -130,7 +135,10 @@ pub(crate) async fn initialize(
         // Jobs without sources have no pipeline folder, so their scripts start in the work folder.
         job.set_variable("System.DefaultWorkingDirectory", &job.settings.work_directory.to_string_lossy());
     }
-    let entries = entries(job, steps)?;
+    // "Initialize job" is the first, and services have a record of their own.
+    let first = if containers::has_services(job, message) { 3 } else { 2 };
+    let entries = entries(job, steps, first)?;
+    let next_order = first + i32::try_from(entries.len()).unwrap_or(i32::MAX - first);
     record.output("Checking job knob settings.").await;
     record.output("Finished checking job knob settings.").await;
     let cleans = job.with_variables(|variables| variables.get_boolean("process.clean")).unwrap_or(true);
@@ -140,7 +148,7 @@ pub(crate) async fn initialize(
         record.output("Start tracking orphan processes.").await;
     }
     job.first_environment();
-    Ok(Initialized { entries, lookup_id })
+    Ok(Initialized { entries, next_order, lookup_id })
 }
 
 /// Containers cannot be started here, and a job must not run without those it counts on
@@ -354,11 +362,10 @@ fn checkout_path(job: &JobContext, step: &Step, folders: &PipelineFolders) -> Op
 }
 
 /// Makes the records of all steps, in the order they will run.
-fn entries(job: &Arc<JobContext>, steps: Vec<Step>) -> Result<Vec<Entry>, String> {
+fn entries(job: &Arc<JobContext>, steps: Vec<Step>, first: i32) -> Result<Vec<Entry>, String> {
     let mut main = Vec::new();
     let mut post = Vec::new();
-    // "Initialize job" is the first.
-    let mut order = 1;
+    let mut order = first - 1;
     // The service leaves disabled steps out; one that comes anyway is left out here.
     for step in steps.into_iter().filter(|step| step.enabled) {
         let condition = Condition::parse(step.condition.as_deref())

@@ -16,6 +16,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use crate::containers::{self, Containers, Forwards};
 use crate::context::{JobContext, JobParts, StepContext, add_job_error, add_remark};
 use crate::directories::{self, WorkFolder};
 use crate::initialize::{self, Entry, Initialized};
@@ -112,6 +113,11 @@ pub async fn run(
         worker_name: settings.agent_name.clone(),
         feed_interval: None,
     });
+    let containers = surroundings.step_hosts.as_deref().map(|folder| Containers::listen(folder, &message));
+    let (containers, refused) = match containers.transpose() {
+        Ok(containers) => (containers, None),
+        Err(error) => (None, Some(describe(&error))),
+    };
     let job = JobContext::new(JobParts {
         masker: masker.clone(),
         reporter: reporter.clone(),
@@ -124,6 +130,7 @@ pub async fn run(
             .and_then(|step| step.inputs.get("repository"))
             .cloned(),
         inherited: environment::inherited(surroundings.environment, &settings.hidden_environment),
+        containers,
         variables: variables(&message, masker),
         cancel: CancellationToken::new(),
         flush: CancellationToken::new(),
@@ -136,8 +143,9 @@ pub async fn run(
         progress: &progress,
         control: control.clone(),
     };
+    let opened = opened.map_err(|error| describe(&error));
     let outcome = tokio::select! {
-        outcome = course.until_the_end(opened) => outcome,
+        outcome = course.until_the_end(refused.map_or(opened, Err)) => outcome,
         () = listen(&job, control) => {
             tracing::warn!("the service has ended with the listener, so the job is given up");
             // The step's own processes end with what was dropped here, what they left behind by this.
@@ -306,7 +314,7 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    async fn until_the_end(&self, opened: Result<WorkFolder, directories::Error>) -> Outcome {
+    async fn until_the_end(&self, opened: Result<WorkFolder, String>) -> Outcome {
         let job = self.job;
         job.record.start();
         job.record.line(&format!("##[section]Starting: {}", self.message.job_display_name)).await;
@@ -315,20 +323,25 @@ impl Run<'_> {
         }
         job.set_variable("agent.jobstatus", TaskResult::Succeeded.name());
         let opened = match opened {
-            Ok(work) => work.empty_temporary().await.map(|()| Arc::new(work)),
+            Ok(work) => match work.empty_temporary().await {
+                Ok(()) => Ok(Arc::new(work)),
+                Err(error) => Err(describe(&error)),
+            },
             Err(error) => Err(error),
         };
         let work = match opened {
             Ok(work) => work,
             Err(error) => {
-                add_job_error(&job.record, &describe(&error));
+                add_job_error(&job.record, &error);
                 return self.complete(TaskResult::Failed).await;
             }
         };
         initialize::set_agent_variables(job, self.message, &work).await;
         let result = match self.initialize(&work).await {
             Ok(initialized) => {
+                let forwards = self.initialize_containers().await;
                 self.run_steps(&initialized.entries).await;
+                drop(forwards);
                 self.finalize(&initialized).await;
                 job.result().unwrap_or(TaskResult::Succeeded)
             }
@@ -381,6 +394,31 @@ impl Run<'_> {
         initialized
     }
 
+    /// Waits for the services of the job, in a record of its own as the official agent does
+    /// (`JobExtension.cs`). If one does not come, the job has failed, and its steps' conditions see that.
+    async fn initialize_containers(&self) -> Option<Forwards> {
+        const NAME: &str = "Initialize containers";
+        if !containers::has_services(self.job, self.message) {
+            return None;
+        }
+        let context = self.internal(NAME, "InitializeContainers", 2);
+        context.record.start();
+        context.section(&format!("Starting: {NAME}")).await;
+        let waited = containers::wait_for_services(&context, self.message).await;
+        let result = match &waited {
+            Ok(_) => TaskResult::Succeeded,
+            Err(containers::Error::Canceled) => TaskResult::Canceled,
+            Err(_) => TaskResult::Failed,
+        };
+        if let Err(error) = &waited {
+            context.error(&describe(error)).await;
+            self.job.set_result(TaskResult::merge(self.job.result(), result));
+        }
+        context.section(&format!("Finishing: {NAME}")).await;
+        context.record.finish(result, None).await;
+        waited.ok()
+    }
+
     async fn run_steps(&self, entries: &[Entry]) {
         let total = u32::try_from(entries.len()).unwrap_or(u32::MAX);
         for (number, entry) in (1..).zip(entries) {
@@ -395,16 +433,17 @@ impl Run<'_> {
 
     async fn finalize(&self, initialized: &Initialized) {
         const NAME: &str = "Finalize Job";
-        let order = i32::try_from(initialized.entries.len()).unwrap_or(i32::MAX - 2) + 2;
-        let context = self.internal(NAME, "JobExtension_Final", order);
+        let context = self.internal(NAME, "JobExtension_Final", initialized.next_order);
         context.record.start();
         context.section(&format!("Starting: {NAME}")).await;
         if let Some(lookup_id) = &initialized.lookup_id {
             context.output("Start cleaning up orphan processes.").await;
-            let lookup_id = lookup_id.clone();
-            let orphans = tokio::task::spawn_blocking(move || platform::kill_orphans(&lookup_id))
-                .await
-                .unwrap_or_default();
+            let mark = lookup_id.clone();
+            let mut orphans =
+                tokio::task::spawn_blocking(move || platform::kill_orphans(&mark)).await.unwrap_or_default();
+            if let Some(containers) = &self.job.containers {
+                orphans.extend(containers.sweep(lookup_id).await);
+            }
             for orphan in orphans {
                 context
                     .output(&format!(

@@ -11,6 +11,7 @@
 pub mod artifacts;
 pub mod commands;
 mod conditions;
+mod containers;
 mod context;
 mod dial;
 mod directories;
@@ -26,6 +27,7 @@ pub mod report;
 mod run_step;
 mod serve;
 mod service;
+mod step_host;
 mod steps;
 mod surroundings;
 mod variables;
@@ -35,6 +37,7 @@ pub use directories::remove_all;
 pub use job::{Abandoned, Control, Outcome, run};
 pub use link::Connection;
 pub use serve::{ServeError, serve};
+pub use step_host::{ServeHostError, serve_steps};
 pub use steps::can_run;
 pub use surroundings::Surroundings;
 

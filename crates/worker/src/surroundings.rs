@@ -3,6 +3,7 @@
 
 use std::ffi::OsString;
 use std::fmt;
+use std::path::PathBuf;
 
 use dayfly_client::ProxySettings;
 
@@ -13,6 +14,9 @@ pub struct Surroundings {
     pub environment: Vec<(OsString, OsString)>,
     /// Proxies on the way to the service.
     pub proxy: ProxySettings,
+    /// Folder with the sockets of the step hosts, where the worker is in a pod whose steps run in containers
+    /// of their own.
+    pub step_hosts: Option<PathBuf>,
 }
 
 /// Names only: values may be secrets.
@@ -23,6 +27,7 @@ impl fmt::Debug for Surroundings {
             .debug_struct("Surroundings")
             .field("environment", &names)
             .field("proxy", &self.proxy)
+            .field("step_hosts", &self.step_hosts)
             .finish()
     }
 }

@@ -9,15 +9,12 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use clap::Args;
 use dayfly_client::ProxySettings;
-use dayfly_processes::orphans::{self, Adopt};
+use dayfly_processes::orphans::Adopt;
 use dayfly_worker::{Once, Outcome, ServeError, Surroundings, Tls, Unix, serve};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::host;
-
-/// Pause between two looks for orphans that have ended.
-const REAP_PAUSE: Duration = Duration::from_millis(250);
 
 /// Arguments of `dayfly worker`.
 #[derive(Debug, Args)]
@@ -31,6 +28,9 @@ pub(crate) struct WorkerArgs {
     /// File with the token that proves which place the worker runs in
     #[arg(long, value_name = "FILE")]
     claim_file: Option<PathBuf>,
+    /// Folder with the sockets of the containers in which steps run [default: they run beside the worker]
+    #[arg(long, value_name = "FOLDER")]
+    step_hosts: Option<PathBuf>,
 }
 
 /// Runs the job and answers its result as the exit code: 100 plus the result's number.
@@ -40,7 +40,7 @@ async fn run(args: WorkerArgs) -> anyhow::Result<ExitCode> {
     let mut terminated = signal(SignalKind::terminate()).context("signals cannot be listened to")?;
     let outcome = {
         let mut job = std::pin::pin!(serve_at(args, stop.clone()));
-        let mut reaping = std::pin::pin!(reap_orphans());
+        let mut reaping = std::pin::pin!(host::reap_orphans());
         loop {
             tokio::select! {
                 outcome = &mut job => break outcome?,
@@ -54,7 +54,7 @@ async fn run(args: WorkerArgs) -> anyhow::Result<ExitCode> {
 }
 
 async fn serve_at(args: WorkerArgs, stop: CancellationToken) -> anyhow::Result<Result<Outcome, ServeError>> {
-    let surroundings = surroundings();
+    let surroundings = surroundings(args.step_hosts);
     let Some(address) = args.connect else {
         let dial = Once::new(tokio::io::stdin(), tokio::io::stdout());
         return Ok(serve(dial, stop, surroundings).await);
@@ -85,22 +85,7 @@ pub(crate) fn run_to_the_end(args: WorkerArgs) -> anyhow::Result<ExitCode> {
     outcome
 }
 
-/// Takes away orphans of the job that have ended, which nobody else waits for: a long job may make more of
-/// them than the system has numbers for.
-async fn reap_orphans() -> anyhow::Error {
-    let mut ended = match signal(SignalKind::child()) {
-        Ok(ended) => ended,
-        Err(error) => return error.into(),
-    };
-    while ended.recv().await.is_some() {
-        orphans::reap();
-        // Jobs end thousands of processes in a second; who has ended can wait.
-        tokio::time::sleep(REAP_PAUSE).await;
-    }
-    std::future::pending().await
-}
-
-fn surroundings() -> Surroundings {
+fn surroundings(step_hosts: Option<PathBuf>) -> Surroundings {
     // As elsewhere, lower case wins: upper-case HTTP_PROXY can be set by a request to a CGI program.
     let variable = |lower: &str, upper: &str| {
         std::env::var(lower).or_else(|_| std::env::var(upper)).ok().filter(|value| !value.is_empty())
@@ -112,5 +97,6 @@ fn surroundings() -> Surroundings {
             https: variable("https_proxy", "HTTPS_PROXY"),
             no_proxy: variable("no_proxy", "NO_PROXY"),
         },
+        step_hosts,
     }
 }

@@ -3,6 +3,7 @@
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodStatus};
 
 use super::{Diagnosis, Limits, Verdict};
+use crate::pod::is_step_host;
 
 /// A container that ended in a way that tells more than its exit code.
 pub(super) fn ended(pod: &Pod, status: &PodStatus) -> Option<Diagnosis> {
@@ -18,10 +19,11 @@ pub(super) fn ended(pod: &Pod, status: &PodStatus) -> Option<Diagnosis> {
             "The container {} used more memory than its limit{limit} and was killed (exit code {}).",
             container.name, ended.exit_code
         );
-        return Some(
-            Diagnosis::new("memory", text, Verdict::FailNow)
-                .advice("Raise the container's memory limit, or have the job use less."),
-        );
+        // The worker outlives a container that only starts steps, and ends the job itself.
+        let verdict = if is_step_host(&container.name) { Verdict::Wait } else { Verdict::FailNow };
+        let found = Diagnosis::new("memory", text, verdict)
+            .advice("Raise the container's memory limit, or have the job use less.");
+        return Some(Diagnosis { is_problem: true, ..found });
     }
     None
 }

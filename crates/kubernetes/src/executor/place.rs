@@ -57,10 +57,13 @@ pub(super) async fn create(
     facts: &Facts,
     progress: &mpsc::Sender<Progress>,
 ) -> Result<Place, Mishap> {
-    let pod = shape(spec, set, &Job { message: &job.message, nonce: &nonce() }, facts)
+    let shaped = shape(spec, set, &Job { message: &job.message, nonce: &nonce() }, facts)
         .map_err(|error| Mishap::Final(describe(&error)))?;
-    let pod: Pod = serde_json::from_value(pod)
+    let pod: Pod = serde_json::from_value(shaped.pod)
         .map_err(|error| Mishap::Final(format!("its pod is none that Kubernetes knows: {error}")))?;
+    if !shaped.left_out.is_empty() {
+        let _ = progress.send(Progress::Noted(left_out(&shaped.left_out))).await;
+    }
     let patience = Limits::of(spec).pending;
     let (began, mut failures, mut is_told) = (Instant::now(), 0, false);
     loop {
@@ -123,6 +126,17 @@ fn quota(message: &str) -> Note {
         word: "quota",
         text: format!("The namespace's quota is used up: {message}"),
         advice: Some("The job goes on when other pods end, or when the quota is raised.".to_owned()),
+        is_problem: false,
+    }
+}
+
+fn left_out(what: &[String]) -> Note {
+    Note {
+        word: "left-out",
+        text: format!("The pod does without {}.", what.join("; ")),
+        advice: Some(
+            "They are for Docker; say the same for pods in `spec.template` of the AgentSet.".to_owned(),
+        ),
         is_problem: false,
     }
 }

@@ -35,12 +35,15 @@ fn message(minutes: &str) -> AgentJobRequestMessage {
 
 fn shaped(more: &Value, set_name: &str, minutes: &str) -> Result<Value, ShapeError> {
     shape(&set(more), set_name, &Job { message: &message(minutes), nonce: "1" }, &facts())
+        .map(|shaped| shaped.pod)
 }
 
 #[test]
 fn every_field_is_one_that_kubernetes_knows() {
-    for user in ["Dayfly", "Image", "Root"] {
-        let pod = shaped(&json!({ "containerUser": user }), "linux", "60").expect("a pod");
+    for (user, layout) in [("Dayfly", "TwoContainers"), ("Image", "OneContainer"), ("Root", "TwoContainers")]
+    {
+        let more = json!({ "containerUser": user, "layout": layout });
+        let pod = shaped(&more, "linux", "60").expect("a pod");
         let known: Pod = serde_json::from_value(pod.clone()).expect("a pod of Kubernetes");
         assert_eq!(serde_json::to_value(known).expect("JSON"), pod);
     }
@@ -87,15 +90,112 @@ fn the_name_is_a_dns_label() {
     }
 }
 
+/// What was asked of a container and its answer.
+fn container<'a>(pod: &'a Value, list: &str, name: &str) -> &'a Value {
+    let all = pod["spec"][list].as_array().expect("containers");
+    all.iter().find(|container| container["name"] == name).expect("it is there")
+}
+
+fn with_containers() -> AgentJobRequestMessage {
+    serde_json::from_value(json!({
+        "requestId": 42,
+        "variables": {
+            "flavour": { "value": "mild" }, "password": { "value": "hush", "isSecret": true },
+        },
+        "jobContainer": "node",
+        "jobSidecarContainers": { "db.local": "postgres" },
+        "resources": { "containers": [
+            { "alias": "node", "properties": { "image": "node:22", "options": "--privileged", "env": { "A": "$(password)" } } },
+            { "alias": "python", "properties": { "image": "python:3" } },
+            { "alias": "postgres", "properties": {
+                "image": "postgres:17", "ports": ["15432:5432", "53/udp"],
+                "env": { "FLAVOUR": "$(flavour) $(other)" }, "volumes": ["/data:/data"],
+            } },
+        ] },
+        "steps": [{ "target": { "target": "python" } }, { "target": { "target": "host" } }],
+    }))
+    .expect("a message")
+}
+
+#[test]
+fn steps_run_in_containers_of_their_own_beside_services() {
+    let message = with_containers();
+    let job = Job { message: &message, nonce: "1" };
+    let shaped = shape(&set(&json!({ "agentImage": "git:1" })), "linux", &job, &facts()).expect("a pod");
+    let pod = &shaped.pod;
+    let known: Pod = serde_json::from_value(pod.clone()).expect("a pod of Kubernetes");
+    assert_eq!(serde_json::to_value(known).expect("JSON"), *pod);
+    let images = ["agent", "job", "step-1"].map(|name| container(pod, "containers", name)["image"].clone());
+    assert_eq!(images, ["git:1", "node:22", "python:3"]);
+    let service = container(pod, "initContainers", "service-db-local");
+    assert_eq!(service["restartPolicy"], "Always");
+    assert_eq!(service["env"], json!([{ "name": "FLAVOUR", "value": "mild $$(other)" }]));
+    assert_eq!(service["ports"], json!([{ "containerPort": 5432, "protocol": "TCP" }]));
+    assert_eq!(pod["spec"]["hostAliases"], json!([{ "ip": "127.0.0.1", "hostnames": ["db.local"] }]));
+    assert!(!pod.to_string().contains("hush"), "{pod}");
+    let left_out = shaped.left_out.join("\n");
+    for part in ["--privileged", "/data:/data", "53/udp"] {
+        assert!(left_out.contains(part), "{left_out}");
+    }
+}
+
+#[test]
+fn only_the_workers_container_has_the_token() {
+    let message = with_containers();
+    let job = Job { message: &message, nonce: "1" };
+    let pod = shape(&set(&json!({})), "linux", &job, &facts()).expect("a pod").pod;
+    let all =
+        ["initContainers", "containers"].map(|list| pod["spec"][list].as_array().expect("a list").clone());
+    for container in all.iter().flatten().filter(|container| container["name"] != "agent") {
+        assert!(!container.to_string().contains("channel"), "{container}");
+    }
+}
+
+#[test]
+fn a_template_is_laid_over_the_pod_and_keeps_what_is_ours() {
+    let template = json!({
+        "metadata": { "labels": { "team": "a", "dayfly.dev/agent-set": "other" }, "name": "mine" },
+        "spec": {
+            "restartPolicy": "Always", "nodeSelector": { "disk": "ssd" },
+            "containers": [{ "name": "job", "resources": { "limits": { "memory": "2Gi" } } }],
+        },
+    });
+    let pod = shaped(&json!({ "template": template }), "linux", "60").expect("a pod");
+    assert_eq!(pod["metadata"]["name"], "linux-42-1");
+    let labels = &pod["metadata"]["labels"];
+    assert_eq!((&labels["team"], &labels["dayfly.dev/agent-set"]), (&json!("a"), &json!("linux")));
+    assert_eq!(pod["spec"]["restartPolicy"], "Never");
+    assert_eq!(pod["spec"]["nodeSelector"]["disk"], "ssd");
+    let job = container(&pod, "containers", "job");
+    assert_eq!((&job["image"], &job["resources"]["limits"]["memory"]), (&json!("debian:13"), &json!("2Gi")));
+}
+
+#[test]
+fn the_program_is_copied_where_images_cannot_be_mounted() {
+    let pod = shaped(&json!({ "delivery": "Copy" }), "linux", "60").expect("a pod");
+    assert_eq!(container(&pod, "initContainers", "dayfly")["image"], "registry.example/dayfly:1");
+    assert_eq!(pod["spec"]["volumes"][0], json!({ "name": "dayfly", "emptyDir": {} }));
+}
+
 #[test]
 fn what_cannot_be_done_is_refused_in_words() {
     let long = "a".repeat(64);
     for (more, set_name, error) in [
         (json!({ "image": null }), "linux", ShapeError::NoImage("linux".to_owned())),
-        (json!({ "template": {} }), "linux", ShapeError::Template("linux".to_owned())),
-        (json!({ "delivery": "Copy" }), "linux", ShapeError::Copy("linux".to_owned())),
         (json!({}), long.as_str(), ShapeError::LongName(long.clone())),
     ] {
         assert_eq!(shaped(&more, set_name, "60"), Err(error));
     }
+    let error = shaped(&json!({ "template": { "spec": 1 } }), "linux", "60").expect_err("it is none");
+    assert_eq!(error.to_string(), "`spec.template` of AgentSet `linux` cannot be used: `spec` is no object");
+    let mut message = with_containers();
+    let refused = |message: &AgentJobRequestMessage, more: &Value| {
+        let job = Job { message, nonce: "1" };
+        shape(&set(more), "linux", &job, &facts()).expect_err("it cannot be").to_string()
+    };
+    assert!(refused(&message, &json!({ "layout": "OneContainer" })).contains("`layout: TwoContainers`"));
+    let environment = &mut message.resources.containers[2].properties.env;
+    environment.insert("PGPASSWORD".to_owned(), "x$(Password)".to_owned());
+    let text = refused(&message, &json!({}));
+    assert!(text.contains("`password`") && !text.contains("hush"), "{text}");
 }

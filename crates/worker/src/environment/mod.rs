@@ -41,7 +41,7 @@ pub(crate) struct Environment {
 
 /// The whole environment of a step's process (`Handler.cs`, `NodeHandler.cs`, `ProcessInvoker.cs`).
 ///
-/// `step` is the step's `env` with its macros expanded. A variable whose environment name is also in `env`
+/// `inherited` is what there is where it runs, `step` the step's `env` with its macros expanded. A variable whose environment name is also in `env`
 /// wins, as it does with the official worker. Of two variables with one environment name
 /// (`Build.SourceBranch`, `BUILD_SOURCEBRANCH`) the one that steps may not write wins; with the official
 /// worker that is left to chance. Public variables that do not fit are left out.
@@ -49,9 +49,13 @@ pub(crate) struct Environment {
 /// # Errors
 ///
 /// The step's own `env` does not fit.
-pub(crate) fn of_step(job: &JobContext, step: &BTreeMap<String, String>) -> Result<Environment, String> {
+pub(crate) fn of_step(
+    job: &JobContext,
+    inherited: BTreeMap<OsString, OsString>,
+    step: &BTreeMap<String, String>,
+) -> Result<Environment, String> {
     let limits = Limits::of_this_machine();
-    let mut values = job.inherited.clone();
+    let mut values = inherited;
     for (name, value) in step {
         if !limits.take(OsStr::new(name), OsStr::new(value)) {
             return Err(too_long(name, value.len(), limits.one));
@@ -138,7 +142,7 @@ fn too_much(step: &BTreeMap<String, String>, limit: usize) -> String {
 /// The environment for git: beside all that a step has, the variables under the names that the official
 /// worker's git plugin has them by.
 pub(crate) fn for_git(job: &JobContext) -> BTreeMap<OsString, OsString> {
-    let mut values = match of_step(job, &BTreeMap::new()) {
+    let mut values = match of_step(job, job.inherited.clone(), &BTreeMap::new()) {
         Ok(environment) => environment.values,
         Err(error) => {
             tracing::warn!(error, "git is given no variables");

@@ -10,29 +10,29 @@
 //! five seconds, as the official agent does; then the step ends, and a [`Background`] keeps reading what they
 //! write, so that a server started for later steps does not die of a closed pipe.
 
+mod child;
 mod lines;
 mod output;
 
+pub use child::{ContainerPlace, Place};
 pub use lines::LONGEST_LINE_BYTES;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::future::Future;
 use std::path::PathBuf;
-use std::process::{ExitStatus, Stdio};
+use std::process::ExitStatus;
 use std::time::Duration;
 
-use dayfly_processes::{kill, orphans};
 use nix::sys::signal::Signal;
-use nix::unistd::Pid;
 use tokio::io::AsyncWriteExt as _;
-use tokio::process::{Child, ChildStdin};
+use tokio::net::unix::pipe;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::platform;
+use child::{Child, Started, start};
 use output::Output;
 
 /// How long output is waited for after the process has exited (`ProcessInvoker.cs`).
@@ -143,6 +143,8 @@ pub struct Command {
     pub cancel: Ladder,
     /// Its out-of-memory score adjustment; none leaves the worker's.
     pub out_of_memory_score: Option<i32>,
+    /// Where it runs.
+    pub place: Place,
     /// Who goes on reading the output of children it leaves behind; none: the output is closed.
     pub background: Option<Background>,
 }
@@ -168,30 +170,9 @@ impl Command {
             stdin: None,
             cancel: Ladder::default(),
             out_of_memory_score: Some(OUT_OF_MEMORY_SCORE),
+            place: Place::default(),
             background: None,
         }
-    }
-
-    fn spawn(&self) -> Result<Child, Error> {
-        let input = if self.stdin.is_some() { Stdio::piped() } else { Stdio::null() };
-        let mut command = tokio::process::Command::new(&self.program);
-        command
-            .args(&self.arguments)
-            .current_dir(&self.directory)
-            .env_clear()
-            .envs(&self.environment)
-            .stdin(input)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .process_group(0)
-            .kill_on_drop(true);
-        orphans::spawn(|| command.spawn(), Child::id).map_err(|source| {
-            if self.directory.is_dir() {
-                Error::Start { program: self.program.clone(), source }
-            } else {
-                Error::NoDirectory { directory: self.directory.clone() }
-            }
-        })
     }
 }
 
@@ -304,18 +285,15 @@ pub async fn run<S: Sink>(
     cancel: &CancellationToken,
     sink: &mut S,
 ) -> Result<Ended, Error> {
-    let mut child = command.spawn()?;
-    let process_id = Pid::from_raw(child.id().expect("a child not waited for has an id").cast_signed());
-    let mut guard = TreeGuard { process_id, is_armed: true };
-    if let Some(score) = command.out_of_memory_score {
-        platform::adjust_out_of_memory_score(process_id, score);
-    }
-    let input = feed(child.stdin.take(), command.stdin.take());
-    let mut output = Output::new(child.stdout.take(), child.stderr.take());
+    let Started { mut child, stdin, stdout, stderr } =
+        start(&mut command).await.map_err(|source| not_started(&command, source))?;
+    let mut guard = TreeGuard { kill: child.killer(), is_armed: true };
+    let input = feed(stdin, command.stdin.take());
+    let mut output = Output::new(stdout, stderr);
 
     let (exited, deadline) = watch::channel(None);
     let supervised = async {
-        let ended = supervise(&mut child, process_id, &command, cancel).await;
+        let ended = supervise(&mut child, &command, cancel).await;
         // From here on nobody waits for the process itself; the rest of its group may still be there.
         let was_cancelled = !matches!(ended, Ok((_, false, _)));
         let patience = if was_cancelled { OPEN_PIPE_PATIENCE_WHEN_CANCELLED } else { OPEN_PIPE_PATIENCE };
@@ -329,10 +307,10 @@ pub async fn run<S: Sink>(
     };
     let (status, cancelled, killed) = ended?;
     guard.is_armed = false;
-    orphans::forget(process_id);
+    child.forget();
     let left_children = output.is_open();
     if cancelled {
-        kill::tree(process_id);
+        (guard.kill)();
         let (_exited, deadline) = watch::channel(Some(Instant::now() + OPEN_PIPE_PATIENCE_WHEN_CANCELLED));
         output.pump(sink, deadline).await;
     }
@@ -343,16 +321,27 @@ pub async fn run<S: Sink>(
     Ok(Ended { exit: Exit::new(status), cancelled, killed, left_children })
 }
 
+fn not_started(command: &Command, source: std::io::Error) -> Error {
+    let is_there = match command.place {
+        Place::Here => command.directory.is_dir(),
+        Place::Container(_) => source.kind() != std::io::ErrorKind::NotADirectory,
+    };
+    match is_there {
+        true => Error::Start { program: command.program.clone(), source },
+        false => Error::NoDirectory { directory: command.directory.clone() },
+    }
+}
+
 /// Kills the tree of a process whose run was dropped.
 struct TreeGuard {
-    process_id: Pid,
+    kill: Box<dyn Fn() + Send + Sync>,
     is_armed: bool,
 }
 
 impl Drop for TreeGuard {
     fn drop(&mut self) {
         if self.is_armed {
-            kill::tree(self.process_id);
+            (self.kill)();
         }
     }
 }
@@ -361,7 +350,6 @@ impl Drop for TreeGuard {
 /// cancelled and whether killed.
 async fn supervise(
     child: &mut Child,
-    process_id: Pid,
     command: &Command,
     cancel: &CancellationToken,
 ) -> Result<(ExitStatus, bool, bool), Error> {
@@ -373,13 +361,8 @@ async fn supervise(
     }
     let ladder = command.cancel;
     for (signal, patience) in [(Signal::SIGINT, ladder.interrupt), (Signal::SIGTERM, ladder.terminate)] {
-        tracing::debug!(%process_id, %signal, "cancelling a process");
-        // The process is not reaped yet, so its id is still its own.
-        let sent = match ladder.reach {
-            Reach::Process => nix::sys::signal::kill(process_id, signal),
-            Reach::Group => nix::sys::signal::killpg(process_id, signal),
-        };
-        if sent.is_ok()
+        tracing::debug!(process_id = child.process_id(), %signal, "cancelling a process");
+        if child.signal(signal, ladder.reach)
             && let Ok(status) = timeout(patience, child.wait()).await
         {
             return Ok((status.map_err(wait_error)?, true, false));
@@ -388,15 +371,15 @@ async fn supervise(
             return Ok((child.wait().await.map_err(wait_error)?, true, false));
         }
     }
-    kill::tree(process_id);
+    (child.killer())();
     match timeout(KILL_PATIENCE, child.wait()).await {
         Ok(status) => Ok((status.map_err(wait_error)?, true, true)),
-        Err(_) => Err(Error::Stuck { program: command.program.clone(), process_id: process_id.as_raw() }),
+        Err(_) => Err(Error::Stuck { program: command.program.clone(), process_id: child.process_id() }),
     }
 }
 
 /// Writes the input and closes it.
-async fn feed(pipe: Option<ChildStdin>, input: Option<Vec<u8>>) {
+async fn feed(pipe: Option<pipe::Sender>, input: Option<Vec<u8>>) {
     if let (Some(mut pipe), Some(input)) = (pipe, input)
         && let Err(error) = pipe.write_all(&input).await
     {

@@ -1,7 +1,7 @@
 //! Both outputs of a process, read side by side.
 
 use tokio::io::{AsyncRead, AsyncReadExt as _};
-use tokio::process::{ChildStderr, ChildStdout};
+use tokio::net::unix::pipe;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -12,8 +12,8 @@ use super::{Line, Sink, Stream};
 const READ_BYTES: usize = 64 * 1024;
 
 pub(super) struct Output {
-    stdout: Reader<ChildStdout>,
-    stderr: Reader<ChildStderr>,
+    stdout: Reader<pipe::Receiver>,
+    stderr: Reader<pipe::Receiver>,
 }
 
 struct Reader<R> {
@@ -24,8 +24,8 @@ struct Reader<R> {
 }
 
 impl<R: AsyncRead + Unpin> Reader<R> {
-    fn new(pipe: Option<R>) -> Reader<R> {
-        Reader { pipe, cutter: LineCutter::default(), is_finished: false }
+    fn new(pipe: R) -> Reader<R> {
+        Reader { pipe: Some(pipe), cutter: LineCutter::default(), is_finished: false }
     }
 
     /// Reads a chunk. Dropping this loses nothing.
@@ -58,7 +58,7 @@ impl<R: AsyncRead + Unpin> Reader<R> {
 }
 
 impl Output {
-    pub(super) fn new(stdout: Option<ChildStdout>, stderr: Option<ChildStderr>) -> Output {
+    pub(super) fn new(stdout: pipe::Receiver, stderr: pipe::Receiver) -> Output {
         Output { stdout: Reader::new(stdout), stderr: Reader::new(stderr) }
     }
 

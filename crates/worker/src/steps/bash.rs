@@ -9,7 +9,7 @@ use crate::files;
 
 pub(super) async fn run(step: &StepContext, prepared: &Prepared) -> Result<TaskResult, StepError> {
     let inputs = &prepared.inputs;
-    let directory = inputs.directory("workingDirectory").await?;
+    let directory = inputs.directory("workingDirectory", &prepared.place).await?;
     let mut environment = environment_of(step, prepared).await?;
     if let Some(value) = inputs.get("bashEnvValue") {
         let key = std::ffi::OsString::from("BASH_ENV");
@@ -29,7 +29,8 @@ pub(super) async fn run(step: &StepContext, prepared: &Prepared) -> Result<TaskR
         check_file(inputs.text("filePath")).await?;
     }
     step.output("Generating script.").await;
-    let program = which("bash", &environment).await.ok_or_else(|| not_found(step, "bash"))?;
+    let program =
+        which("bash", &environment, &prepared.place).await.ok_or_else(|| not_found(step, "bash"))?;
     let contents = if from_file {
         let sources = environment
             .get(std::ffi::OsStr::new("AZP_BASHV3_OLD_SOURCE_BEHAVIOR"))
@@ -50,7 +51,7 @@ pub(super) async fn run(step: &StepContext, prepared: &Prepared) -> Result<TaskR
         fail_on_stderr: inputs.flag("failOnStderr"),
         explains_137: true,
     };
-    shell.run(step, environment).await
+    shell.run(step, environment, &prepared.place).await
 }
 
 async fn check_file(path: &str) -> Result<(), StepError> {

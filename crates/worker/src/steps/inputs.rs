@@ -10,6 +10,7 @@ use dayfly_protocol::job::Step;
 use super::{Definition, Prepared, StepError};
 use crate::context::{JobContext, StepContext};
 use crate::files;
+use crate::process::Place;
 use crate::variables::expand_macros;
 
 /// Inputs of a task by name, in any case.
@@ -31,11 +32,11 @@ impl Inputs {
         self.get(name).is_some_and(|value| value.eq_ignore_ascii_case("true"))
     }
 
-    /// An input that is a folder which must exist.
-    pub(crate) async fn directory(&self, name: &str) -> Result<PathBuf, StepError> {
+    /// An input that is a folder which must exist. In a container only the start of a process shows that.
+    pub(crate) async fn directory(&self, name: &str, place: &Place) -> Result<PathBuf, StepError> {
         let value = self.get(name).ok_or_else(|| StepError::Failed(format!("Input required: {name}")))?;
         let path = PathBuf::from(value);
-        if files::is_folder(&path).await {
+        if matches!(place, Place::Container(_)) || files::is_folder(&path).await {
             Ok(path)
         } else {
             Err(StepError::Failed(format!("Not found {name}: {value}")))
@@ -44,7 +45,7 @@ impl Inputs {
 }
 
 /// Expands a step's inputs and environment with the variables as they are now.
-pub(crate) fn prepare(context: &StepContext, step: &Step, definition: &Definition) -> Prepared {
+pub(crate) fn prepare(context: &StepContext, step: &Step, definition: &Definition, place: Place) -> Prepared {
     let job = &context.job;
     let trims = !job.with_variables(|variables| variables.is_on("DISABLE_INPUT_TRIMMING"));
     let mut inputs: BTreeMap<String, String> = definition
@@ -74,7 +75,7 @@ pub(crate) fn prepare(context: &StepContext, step: &Step, definition: &Definitio
             environment.insert(name.to_owned(), expand(job, value.trim()));
         }
     }
-    Prepared { inputs: Inputs(inputs), environment }
+    Prepared { inputs: Inputs(inputs), environment, place }
 }
 
 /// Expands macros by variables first, then by the worker's own environment

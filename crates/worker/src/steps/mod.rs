@@ -17,14 +17,16 @@ use dayfly_client::describe;
 use dayfly_protocol::TaskResult;
 use dayfly_protocol::job::Step;
 use dayfly_protocol::task;
+use uuid::Uuid;
 
 pub(crate) use checkout::display_name as checkout_display_name;
 pub(crate) use definition::Definition;
 pub(crate) use inputs::{Inputs, expand, normalize};
 pub(crate) use macros::UnsetMacros;
 
+use crate::containers;
 use crate::context::StepContext;
-use crate::process;
+use crate::process::{self, Place};
 
 /// Why a step did not come to a result of its own.
 #[derive(Debug, thiserror::Error)]
@@ -62,6 +64,8 @@ impl From<process::Error> for StepError {
 pub(crate) struct Prepared {
     pub(crate) inputs: Inputs,
     pub(crate) environment: BTreeMap<String, String>,
+    /// Where its processes run.
+    pub(crate) place: Place,
 }
 
 /// A part of a step, which has a record of its own.
@@ -75,7 +79,7 @@ pub(crate) enum Part {
 
 /// Whether this worker can run the task with this id by itself.
 #[must_use]
-pub fn can_run(task: uuid::Uuid) -> bool {
+pub fn can_run(task: Uuid) -> bool {
     Definition::of(task).is_some()
 }
 
@@ -94,13 +98,8 @@ pub(crate) async fn run(context: &StepContext, step: &Step, part: Part) -> Resul
         return Err(StepError::Failed(unknown_task(step)));
     };
     definition.print(context, &reference.version).await;
-    if let Some(target) = container_target(step) {
-        return Err(StepError::Failed(format!(
-            "This step targets the container '{target}'. Dayfly's native worker cannot run steps in \
-                containers yet; run this job on Microsoft's agent."
-        )));
-    }
-    let prepared = inputs::prepare(context, step, definition);
+    let place = place_of(context, step, reference.id.0).await?;
+    let prepared = inputs::prepare(context, step, definition, place);
     if part == Part::Main {
         context.set_unset_macros(UnsetMacros::of(&context.job, step));
     }
@@ -114,7 +113,7 @@ async fn run_task(
     context: &StepContext,
     step: &Step,
     part: Part,
-    task: uuid::Uuid,
+    task: Uuid,
     prepared: &Prepared,
 ) -> Result<TaskResult, StepError> {
     match (task, part) {
@@ -133,10 +132,26 @@ async fn run_task(
     }
 }
 
-/// The container a step wants to run in; the host is none.
-fn container_target(step: &Step) -> Option<&str> {
-    let target = step.target.as_ref()?.target.as_deref()?;
-    (!target.is_empty() && !target.eq_ignore_ascii_case("host")).then_some(target)
+/// Where the step's processes run.
+async fn place_of(context: &StepContext, step: &Step, task: Uuid) -> Result<Place, StepError> {
+    if let Some(containers) = &context.job.containers {
+        // All else is the worker's own work, and need not wait for an image to be pulled.
+        if !matches!(task, task::CMD_LINE | task::BASH | task::POWERSHELL) {
+            return Ok(Place::Here);
+        }
+        return containers.place_of(context, step).await.map_err(|error| match error {
+            containers::Error::Canceled => StepError::Canceled,
+            error => StepError::Failed(describe(&error)),
+        });
+    }
+    let target = step.target.as_ref().and_then(|target| target.target.as_deref()).unwrap_or_default();
+    if target.is_empty() || target.eq_ignore_ascii_case("host") {
+        return Ok(Place::Here);
+    }
+    Err(StepError::Failed(format!(
+        "This step targets the container '{target}'. Dayfly's native worker runs steps in containers only in \
+            pods of a cluster; run this job there, or on Microsoft's agent."
+    )))
 }
 
 fn unknown_task(step: &Step) -> String {

@@ -22,16 +22,18 @@ const ACTIONS: [&str; 4] = ["Default", "Stop", "Continue", "SilentlyContinue"];
 pub(super) async fn run(step: &StepContext, prepared: &Prepared) -> Result<TaskResult, StepError> {
     let inputs = &prepared.inputs;
     let preferences = preferences(inputs)?;
-    let directory = inputs.directory("workingDirectory").await?;
+    let directory = inputs.directory("workingDirectory", &prepared.place).await?;
     let script = script(inputs).await?;
     step.output("Generating script.").await;
     let contents = contents(inputs, &preferences, &script);
     // The byte order mark tells PowerShell that the file is UTF-8.
     let file = write_script(step, "ps1", &format!("\u{feff}{contents}")).await?;
     let environment = environment_of(step, prepared).await?;
-    let program = match which("pwsh", &environment).await {
+    let program = match which("pwsh", &environment, &prepared.place).await {
         Some(program) => program,
-        None => which("powershell", &environment).await.ok_or_else(|| not_found(step, "pwsh"))?,
+        None => {
+            which("powershell", &environment, &prepared.place).await.ok_or_else(|| not_found(step, "pwsh"))?
+        }
     };
     let operator = if inputs.flag("runScriptInSeparateScope") { "&" } else { "." };
     let shell = Shell {
@@ -48,7 +50,7 @@ pub(super) async fn run(step: &StepContext, prepared: &Prepared) -> Result<TaskR
         fail_on_stderr: inputs.flag("failOnStderr"),
         explains_137: false,
     };
-    shell.run(step, environment).await
+    shell.run(step, environment, &prepared.place).await
 }
 
 fn preferences(inputs: &Inputs) -> Result<Vec<String>, StepError> {

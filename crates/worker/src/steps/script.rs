@@ -9,7 +9,7 @@ use crate::files;
 
 pub(super) async fn run(step: &StepContext, prepared: &Prepared) -> Result<TaskResult, StepError> {
     let mut script = prepared.inputs.text("script").to_owned();
-    let directory = prepared.inputs.directory("workingDirectory").await?;
+    let directory = prepared.inputs.directory("workingDirectory", &prepared.place).await?;
     // A script that is the name of a file is that file.
     if !script.is_empty() && files::exists(&script).await {
         script = format!("exec {script}");
@@ -20,11 +20,11 @@ pub(super) async fn run(step: &StepContext, prepared: &Prepared) -> Result<TaskR
     let environment = environment_of(step, prepared).await?;
     let shell = Shell {
         name: "Bash",
-        program: which("bash", &environment).await.ok_or_else(|| not_found(step, "bash"))?,
+        program: which("bash", &environment, &prepared.place).await.ok_or_else(|| not_found(step, "bash"))?,
         arguments: vec!["--noprofile".into(), "--norc".into(), file.into()],
         directory,
         fail_on_stderr: prepared.inputs.flag("failOnStderr"),
         explains_137: false,
     };
-    shell.run(step, environment).await
+    shell.run(step, environment, &prepared.place).await
 }

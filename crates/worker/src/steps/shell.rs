@@ -10,10 +10,11 @@ use tokio::io::AsyncWriteExt;
 
 use super::output::StepOutput;
 use super::{Prepared, StepError};
+use crate::containers::inherited;
 use crate::context::StepContext;
 use crate::environment;
 use crate::files;
-use crate::process::{self, Command, Exit, Ladder, Reach, Stubborn};
+use crate::process::{self, Command, Exit, Ladder, Place, Reach, Stubborn};
 
 /// The line before a script's output.
 const STARTING: &str = "========================== Starting Command Output ===========================";
@@ -40,12 +41,14 @@ impl Shell<'_> {
         self,
         step: &StepContext,
         environment: BTreeMap<OsString, OsString>,
+        place: &Place,
     ) -> Result<TaskResult, StepError> {
         step.output(STARTING).await;
         step.output(&self.command_line()).await;
         let mut command = Command::new(self.program.clone(), self.directory.clone());
         command.arguments.clone_from(&self.arguments);
         command.environment = environment;
+        command.place = place.clone();
         command.cancel = ladder(step);
         command.background = Some(step.job.background.clone());
         command.out_of_memory_score = out_of_memory_score(step).or(command.out_of_memory_score);
@@ -158,7 +161,9 @@ pub(super) async fn environment_of(
     step: &StepContext,
     prepared: &Prepared,
 ) -> Result<BTreeMap<OsString, OsString>, StepError> {
-    let environment = environment::of_step(&step.job, &prepared.environment).map_err(StepError::Failed)?;
+    let environment =
+        environment::of_step(&step.job, inherited(step, &prepared.place), &prepared.environment)
+            .map_err(StepError::Failed)?;
     // Once is enough: the next steps have the same variables.
     let left_out = step.job.first_told(environment.left_out);
     if !left_out.is_empty() {
@@ -219,9 +224,17 @@ pub(super) async fn print_one_liner(step: &StepContext, script: &str) {
     }
 }
 
-/// Finds a program on the path the process will have.
-pub(super) async fn which(name: &str, environment: &BTreeMap<OsString, OsString>) -> Option<PathBuf> {
-    let (name, path) = (name.to_owned(), environment.get(OsStr::new("PATH"))?.clone());
+/// Finds a program on the path the process will have, where it will run.
+pub(super) async fn which(
+    name: &str,
+    environment: &BTreeMap<OsString, OsString>,
+    place: &Place,
+) -> Option<PathBuf> {
+    let path = environment.get(OsStr::new("PATH"))?;
+    if let Place::Container(place) = place {
+        return place.host().find(name, path).await;
+    }
+    let (name, path) = (name.to_owned(), path.clone());
     tokio::task::spawn_blocking(move || programs::find(&name, &path)).await.ok()?
 }
 

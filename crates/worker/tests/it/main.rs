@@ -15,5 +15,6 @@ mod programs;
 mod report;
 mod serve;
 mod service;
+mod step_host;
 mod steps;
 mod variables;

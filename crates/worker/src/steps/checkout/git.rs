@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{StepError, credentials::Header};
 use crate::context::StepContext;
-use crate::process::{self, Command};
+use crate::process::{self, Command, Place};
 use crate::steps::output::StepOutput;
 use crate::steps::shell::{ladder, not_found, which};
 
@@ -78,8 +78,8 @@ impl<'a> Git<'a> {
             // Without `lfs: true`, pointers stay pointers even if large files are configured on this machine.
             environment.insert("GIT_LFS_SKIP_SMUDGE".into(), "1".into());
         }
-        let program = which("git", &environment).await.ok_or_else(|| not_found(step, "git"))?;
-        let has_lfs = which("git-lfs", &environment).await.is_some();
+        let program = which("git", &environment, &Place::Here).await.ok_or_else(|| not_found(step, "git"))?;
+        let has_lfs = which("git-lfs", &environment, &Place::Here).await.is_some();
         let mut git = Git { step, program, environment, version: (0, 0, 0), has_lfs };
         let folder = PathBuf::from(step.job.variable_or_empty("agent.workfolder"));
         let (code, text) = git.capture(&folder, &["version"]).await?;

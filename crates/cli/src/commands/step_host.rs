@@ -1,0 +1,50 @@
+//! `dayfly step-host`: the first process of a container in which steps run.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::Args;
+use dayfly_processes::orphans::Adopt;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::host;
+
+/// Arguments of `dayfly step-host`.
+#[derive(Debug, Args)]
+pub(crate) struct StepHostArgs {
+    /// Socket at which the worker listens
+    #[arg(long, value_name = "PATH")]
+    connect: PathBuf,
+}
+
+/// Starts steps until the worker has no more.
+pub(crate) fn run(args: StepHostArgs) -> anyhow::Result<ExitCode> {
+    host::protect();
+    host::name_process();
+    host::adopt_orphans(Adopt::All);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("could not start the asynchronous runtime")?;
+    let served = runtime.block_on(serve(args));
+    served.context("the steps' container could not serve its worker")?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Only the worker says when it is over: it is told to stop together with this process, and still has steps
+/// to run then.
+async fn serve(args: StepHostArgs) -> anyhow::Result<()> {
+    let mut terminated = signal(SignalKind::terminate()).context("signals cannot be listened to")?;
+    let mut interrupted = signal(SignalKind::interrupt()).context("signals cannot be listened to")?;
+    let mut serving = std::pin::pin!(dayfly_worker::serve_steps(&args.connect, std::env::vars_os()));
+    let mut reaping = std::pin::pin!(host::reap_orphans());
+    loop {
+        tokio::select! {
+            served = &mut serving => return Ok(served?),
+            _ = terminated.recv() => {}
+            _ = interrupted.recv() => {}
+            error = &mut reaping => return Err(error).context("ended processes cannot be noticed"),
+        }
+    }
+}
