@@ -6,18 +6,20 @@
 
 mod place;
 mod pods;
+mod teller;
 
 use std::{
+    convert::Infallible,
     sync::{Arc, PoisonError, RwLock},
     time::Duration,
 };
 
 use dayfly_client::describe;
 use dayfly_listener::{
-    AcceptedJob, Controls, Ending, Executor, Gate, Host, KnownBy, LastLines, Note, Progress, Reported,
-    RunningJob, WorkerExit, converse,
+    AcceptedJob, Controls, Ending, Executor, Gate, Host, KnownBy, LastLines, Note, Reported, RunningJob,
+    WorkerExit, converse,
 };
-use dayfly_protocol::channel::Course;
+use dayfly_protocol::{RequestId, channel::Course};
 use k8s_openapi::api::core::v1::{ContainerStateTerminated, Pod};
 use kube::{Client, api::LogParams};
 use tokio::{
@@ -28,11 +30,13 @@ use tokio::{
 use self::{
     place::{Mishap, Place},
     pods::{News, Pods, Seen, bounded},
+    teller::{Said, Teller},
 };
 use crate::{
     api::AgentSetSpec,
     diagnose::{Limits, Verdict, diagnose},
     pod::{AGENT_CONTAINER, Facts, WORK_DIRECTORY},
+    store::KubernetesStore,
 };
 
 /// How often a pod is looked at that says nothing: time passes also without news.
@@ -61,10 +65,12 @@ struct Inner {
     set: String,
     spec: RwLock<Arc<AgentSetSpec>>,
     facts: Facts,
+    store: Arc<KubernetesStore>,
 }
 
 impl PodExecutor {
-    /// Makes pods for the set of this name, by the spec that holds when each job comes.
+    /// Makes pods for the jobs of the set of this name which `store` keeps, by the spec that holds when each
+    /// job comes.
     pub(crate) fn new(
         client: Client,
         namespace: &str,
@@ -72,9 +78,11 @@ impl PodExecutor {
         spec: AgentSetSpec,
         facts: Facts,
         gate: Arc<Gate>,
+        store: Arc<KubernetesStore>,
     ) -> Self {
         let pods = Pods::watch(client, namespace, set);
-        Self(Arc::new(Inner { pods, gate, set: set.to_owned(), spec: RwLock::new(Arc::new(spec)), facts }))
+        let (set, spec) = (set.to_owned(), RwLock::new(Arc::new(spec)));
+        Self(Arc::new(Inner { pods, gate, set, spec, facts, store }))
     }
 
     /// From now on pods are made by this spec; those there are stay as they are.
@@ -108,13 +116,32 @@ impl Inner {
     }
 
     async fn run(&self, job: AcceptedJob, controls: Controls) -> WorkerExit {
+        let request = job.message.request_id;
+        let (teller, told) = Teller::new(controls.progress.clone());
+        tokio::select! {
+            exit = self.run_told(job, controls, teller) => exit,
+            never = self.record(request, told) => match never {},
+        }
+    }
+
+    /// Keeps what is told of a pod in the job's record, where `kubectl` shows it. That this takes its time
+    /// holds nothing up.
+    async fn record(&self, request: RequestId, mut told: mpsc::Receiver<Said>) -> Infallible {
+        while let Some(Said { pod, reason }) = told.recv().await {
+            if let Err(error) = self.store.note(request, pod, reason).await {
+                tracing::info!(%error, %request, "could not write down what a job waits for");
+            }
+        }
+        std::future::pending().await
+    }
+
+    async fn run_told(&self, job: AcceptedJob, controls: Controls, teller: Teller) -> WorkerExit {
         let spec = self.spec();
         let place = match &job.claimed {
             Some(claim) => serde_json::from_str::<Place>(&claim.place)
                 .map_err(|error| Mishap::Lost(format!("its pod is not known: {error}"))),
             None => {
-                let creating =
-                    place::create(&self.pods, &self.set, &spec, &job, &self.facts, &controls.progress);
+                let creating = place::create(&self.pods, &self.set, &spec, &job, &self.facts, &teller);
                 tokio::select! {
                     biased;
                     () = controls.kill.cancelled() => {
@@ -125,7 +152,7 @@ impl Inner {
             }
         };
         match place {
-            Ok(place) => self.mind(place, &spec, job, controls).await,
+            Ok(place) => self.mind(place, &spec, job, controls, teller).await,
             Err(Mishap::Final(reason)) => WorkerExit::not_started(reason),
             // It may have run, and reported.
             Err(Mishap::Lost(reason)) => exit(Reported::Perhaps, reason),
@@ -138,7 +165,9 @@ impl Inner {
         spec: &AgentSetSpec,
         job: AcceptedJob,
         controls: Controls,
+        teller: Teller,
     ) -> WorkerExit {
+        teller.pod(&place.name);
         let known_by = match &job.claimed {
             Some(_) => KnownBy::Nothing,
             None => KnownBy::Identity(place.uid.clone()),
@@ -150,7 +179,7 @@ impl Inner {
         let host = Host::new(controls.orders, controls.progress.clone(), job.ledger.clone(), lines.clone());
         let mut course = host.course();
         let words = serde_json::to_string(&place).unwrap_or_default();
-        let mut watcher = Watcher::new(&place, spec, job.claimed.is_some(), controls.progress);
+        let mut watcher = Watcher::new(&place, spec, job.claimed.is_some(), teller);
         let mut talk = std::pin::pin!(converse(host, expectation, job, words));
         let mut look = interval(LOOK);
         let judged = loop {
@@ -226,7 +255,8 @@ impl Inner {
 
     /// Deletes the pod. `waits`: until nothing of it is left, for a while.
     async fn remove(&self, place: &Place, news: &mut News, waits: bool) {
-        let deleted = place::delete(&self.pods, place, waits.then_some(KILL_GRACE_SECONDS)).await;
+        // The worker has ended, or must: nobody needs the services any more, which may ignore a SIGTERM.
+        let deleted = place::delete(&self.pods, place, KILL_GRACE_SECONDS).await;
         if let Err(error) = deleted {
             tracing::warn!(%error, pod = place.name, "could not delete a pod; it is swept later");
             return;
@@ -283,7 +313,7 @@ struct Watcher<'a> {
     place: &'a Place,
     limits: Limits,
     is_claimed: bool,
-    progress: mpsc::Sender<Progress>,
+    teller: Teller,
     /// What is the matter, and since when.
     matter: Option<(&'static str, Instant)>,
     /// What was told last.
@@ -291,13 +321,8 @@ struct Watcher<'a> {
 }
 
 impl<'a> Watcher<'a> {
-    fn new(
-        place: &'a Place,
-        spec: &AgentSetSpec,
-        is_claimed: bool,
-        progress: mpsc::Sender<Progress>,
-    ) -> Self {
-        Self { place, limits: Limits::of(spec), is_claimed, progress, matter: None, told: None }
+    fn new(place: &'a Place, spec: &AgentSetSpec, is_claimed: bool, teller: Teller) -> Self {
+        Self { place, limits: Limits::of(spec), is_claimed, teller, matter: None, told: None }
     }
 
     fn gone(&self, last: Option<&Pod>) -> Judged {
@@ -319,8 +344,7 @@ impl<'a> Watcher<'a> {
             };
             if self.told.as_ref() != Some(&note) {
                 self.told = Some(note.clone());
-                // Who minds the job takes it at once.
-                let _ = self.progress.send(Progress::Noted(note)).await;
+                self.teller.tell(note).await;
             }
             let since = match self.matter {
                 Some((word, since)) if word == found.word => since,

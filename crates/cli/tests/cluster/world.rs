@@ -28,7 +28,9 @@ pub(crate) struct Cluster {
     /// An image with `/dayfly`.
     image: String,
     /// An image with git and bash.
-    job_image: String,
+    pub(crate) job_image: String,
+    /// An image that listens on port 9418.
+    pub(crate) service_image: String,
 }
 
 impl Cluster {
@@ -41,12 +43,14 @@ impl Cluster {
                 address: variable("DAYFLY_TEST_ADDRESS")?,
                 image: variable("DAYFLY_TEST_IMAGE")?,
                 job_image: variable("DAYFLY_TEST_JOB_IMAGE")?,
+                service_image: variable("DAYFLY_TEST_SERVICE_IMAGE")?,
             })
         })();
         if found.is_none() {
             eprintln!(
                 "skipped: no cluster; set KUBECONFIG, DAYFLY_TEST_ADDRESS (this machine as pods see it), \
-                 DAYFLY_TEST_IMAGE (an image with /dayfly) and DAYFLY_TEST_JOB_IMAGE (one with git and bash)"
+                 DAYFLY_TEST_IMAGE (an image with /dayfly), DAYFLY_TEST_JOB_IMAGE (one with git and bash) and \
+                 DAYFLY_TEST_SERVICE_IMAGE (one that listens on port 9418)"
             );
         }
         found
@@ -55,7 +59,7 @@ impl Cluster {
 
 /// One namespace with all that belongs to it.
 pub(crate) struct World {
-    cluster: Cluster,
+    pub(crate) cluster: Cluster,
     namespace: String,
     folder: tempfile::TempDir,
     channel: u16,
@@ -67,16 +71,13 @@ pub(crate) struct World {
 impl World {
     /// A set of `max` agents that are online.
     pub(crate) fn new(name: &str, max: u16) -> Option<Self> {
-        Self::with_image(name, max, None)
+        Self::with(name, max, "")
     }
 
-    /// The same with another image for its jobs.
-    pub(crate) fn with_image(name: &str, max: u16, job_image: Option<&str>) -> Option<Self> {
+    /// The same with more in its spec: YAML, of which an `image` replaces the usual one.
+    pub(crate) fn with(name: &str, max: u16, spec: &str) -> Option<Self> {
         static CHANNEL: AtomicU16 = AtomicU16::new(27_400);
-        let mut cluster = Cluster::find()?;
-        if let Some(image) = job_image {
-            image.clone_into(&mut cluster.job_image);
-        }
+        let cluster = Cluster::find()?;
         let folder = tempfile::tempdir().expect("a folder");
         fs::write(folder.path().join("pat"), PAT).expect("the PAT's file");
         git(folder.path(), &["init", "--quiet", "app"]);
@@ -101,12 +102,16 @@ impl World {
             CHANNEL.fetch_add(1, Ordering::Relaxed) + u16::try_from(std::process::id() % 500).unwrap_or(0);
         let namespace = format!("dayfly-{name}-{}", std::process::id());
         let mut world = Self { cluster, namespace, folder, channel, emulator, controller: None, url };
-        world.set_up(max);
+        world.set_up(max, spec);
         Some(world)
     }
 
-    fn set_up(&mut self, max: u16) {
-        let (namespace, url, image) = (&self.namespace, &self.url, &self.cluster.job_image);
+    fn set_up(&mut self, max: u16, spec: &str) {
+        let (namespace, url) = (&self.namespace, &self.url);
+        let image = match spec.contains("image:") {
+            true => String::new(),
+            false => format!("image: {}", self.cluster.job_image),
+        };
         apply(&format!(
             "apiVersion: v1\nkind: Namespace\nmetadata:\n  name: {namespace}\n  labels:\n    \
              pod-security.kubernetes.io/enforce: restricted\n"
@@ -124,7 +129,7 @@ impl World {
              personalAccessToken: {{ secretRef: {{ name: azure-devops, key: token }} }}\n---\n\
              apiVersion: dayfly.dev/v1alpha1\nkind: AgentSet\n\
              metadata: {{ name: linux, namespace: {namespace} }}\nspec:\n  connectionRef: azure-devops\n  \
-             poolName: k8s\n  agents: {{ max: {max} }}\n  image: {image}\n"
+             poolName: k8s\n  agents: {{ max: {max} }}\n  {image}\n{spec}"
         ));
         self.start_controller();
         eventually("the agents are online", || {
@@ -189,6 +194,47 @@ impl World {
         kubectl(&[&["--namespace", &self.namespace], arguments].concat())
     }
 
+    /// Applies objects in this namespace.
+    pub(crate) fn apply(&self, objects: &str) {
+        apply_in(&["--namespace", &self.namespace], objects);
+    }
+
+    /// Has the API evict a pod, as `kubectl drain` does.
+    pub(crate) fn evict(&self, pod: &str) {
+        let namespace = &self.namespace;
+        let eviction = format!(
+            r#"{{"apiVersion":"policy/v1","kind":"Eviction","metadata":{{"name":"{pod}","namespace":"{namespace}"}}}}"#
+        );
+        let path = format!("/api/v1/namespaces/{namespace}/pods/{pod}/eviction");
+        pipe(&["create", "--raw", &path, "--filename", "-"], &eviction);
+    }
+
+    /// Waits until the record of the one job there is gives this reason, as `kubectl get` shows it.
+    pub(crate) fn is_told_why_it_waits(&self, reason: &str) {
+        eventually(&format!("a job waits for {reason:?}"), || {
+            self.get("pipelinejobs", "{.items[*].status.reason}").contains(reason).then_some(())
+        });
+        assert!(self.kubectl(&["get", "pipelinejobs"]).contains(reason), "it is in the list");
+    }
+
+    /// All logs of the first build.
+    pub(crate) fn logs(&self) -> String {
+        let list = self.ask("/dayfly/_apis/build/builds/1/logs");
+        let list: serde_json::Value = serde_json::from_str(&list).expect("a list of logs");
+        let logs = list["value"].as_array().into_iter().flatten();
+        logs.map(|log| self.ask(&format!("/dayfly/_apis/build/builds/1/logs/{}", log["id"]))).collect()
+    }
+
+    /// What the service answers.
+    fn ask(&self, path: &str) -> String {
+        let output = Command::new("curl")
+            .args(["--silent", "--show-error", "--fail-with-body", "--user", &format!(":{PAT}")])
+            .arg(format!("{}{path}", self.url))
+            .output()
+            .expect("curl");
+        String::from_utf8(output.stdout).expect("text")
+    }
+
     /// The pods of jobs there are.
     pub(crate) fn pods(&self) -> Vec<String> {
         let names = self.get("pods", "{.items[*].metadata.name}");
@@ -212,12 +258,8 @@ impl World {
 
     /// The agents in the pool, by the service.
     pub(crate) fn agents(&self) -> usize {
-        let address = format!("{}/_apis/distributedtask/pools/1/agents", self.url);
-        let output = Command::new("curl")
-            .args(["--silent", "--fail", "--user", &format!(":{PAT}"), &address])
-            .output()
-            .expect("curl");
-        let list: serde_json::Value = serde_json::from_slice(&output.stdout).expect("a list of agents");
+        let list = self.ask("/_apis/distributedtask/pools/1/agents");
+        let list: serde_json::Value = serde_json::from_str(&list).expect("a list of agents");
         list["value"].as_array().map_or(0, Vec::len)
     }
 
@@ -340,13 +382,23 @@ fn kubectl(arguments: &[&str]) -> String {
 }
 
 fn apply(objects: &str) {
+    apply_in(&[], objects);
+}
+
+fn apply_in(place: &[&str], objects: &str) {
+    let arguments = ["apply", "--server-side", "--force-conflicts", "--filename", "-"];
+    pipe(&[place, &arguments].concat(), objects);
+}
+
+/// `kubectl` that reads this.
+fn pipe(arguments: &[&str], input: &str) {
     use std::io::Write as _;
     let mut child = Command::new("kubectl")
-        .args(["apply", "--server-side", "--force-conflicts", "--filename", "-"])
+        .args(arguments)
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .spawn()
         .expect("kubectl");
-    child.stdin.take().expect("its input").write_all(objects.as_bytes()).expect("it reads");
-    assert!(child.wait().expect("it ends").success(), "{objects}");
+    child.stdin.take().expect("its input").write_all(input.as_bytes()).expect("it reads");
+    assert!(child.wait().expect("it ends").success(), "{input}");
 }

@@ -278,6 +278,18 @@ impl Set {
         AbortOnDropHandle::new(tokio::spawn(tidy(client.clone(), set, sweep)))
     }
 
+    /// How the program gets into pods where the set leaves that to us. Copying works everywhere.
+    async fn delivery(&self) -> Delivery {
+        match self.office.client.apiserver_version().await {
+            Ok(version) if has_image_volumes(&version.major, &version.minor) => Delivery::ImageVolume,
+            Ok(_) => Delivery::Copy,
+            Err(error) => {
+                tracing::warn!(%error, "the version of the cluster is not known, so the program is copied");
+                Delivery::Copy
+            }
+        }
+    }
+
     /// Runs the agents until the set is deleted or the controller ends.
     async fn work(&mut self, object: &AgentSet, roster: &mut Roster, fence: &Fence) -> Result<(), Trouble> {
         let config = &self.office.config;
@@ -285,9 +297,11 @@ impl Set {
             dayfly_image: config.image.clone(),
             channel: config.channel.clone(),
             ca: CaConfigMap { name: CA_CONFIG_MAP.to_owned(), key: CA_KEY.to_owned() },
-            delivery: Delivery::ImageVolume,
+            delivery: self.delivery().await,
             service_account: "default".to_owned(),
         };
+        let accepting = self.accepting(object, roster.set.pool);
+        let store = Arc::new(self.store(accepting.clone(), fence));
         let executor = PodExecutor::new(
             self.office.client.clone(),
             &self.namespace,
@@ -295,9 +309,9 @@ impl Set {
             object.spec.clone(),
             facts,
             self.office.gate.clone(),
+            store.clone(),
         );
-        let accepting = self.accepting(object, roster.set.pool);
-        let _tidying = self.tidying(accepting.clone(), fence);
+        let _tidying = self.tidying(accepting, fence);
         let access = self.access(object).await?;
         let (sender, wanted) = watch::channel(Wanted { agents: Vec::new(), phase: Phase::Run });
         let listener = Config {
@@ -318,7 +332,7 @@ impl Set {
             worker: WorkerSettings::default(),
             once: false,
             connecting: CONNECTING_AGENTS,
-            store: Arc::new(self.store(accepting.clone(), fence)),
+            store,
             registrations: roster.registrations.clone(),
         };
         let (listener, events) = Listener::start(listener, Arc::new(executor.clone())).await?;
@@ -584,4 +598,11 @@ fn tell(set: &str, event: &Event) {
         Event::Ended { agent, end } => tracing::info!(set, %agent, ?end, "an agent has ended"),
         _ => {}
     }
+}
+
+/// Whether a cluster of this version mounts images as volumes without being asked to (1.35 and later). Some
+/// say `35+`.
+fn has_image_volumes(major: &str, minor: &str) -> bool {
+    let number = |text: &str| text.trim_end_matches('+').parse::<u32>().unwrap_or(0);
+    (number(major), number(minor)) >= (1, 35)
 }

@@ -3,19 +3,19 @@
 use std::time::Duration;
 
 use dayfly_client::{describe, pause_around};
-use dayfly_listener::{AcceptedJob, Note, Progress};
+use dayfly_listener::{AcceptedJob, Note};
 use k8s_openapi::api::core::v1::Pod;
 use kube::{
     ResourceExt as _,
     api::{DeleteParams, PostParams, Preconditions},
 };
 use serde::{Deserialize, Serialize};
-use tokio::{
-    sync::mpsc,
-    time::{Instant, sleep},
-};
+use tokio::time::{Instant, sleep};
 
-use super::pods::{Pods, bounded};
+use super::{
+    pods::{Pods, bounded},
+    teller::Teller,
+};
 use crate::{
     api::AgentSetSpec,
     diagnose::Limits,
@@ -55,14 +55,14 @@ pub(super) async fn create(
     spec: &AgentSetSpec,
     job: &AcceptedJob,
     facts: &Facts,
-    progress: &mpsc::Sender<Progress>,
+    teller: &Teller,
 ) -> Result<Place, Mishap> {
     let shaped = shape(spec, set, &Job { message: &job.message, nonce: &nonce() }, facts)
         .map_err(|error| Mishap::Final(describe(&error)))?;
     let pod: Pod = serde_json::from_value(shaped.pod)
         .map_err(|error| Mishap::Final(format!("its pod is none that Kubernetes knows: {error}")))?;
     if !shaped.left_out.is_empty() {
-        let _ = progress.send(Progress::Noted(left_out(&shaped.left_out))).await;
+        teller.tell(left_out(&shaped.left_out)).await;
     }
     let patience = Limits::of(spec).pending;
     let (began, mut failures, mut is_told) = (Instant::now(), 0, false);
@@ -85,7 +85,7 @@ pub(super) async fn create(
             kube::Error::Api(status) if is_quota(&status.message) && began.elapsed() < patience => {
                 if !is_told {
                     is_told = true;
-                    let _ = progress.send(Progress::Noted(quota(&status.message))).await;
+                    teller.tell(quota(&status.message)).await;
                 }
                 sleep(QUOTA_PAUSE).await;
             }
@@ -142,9 +142,9 @@ fn left_out(what: &[String]) -> Note {
 }
 
 /// Deletes the pod, if it is still that one. That it is not there is fine.
-pub(super) async fn delete(pods: &Pods, place: &Place, grace: Option<u32>) -> Result<(), kube::Error> {
+pub(super) async fn delete(pods: &Pods, place: &Place, grace: u32) -> Result<(), kube::Error> {
     let parameters = DeleteParams {
-        grace_period_seconds: grace,
+        grace_period_seconds: Some(grace),
         preconditions: Some(Preconditions { uid: Some(place.uid.clone()), resource_version: None }),
         ..DeleteParams::default()
     };

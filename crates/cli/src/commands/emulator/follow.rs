@@ -61,8 +61,9 @@ impl<'a> Followed<'a> {
         loop {
             // Asked for before the records: those of a build that is over are whole.
             let build = self.connection.build(self.project, self.build).await?;
-            self.look().await?;
-            if build.status == "completed" {
+            let is_over = build.status == "completed";
+            self.look(is_over).await?;
+            if is_over {
                 self.console.close()?;
                 return Ok(build);
             }
@@ -71,15 +72,15 @@ impl<'a> Followed<'a> {
         }
     }
 
-    /// Shows what is new.
-    async fn look(&mut self) -> anyhow::Result<()> {
+    /// Shows what is new, or all that is left.
+    async fn look(&mut self, is_last: bool) -> anyhow::Result<()> {
         let timeline = self.connection.build_timeline(self.project, self.build).await?;
         let mut records = timeline.records;
         records.sort_by_key(|record| record.order);
         let is = |record: &TimelineRecord, kind: &str| record.record_type.as_deref() == Some(kind);
         for job in records.iter().filter(|record| is(record, "Job")) {
             let steps = records.iter().filter(|step| step.parent_id == Some(job.id) && is(step, "Task"));
-            self.job(job, steps).await?;
+            self.job(job, steps, is_last).await?;
         }
         Ok(())
     }
@@ -88,6 +89,7 @@ impl<'a> Followed<'a> {
         &mut self,
         record: &TimelineRecord,
         steps: impl Iterator<Item = &TimelineRecord>,
+        is_last: bool,
     ) -> anyhow::Result<()> {
         let id = JobId(record.id.0);
         let shown = self.jobs.get(&record.id).copied();
@@ -116,12 +118,13 @@ impl<'a> Followed<'a> {
             let changes = self.model.record(id, step.clone());
             self.console.show(&changes)?;
             let is_whole = match &step.log {
-                Some(log) if is_next || is_over => self.lines(id, step.id, log.id).await?,
+                Some(log) if is_next || is_last => self.lines(id, step.id, log.id).await?,
                 _ => false,
             };
             is_next &= is_whole || step.result == Some(TaskResult::Skipped);
         }
-        if is_over {
+        // A job's record may be complete before the last of its logs is there.
+        if is_over && (is_next || is_last) {
             let seconds = match (record.start_time, record.finish_time) {
                 (Some(start), Some(finish)) => finish.0.duration_since(start.0).as_secs_f64(),
                 _ => 0.0,

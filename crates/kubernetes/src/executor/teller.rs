@@ -1,0 +1,43 @@
+//! What is said of a job's pod while the job waits for it: in the job's log, and in its record.
+
+use dayfly_listener::{Note, Progress};
+use tokio::sync::mpsc;
+
+/// How much may wait to be written down. What is too much is in the job's log only.
+const QUEUE: usize = 16;
+
+/// Longest reason in a record, in characters: it is a column of `kubectl get`.
+const LONGEST_REASON: usize = 200;
+
+/// What is written down.
+pub(super) struct Said {
+    pub(super) pod: Option<String>,
+    pub(super) reason: Option<String>,
+}
+
+/// Tells of one job's pod.
+pub(super) struct Teller {
+    progress: mpsc::Sender<Progress>,
+    said: mpsc::Sender<Said>,
+}
+
+impl Teller {
+    /// One that tells who minds the job, and whoever takes what comes out of the second part.
+    pub(super) fn new(progress: mpsc::Sender<Progress>) -> (Self, mpsc::Receiver<Said>) {
+        let (said, told) = mpsc::channel(QUEUE);
+        (Self { progress, said }, told)
+    }
+
+    /// Says which pod it is.
+    pub(super) fn pod(&self, name: &str) {
+        let _ = self.said.try_send(Said { pod: Some(name.to_owned()), reason: None });
+    }
+
+    /// Says what is the matter.
+    pub(super) async fn tell(&self, note: Note) {
+        let reason = note.text.chars().take(LONGEST_REASON).collect();
+        let _ = self.said.try_send(Said { pod: None, reason: Some(reason) });
+        // Who minds the job takes it at once.
+        let _ = self.progress.send(Progress::Noted(note)).await;
+    }
+}
