@@ -51,6 +51,9 @@ const KILL_PATIENCE: Duration = Duration::from_secs(60);
 /// How long a pod has to end when its job is given up: the kubelet's least.
 const KILL_GRACE_SECONDS: u32 = 1;
 
+/// How soon it is looked again whether a job has its record.
+const RECORD_PAUSE: Duration = Duration::from_millis(100);
+
 /// How many of the last lines of a pod that failed are shown.
 const LAST_LINES: i64 = 20;
 
@@ -125,14 +128,27 @@ impl Inner {
     }
 
     /// Keeps what is told of a pod in the job's record, where `kubectl` shows it. That this takes its time
-    /// holds nothing up.
+    /// holds nothing up. A pod is made while the record is being written, so what comes first waits for it.
     async fn record(&self, request: RequestId, mut told: mpsc::Receiver<Said>) -> Infallible {
-        while let Some(Said { pod, reason }) = told.recv().await {
-            if let Err(error) = self.store.note(request, pod, reason).await {
-                tracing::info!(%error, %request, "could not write down what a job waits for");
+        let mut unwritten = Said::default();
+        loop {
+            tokio::select! {
+                said = told.recv() => match said {
+                    Some(said) => unwritten.take(said),
+                    None => return std::future::pending().await,
+                },
+                () = sleep(RECORD_PAUSE), if !unwritten.is_empty() => {}
+            }
+            let Said { pod, reason } = unwritten.clone();
+            match self.store.note(request, pod, reason).await {
+                Ok(true) => unwritten = Said::default(),
+                Ok(false) => {}
+                Err(error) => {
+                    tracing::info!(%error, %request, "could not write down what a job waits for");
+                    unwritten = Said::default();
+                }
             }
         }
-        std::future::pending().await
     }
 
     async fn run_told(&self, job: AcceptedJob, controls: Controls, teller: Teller) -> WorkerExit {

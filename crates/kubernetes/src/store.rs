@@ -145,7 +145,8 @@ impl KubernetesStore {
     }
 
     /// Tells people where a job is prepared and what it waits for. Written at once if `reason` is new, else
-    /// along with the next step of the job, so that naming the pod costs no write.
+    /// along with the next step of the job, so that naming the pod costs no write. False if there is no record
+    /// of the job, or not yet.
     ///
     /// # Errors
     ///
@@ -155,19 +156,19 @@ impl KubernetesStore {
         request: RequestId,
         pod: Option<String>,
         reason: Option<String>,
-    ) -> StoreResult<()> {
-        let Some(slot) = self.known(request) else { return Ok(()) };
+    ) -> StoreResult<bool> {
+        let Some(slot) = self.known(request) else { return Ok(false) };
         let mut slot = slot.lock().await;
-        let Some(open) = slot.as_mut() else { return Ok(()) };
+        let Some(open) = slot.as_mut() else { return Ok(false) };
         if pod.is_some() {
             open.written.pod = pod;
         }
         if reason.is_none() || reason == open.written.status().reason {
-            return Ok(());
+            return Ok(true);
         }
         let status = PipelineJobStatus { reason, ..open.written.status() };
         let done = self.put_status(open, status).await;
-        done.map_err(|failure| failure.while_doing("tell what a job waits for"))
+        done.map(|()| true).map_err(|failure| failure.while_doing("tell what a job waits for"))
     }
 
     fn slots(&self) -> MutexGuard<'_, HashMap<RequestId, Slot>> {

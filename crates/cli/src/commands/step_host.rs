@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::Args;
 use dayfly_processes::orphans::Adopt;
+use nix::sys::signal::{SigHandler, Signal};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::host;
@@ -23,6 +24,7 @@ pub(crate) fn run(args: StepHostArgs) -> anyhow::Result<ExitCode> {
     host::protect();
     host::name_process();
     host::adopt_orphans(Adopt::All);
+    forget_fault_handlers().context("signals cannot be given back")?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -30,6 +32,18 @@ pub(crate) fn run(args: StepHostArgs) -> anyhow::Result<ExitCode> {
     let served = runtime.block_on(serve(args));
     served.context("the steps' container could not serve its worker")?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Gives SIGSEGV and SIGBUS back to the kernel, which keeps them from the first process of a container as long as
+/// it has no handler for them. Rust's own is for real faults: signals that steps send one after the other make
+/// it abort the process.
+fn forget_fault_handlers() -> nix::Result<()> {
+    for fault in [Signal::SIGSEGV, Signal::SIGBUS] {
+        #[expect(unsafe_code, reason = "there is no safe way to set what a signal does")]
+        // SAFETY: the default is no handler, so nothing runs that would have to be safe in one.
+        unsafe { nix::sys::signal::signal(fault, SigHandler::SigDfl) }?;
+    }
+    Ok(())
 }
 
 /// Only the worker says when it is over: it is told to stop together with this process, and still has steps

@@ -44,7 +44,7 @@ fn a_hostile_step_cannot_reach_the_step_host() {
     let (is_green, text) = world
         .queue(
             "pool: k8s\nsteps:\n- bash: |\n    \
-             for signal in KILL STOP TERM INT HUP SEGV; do kill -$signal 1; done\n    \
+             for n in {1..50}; do for signal in KILL STOP TERM INT HUP SEGV BUS ABRT CHLD; do kill -$signal 1; done; done\n    \
              test -d /var/run/dayfly-step-hosts && echo sockets: [$(ls -A /var/run/dayfly-step-hosts)]\n    \
              test -e /var/run/dayfly/token || echo no token\n    \
              { cat /proc/1/environ || echo no environment; } 2>/dev/null | tr '\\0' ' '\n    \

@@ -10,9 +10,22 @@ const QUEUE: usize = 16;
 const LONGEST_REASON: usize = 200;
 
 /// What is written down.
+#[derive(Debug, Clone, Default)]
 pub(super) struct Said {
     pub(super) pod: Option<String>,
     pub(super) reason: Option<String>,
+}
+
+impl Said {
+    /// Adds what was said later.
+    pub(super) fn take(&mut self, later: Self) {
+        self.pod = later.pod.or(self.pod.take());
+        self.reason = later.reason.or(self.reason.take());
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.pod.is_none() && self.reason.is_none()
+    }
 }
 
 /// Tells of one job's pod.

@@ -124,7 +124,8 @@ async fn a_job_is_recorded_in_six_writes_and_seen_by_people() {
     let url = "https://dev.azure.com/org/a%20project/_build/results?buildId=12";
     assert_eq!(job.spec.url.as_deref(), Some(url));
     assert_eq!(job.finalizers(), ["dayfly.dev/job"]);
-    store.note(RequestId(1), Some("pod-1".to_owned()), None).await.expect("it can");
+    assert!(store.note(RequestId(1), Some("pod-1".to_owned()), None).await.expect("it can"));
+    assert!(!store.note(RequestId(2), None, Some("x".to_owned())).await.expect("there is no such job"));
     store.change(RequestId(1), Change::Log(LogId(3))).await.expect("it can");
     store.change(RequestId(1), Change::Stage(claimed())).await.expect("it can");
     let status = place.job(1).await.status.expect("it has one");

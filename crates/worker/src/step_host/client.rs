@@ -285,7 +285,9 @@ async fn talk(
             }
         }
     };
-    tracing::debug!(error = ended.map(tracing::field::display), "the connection to a container has ended");
+    if let Some(error) = ended {
+        tracing::warn!(%error, "the connection to a container broke");
+    }
     let mut open = lock(&open);
     open.is_closed = true;
     open.waiting.clear();
