@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use dayfly_mask::Masker;
 use dayfly_protocol::TaskResult;
 use dayfly_protocol::channel::{CancelReason, Remark, WorkerSettings};
-use dayfly_protocol::job::{RepositoryResource, ServiceEndpoint};
+use dayfly_protocol::job::{RepositoryResource, SecureFile, ServiceEndpoint};
 use dayfly_protocol::timeline::{Issue, IssueType};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -23,7 +23,7 @@ use crate::environment;
 use crate::process::Background;
 use crate::report::{Record, Reporter};
 use crate::service::Service;
-use crate::steps::UnsetMacros;
+use crate::steps::{Packages, UnsetMacros};
 use crate::variables::{Flags, Variables};
 
 /// How much logging commands of one job may have under way at a time: each is a call to the service or an
@@ -69,6 +69,10 @@ pub(crate) struct JobContext {
     pub(crate) containers: Option<Containers>,
     /// The environment of a step before the first one ran.
     first_environment: OnceLock<BTreeMap<OsString, OsString>>,
+    /// The tasks that were downloaded for it.
+    packages: OnceLock<Packages>,
+    /// Its secure files.
+    pub(crate) secure_files: Vec<SecureFile>,
     /// Reads what processes write which a step left running.
     pub(crate) background: Background,
     /// `system.debug` at the start of the job.
@@ -99,6 +103,7 @@ pub(crate) struct JobParts {
     pub(crate) reporter: Reporter,
     pub(crate) service: Arc<Service>,
     pub(crate) endpoints: Vec<ServiceEndpoint>,
+    pub(crate) secure_files: Vec<SecureFile>,
     pub(crate) repositories: Vec<RepositoryResource>,
     pub(crate) multiple_checkouts: bool,
     pub(crate) first_checkout: Option<String>,
@@ -118,6 +123,8 @@ impl JobContext {
             reporter: parts.reporter,
             service: parts.service,
             first_environment: OnceLock::new(),
+            packages: OnceLock::new(),
+            secure_files: parts.secure_files,
             background: Background::new(),
             endpoints: parts.endpoints,
             multiple_checkouts: parts.multiple_checkouts,
@@ -147,6 +154,18 @@ impl JobContext {
     /// Made by the first call, which is made while the job is initialised.
     pub(crate) fn first_environment(&self) -> &BTreeMap<OsString, OsString> {
         self.first_environment.get_or_init(|| environment::for_git(self))
+    }
+
+    /// Keeps the tasks that were downloaded; to be called once, before the first step.
+    pub(crate) fn set_packages(&self, packages: Packages) {
+        if self.packages.set(packages).is_err() {
+            tracing::error!("the tasks of a job were downloaded twice");
+        }
+    }
+
+    /// The tasks that were downloaded.
+    pub(crate) fn packages(&self) -> &Packages {
+        self.packages.get_or_init(Packages::default)
     }
 
     /// Reads the variables. The lock is held by the closure, so it must not wait.

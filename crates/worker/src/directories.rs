@@ -150,6 +150,11 @@ impl WorkFolder {
         self.path.join("_pages")
     }
 
+    /// `_tasks`.
+    pub(crate) fn tasks(&self) -> PathBuf {
+        self.path.join("_tasks")
+    }
+
     /// `_tool`.
     pub(crate) fn tools(&self) -> PathBuf {
         self.path.join("_tool")

@@ -19,7 +19,7 @@ use crate::context::{JobContext, StepContext};
 use crate::directories::{Clean, PipelineFolders, Sets, WorkFolder, clone_folder};
 use crate::files;
 use crate::report::NewRecord;
-use crate::steps::{self, Part, expand};
+use crate::steps::{self, Packages, Part, expand};
 use crate::variables::{Flags, Variables, parse_boolean};
 
 /// The environment variable by which processes that outlive the job are found (`VSTS_PROCESS_LOOKUP_ID`).
@@ -135,6 +135,9 @@ pub(crate) async fn initialize(
         // Jobs without sources have no pipeline folder, so their scripts start in the work folder.
         job.set_variable("System.DefaultWorkingDirectory", &job.settings.work_directory.to_string_lossy());
     }
+    job.set_packages(
+        Packages::get(record, &job.service, &work.tasks(), &steps, |task| steps::can_run(task)).await,
+    );
     // "Initialize job" is the first, and services have a record of their own.
     let first = if containers::has_services(job, message) { 3 } else { 2 };
     let entries = entries(job, steps, first)?;
@@ -363,28 +366,40 @@ fn checkout_path(job: &JobContext, step: &Step, folders: &PipelineFolders) -> Op
 
 /// Makes the records of all steps, in the order they will run.
 fn entries(job: &Arc<JobContext>, steps: Vec<Step>, first: i32) -> Result<Vec<Entry>, String> {
-    let mut main = Vec::new();
-    let mut post = Vec::new();
-    let mut order = first - 1;
+    let (mut pre, mut main, mut post) = (Vec::new(), Vec::new(), Vec::new());
+    let has = |step: &Step, part| steps::has(job.packages(), step, part);
     // The service leaves disabled steps out; one that comes anyway is left out here.
     for step in steps.into_iter().filter(|step| step.enabled) {
         let condition = Condition::parse(step.condition.as_deref())
             .map_err(|message| format!("Step '{}': {message}", name_of(&step)))?;
         let display_name = job.with_variables(|variables| variables.expand(&name_of(&step)));
-        let step = Arc::new(step);
         let task_variables = Arc::new(Mutex::new(Variables::new(job.masker.clone())));
-        if steps::has_post_job(&step) {
-            post.push((Arc::clone(&step), display_name.clone(), Arc::clone(&task_variables)));
+        let part = |part, name: String, condition| Planned {
+            step: Arc::new(step.clone()),
+            part,
+            display_name: name,
+            condition,
+            task_variables: Arc::clone(&task_variables),
+        };
+        if has(&step, Part::PreJob) {
+            pre.push(part(Part::PreJob, format!("Pre-job: {display_name}"), Condition::parse(None)?));
         }
-        order += 1;
-        main.push(entry(job, step, Part::Main, display_name, condition, task_variables, order));
+        if has(&step, Part::PostJob) {
+            post.push(part(Part::PostJob, format!("Post-job: {display_name}"), Condition::always()));
+        }
+        main.push(part(Part::Main, display_name, condition));
     }
-    for (step, display_name, task_variables) in post.into_iter().rev() {
-        order += 1;
-        let name = format!("Post-job: {display_name}");
-        main.push(entry(job, step, Part::PostJob, name, Condition::always(), task_variables, order));
-    }
-    Ok(main)
+    let all = pre.into_iter().chain(main).chain(post.into_iter().rev());
+    Ok(all.zip(first..).map(|(planned, order)| entry(job, planned, order)).collect())
+}
+
+/// A part of a step, before it has a record.
+struct Planned {
+    step: Arc<Step>,
+    part: Part,
+    display_name: String,
+    condition: Condition,
+    task_variables: Arc<Mutex<Variables>>,
 }
 
 fn name_of(step: &Step) -> String {
@@ -395,15 +410,8 @@ fn name_of(step: &Step) -> String {
         .unwrap_or_default()
 }
 
-fn entry(
-    job: &Arc<JobContext>,
-    step: Arc<Step>,
-    part: Part,
-    display_name: String,
-    condition: Condition,
-    task_variables: Arc<Mutex<Variables>>,
-    order: i32,
-) -> Entry {
+fn entry(job: &Arc<JobContext>, planned: Planned, order: i32) -> Entry {
+    let Planned { step, part, display_name, condition, task_variables } = planned;
     let ref_name = step.name.clone().unwrap_or_default();
     let record = job.reporter.record(NewRecord {
         // The record of the main part is the step itself.
@@ -415,7 +423,10 @@ fn entry(
         order: Some(order),
         task: step.reference.clone(),
     });
-    let restrictions = Restrictions::of(&step);
+    let mut restrictions = Restrictions::of(&step);
+    if let Some((is_restricted, settable)) = steps::restrictions(job.packages(), &step) {
+        restrictions = restrictions.and(is_restricted, settable);
+    }
     let context = StepContext::new(Arc::clone(job), record, &ref_name, task_variables, restrictions);
     Entry { step, part, display_name, condition, context }
 }

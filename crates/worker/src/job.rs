@@ -123,6 +123,7 @@ pub async fn run(
         reporter: reporter.clone(),
         service: Arc::clone(&service),
         endpoints: message.resources.endpoints.clone(),
+        secure_files: message.resources.secure_files.clone(),
         repositories: message.resources.repositories.clone(),
         multiple_checkouts: message::checkouts(&message).count() > 1,
         first_checkout: message::checkouts(&message)

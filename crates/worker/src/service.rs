@@ -6,7 +6,8 @@ use std::time::Duration;
 use dayfly_client::{Again, Connection, Credential, ErrorKind, HttpSettings, JobPlan, RetryPolicy};
 use dayfly_protocol::channel::WorkerSettings;
 use dayfly_protocol::job::AgentJobRequestMessage;
-use dayfly_protocol::{BuildId, ContainerId, JobId, ProjectId, TaskResult};
+use dayfly_protocol::{BuildId, ContainerId, JobId, ProjectId, TaskId, TaskResult};
+use tokio::io::AsyncWrite;
 use tokio::sync::oneshot;
 
 use crate::Surroundings;
@@ -102,6 +103,16 @@ impl Service {
     /// The build the job belongs to.
     pub(crate) fn build(&self) -> Result<BuildId, Error> {
         self.build.ok_or(Error::NoBuild)
+    }
+
+    /// Downloads the package of a task into a writer.
+    pub(crate) async fn download_task(
+        &self,
+        task: TaskId,
+        version: &str,
+        sink: &mut (dyn AsyncWrite + Unpin + Send),
+    ) -> Result<u64, dayfly_client::Error> {
+        self.connection().download_task(task, version, sink).await
     }
 
     /// Reports the job's result, five times at the most; a plan that does not want it is not asked again.

@@ -20,6 +20,7 @@ mod service;
 mod stages;
 mod state;
 mod surroundings;
+mod tasks;
 mod templates;
 mod terminal;
 mod tls;

@@ -10,8 +10,8 @@ use crate::context::StepContext;
 pub(crate) struct Restrictions {
     /// Only harmless commands.
     pub(crate) restricted: bool,
-    /// Names which may be set; none = all.
-    settable: Option<GlobSet>,
+    /// Names which may be set: each set must have them.
+    settable: Vec<GlobSet>,
 }
 
 impl Restrictions {
@@ -23,12 +23,19 @@ impl Restrictions {
                 .commands
                 .as_deref()
                 .is_some_and(|commands| commands.eq_ignore_ascii_case("restricted")),
-            settable: target.settable_variables.as_ref().map(|settable| patterns(&settable.allowed)),
+            settable: target.settable_variables.iter().map(|settable| patterns(&settable.allowed)).collect(),
         }
     }
 
+    /// These and those of the step's task.
+    pub(crate) fn and(mut self, restricted: bool, settable: Option<&[String]>) -> Restrictions {
+        self.restricted |= restricted;
+        self.settable.extend(settable.map(patterns));
+        self
+    }
+
     fn allows_setting(&self, name: &str) -> bool {
-        self.settable.as_ref().is_none_or(|settable| settable.is_match(name))
+        self.settable.iter().all(|settable| settable.is_match(name))
     }
 
     /// Whether a variable may be set; if not, the step is told.

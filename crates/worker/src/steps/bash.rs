@@ -2,7 +2,8 @@
 
 use dayfly_protocol::TaskResult;
 
-use super::shell::{Shell, environment_of, not_found, print_one_liner, which, write_script};
+use super::program::{environment_of, which};
+use super::shell::{Shell, not_found, print_one_liner, write_script};
 use super::{Prepared, StepError};
 use crate::context::StepContext;
 use crate::files;

@@ -6,6 +6,7 @@
 use dayfly_protocol::task;
 use uuid::Uuid;
 
+use super::inputs::Known;
 use crate::context::StepContext;
 
 /// A built-in task.
@@ -16,7 +17,7 @@ pub(crate) struct Definition {
     author: &'static str,
     help: &'static str,
     /// Inputs in the order of the definition.
-    pub(crate) inputs: &'static [Input],
+    inputs: &'static [Input],
 }
 
 /// An input of a task.
@@ -146,15 +147,31 @@ impl Definition {
         }
     }
 
-    /// Prints the header of a step's log (`TaskRunner.cs`, `PrintTaskMetaData`).
-    pub(crate) async fn print(&self, step: &StepContext, version: &str) {
-        const RULE: &str = "==============================================================================";
-        step.output(RULE).await;
-        step.output(&format!("Task         : {}", self.friendly_name)).await;
-        step.output(&format!("Description  : {}", self.description)).await;
-        step.output(&format!("Version      : {version}")).await;
-        step.output(&format!("Author       : {}", self.author)).await;
-        step.output(&format!("Help         : {}", self.help)).await;
-        step.output(RULE).await;
+    /// Its inputs.
+    pub(super) fn known(&self) -> impl Iterator<Item = Known<'_>> + Clone {
+        let known = |input: &'static Input| {
+            let Input { name, default, is_path } = *input;
+            Known { name, default, is_path, aliases: &[] }
+        };
+        self.inputs.iter().map(known)
     }
+
+    /// Prints the header of a step's log.
+    pub(crate) async fn print(&self, step: &StepContext, version: &str) {
+        let Definition { friendly_name, description, author, help, .. } = self;
+        print_header(step, [friendly_name, description, version, author, help]).await;
+    }
+}
+
+/// Prints the header of a step's log (`TaskRunner.cs`, `PrintTaskMetaData`): name, description, version, author
+/// and help of its task.
+pub(super) async fn print_header(step: &StepContext, [name, description, version, author, help]: [&str; 5]) {
+    const RULE: &str = "==============================================================================";
+    step.output(RULE).await;
+    step.output(&format!("Task         : {name}")).await;
+    step.output(&format!("Description  : {description}")).await;
+    step.output(&format!("Version      : {version}")).await;
+    step.output(&format!("Author       : {author}")).await;
+    step.output(&format!("Help         : {help}")).await;
+    step.output(RULE).await;
 }

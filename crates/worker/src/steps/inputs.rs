@@ -7,7 +7,7 @@ use std::path::{Component, Path, PathBuf};
 
 use dayfly_protocol::job::Step;
 
-use super::{Definition, Prepared, StepError};
+use super::{Prepared, StepError};
 use crate::context::{JobContext, StepContext};
 use crate::files;
 use crate::process::Place;
@@ -20,6 +20,11 @@ impl Inputs {
     /// An input unless it is missing or empty.
     pub(crate) fn get(&self, name: &str) -> Option<&str> {
         self.0.get(&name.to_ascii_lowercase()).map(String::as_str).filter(|value| !value.is_empty())
+    }
+
+    /// All of them, by their names in lower case.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
     }
 
     /// An input, empty when it is missing.
@@ -44,17 +49,37 @@ impl Inputs {
     }
 }
 
+/// What a task's definition says of one of its inputs.
+pub(super) struct Known<'a> {
+    pub(super) name: &'a str,
+    pub(super) default: &'a str,
+    /// Whether relative values are completed by the repository's folder.
+    pub(super) is_path: bool,
+    /// Other names that pipelines use. The service knows them, too, and mostly puts the name in their place.
+    pub(super) aliases: &'a [String],
+}
+
 /// Expands a step's inputs and environment with the variables as they are now.
-pub(crate) fn prepare(context: &StepContext, step: &Step, definition: &Definition, place: Place) -> Prepared {
+pub(super) fn prepare<'a>(
+    context: &StepContext,
+    step: &Step,
+    known: impl Iterator<Item = Known<'a>> + Clone,
+    place: Place,
+) -> Prepared {
     let job = &context.job;
     let trims = !job.with_variables(|variables| variables.is_on("DISABLE_INPUT_TRIMMING"));
-    let mut inputs: BTreeMap<String, String> = definition
-        .inputs
-        .iter()
-        .map(|input| (input.name.to_ascii_lowercase(), input.default.to_owned()))
+    let trimmed = |value: &'a str| if trims { value.trim() } else { value };
+    let mut inputs: BTreeMap<String, String> = known
+        .clone()
+        .map(|input| (input.name.to_ascii_lowercase(), trimmed(input.default).to_owned()))
         .collect();
     for (name, value) in &step.inputs {
         let name = name.trim();
+        let of_alias = known
+            .clone()
+            .find(|input| input.aliases.iter().any(|alias| alias.eq_ignore_ascii_case(name)))
+            .map(|input| input.name);
+        let name = of_alias.unwrap_or(name);
         if !name.is_empty() {
             let value = if trims { value.trim() } else { value };
             inputs.insert(name.to_ascii_lowercase(), value.to_owned());
@@ -63,7 +88,7 @@ pub(crate) fn prepare(context: &StepContext, step: &Step, definition: &Definitio
     for value in inputs.values_mut() {
         *value = expand(job, value);
     }
-    for input in definition.inputs.iter().filter(|input| input.is_path) {
+    for input in known.filter(|input| input.is_path) {
         if let Some(value) = inputs.get_mut(&input.name.to_ascii_lowercase()) {
             *value = rooted(job, value).to_string_lossy().into_owned();
         }

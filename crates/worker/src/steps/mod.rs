@@ -8,8 +8,10 @@ mod inputs;
 mod macros;
 mod output;
 mod powershell;
+mod program;
 mod script;
 mod shell;
+mod tasks;
 
 use std::collections::BTreeMap;
 
@@ -23,10 +25,14 @@ pub(crate) use checkout::display_name as checkout_display_name;
 pub(crate) use definition::Definition;
 pub(crate) use inputs::{Inputs, expand, normalize};
 pub(crate) use macros::UnsetMacros;
+pub(crate) use tasks::Packages;
 
 use crate::containers;
 use crate::context::StepContext;
 use crate::process::{self, Place};
+use definition::print_header;
+use inputs::Known;
+use tasks::{Package, Stage};
 
 /// Why a step did not come to a result of its own.
 #[derive(Debug, thiserror::Error)]
@@ -71,6 +77,8 @@ pub(crate) struct Prepared {
 /// A part of a step, which has a record of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Part {
+    /// What it does before all steps.
+    PreJob,
     /// The step itself.
     Main,
     /// What it does after all steps, whatever happened.
@@ -83,9 +91,32 @@ pub fn can_run(task: Uuid) -> bool {
     Definition::of(task).is_some()
 }
 
-/// Whether the step has something to do after all steps.
-pub(crate) fn has_post_job(step: &Step) -> bool {
-    step.reference.as_ref().is_some_and(|reference| reference.id.0 == task::CHECKOUT)
+/// Whether the step has that part.
+pub(crate) fn has(packages: &Packages, step: &Step, part: Part) -> bool {
+    let Some(reference) = &step.reference else { return part == Part::Main };
+    match (part, packages.of(reference)) {
+        (Part::Main, _) => true,
+        (part, Some(Ok(package))) => package.manifest.has(stage(part)),
+        (Part::PostJob, None) => reference.id.0 == task::CHECKOUT,
+        (Part::PreJob | Part::PostJob, _) => false,
+    }
+}
+
+/// What the task's package says that the step's logging commands may do.
+pub(crate) fn restrictions<'a>(packages: &'a Packages, step: &Step) -> Option<(bool, Option<&'a [String]>)> {
+    let package = packages.of(step.reference.as_ref()?)?.as_ref().ok()?;
+    let restrictions = package.manifest.restrictions.as_ref()?;
+    let is_restricted = restrictions.commands.as_ref().is_some_and(|commands| commands.is_restricted());
+    let settable = restrictions.settable_variables.as_ref().map(|settable| settable.allowed.as_slice());
+    Some((is_restricted, settable))
+}
+
+fn stage(part: Part) -> Stage {
+    match part {
+        Part::PreJob => Stage::PreJob,
+        Part::Main => Stage::Execution,
+        Part::PostJob => Stage::PostJob,
+    }
 }
 
 /// Runs a part of a step. `Ok` is the task's own result; logging commands may have changed the step's beside
@@ -95,15 +126,48 @@ pub(crate) async fn run(context: &StepContext, step: &Step, part: Part) -> Resul
         return Err(StepError::failed("The step has no task, so it cannot run."));
     };
     let Some(definition) = Definition::of(reference.id.0) else {
-        return Err(StepError::Failed(unknown_task(step)));
+        return match context.job.packages().of(reference) {
+            Some(Ok(package)) => run_package(context, step, part, package).await,
+            Some(Err(reason)) => Err(StepError::Failed(format!("{} ({reason})", unknown_task(step)))),
+            None => Err(StepError::Failed(unknown_task(step))),
+        };
     };
     definition.print(context, &reference.version).await;
     let place = place_of(context, step, reference.id.0).await?;
-    let prepared = inputs::prepare(context, step, definition, place);
+    let prepared = inputs::prepare(context, step, definition.known(), place);
     if part == Part::Main {
         context.set_unset_macros(UnsetMacros::of(&context.job, step));
     }
     let result = run_task(context, step, part, reference.id.0, &prepared).await;
+    context.take_unset_macros().tell(context).await;
+    result
+}
+
+/// Runs a part of a task that was downloaded.
+async fn run_package(
+    context: &StepContext,
+    step: &Step,
+    part: Part,
+    package: &Package,
+) -> Result<TaskResult, StepError> {
+    let manifest = &package.manifest;
+    let help = [&manifest.help_mark_down, &manifest.help_url].into_iter().find(|help| !help.is_empty());
+    let help = help.map_or("", String::as_str);
+    let header = [&manifest.friendly_name, &manifest.description, &manifest.version, &manifest.author];
+    let [name, description, version, author] = header.map(String::as_str);
+    print_header(context, [name, description, version, author, help]).await;
+    let place = container_of(context, step).await?;
+    let known = manifest.inputs.iter().map(|input| Known {
+        name: &input.name,
+        default: &input.default_value,
+        is_path: input.is_path(),
+        aliases: &input.aliases,
+    });
+    let prepared = inputs::prepare(context, step, known, place);
+    if part == Part::Main {
+        context.set_unset_macros(UnsetMacros::of(&context.job, step));
+    }
+    let result = tasks::run(context, package, stage(part), &prepared).await;
     context.take_unset_macros().tell(context).await;
     result
 }
@@ -132,13 +196,19 @@ async fn run_task(
     }
 }
 
-/// Where the step's processes run.
+/// Where the processes of a built-in task run.
 async fn place_of(context: &StepContext, step: &Step, task: Uuid) -> Result<Place, StepError> {
+    // All else is the worker's own work, and need not wait for an image to be pulled.
+    let is_script = matches!(task, task::CMD_LINE | task::BASH | task::POWERSHELL);
+    if context.job.containers.is_some() && !is_script {
+        return Ok(Place::Here);
+    }
+    container_of(context, step).await
+}
+
+/// The container that the step wants.
+async fn container_of(context: &StepContext, step: &Step) -> Result<Place, StepError> {
     if let Some(containers) = &context.job.containers {
-        // All else is the worker's own work, and need not wait for an image to be pulled.
-        if !matches!(task, task::CMD_LINE | task::BASH | task::POWERSHELL) {
-            return Ok(Place::Here);
-        }
         return containers.place_of(context, step).await.map_err(|error| match error {
             containers::Error::Canceled => StepError::Canceled,
             error => StepError::Failed(describe(&error)),

@@ -2,7 +2,8 @@
 
 use dayfly_protocol::TaskResult;
 
-use super::shell::{Shell, environment_of, not_found, which, write_script};
+use super::program::{environment_of, which};
+use super::shell::{Shell, not_found, write_script};
 use super::{Inputs, Prepared, StepError};
 use crate::context::StepContext;
 use crate::files;

@@ -12,7 +12,8 @@ use super::{StepError, credentials::Header};
 use crate::context::StepContext;
 use crate::process::{self, Command, Place};
 use crate::steps::output::StepOutput;
-use crate::steps::shell::{ladder, not_found, which};
+use crate::steps::program::{ladder, which};
+use crate::steps::shell::not_found;
 
 /// How often a fetch is tried.
 const FETCH_ATTEMPTS: u32 = 3;

@@ -1,0 +1,281 @@
+//! The package of a task: downloaded once, and kept for later jobs.
+
+use std::collections::HashMap;
+use std::fs;
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use dayfly_client::describe;
+use dayfly_protocol::TaskId;
+use dayfly_protocol::job::Step;
+use dayfly_protocol::timeline::TaskReference;
+use uuid::Uuid;
+use zip::ZipArchive;
+
+use super::Manifest;
+use crate::context::StepContext;
+use crate::service::Service;
+
+/// More files than any task has.
+const MAX_FILES: usize = 100_000;
+
+/// More bytes than any task has, unpacked.
+const MAX_BYTES: u64 = 2 << 30;
+
+/// A larger `task.json` is none.
+const MAX_MANIFEST_BYTES: u64 = 4 << 20;
+
+/// Why a task cannot be run from its package.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// It could not be downloaded.
+    #[error("could not download the task {task}")]
+    Download {
+        task: String,
+        #[source]
+        source: dayfly_client::Error,
+    },
+    /// What came is no package.
+    #[error("the package of the task {task} is damaged: {reason}")]
+    Damaged { task: String, reason: String },
+    /// This machine did not let us.
+    #[error("could not keep the task {task} in {}", path.display())]
+    Keep {
+        task: String,
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// A task that is on this machine.
+#[derive(Debug)]
+pub(crate) struct Package {
+    pub(crate) folder: PathBuf,
+    pub(crate) manifest: Manifest,
+}
+
+/// The packages of a job; the error of one that could not be had is for its steps.
+#[derive(Debug, Default)]
+pub(crate) struct Packages(HashMap<(Uuid, String), Result<Arc<Package>, String>>);
+
+impl Packages {
+    /// Gets what `steps` need beside what the worker has by itself, which `is_built_in` says.
+    pub(crate) async fn get(
+        record: &StepContext,
+        service: &Service,
+        folder: &Path,
+        steps: &[Step],
+        is_built_in: impl Fn(Uuid) -> bool,
+    ) -> Self {
+        let mut packages = HashMap::new();
+        for step in steps.iter().filter(|step| step.enabled) {
+            let Some(reference) = step.reference.as_ref().filter(|task| !is_built_in(task.id.0)) else {
+                continue;
+            };
+            let key = key(reference);
+            if packages.contains_key(&key) {
+                continue;
+            }
+            let package = Package::get(record, service, folder, reference).await;
+            let package = package.map(Arc::new).map_err(|error| {
+                let text = describe(&error);
+                tracing::info!(error = text, task = reference.name, "a task cannot be had");
+                text
+            });
+            packages.insert(key, package);
+        }
+        Self(packages)
+    }
+
+    /// The package of a task; the error says why there is none. None: it was not looked for.
+    pub(crate) fn of(&self, reference: &TaskReference) -> Option<&Result<Arc<Package>, String>> {
+        self.0.get(&key(reference))
+    }
+}
+
+fn key(reference: &TaskReference) -> (Uuid, String) {
+    (reference.id.0, reference.version.clone())
+}
+
+impl Package {
+    /// The package of this task: the one that is there, or a new one.
+    async fn get(
+        record: &StepContext,
+        service: &Service,
+        folder: &Path,
+        reference: &TaskReference,
+    ) -> Result<Self, Error> {
+        let task = format!("{} {}", reference.name, reference.version);
+        // As the official agent does (`TaskManager.cs`).
+        let place = folder
+            .join(format!("{}_{}", plain(&reference.name), reference.id))
+            .join(plain(&reference.version));
+        let mark = place.with_file_name(format!("{}.completed", plain(&reference.version)));
+        if !crate::files::is_file(&mark).await {
+            record.output(&format!("Downloading task: {} ({})", reference.name, reference.version)).await;
+            download(service, reference.id, &reference.version, &task, folder, &place, &mark).await?;
+        }
+        let path = place.join("task.json");
+        let read = tokio::task::spawn_blocking({
+            let path = path.clone();
+            move || read_manifest(&path)
+        });
+        let manifest = match read.await {
+            Ok(manifest) => manifest,
+            Err(error) => Err(io::Error::other(error)),
+        };
+        let manifest = manifest
+            .map_err(|error| Error::Damaged { task, reason: format!("{}: {error}", path.display()) })?;
+        Ok(Self { folder: place, manifest })
+    }
+}
+
+/// A name as a part of a path: the service's names are plain, others lose what is not.
+fn plain(name: &str) -> String {
+    let allowed = |letter: char| letter.is_alphanumeric() || matches!(letter, '-' | '_' | '.');
+    let name: String = name.chars().filter(|letter| allowed(*letter)).collect();
+    name.trim_start_matches('.').to_owned()
+}
+
+fn read_manifest(path: &Path) -> io::Result<Manifest> {
+    let mut text = String::new();
+    fs::File::open(path)?.take(MAX_MANIFEST_BYTES).read_to_string(&mut text)?;
+    Ok(serde_json::from_str(text.trim_start_matches('\u{feff}'))?)
+}
+
+/// Gets the package and puts it to its place as a whole. Of two jobs that do so at once, one wins.
+async fn download(
+    service: &Service,
+    id: TaskId,
+    version: &str,
+    task: &str,
+    folder: &Path,
+    place: &Path,
+    mark: &Path,
+) -> Result<(), Error> {
+    let keep = |path: &Path| {
+        let (task, path) = (task.to_owned(), path.to_owned());
+        move |source| Error::Keep { task, path, source }
+    };
+    let staging = tempfile::Builder::new().prefix("_staging_").tempdir_in(folder).map_err(keep(folder))?;
+    let zip = staging.path().join("task.zip");
+    let mut file = tokio::fs::File::create(&zip).await.map_err(keep(&zip))?;
+    service
+        .download_task(id, version, &mut file)
+        .await
+        .map_err(|source| Error::Download { task: task.to_owned(), source })?;
+    drop(file);
+    let unpacked = staging.path().join("task");
+    let unpacking = tokio::task::spawn_blocking({
+        let unpacked = unpacked.clone();
+        move || unpack(&zip, &unpacked)
+    });
+    let done = unpacking.await.unwrap_or_else(|error| Err(error.to_string()));
+    done.map_err(|reason| Error::Damaged { task: task.to_owned(), reason })?;
+    let moved = tokio::task::spawn_blocking({
+        let (place, mark) = (place.to_owned(), mark.to_owned());
+        move || put(&unpacked, &place, &mark)
+    });
+    match moved.await {
+        Ok(moved) => moved.map_err(keep(place)),
+        Err(error) => Err(keep(place)(io::Error::other(error))),
+    }
+}
+
+/// Unpacks into a new folder; entries that would leave it make the whole package a damaged one.
+fn unpack(zip: &Path, folder: &Path) -> Result<(), String> {
+    let file = fs::File::open(zip).map_err(|error| error.to_string())?;
+    let mut archive = ZipArchive::new(file).map_err(|error| error.to_string())?;
+    if archive.len() > MAX_FILES {
+        return Err(format!("it has more than {MAX_FILES} files"));
+    }
+    let mut left = MAX_BYTES;
+    for index in 0..archive.len() {
+        let entry = archive.by_index(index).map_err(|error| error.to_string())?;
+        let name = entry.name().map_err(|error| error.to_string())?.into_owned();
+        let path =
+            entry.enclosed_name().ok_or_else(|| format!("it would write outside its folder: {name}"))?;
+        let path = folder.join(path);
+        let is_folder = entry.is_dir();
+        let written = (|| {
+            if is_folder {
+                fs::create_dir_all(&path)?;
+                return Ok(0);
+            }
+            path.parent().map(fs::create_dir_all).transpose()?;
+            // Of the size that an entry claims to have nothing is believed.
+            io::copy(&mut entry.take(left + 1), &mut fs::File::create(&path)?)
+        })()
+        .map_err(|error: io::Error| format!("{name}: {error}"))?;
+        left = left.checked_sub(written).ok_or_else(|| format!("it has more than {MAX_BYTES} bytes"))?;
+    }
+    Ok(())
+}
+
+fn put(unpacked: &Path, place: &Path, mark: &Path) -> io::Result<()> {
+    place.parent().map(fs::create_dir_all).transpose()?;
+    if let Err(error) = fs::rename(unpacked, place) {
+        if mark.is_file() {
+            // Another job was faster, with the same.
+            return Ok(());
+        }
+        if !place.is_dir() {
+            return Err(error);
+        }
+        // What was left half done earlier.
+        fs::remove_dir_all(place)?;
+        fs::rename(unpacked, place)?;
+    }
+    fs::write(mark, "")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use super::*;
+
+    fn zip_of(entries: &[(&str, &str)]) -> tempfile::NamedTempFile {
+        let mut file = tempfile::NamedTempFile::new().expect("a file");
+        let mut writer = zip::ZipWriter::new(io::Cursor::new(Vec::new()));
+        for (name, content) in entries {
+            let options = zip::write::SimpleFileOptions::default();
+            writer.start_file(*name, options).expect("an entry");
+            writer.write_all(content.as_bytes()).expect("its content");
+        }
+        let bytes = writer.finish().expect("a zip").into_inner();
+        file.write_all(&bytes).expect("it is written");
+        file
+    }
+
+    #[test]
+    fn a_package_is_unpacked_with_its_folders() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let zip = zip_of(&[("task.json", "{}"), ("lib/a.js", "1")]);
+        unpack(zip.path(), folder.path()).expect("it is one");
+        assert_eq!(fs::read_to_string(folder.path().join("lib/a.js")).expect("it is there"), "1");
+    }
+
+    #[test]
+    fn what_leaves_its_folder_or_is_no_zip_is_damaged() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let inner = folder.path().join("inner");
+        let error = unpack(zip_of(&[("../out.txt", "x")]).path(), &inner).expect_err("it leaves");
+        assert!(error.contains("outside its folder: ../out.txt"), "{error}");
+        assert!(!folder.path().join("out.txt").exists());
+        let mut none = tempfile::NamedTempFile::new().expect("a file");
+        none.write_all(b"this is no zip").expect("it is written");
+        assert!(unpack(none.path(), &inner).is_err());
+    }
+
+    #[test]
+    fn names_stay_below_their_folder() {
+        for (name, expected) in
+            [("CopyFiles", "CopyFiles"), ("../../x", "x"), ("a b/c", "abc"), ("1.2.3", "1.2.3")]
+        {
+            assert_eq!(plain(name), expected);
+        }
+    }
+}
