@@ -11,6 +11,7 @@ mod identity;
 mod names;
 mod ownership;
 pub mod pod;
+mod protection;
 mod registrations;
 mod store;
 mod sweep;

@@ -7,5 +7,9 @@ pub(crate) const MANAGER: &str = "dayfly";
 /// Label with the name of the AgentSet whose job a pod runs.
 pub(crate) const AGENT_SET_LABEL: &str = "dayfly.dev/agent-set";
 
+/// Label that says what a pod does, and its value while it has a job.
+pub(crate) const STATE_LABEL: &str = "dayfly.dev/state";
+pub(crate) const BUSY: &str = "busy";
+
 /// Label with the request that a pod's job has in its agent pool.
 pub(crate) const JOB_LABEL: &str = "dayfly.dev/job";

@@ -1,6 +1,6 @@
 //! What goes wrong with pods is told in the build.
 
-use crate::world::World;
+use crate::world::{World, eventually};
 
 #[test]
 fn an_image_that_cannot_be_pulled_is_told_and_fails_the_job() {
@@ -36,14 +36,19 @@ fn a_pod_that_is_killed_fails_its_job_with_the_reason() {
     world.no_pod_is_left();
 }
 
+/// As `kubectl drain` does it: nothing happens as long as the job runs, unless somebody takes its protection
+/// away. Then the worker ends the job properly.
 #[test]
-fn a_pod_that_is_evicted_ends_its_job_properly() {
+fn a_busy_pod_is_evicted_only_without_its_protection() {
     let Some(world) = World::new("evicted", 1) else { return };
     let run = world.queue(
         "pool: k8s\nsteps:\n- bash: touch /work/began; sleep 300\n- bash: echo cleaned up\n  condition: always()\n",
     );
     let pod = world.pod_whose_step_began();
-    world.evict(&pod);
+    let refusal = world.evict(&pod).expect_err("it is protected");
+    assert!(refusal.contains("disruption budget"), "{refusal}");
+    world.kubectl(&["delete", "poddisruptionbudget", "dayfly-linux"]);
+    eventually("it can be evicted", || world.evict(&pod).ok());
     let (is_green, text) = run.end();
     assert!(!is_green && text.contains("cleaned up"), "{text}");
     world.no_pod_is_left();

@@ -199,14 +199,14 @@ impl World {
         apply_in(&["--namespace", &self.namespace], objects);
     }
 
-    /// Has the API evict a pod, as `kubectl drain` does.
-    pub(crate) fn evict(&self, pod: &str) {
+    /// Has the API evict a pod, as `kubectl drain` does; the error is its refusal.
+    pub(crate) fn evict(&self, pod: &str) -> Result<(), String> {
         let namespace = &self.namespace;
         let eviction = format!(
             r#"{{"apiVersion":"policy/v1","kind":"Eviction","metadata":{{"name":"{pod}","namespace":"{namespace}"}}}}"#
         );
         let path = format!("/api/v1/namespaces/{namespace}/pods/{pod}/eviction");
-        pipe(&["create", "--raw", &path, "--filename", "-"], &eviction);
+        pipe(&["create", "--raw", &path, "--filename", "-"], &eviction)
     }
 
     /// Waits until the record of the one job there is gives this reason, as `kubectl get` shows it.
@@ -387,18 +387,23 @@ fn apply(objects: &str) {
 
 fn apply_in(place: &[&str], objects: &str) {
     let arguments = ["apply", "--server-side", "--force-conflicts", "--filename", "-"];
-    pipe(&[place, &arguments].concat(), objects);
+    pipe(&[place, &arguments].concat(), objects).unwrap_or_else(|error| panic!("{error}: {objects}"));
 }
 
-/// `kubectl` that reads this.
-fn pipe(arguments: &[&str], input: &str) {
+/// `kubectl` that reads this; what it says if it fails.
+fn pipe(arguments: &[&str], input: &str) -> Result<(), String> {
     use std::io::Write as _;
     let mut child = Command::new("kubectl")
         .args(arguments)
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
+        .stderr(Stdio::piped())
         .spawn()
         .expect("kubectl");
     child.stdin.take().expect("its input").write_all(input.as_bytes()).expect("it reads");
-    assert!(child.wait().expect("it ends").success(), "{input}");
+    let output = child.wait_with_output().expect("it ends");
+    match output.status.success() {
+        true => Ok(()),
+        false => Err(String::from_utf8_lossy(&output.stderr).into_owned()),
+    }
 }

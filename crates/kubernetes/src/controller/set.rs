@@ -35,6 +35,7 @@ use crate::{
     identity::{CA_CONFIG_MAP, CA_KEY},
     ownership::{Fence, Ownership},
     pod::{CaConfigMap, Facts},
+    protection::protect,
     registrations::Registrations,
     store::{AcceptingSet, KubernetesStore},
     sweep::Sweep,
@@ -192,6 +193,10 @@ impl Set {
         if object.metadata.deletion_timestamp.is_none() {
             self.hold(&object).await?;
             self.office.authority.publish(&self.namespace).await?;
+            // Jobs run without it as well, only less safely.
+            if let Err(error) = protect(self.office.client.clone(), &object).await {
+                tracing::warn!(%error, set = self.name, "busy pods are not protected from eviction");
+            }
         }
         let roster = self.roster(&object, registrations).await?;
         let Some(mut roster) = roster else { return self.let_go().await };

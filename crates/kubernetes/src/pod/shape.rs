@@ -11,7 +11,7 @@ use super::{
 use crate::{
     api::{AgentSetSpec, ContainerUser, Delivery, Layout},
     identity::TOKEN_AUDIENCE,
-    names::{AGENT_SET_LABEL, JOB_LABEL, MANAGED_BY, MANAGER},
+    names::{AGENT_SET_LABEL, BUSY, JOB_LABEL, MANAGED_BY, MANAGER, STATE_LABEL},
 };
 
 /// How long that token is valid, in seconds; the kubelet renews it.
@@ -101,7 +101,7 @@ fn own(pod: &mut Value, set_name: &str, job: &Job<'_>) {
         (MANAGED_BY, MANAGER),
         (AGENT_SET_LABEL, set_name),
         (JOB_LABEL, job.message.request_id.to_string().as_str()),
-        ("dayfly.dev/state", "busy"),
+        (STATE_LABEL, BUSY),
     ] {
         pod["metadata"]["labels"][label] = json!(value);
     }
