@@ -38,7 +38,7 @@ pub use job::{Abandoned, Control, Outcome, run};
 pub use link::Connection;
 pub use serve::{ServeError, serve};
 pub use step_host::{ServeHostError, serve_steps};
-pub use steps::can_run;
+pub use steps::{can_run, can_stand_in};
 pub use surroundings::Surroundings;
 
 /// The version of the official agent whose behaviour this worker follows. Tasks and demands compare it

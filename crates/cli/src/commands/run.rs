@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use secrecy::SecretString;
 
 use dayfly_pipelines::{Compiled, Diagnostics, Plan, Style};
@@ -20,6 +20,7 @@ use crate::run::keep;
 use crate::run::list;
 use crate::run::names;
 use crate::run::pipeline::{self, PipelineFile};
+use crate::run::skip::{self, SkippedTask};
 use crate::run::values::{GroupSource, Values};
 use crate::run::warnings;
 
@@ -61,6 +62,12 @@ pub(crate) struct RunArgs {
     /// A secret variable, from a file (`NAME=@FILE`) or the environment (`NAME=env`, `NAME=env:VARIABLE`)
     #[arg(long = "secret", value_name = "NAME=@FILE|env")]
     secrets: Vec<SecretSource>,
+    /// Which version of a tool will do where a task would install one: the one it asks for, or any
+    #[arg(long, value_enum, value_name = "WHICH", default_value_t)]
+    tools: Tools,
+    /// Leave out the steps of this task, as `SonarQubePrepare` or `AzureCLI@2`; may be given several times
+    #[arg(long = "skip-task", value_name = "NAME[@N]")]
+    skipped_tasks: Vec<SkippedTask>,
     /// Run only this stage; its dependencies count as succeeded
     #[arg(long = "stage", value_name = "NAME")]
     stages: Vec<String>,
@@ -94,6 +101,19 @@ pub(crate) struct RunArgs {
     keep_work: bool,
 }
 
+/// Which versions of tools are taken.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+enum Tools {
+    /// The version that the step asks for
+    #[default]
+    Matching,
+    /// Whatever is installed, with a warning
+    Any,
+}
+
+/// The variable by which the worker knows that any version of a tool will do.
+const TOOLS_VARIABLE: &str = "Dayfly.Tools";
+
 /// Runs the pipeline.
 pub(crate) fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
     host::protect();
@@ -105,7 +125,10 @@ pub(crate) fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
         Ok(read) => read,
         Err(error) => return misused(&format!("{error:#}"), json),
     };
-    let variables = merged(std::mem::take(&mut values.variables), args.variables);
+    let mut variables = merged(std::mem::take(&mut values.variables), args.variables);
+    if args.tools == Tools::Any {
+        variables.push(Pair { name: TOOLS_VARIABLE.to_owned(), value: "any".to_owned() });
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let head = runtime.block_on(pipeline::head(&file));
     let compiled = pipeline::compile(&file, &head, &args.parameters, &variables, &values.groups);
@@ -134,6 +157,9 @@ pub(crate) fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
         if let Err(error) = keep::prepare(folder) {
             return misused(&format!("{error:#}"), json);
         }
+    }
+    for sentence in skip::skip(&mut plan, &args.skipped_tasks) {
+        warnings::tell(&sentence, json)?;
     }
     for caveat in caveats(&plan, &wanted) {
         warnings::tell(&caveat, json)?;

@@ -17,6 +17,7 @@ pub(crate) mod model;
 pub(crate) mod names;
 pub(crate) mod pipeline;
 mod screen;
+pub(crate) mod skip;
 mod stale;
 mod status;
 mod step;

@@ -12,6 +12,7 @@ mod emulator;
 mod eval;
 mod handover;
 mod hostile;
+mod installers;
 mod outage;
 mod project;
 mod reference;

@@ -5,6 +5,7 @@ mod bash;
 mod checkout;
 mod definition;
 mod inputs;
+mod installers;
 mod macros;
 mod output;
 mod powershell;
@@ -32,6 +33,7 @@ use crate::context::StepContext;
 use crate::process::{self, Place};
 use definition::print_header;
 use inputs::Known;
+use installers::Installer;
 use tasks::{Package, Stage};
 
 /// Why a step did not come to a result of its own.
@@ -91,6 +93,12 @@ pub fn can_run(task: Uuid) -> bool {
     Definition::of(task).is_some()
 }
 
+/// Whether this worker has a stand-in for the task of this name, for when there is no package of it.
+#[must_use]
+pub fn can_stand_in(task: &str) -> bool {
+    Installer::of(task).is_some()
+}
+
 /// Whether the step has that part.
 pub(crate) fn has(packages: &Packages, step: &Step, part: Part) -> bool {
     let Some(reference) = &step.reference else { return part == Part::Main };
@@ -128,6 +136,9 @@ pub(crate) async fn run(context: &StepContext, step: &Step, part: Part) -> Resul
     let Some(definition) = Definition::of(reference.id.0) else {
         return match context.job.packages().of(reference) {
             Some(Ok(package)) => run_package(context, step, part, package).await,
+            _ if let Some(installer) = Installer::of(&reference.name) => {
+                stand_in(context, step, installer).await
+            }
             Some(Err(reason)) => Err(StepError::Failed(format!("{} ({reason})", unknown_task(step)))),
             None => Err(StepError::Failed(unknown_task(step))),
         };
@@ -141,6 +152,12 @@ pub(crate) async fn run(context: &StepContext, step: &Step, part: Part) -> Resul
     let result = run_task(context, step, part, reference.id.0, &prepared).await;
     context.take_unset_macros().tell(context).await;
     result
+}
+
+/// Looks for what the task would install.
+async fn stand_in(context: &StepContext, step: &Step, installer: Installer) -> Result<TaskResult, StepError> {
+    let prepared = inputs::prepare(context, step, installer.known(), Place::Here);
+    installer.run(context, &prepared).await
 }
 
 /// Runs a part of a task that was downloaded.
@@ -234,7 +251,7 @@ fn unknown_task(step: &Step) -> String {
     );
     format!(
         "Dayfly's native worker cannot run the task {task}; it runs checkout, script, bash, pwsh, publish \
-            and download steps. Replace this step with a script, skip it with a `condition:`, or run the \
+            and download steps, and tasks of the service. Replace this step with a script, skip it with a `condition:`, or run the \
             job on Microsoft's agent."
     )
 }

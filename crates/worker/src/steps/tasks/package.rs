@@ -114,8 +114,9 @@ impl Package {
             .join(plain(&reference.version));
         let mark = place.with_file_name(format!("{}.completed", plain(&reference.version)));
         if !crate::files::is_file(&mark).await {
-            record.output(&format!("Downloading task: {} ({})", reference.name, reference.version)).await;
             download(service, reference.id, &reference.version, &task, folder, &place, &mark).await?;
+            // Where there is none, something may stand in: only what came is told.
+            record.output(&format!("Downloading task: {} ({})", reference.name, reference.version)).await;
         }
         let path = place.join("task.json");
         let read = tokio::task::spawn_blocking({

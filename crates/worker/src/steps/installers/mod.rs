@@ -1,0 +1,156 @@
+//! Tasks that install a tool, where no package of theirs can be had: the tool is looked for instead.
+//!
+//! It may be in the tool cache (`Agent.ToolsDirectory`, as the tool library keeps it) or on the PATH. Its
+//! version must satisfy the wish of the step, unless the variable `Dayfly.Tools` is `any`.
+
+mod cache;
+mod tools;
+mod wish;
+
+use std::path::PathBuf;
+
+use dayfly_protocol::TaskResult;
+
+use super::inputs::Known;
+use super::program::{environment_of, which};
+use super::{Prepared, StepError};
+use crate::context::StepContext;
+use crate::process::{self, Command, Place};
+use crate::variables::Flags;
+use tools::{Kind, Tool};
+use wish::Wish;
+
+/// The variable by which any version will do.
+const ANY_VERSION: &str = "Dayfly.Tools";
+
+/// How much a tool may say about its version.
+const MAX_SAID_BYTES: usize = 64 * 1024;
+
+/// A task for which something stands in.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Installer(&'static Tool);
+
+/// A tool that was found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Found {
+    version: semver::Version,
+    program: PathBuf,
+}
+
+impl Installer {
+    /// What stands in for the task of this name.
+    pub(crate) fn of(task: &str) -> Option<Self> {
+        tools::TOOLS
+            .iter()
+            .find(|tool| tool.tasks.iter().any(|known| known.eq_ignore_ascii_case(task)))
+            .map(Self)
+    }
+
+    pub(super) fn known(self) -> impl Iterator<Item = Known<'static>> + Clone {
+        let known =
+            |(name, default): &'static (&str, &str)| Known { name, default, is_path: false, aliases: &[] };
+        self.0.inputs.iter().map(known)
+    }
+
+    pub(super) async fn run(self, step: &StepContext, prepared: &Prepared) -> Result<TaskResult, StepError> {
+        let tool = self.0;
+        let Kind::Program { programs, .. } = tool.kind else {
+            step.output(&format!(
+                "There is no login for {} here, so this step has nothing to do.",
+                tool.name
+            ))
+            .await;
+            return Ok(TaskResult::Succeeded);
+        };
+        let wished = tool.wish(&prepared.inputs);
+        let wish = Wish::parse(wished).map_err(|reason| {
+            StepError::Failed(format!(
+                "The version '{wished}' of {} cannot be understood: {reason}",
+                tool.name
+            ))
+        })?;
+        let found = find(step, prepared, tool).await?;
+        let satisfying = found.iter().filter(|found| wish.is_satisfied_by(&found.version));
+        if let Some(found) = satisfying.max_by(|a, b| a.version.cmp(&b.version)) {
+            step.output(&format!("Found {} {} at {}.", tool.name, found.version, found.program.display()))
+                .await;
+            return put_first(step, tool, found).await;
+        }
+        let have: Vec<String> =
+            found.iter().map(|found| format!("{} at {}", found.version, found.program.display())).collect();
+        let here = match have.is_empty() {
+            true => format!("There is no `{}` on the PATH or in the tool cache", programs[0]),
+            false => format!("Here is {}", have.join(", ")),
+        };
+        let text = format!("This step wants {} {wished}. {here}.", tool.name);
+        let may_be_any = step.job.variable_or_empty(ANY_VERSION).eq_ignore_ascii_case("any");
+        match found.into_iter().max_by(|a, b| a.version.cmp(&b.version)).filter(|_| may_be_any) {
+            Some(found) => {
+                step.warning(&format!("{text} It is used all the same.")).await;
+                put_first(step, tool, &found).await
+            }
+            None => Err(StepError::Failed(format!(
+                "{text} Install that version, or take the one there is: `dayfly run --tools any`."
+            ))),
+        }
+    }
+}
+
+/// All versions of a tool that are here: in the tool cache, then on the PATH.
+async fn find(step: &StepContext, prepared: &Prepared, tool: &Tool) -> Result<Vec<Found>, StepError> {
+    let Kind::Program { programs, arguments, cached_as } = tool.kind else { return Ok(Vec::new()) };
+    let mut found = Vec::new();
+    if let Some(name) = cached_as {
+        let folder = PathBuf::from(step.job.variable_or_empty("Agent.ToolsDirectory"));
+        let cached = tokio::task::spawn_blocking(move || cache::versions(&folder, name, programs)).await;
+        found.extend(cached.unwrap_or_default());
+    }
+    let environment = environment_of(step, prepared).await?;
+    for program in programs {
+        let Some(program) = which(program, &environment, &Place::Here).await else { continue };
+        let mut command = Command::new(program.clone(), std::env::temp_dir());
+        command.environment = environment.clone();
+        command.arguments = arguments.iter().map(Into::into).collect();
+        let said = process::capture(command, &step.cancel, MAX_SAID_BYTES).await?;
+        let versions = [&said.stdout, &said.stderr].into_iter().flat_map(|text| tools::versions_in(text));
+        found.extend(versions.map(|version| Found { version, program: program.clone() }));
+    }
+    Ok(found)
+}
+
+/// Puts the tool in front of the path, and tells where it is as the task does.
+async fn put_first(step: &StepContext, tool: &Tool, found: &Found) -> Result<TaskResult, StepError> {
+    let folder = found.program.parent().unwrap_or(&found.program);
+    let folder = match tool.usual_name() {
+        Some(name) if found.program.file_name().is_some_and(|file| file != name) => {
+            alias(step, &found.program, name).await?
+        }
+        _ => folder.to_owned(),
+    };
+    step.output(&format!("Prepending PATH environment variable with directory: {}", folder.display())).await;
+    step.job.prepend_path(&folder.to_string_lossy());
+    if let Some((variable, levels)) = tool.location {
+        // Programs on the path are often links into the tool's own folder.
+        let real = tokio::fs::canonicalize(&found.program).await.unwrap_or_else(|_| found.program.clone());
+        let location = real.ancestors().nth(levels).unwrap_or(&real).to_string_lossy().into_owned();
+        step.job.change_variables(|variables| variables.set(variable, &location, Flags::default()));
+    }
+    Ok(TaskResult::Succeeded)
+}
+
+/// A folder in which the program has the name that scripts use: Debian's `python3` is to be `python`.
+async fn alias(step: &StepContext, program: &std::path::Path, name: &str) -> Result<PathBuf, StepError> {
+    let folder =
+        PathBuf::from(step.job.variable_or_empty("Agent.TempDirectory")).join(format!("dayfly-{name}"));
+    let link = folder.join(name);
+    let made = async {
+        tokio::fs::create_dir_all(&folder).await?;
+        match tokio::fs::remove_file(&link).await {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        tokio::fs::symlink(program, &link).await
+    };
+    made.await.map_err(|error| StepError::Failed(format!("Could not make {}: {error}", link.display())))?;
+    Ok(folder)
+}

@@ -1,0 +1,201 @@
+//! The tools, with the tasks that install them.
+
+use std::sync::LazyLock;
+
+use regex::Regex;
+use semver::Version;
+
+use crate::steps::Inputs;
+
+/// A tool and what its tasks know.
+#[derive(Debug)]
+pub(super) struct Tool {
+    /// What people call it.
+    pub(super) name: &'static str,
+    /// The tasks that install it.
+    pub(super) tasks: &'static [&'static str],
+    pub(super) kind: Kind,
+    /// Inputs that say the version, with their defaults; the first that is set counts.
+    pub(super) inputs: &'static [(&'static str, &'static str)],
+    /// The variable that gets its place, and how many folders above the program that is.
+    pub(super) location: Option<(&'static str, usize)>,
+}
+
+/// What is to be found.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Kind {
+    /// A program.
+    Program {
+        /// Its names, the one that scripts use at first.
+        programs: &'static [&'static str],
+        /// How it is asked for its version.
+        arguments: &'static [&'static str],
+        /// Its folder in the tool cache.
+        cached_as: Option<&'static str>,
+    },
+    /// A login, which only the service has.
+    Login,
+}
+
+const fn program(
+    programs: &'static [&'static str],
+    arguments: &'static [&'static str],
+    cached_as: Option<&'static str>,
+) -> Kind {
+    Kind::Program { programs, arguments, cached_as }
+}
+
+/// All of them; inputs and defaults by the `task.json` of each.
+pub(super) static TOOLS: &[Tool] = &[
+    Tool {
+        name: "the .NET SDK",
+        tasks: &["UseDotNet", "DotNetCoreInstaller"],
+        kind: program(&["dotnet"], &["--list-sdks"], None),
+        inputs: &[("version", "")],
+        location: Some(("DOTNET_ROOT", 1)),
+    },
+    Tool {
+        name: "Python",
+        tasks: &["UsePythonVersion"],
+        kind: program(&["python", "python3"], &["--version"], Some("Python")),
+        inputs: &[("versionSpec", "3.x")],
+        location: Some(("pythonLocation", 2)),
+    },
+    Tool {
+        name: "Node.js",
+        tasks: &["NodeTool", "UseNode"],
+        kind: program(&["node"], &["--version"], Some("node")),
+        inputs: &[("versionSpec", ""), ("version", "")],
+        location: None,
+    },
+    Tool {
+        name: "Go",
+        tasks: &["GoTool"],
+        kind: program(&["go"], &["version"], Some("go")),
+        inputs: &[("version", "")],
+        location: Some(("GOROOT", 2)),
+    },
+    Tool {
+        name: "Java",
+        tasks: &["JavaToolInstaller"],
+        kind: program(&["java"], &["-version"], None),
+        inputs: &[("versionSpec", "")],
+        location: Some(("JAVA_HOME", 2)),
+    },
+    Tool {
+        name: "Ruby",
+        tasks: &["UseRubyVersion"],
+        kind: program(&["ruby"], &["--version"], Some("Ruby")),
+        inputs: &[("versionSpec", ">= 2.4")],
+        location: None,
+    },
+    Tool {
+        name: "NuGet",
+        tasks: &["NuGetToolInstaller"],
+        kind: program(&["nuget"], &["help"], Some("NuGet")),
+        inputs: &[("versionSpec", "")],
+        location: None,
+    },
+    Tool {
+        name: "Helm",
+        tasks: &["HelmInstaller"],
+        kind: program(&["helm"], &["version", "--short"], Some("helm")),
+        inputs: &[("helmVersionToInstall", ""), ("helmVersion", "")],
+        location: None,
+    },
+    Tool {
+        name: "kubectl",
+        tasks: &["KubectlInstaller"],
+        kind: program(&["kubectl"], &["version", "--client"], Some("kubectl")),
+        inputs: &[("kubectlVersion", "")],
+        location: None,
+    },
+    Tool {
+        name: "Terraform",
+        tasks: &["TerraformInstaller"],
+        kind: program(&["terraform"], &["version"], Some("terraform")),
+        inputs: &[("terraformVersion", "")],
+        location: None,
+    },
+    Tool {
+        name: "package feeds",
+        tasks: &[
+            "NuGetAuthenticate",
+            "npmAuthenticate",
+            "PipAuthenticate",
+            "MavenAuthenticate",
+            "TwineAuthenticate",
+            "CargoAuthenticate",
+            "CondaAuthenticate",
+        ],
+        kind: Kind::Login,
+        inputs: &[],
+        location: None,
+    },
+];
+
+impl Tool {
+    /// The version that the step asks for, empty for any.
+    pub(super) fn wish<'a>(&self, inputs: &'a Inputs) -> &'a str {
+        self.inputs.iter().find_map(|(name, _)| inputs.get(name)).unwrap_or_default()
+    }
+
+    /// What scripts call its program.
+    pub(super) fn usual_name(&self) -> Option<&'static str> {
+        match self.kind {
+            Kind::Program { programs, .. } => programs.first().copied(),
+            Kind::Login => None,
+        }
+    }
+}
+
+/// The versions that a tool tells of itself: the first of each line, since some have several installed.
+pub(super) fn versions_in(text: &str) -> Vec<Version> {
+    static VERSION: LazyLock<Regex> =
+        LazyLock::new(|| Regex::new(r"(\d+)\.(\d+)(?:\.(\d+))?").expect("it is a pattern"));
+    let mut versions: Vec<Version> = Vec::new();
+    for found in text.lines().filter_map(|line| VERSION.captures(line)) {
+        let number = |index: usize| found.get(index).map_or(Some(0), |part| part.as_str().parse().ok());
+        if let (Some(major), Some(minor), Some(patch)) = (number(1), number(2), number(3)) {
+            let version = Version::new(major, minor, patch);
+            // Java 8 still calls itself 1.8.
+            let version = if (major, text.contains("java version") || text.contains("openjdk")) == (1, true) {
+                Version::new(minor, patch, 0)
+            } else {
+                version
+            };
+            if !versions.contains(&version) {
+                versions.push(version);
+            }
+        }
+        // Only .NET lists what is installed; all others say more of themselves in further lines.
+        if !text.contains("[/") {
+            break;
+        }
+    }
+    versions
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tools_tell_their_versions_each_in_its_way() {
+        for (said, expected) in [
+            ("Python 3.11.2\n", vec![Version::new(3, 11, 2)]),
+            ("v20.20.2\n", vec![Version::new(20, 20, 2)]),
+            ("go version go1.19.8 linux/amd64\n", vec![Version::new(1, 19, 8)]),
+            ("openjdk version \"17.0.9\" 2023-10-17\nOpenJDK Runtime 1.2.3\n", vec![Version::new(17, 0, 9)]),
+            ("openjdk version \"1.8.0_392\"\n", vec![Version::new(8, 0, 0)]),
+            (
+                "8.0.100 [/usr/lib/sdk]\n9.0.1 [/usr/lib/sdk]\n",
+                vec![Version::new(8, 0, 100), Version::new(9, 0, 1)],
+            ),
+            ("Client Version: v1.37.2\nKustomize Version: v5.8.0\n", vec![Version::new(1, 37, 2)]),
+            ("no version\n", vec![]),
+        ] {
+            assert_eq!(versions_in(said), expected, "{said}");
+        }
+    }
+}

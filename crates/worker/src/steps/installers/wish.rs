@@ -1,0 +1,85 @@
+//! The version that a step asks for, as the tool library understands it: the ranges of npm.
+
+use semver::{Version, VersionReq};
+
+/// Ranges, one of which must hold; none: any version.
+#[derive(Debug)]
+pub(super) struct Wish(Vec<VersionReq>);
+
+impl Wish {
+    /// Reads `3.x`, `>=3.9`, `18`, `1.2`, `^14 || ^16`, `>= 1.0 < 2.0`, `latest`.
+    pub(super) fn parse(text: &str) -> Result<Self, String> {
+        let text = text.trim();
+        let is_any = ["", "*", "x", "latest", "lts", "lts/*", "stable", "node"];
+        if is_any.iter().any(|any| any.eq_ignore_ascii_case(text)) {
+            return Ok(Self(Vec::new()));
+        }
+        text.split("||").map(range).collect::<Result<_, _>>().map(Self)
+    }
+
+    pub(super) fn is_satisfied_by(&self, version: &Version) -> bool {
+        self.0.is_empty() || self.0.iter().any(|range| range.matches(version))
+    }
+}
+
+/// One range: parts that stand side by side must all hold. A bare version stands for itself and what begins
+/// with it.
+fn range(text: &str) -> Result<VersionReq, String> {
+    let mut parts: Vec<String> = Vec::new();
+    for word in text.split([' ', ',']).filter(|word| !word.is_empty()) {
+        match parts.last_mut() {
+            // `>= 1.0` is one part.
+            Some(last) if last.chars().all(|letter| "<>=~^".contains(letter)) => last.push_str(word),
+            _ => parts.push(word.to_owned()),
+        }
+    }
+    let parts: Vec<String> = parts.iter().map(|part| bare(part)).collect();
+    VersionReq::parse(&parts.join(", ")).map_err(|error| error.to_string())
+}
+
+fn bare(part: &str) -> String {
+    let part = part.trim_start_matches('v');
+    if !part.starts_with(|letter: char| letter.is_ascii_digit()) || part.contains(['x', 'X', '*']) {
+        return part.to_owned();
+    }
+    match part.matches('.').count() {
+        0 | 1 => format!("{part}.*"),
+        _ => format!("={part}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wishes_are_those_of_npm() {
+        for (wish, version, expected) in [
+            ("3.x", "3.11.2", true),
+            ("3.x", "2.7.18", false),
+            ("18", "18.4.0", true),
+            ("18", "19.0.0", false),
+            ("1.2", "1.2.9", true),
+            ("1.2", "1.3.0", false),
+            ("3.11.2", "3.11.2", true),
+            ("3.11.2", "3.11.3", false),
+            ("v20.1.0", "20.1.0", true),
+            (">= 3.9", "3.11.2", true),
+            (">=1.0 <2.0", "1.9.0", true),
+            (">=1.0 <2.0", "2.0.0", false),
+            ("^14 || ^16", "16.2.0", true),
+            ("^14 || ^16", "15.0.0", false),
+            ("8.0.x", "8.0.100", true),
+            ("latest", "0.0.1", true),
+            ("", "1.0.0", true),
+        ] {
+            let version = Version::parse(version).expect("a version");
+            assert_eq!(
+                Wish::parse(wish).expect("a wish").is_satisfied_by(&version),
+                expected,
+                "{wish} {version}"
+            );
+        }
+        assert!(Wish::parse("the newest").is_err());
+    }
+}
