@@ -135,7 +135,8 @@ pub(crate) async fn initialize(
         // Jobs without sources have no pipeline folder, so their scripts start in the work folder.
         job.set_variable("System.DefaultWorkingDirectory", &job.settings.work_directory.to_string_lossy());
     }
-    job.set_packages(Packages::get(record, &job.service, &work.tasks(), &steps, steps::can_run).await);
+    let is_wanted = |task: &_| steps::is_downloaded(job, task);
+    job.set_packages(Packages::get(record, &job.service, &work.tasks(), &steps, is_wanted).await);
     // "Initialize job" is the first, and services have a record of their own.
     let first = if containers::has_services(job, message) { 3 } else { 2 };
     let entries = entries(job, steps, first)?;

@@ -157,7 +157,8 @@ pub(crate) fn missing_submodules(plan: &Plan, wanted: &[Vec<bool>], missing: &[S
 
 /// Whether the worker can run a step's task.
 pub(crate) fn is_known(step: &Step) -> bool {
-    dayfly_worker::can_run(step.task.id) || dayfly_worker::can_stand_in(&step.task.name)
+    let task = &step.task;
+    dayfly_worker::can_run(task.id, &task.version) || dayfly_worker::can_stand_in(&task.name)
 }
 
 /// A task as files name it: `CMake@1`.

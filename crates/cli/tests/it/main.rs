@@ -6,6 +6,7 @@ mod agent;
 mod architecture;
 mod artifacts;
 mod bad_input;
+mod built_in;
 mod chaos;
 mod conditions;
 mod emulator;

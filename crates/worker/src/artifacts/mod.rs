@@ -18,7 +18,7 @@ mod patterns;
 mod upload;
 
 pub use download::Downloaded;
-pub(crate) use patterns::Patterns;
+pub(crate) use patterns::{Patterns, translate};
 pub use upload::{Kind, NewArtifact, Uploaded};
 
 use std::collections::BTreeMap;

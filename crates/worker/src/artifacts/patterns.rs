@@ -40,7 +40,7 @@ impl Patterns {
 }
 
 /// From minimatch to our matcher: braces mean nothing (`NoBrace`), and `@(a|b)` or `?(a|b)` are alternatives.
-fn translate(pattern: &str) -> Result<String, String> {
+pub(crate) fn translate(pattern: &str) -> Result<String, String> {
     let mut glob = String::with_capacity(pattern.len());
     // For each group that is open, whether it may be missing.
     let mut groups: Vec<bool> = Vec::new();

@@ -12,29 +12,54 @@ use crate::context::StepContext;
 /// A built-in task.
 #[derive(Debug)]
 pub(crate) struct Definition {
-    friendly_name: &'static str,
-    description: &'static str,
-    author: &'static str,
-    help: &'static str,
+    pub(super) friendly_name: &'static str,
+    pub(super) description: &'static str,
+    pub(super) author: &'static str,
+    pub(super) help: &'static str,
     /// Inputs in the order of the definition.
-    inputs: &'static [Input],
+    pub(super) inputs: &'static [Input],
 }
 
 /// An input of a task.
 #[derive(Debug)]
 pub(crate) struct Input {
     pub(crate) name: &'static str,
+    /// Other names that files may use.
+    pub(crate) aliases: &'static [&'static str],
     pub(crate) default: &'static str,
     /// Whether a relative path is completed by the repository's folder, and an empty one replaced by it.
     pub(crate) is_path: bool,
 }
 
-const fn text(name: &'static str, default: &'static str) -> Input {
-    Input { name, default, is_path: false }
+/// An input that is a text.
+pub(super) const fn text(name: &'static str, default: &'static str) -> Input {
+    aliased(name, &[], default)
 }
 
-const fn path(name: &'static str) -> Input {
-    Input { name, default: "", is_path: true }
+/// An input that is a text and has other names.
+pub(super) const fn aliased(
+    name: &'static str,
+    aliases: &'static [&'static str],
+    default: &'static str,
+) -> Input {
+    Input { name, aliases, default, is_path: false }
+}
+
+/// An input that is a path.
+pub(super) const fn path(name: &'static str) -> Input {
+    Input { name, aliases: &[], default: "", is_path: true }
+}
+
+impl Input {
+    /// The same input with a default.
+    pub(super) const fn or(self, default: &'static str) -> Input {
+        Input { name: self.name, aliases: self.aliases, default, is_path: self.is_path }
+    }
+
+    /// The same input with other names.
+    pub(super) const fn called(self, aliases: &'static [&'static str]) -> Input {
+        Input { name: self.name, aliases, default: self.default, is_path: self.is_path }
+    }
 }
 
 static CMD_LINE: Definition = Definition {
@@ -132,7 +157,7 @@ static DOWNLOAD_BUILD_ARTIFACTS: Definition = Definition {
 };
 
 impl Definition {
-    /// The built-in task with an id.
+    /// The task with an id that the agent itself has, or that is behind a shortcut.
     pub(crate) fn of(id: Uuid) -> Option<&'static Definition> {
         match id {
             task::CMD_LINE => Some(&CMD_LINE),
@@ -150,8 +175,8 @@ impl Definition {
     /// Its inputs.
     pub(super) fn known(&self) -> impl Iterator<Item = Known<'_>> + Clone {
         let known = |input: &'static Input| {
-            let Input { name, default, is_path } = *input;
-            Known { name, default, is_path, aliases: &[] }
+            let Input { name, aliases, default, is_path } = *input;
+            Known { name, default, is_path, aliases: aliases.to_vec() }
         };
         self.inputs.iter().map(known)
     }

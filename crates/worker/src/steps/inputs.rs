@@ -37,9 +37,14 @@ impl Inputs {
         self.get(name).is_some_and(|value| value.eq_ignore_ascii_case("true"))
     }
 
+    /// An input that must be given (the task library's `getInput`, `LIB_InputRequired`).
+    pub(crate) fn required(&self, name: &str) -> Result<&str, StepError> {
+        self.get(name).ok_or_else(|| StepError::Failed(format!("Input required: {name}")))
+    }
+
     /// An input that is a folder which must exist. In a container only the start of a process shows that.
     pub(crate) async fn directory(&self, name: &str, place: &Place) -> Result<PathBuf, StepError> {
-        let value = self.get(name).ok_or_else(|| StepError::Failed(format!("Input required: {name}")))?;
+        let value = self.required(name)?;
         let path = PathBuf::from(value);
         if matches!(place, Place::Container(_)) || files::is_folder(&path).await {
             Ok(path)
@@ -56,7 +61,7 @@ pub(super) struct Known<'a> {
     /// Whether relative values are completed by the repository's folder.
     pub(super) is_path: bool,
     /// Other names that pipelines use. The service knows them, too, and mostly puts the name in their place.
-    pub(super) aliases: &'a [String],
+    pub(super) aliases: Vec<&'a str>,
 }
 
 /// Expands a step's inputs and environment with the variables as they are now.

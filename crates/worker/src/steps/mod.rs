@@ -2,6 +2,7 @@
 
 mod artifacts;
 mod bash;
+mod built_in;
 mod checkout;
 mod definition;
 mod inputs;
@@ -20,6 +21,7 @@ use dayfly_client::describe;
 use dayfly_protocol::TaskResult;
 use dayfly_protocol::job::Step;
 use dayfly_protocol::task;
+use dayfly_protocol::timeline::TaskReference;
 use uuid::Uuid;
 
 pub(crate) use checkout::display_name as checkout_display_name;
@@ -29,7 +31,7 @@ pub(crate) use macros::UnsetMacros;
 pub(crate) use tasks::Packages;
 
 use crate::containers;
-use crate::context::StepContext;
+use crate::context::{JobContext, StepContext};
 use crate::process::{self, Place};
 use definition::print_header;
 use inputs::Known;
@@ -87,10 +89,18 @@ pub(crate) enum Part {
     PostJob,
 }
 
-/// Whether this worker can run the task with this id by itself.
+/// Whether this worker can run the task with this id and version by itself.
 #[must_use]
-pub fn can_run(task: Uuid) -> bool {
-    Definition::of(task).is_some()
+pub fn can_run(task: Uuid, version: &str) -> bool {
+    Definition::of(task).is_some() || built_in::of(task, version).is_some()
+}
+
+/// Whether a task is to be downloaded. With a service elsewhere, Microsoft's own tasks come before those that
+/// are built in, since they also do what only that service can do for them.
+pub(crate) fn is_downloaded(job: &JobContext, task: &TaskReference) -> bool {
+    let service = job.variable_or_empty("system.collectionUri");
+    Definition::of(task.id.0).is_none()
+        && !(built_in::is_on_this_machine(&service) && can_run(task.id.0, &task.version))
 }
 
 /// Whether this worker has a stand-in for the task of this name, for when there is no package of it.
@@ -133,23 +143,32 @@ pub(crate) async fn run(context: &StepContext, step: &Step, part: Part) -> Resul
     let Some(reference) = &step.reference else {
         return Err(StepError::failed("The step has no task, so it cannot run."));
     };
-    let Some(definition) = Definition::of(reference.id.0) else {
-        return match context.job.packages().of(reference) {
-            Some(Ok(package)) => run_package(context, step, part, package).await,
-            _ if let Some(installer) = Installer::of(&reference.name) => {
-                stand_in(context, step, installer).await
-            }
-            Some(Err(reason)) => Err(StepError::Failed(format!("{} ({reason})", unknown_task(step)))),
-            None => Err(StepError::Failed(unknown_task(step))),
-        };
+    let packages = context.job.packages();
+    let package = packages.of(reference);
+    if let Some(Ok(package)) = package {
+        return run_package(context, step, part, package).await;
+    }
+    let task = built_in::of(reference.id.0, &reference.version);
+    let definition = Definition::of(reference.id.0).or_else(|| task.map(built_in::Task::definition));
+    let Some(definition) = definition else {
+        if let Some(installer) = Installer::of(&reference.name) {
+            return stand_in(context, step, installer).await;
+        }
+        return Err(StepError::Failed(match package {
+            Some(Err(reason)) => format!("{} ({reason})", unknown_task(step)),
+            _ => unknown_task(step),
+        }));
     };
     definition.print(context, &reference.version).await;
-    let place = place_of(context, step, reference.id.0).await?;
+    let place = place_of(context, step, works_where_scripts_do(reference.id.0, task)).await?;
     let prepared = inputs::prepare(context, step, definition.known(), place);
     if part == Part::Main {
         context.set_unset_macros(UnsetMacros::of(&context.job, step));
     }
-    let result = run_task(context, step, part, reference.id.0, &prepared).await;
+    let result = match task {
+        Some(task) if part == Part::Main => task.run(context, &prepared).await,
+        _ => run_task(context, step, part, reference.id.0, &prepared).await,
+    };
     context.take_unset_macros().tell(context).await;
     result
 }
@@ -178,7 +197,7 @@ async fn run_package(
         name: &input.name,
         default: &input.default_value,
         is_path: input.is_path(),
-        aliases: &input.aliases,
+        aliases: input.aliases.iter().map(String::as_str).collect(),
     });
     let prepared = inputs::prepare(context, step, known, place);
     if part == Part::Main {
@@ -213,11 +232,16 @@ async fn run_task(
     }
 }
 
+/// Whether a step's processes run where those of scripts do. All else is the worker's own work, and need not
+/// wait for an image to be pulled.
+fn works_where_scripts_do(id: Uuid, built_in: Option<&dyn built_in::Task>) -> bool {
+    matches!(id, task::CMD_LINE | task::BASH | task::POWERSHELL)
+        || built_in.is_some_and(built_in::Task::works_where_scripts_do)
+}
+
 /// Where the processes of a built-in task run.
-async fn place_of(context: &StepContext, step: &Step, task: Uuid) -> Result<Place, StepError> {
-    // All else is the worker's own work, and need not wait for an image to be pulled.
-    let is_script = matches!(task, task::CMD_LINE | task::BASH | task::POWERSHELL);
-    if context.job.containers.is_some() && !is_script {
+async fn place_of(context: &StepContext, step: &Step, with_scripts: bool) -> Result<Place, StepError> {
+    if context.job.containers.is_some() && !with_scripts {
         return Ok(Place::Here);
     }
     container_of(context, step).await
@@ -250,8 +274,8 @@ fn unknown_task(step: &Step) -> String {
         },
     );
     format!(
-        "Dayfly's native worker cannot run the task {task}; it runs checkout, script, bash, pwsh, publish \
-            and download steps, and tasks of the service. Replace this step with a script, skip it with a `condition:`, or run the \
-            job on Microsoft's agent."
+        "Dayfly's native worker cannot run the task {task} (docs/compatibility.md lists those it \
+            runs). Replace this step with a script, skip it with a `condition:`, or run the job on \
+            Microsoft's agent."
     )
 }

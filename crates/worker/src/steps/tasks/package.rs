@@ -61,17 +61,17 @@ pub(crate) struct Package {
 pub(crate) struct Packages(HashMap<(Uuid, String), Result<Arc<Package>, String>>);
 
 impl Packages {
-    /// Gets what `steps` need beside what the worker has by itself, which `is_built_in` says.
+    /// Gets what `steps` need beside what the worker does by itself; `is_wanted` says which tasks.
     pub(crate) async fn get(
         record: &StepContext,
         service: &Service,
         folder: &Path,
         steps: &[Step],
-        is_built_in: impl Fn(Uuid) -> bool,
+        is_wanted: impl Fn(&TaskReference) -> bool,
     ) -> Self {
         let mut packages = HashMap::new();
         for step in steps.iter().filter(|step| step.enabled) {
-            let Some(reference) = step.reference.as_ref().filter(|task| !is_built_in(task.id.0)) else {
+            let Some(reference) = step.reference.as_ref().filter(|task| is_wanted(task)) else {
                 continue;
             };
             let key = key(reference);

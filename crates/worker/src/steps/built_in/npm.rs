@@ -1,0 +1,85 @@
+//! Npm (`NpmV1/npm.ts`, `npmcustom.ts`): install, ci and custom commands.
+
+use dayfly_protocol::TaskResult;
+use futures::FutureExt as _;
+
+use super::super::definition::{path, text};
+use super::super::{Definition, Prepared, StepError};
+use super::program::{Program, folder, words};
+use super::{Running, Task};
+use crate::context::StepContext;
+
+pub(super) static NPM: Npm = Npm;
+
+static DEFINITION: Definition = Definition {
+    friendly_name: "npm",
+    description: "Install and publish npm packages, or run an npm command. Supports npmjs.com and \
+                  authenticated registries like Azure Artifacts.",
+    author: "Microsoft Corporation",
+    help: "https://docs.microsoft.com/azure/devops/pipelines/tasks/package/npm",
+    inputs: &[
+        text("command", "install"),
+        path("workingDir"),
+        text("verbose", ""),
+        text("customCommand", ""),
+        text("customRegistry", "useNpmrc"),
+        text("customFeed", ""),
+        text("customEndpoint", ""),
+    ],
+};
+
+pub(super) struct Npm;
+
+impl Task for Npm {
+    fn definition(&self) -> &'static Definition {
+        &DEFINITION
+    }
+
+    fn works_where_scripts_do(&self) -> bool {
+        true
+    }
+
+    fn run<'a>(&'a self, step: &'a StepContext, prepared: &'a Prepared) -> Running<'a> {
+        run(step, prepared).boxed()
+    }
+}
+
+async fn run(step: &StepContext, prepared: &Prepared) -> Result<TaskResult, StepError> {
+    let inputs = &prepared.inputs;
+    let line = match inputs.required("command")? {
+        command @ ("install" | "ci") => command,
+        "custom" => inputs.required("customCommand")?,
+        "publish" => return Err(needs_service("npm publish")),
+        other => return Err(StepError::Failed(format!("Unknown command: {other}"))),
+    };
+    if inputs.text("customRegistry") == "useFeed" {
+        return Err(needs_service("The feed of an organization (customRegistry: useFeed)"));
+    }
+    if let Some(connections) = inputs.get("customEndpoint") {
+        step.warning(&format!(
+            "The credentials of '{connections}' are in Azure DevOps: npm goes on with those of this machine."
+        ))
+        .await;
+    }
+    let mut arguments = words(line);
+    if inputs.flag("verbose") {
+        arguments.push("--verbose".into());
+    }
+    let program = Program {
+        name: "npm".to_owned(),
+        arguments,
+        folder: folder(inputs.text("workingDir")).await?,
+        fails_on_stderr: false,
+    };
+    match program.run(step, prepared).await? {
+        0 => Ok(TaskResult::Succeeded),
+        code => Err(StepError::Failed(format!("Npm failed with return code: {code}"))),
+    }
+}
+
+fn needs_service(what: &str) -> StepError {
+    StepError::Failed(format!(
+        "{what} needs the credentials of Azure DevOps, which Dayfly's native worker does not have. Run npm \
+         by a script with credentials from a secret variable, or run this job on Microsoft's agent."
+    ))
+}

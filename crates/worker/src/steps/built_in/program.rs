@@ -1,0 +1,124 @@
+//! Starts the program that a task is about, as the task library does (`azure-pipelines-task-lib`,
+//! `toolrunner.ts`).
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use super::super::output::StepOutput;
+use super::super::program::{self, Ended, environment_of, which};
+use super::super::shell::not_found;
+use super::super::{Prepared, StepError};
+use crate::context::StepContext;
+
+/// A program with its arguments.
+pub(super) struct Program {
+    /// Its name on the PATH, or its path.
+    pub(super) name: String,
+    pub(super) arguments: Vec<OsString>,
+    /// The folder it starts in.
+    pub(super) folder: PathBuf,
+    /// Whether it fails when anything is written to the standard error.
+    pub(super) fails_on_stderr: bool,
+}
+
+impl Program {
+    /// Runs it with its output in the log; answers the exit code.
+    pub(super) async fn run(self, step: &StepContext, prepared: &Prepared) -> Result<i32, StepError> {
+        let environment = environment_of(step, prepared).await?;
+        let path = if self.name.contains('/') {
+            PathBuf::from(&self.name)
+        } else {
+            let found = which(&self.name, &environment, &prepared.place).await;
+            found.ok_or_else(|| not_found(step, &self.name))?
+        };
+        let mut line = format!("[command]{}", path.display());
+        for argument in &self.arguments {
+            line.push(' ');
+            line.push_str(&argument.to_string_lossy());
+        }
+        step.output(&line).await;
+        let program = program::Program {
+            program: path.clone(),
+            arguments: self.arguments,
+            directory: self.folder,
+            environment,
+        };
+        let mut output = StepOutput::of_script(step, self.fails_on_stderr);
+        let ended = program.run(step, &prepared.place, &mut output).await?;
+        if output.into_stderr().is_some() {
+            return Err(StepError::Failed(format!(
+                "The process '{}' failed because one or more lines were written to the STDERR stream",
+                path.display()
+            )));
+        }
+        Ok(match ended {
+            Ended::Exited(exit) => exit.code(),
+            // It said itself what its result is.
+            Ended::Completed(_) => 0,
+        })
+    }
+
+    /// Runs it and fails unless it succeeds (`LIB_ProcessExitCode`).
+    pub(super) async fn must(self, step: &StepContext, prepared: &Prepared) -> Result<(), StepError> {
+        let name = self.name.clone();
+        match self.run(step, prepared).await? {
+            0 => Ok(()),
+            code => Err(StepError::Failed(format!("The process '{name}' failed with exit code {code}"))),
+        }
+    }
+}
+
+/// The words of a line (`_argStringToArray`): `"` holds words together, and `\"` within is a quote.
+pub(super) fn words(line: &str) -> Vec<OsString> {
+    let mut words = Vec::new();
+    let (mut word, mut is_quoted, mut has_word) = (String::new(), false, false);
+    let mut letters = line.trim().chars().peekable();
+    while let Some(letter) = letters.next() {
+        match letter {
+            '"' => {
+                is_quoted = !is_quoted;
+                has_word = true;
+            }
+            '\\' if is_quoted && letters.peek() == Some(&'"') => word.extend(letters.next()),
+            ' ' if !is_quoted => {
+                if has_word || !word.is_empty() {
+                    words.push(std::mem::take(&mut word).into());
+                }
+                has_word = false;
+            }
+            letter => word.push(letter),
+        }
+    }
+    if has_word || !word.is_empty() {
+        words.push(word.into());
+    }
+    words
+}
+
+/// A folder that must be there.
+pub(super) async fn folder(path: &str) -> Result<PathBuf, StepError> {
+    if crate::files::is_folder(path).await {
+        Ok(Path::new(path).to_owned())
+    } else {
+        Err(StepError::Failed(format!("Not found workingDirectory: {path}")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_is_split_as_the_task_library_does() {
+        let cases: [(&str, &[&str]); 5] = [
+            ("a  b", &["a", "b"]),
+            ("--x=\"a b\" c", &["--x=a b", "c"]),
+            ("\"say \\\"hi\\\"\"", &["say \"hi\""]),
+            ("a\\b \"\"", &["a\\b", ""]),
+            ("  ", &[]),
+        ];
+        for (line, expected) in cases {
+            assert_eq!(words(line), expected.iter().map(OsString::from).collect::<Vec<_>>(), "{line}");
+        }
+    }
+}
