@@ -145,8 +145,8 @@ impl KubernetesStore {
     }
 
     /// Tells people where a job is prepared and what it waits for. Written at once if `reason` is new, else
-    /// along with the next step of the job, so that naming the pod costs no write. False if there is no record
-    /// of the job, or not yet.
+    /// along with the next step of the job, so that naming the pod costs no write. False if there is no
+    /// record of the job, or not yet.
     ///
     /// # Errors
     ///

@@ -34,9 +34,9 @@ pub(crate) fn run(args: StepHostArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Gives SIGSEGV and SIGBUS back to the kernel, which keeps them from the first process of a container as long as
-/// it has no handler for them. Rust's own is for real faults: signals that steps send one after the other make
-/// it abort the process.
+/// Gives SIGSEGV and SIGBUS back to the kernel, which keeps them from the first process of a container as
+/// long as it has no handler for them. Rust's own is for real faults: signals that steps send one after the
+/// other make it abort the process.
 fn forget_fault_handlers() -> nix::Result<()> {
     for fault in [Signal::SIGSEGV, Signal::SIGBUS] {
         #[expect(unsafe_code, reason = "there is no safe way to set what a signal does")]

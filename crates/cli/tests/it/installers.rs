@@ -11,7 +11,7 @@ fn a_tool_that_is_here_is_found_and_put_first() {
          - bash: python --version; node -e 'console.log(\"node runs\")'; echo at $(pythonLocation)\n",
     );
     let ended = project.run(&["--verbose"], 0);
-    for text in ["Found Python 3.", "Found Node.js ", "Prepending PATH", "node runs", "at /"] {
+    for text in ["Found Python 3.", "Found Node.js ", "node runs", "at /"] {
         assert_has(&ended, text);
     }
     assert_has(&ended, "There is no login for package feeds here");

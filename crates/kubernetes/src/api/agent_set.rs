@@ -46,7 +46,8 @@ pub struct AgentSetSpec {
     /// Image in which the steps run when the job names no container.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image: Option<String>,
-    /// Image of the container that runs the worker and checks sources out. It must have git. Default: `image`.
+    /// Image of the container that runs the worker and checks sources out. It must have git. Default:
+    /// `image`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub agent_image: Option<String>,
     /// Containers of the pod.

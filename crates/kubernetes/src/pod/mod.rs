@@ -64,8 +64,8 @@ pub enum ShapeError {
     UnknownContainer(#[from] UnknownContainer),
     /// A service would get a secret, which would be readable in the cluster.
     #[error(
-        "the service `{service}` takes the secret variable `{variable}` in its environment, where everybody who \
-         may read pods could read it; give the service a Secret of the cluster by `spec.template`"
+        "the service `{service}` takes the secret variable `{variable}` in its environment, where everybody \
+         who may read pods could read it; give the service a Secret of the cluster by `spec.template`"
     )]
     SecretInService {
         /// The service.

@@ -44,8 +44,8 @@ pub(crate) enum Unreachable {
     Hello { container: String, reason: String },
     /// It is gone.
     #[error(
-        "the container '{0}' has ended, so nothing can run in it; if it used more memory than its limit, raise \
-         the limit"
+        "the container '{0}' has ended, so nothing can run in it; if it used more memory than its limit, \
+         raise the limit"
     )]
     Gone(String),
 }

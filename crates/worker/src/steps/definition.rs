@@ -188,8 +188,8 @@ impl Definition {
     }
 }
 
-/// Prints the header of a step's log (`TaskRunner.cs`, `PrintTaskMetaData`): name, description, version, author
-/// and help of its task.
+/// Prints the header of a step's log (`TaskRunner.cs`, `PrintTaskMetaData`): name, description, version,
+/// author and help of its task.
 pub(super) async fn print_header(step: &StepContext, [name, description, version, author, help]: [&str; 5]) {
     const RULE: &str = "==============================================================================";
     step.output(RULE).await;

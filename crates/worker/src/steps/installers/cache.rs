@@ -21,7 +21,7 @@ pub(super) fn versions(folder: &Path, tool: &str, programs: &[&str]) -> Vec<Foun
         }
         let candidates = programs.iter().flat_map(|name| [place.join("bin").join(name), place.join(name)]);
         let program = candidates.into_iter().find(|candidate| candidate.is_file())?;
-        Some(Found { version, program })
+        Some(Found { version, program, is_on_path: false })
     };
     entries.flatten().filter_map(of_version).collect()
 }

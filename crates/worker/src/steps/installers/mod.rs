@@ -35,6 +35,8 @@ pub(crate) struct Installer(&'static Tool);
 struct Found {
     version: semver::Version,
     program: PathBuf,
+    /// Whether scripts get it without anything being done.
+    is_on_path: bool,
 }
 
 impl Installer {
@@ -47,8 +49,12 @@ impl Installer {
     }
 
     pub(super) fn known(self) -> impl Iterator<Item = Known<'static>> + Clone {
-        let known =
-            |(name, default): &'static (&str, &str)| Known { name, default, is_path: false, aliases: &[] };
+        let known = |(name, default): &'static (&str, &str)| Known {
+            name,
+            default,
+            is_path: false,
+            aliases: Vec::new(),
+        };
         self.0.inputs.iter().map(known)
     }
 
@@ -113,7 +119,7 @@ async fn find(step: &StepContext, prepared: &Prepared, tool: &Tool) -> Result<Ve
         command.arguments = arguments.iter().map(Into::into).collect();
         let said = process::capture(command, &step.cancel, MAX_SAID_BYTES).await?;
         let versions = [&said.stdout, &said.stderr].into_iter().flat_map(|text| tools::versions_in(text));
-        found.extend(versions.map(|version| Found { version, program: program.clone() }));
+        found.extend(versions.map(|version| Found { version, program: program.clone(), is_on_path: true }));
     }
     Ok(found)
 }
@@ -123,12 +129,17 @@ async fn put_first(step: &StepContext, tool: &Tool, found: &Found) -> Result<Tas
     let folder = found.program.parent().unwrap_or(&found.program);
     let folder = match tool.usual_name() {
         Some(name) if found.program.file_name().is_some_and(|file| file != name) => {
-            alias(step, &found.program, name).await?
+            Some(alias(step, &found.program, name).await?)
         }
-        _ => folder.to_owned(),
+        // In front of the path its folder would bring all else that is in it, too.
+        _ if found.is_on_path => None,
+        _ => Some(folder.to_owned()),
     };
-    step.output(&format!("Prepending PATH environment variable with directory: {}", folder.display())).await;
-    step.job.prepend_path(&folder.to_string_lossy());
+    if let Some(folder) = folder {
+        step.output(&format!("Prepending PATH environment variable with directory: {}", folder.display()))
+            .await;
+        step.job.prepend_path(&folder.to_string_lossy());
+    }
     if let Some((variable, levels)) = tool.location {
         // Programs on the path are often links into the tool's own folder.
         let real = tokio::fs::canonicalize(&found.program).await.unwrap_or_else(|_| found.program.clone());

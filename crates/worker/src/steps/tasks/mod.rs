@@ -2,8 +2,8 @@
 //! `NodeHandler.cs`).
 //!
 //! All packages of a job are there before its first step runs, in the folder where the official agent keeps
-//! them, so that either finds what the other has downloaded. A package that cannot be had fails the steps that
-//! need it, not the job: a condition may skip them.
+//! them, so that either finds what the other has downloaded. A package that cannot be had fails the steps
+//! that need it, not the job: a condition may skip them.
 
 mod environment;
 mod manifest;

@@ -80,8 +80,8 @@ async fn node(
         }
     }
     Err(StepError::Failed(format!(
-        "The task {} runs on Node.js (handler {}), and there is no `node` on the PATH. Install Node.js {} or newer \
-         on this agent, or use an image that has it.",
+        "The task {} runs on Node.js (handler {}), and there is no `node` on the PATH. Install Node.js {} or \
+         newer on this agent, or use an image that has it.",
         package.manifest.name, handler.name, handler.node
     )))
 }
