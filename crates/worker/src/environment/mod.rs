@@ -42,9 +42,9 @@ pub(crate) struct Environment {
 /// The whole environment of a step's process (`Handler.cs`, `NodeHandler.cs`, `ProcessInvoker.cs`).
 ///
 /// `inherited` is what there is where it runs, `step` the step's `env` with its macros expanded. A variable
-/// whose environment name is also in `env` wins, as it does with the official worker. Of two variables with one environment name
-/// (`Build.SourceBranch`, `BUILD_SOURCEBRANCH`) the one that steps may not write wins; with the official
-/// worker that is left to chance. Public variables that do not fit are left out.
+/// whose environment name is also in `env` wins, as it does with the official worker. Of two variables with
+/// one environment name (`Build.SourceBranch`, `BUILD_SOURCEBRANCH`) the one that steps may not write wins;
+/// with the official worker that is left to chance. Public variables that do not fit are left out.
 ///
 /// # Errors
 ///
