@@ -80,7 +80,11 @@ pub(super) fn of(
         }
         Layout::OneContainer => {}
     }
-    let service_names = services.iter().map(|(name, _)| (*name).to_owned()).collect();
+    let (host_names, others): (Vec<_>, Vec<_>) = services.iter().partition(|(name, _)| is_host_name(name));
+    let service_names = host_names.into_iter().map(|(name, _)| (*name).to_owned()).collect();
+    left_out.extend(others.into_iter().map(|(name, _)| {
+        format!("the name `{name}` of a service, which no host may have: find it under `localhost`")
+    }));
     Ok((Containers { first, regular, service_names }, left_out))
 }
 
@@ -179,6 +183,18 @@ fn service_container(name: &str) -> String {
         .collect();
     label.truncate(LABEL_LENGTH);
     label.trim_end_matches('-').to_owned()
+}
+
+/// Whether Kubernetes takes a name for that of a host (RFC 1123). Docker also takes others.
+fn is_host_name(name: &str) -> bool {
+    let is_label = |label: &str| {
+        !label.is_empty()
+            && label.len() <= LABEL_LENGTH
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+            && label.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
+    };
+    name.len() <= 253 && name.split('.').all(is_label)
 }
 
 /// Expands the job's variables in the environment of a service. `$(` of anything else is kept from the

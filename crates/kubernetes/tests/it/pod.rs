@@ -140,6 +140,17 @@ fn steps_run_in_containers_of_their_own_beside_services() {
 }
 
 #[test]
+fn a_service_whose_name_no_host_may_have_is_there_without_it() {
+    let mut message = with_containers();
+    message.job_sidecar_containers.insert("My_DB".to_owned(), "postgres".to_owned());
+    let job = Job { message: &message, nonce: "1" };
+    let shaped = shape(&set(&json!({})), "linux", &job, &facts()).expect("a pod");
+    assert_eq!(shaped.pod["spec"]["hostAliases"][0]["hostnames"], json!(["db.local"]));
+    assert_eq!(container(&shaped.pod, "initContainers", "service-my-db")["image"], "postgres:17");
+    assert!(shaped.left_out.iter().any(|text| text.contains("`My_DB`")), "{:?}", shaped.left_out);
+}
+
+#[test]
 fn only_the_workers_container_has_the_token() {
     let message = with_containers();
     let job = Job { message: &message, nonce: "1" };
