@@ -1,4 +1,6 @@
-//! Reading further files of the pipeline's repository, for templates.
+//! Reading further files of the pipeline's repository and of others, for templates.
+//!
+//! A file of another repository is called as pipelines call it: `path@alias`.
 
 /// Why a file cannot be had.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -12,6 +14,22 @@ pub enum FileError {
     /// No file but the pipeline's own can be read here.
     #[error("files of the repository are not available here")]
     Unavailable,
+    /// The repository cannot be had; the text says why.
+    #[error("{0}")]
+    NoRepository(String),
+}
+
+/// Another repository, as `resources.repositories` of the pipeline's file declares it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Repository {
+    /// How the pipeline calls it.
+    pub alias: String,
+    /// Its `type`, such as `git` or `github`.
+    pub kind: String,
+    /// Its `name`, such as `project/repository`.
+    pub name: String,
+    /// Its `ref`, if it says one.
+    pub reference: Option<String>,
 }
 
 /// The files of the repository that the pipeline is in.
@@ -22,6 +40,16 @@ pub trait Files {
     /// # Errors
     /// See [`FileError`].
     fn read(&self, path: &str) -> Result<String, FileError>;
+
+    /// The text of a file of another repository.
+    ///
+    /// # Errors
+    /// See [`FileError`].
+    fn read_of(&self, repository: &Repository, path: &str) -> Result<String, FileError> {
+        let _ = path;
+        let name = &repository.name;
+        Err(FileError::NoRepository(format!("files of the repository `{name}` are not available here")))
+    }
 }
 
 /// No files: every template is an error.
@@ -34,19 +62,23 @@ impl Files for NoFiles {
     }
 }
 
-/// The place of a template in the repository, or why there is none.
+/// The place of a template, or why there is none.
 ///
-/// `reference` is what the file at `from` says: relative to that file, or from the top of the repository with
-/// a leading `/`; a backslash counts as a slash; `@self` is the pipeline's own repository.
+/// `reference` is what the file at `from` says: relative to that file and in its repository, or from the top
+/// with a leading `/` or with `@` and the alias of a repository; a backslash counts as a slash; `@self` is
+/// the pipeline's own repository.
 pub(crate) fn resolve(from: &str, reference: &str) -> Result<String, String> {
     let (path, alias) = match reference.rsplit_once('@') {
         Some((path, alias)) => (path, Some(alias.trim())),
         None => (reference, None),
     };
-    let own = alias.is_none_or(|alias| alias.eq_ignore_ascii_case("self"));
-    if !own {
-        return Err("templates of other repositories are not supported yet".to_owned());
-    }
+    let (from, repository) = split(from);
+    let repository = match alias {
+        None => repository.map(str::to_owned),
+        Some(alias) if alias.eq_ignore_ascii_case("self") => None,
+        Some("") => return Err("there is no repository after the `@`".to_owned()),
+        Some(alias) => Some(alias.to_lowercase()),
+    };
     let path = path.trim().replace('\\', "/");
     let mut parts: Vec<&str> = match path.starts_with('/') || alias.is_some() {
         true => Vec::new(),
@@ -64,7 +96,13 @@ pub(crate) fn resolve(from: &str, reference: &str) -> Result<String, String> {
     if path.is_empty() || path.ends_with('/') || parts.is_empty() {
         return Err("this is not the path of a file".to_owned());
     }
-    Ok(parts.join("/"))
+    let path = parts.join("/");
+    Ok(repository.map_or_else(|| path.clone(), |alias| format!("{path}@{alias}")))
+}
+
+/// A place as its path and the alias of its repository, which the pipeline's own has none of.
+pub(crate) fn split(place: &str) -> (&str, Option<&str>) {
+    place.rsplit_once('@').map_or((place, None), |(path, alias)| (path, Some(alias)))
 }
 
 #[cfg(test)]
@@ -82,7 +120,11 @@ mod tests {
             ("ci/jobs.yml", "/x/steps.yml@self", Ok("x/steps.yml")),
             ("ci/jobs.yml", "x\\steps.yml", Ok("ci/x/steps.yml")),
             ("ci/jobs.yml", "../../steps.yml", Err("the path leaves the repository")),
-            ("ci/jobs.yml", "x.yml@tools", Err("templates of other repositories are not supported yet")),
+            ("ci/jobs.yml", "x.yml@Tools", Ok("x.yml@tools")),
+            ("ci/jobs.yml@tools", "../x.yml", Ok("x.yml@tools")),
+            ("ci/jobs.yml@tools", "x.yml@self", Ok("x.yml")),
+            ("ci/jobs.yml@tools", "../../x.yml", Err("the path leaves the repository")),
+            ("ci/jobs.yml", "x.yml@", Err("there is no repository after the `@`")),
             ("ci/jobs.yml", "", Err("this is not the path of a file")),
             ("ci/jobs.yml", "x/", Err("this is not the path of a file")),
         ] {

@@ -29,7 +29,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use dayfly_expressions::{Object, Value};
 
 pub use diagnostics::{Diagnostics, Location, Report, Severity, Style};
-pub use files::{FileError, Files, NoFiles};
+pub use files::{FileError, Files, NoFiles, Repository};
 pub use message::{RunContext, message};
 pub use orchestration::{Action, JobInstance, Orchestration, RunInputs};
 pub use plan::Plan;

@@ -20,6 +20,7 @@ use crate::run::keep;
 use crate::run::list;
 use crate::run::names;
 use crate::run::pipeline::{self, PipelineFile};
+use crate::run::repositories::RepositoryFolder;
 use crate::run::skip::{self, SkippedTask};
 use crate::run::values::{GroupSource, Values};
 use crate::run::warnings;
@@ -62,6 +63,9 @@ pub(crate) struct RunArgs {
     /// A secret variable, from a file (`NAME=@FILE`) or the environment (`NAME=env`, `NAME=env:VARIABLE`)
     #[arg(long = "secret", value_name = "NAME=@FILE|env")]
     secrets: Vec<SecretSource>,
+    /// The folder of another repository of the pipeline, for its templates [default: a copy by git]
+    #[arg(long = "repository", value_name = "ALIAS=FOLDER")]
+    repositories: Vec<RepositoryFolder>,
     /// Which version of a tool will do where a task would install one: the one it asks for, or any
     #[arg(long, value_enum, value_name = "WHICH", default_value_t)]
     tools: Tools,
@@ -131,7 +135,8 @@ pub(crate) fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let head = runtime.block_on(pipeline::head(&file));
-    let compiled = pipeline::compile(&file, &head, &args.parameters, &variables, &values.groups);
+    let compiled =
+        pipeline::compile(&file, &head, &args.parameters, &variables, &values.groups, args.repositories);
     let Compiled { mut plan, warnings: said } = match compiled {
         Ok(compiled) => compiled,
         Err(diagnostics) => return reject(&diagnostics, json),

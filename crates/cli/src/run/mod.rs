@@ -16,6 +16,7 @@ mod masking;
 pub(crate) mod model;
 pub(crate) mod names;
 pub(crate) mod pipeline;
+pub(crate) mod repositories;
 mod screen;
 pub(crate) mod skip;
 mod stale;

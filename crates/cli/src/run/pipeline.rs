@@ -7,7 +7,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, bail};
 
 use dayfly_pipelines::{
-    AnyTasks, Compiled, Diagnostics, FileError, Files, Inputs, Source, compile as compile_source,
+    AnyTasks, Compiled, Diagnostics, FileError, Files, Inputs, Repository, Source, compile as compile_source,
 };
 
 use dayfly_emulator::runs::Predefined;
@@ -16,6 +16,7 @@ use dayfly_emulator::snapshot::{self, Head};
 
 use super::engine::PROJECT;
 use super::inputs::Pair;
+use super::repositories::{Repositories, RepositoryFolder};
 
 /// Names that are looked for when none is given.
 const DEFAULT_NAMES: [&str; 2] = ["azure-pipelines.yml", "azure-pipelines.yaml"];
@@ -94,6 +95,7 @@ pub(crate) fn compile(
     parameters: &[Pair],
     variables: &[Pair],
     groups: &BTreeMap<String, BTreeMap<String, String>>,
+    repositories: Vec<RepositoryFolder>,
 ) -> Result<Compiled, Diagnostics> {
     let source = Source { name: file.name.clone(), text: file.text.clone() };
     let parameters = parameters.iter().map(|pair| (pair.name.clone(), pair.value.clone().into())).collect();
@@ -116,30 +118,49 @@ pub(crate) fn compile(
         system: predefined.variables(),
         // What the user's organization has installed is not known; such steps fail alone.
         tasks: Arc::new(AnyTasks),
-        files: Arc::new(WorkTree { root: file.root.clone() }),
+        files: Arc::new(WorkTree {
+            root: file.root.clone(),
+            repositories: Repositories::new(repositories, file.root.clone()),
+        }),
         path: file.place(),
     };
     compile_source(&source, &inputs)
 }
 
-/// The files of the repository, for templates.
+/// The files of the repository and of others, for templates.
 struct WorkTree {
     root: PathBuf,
+    repositories: Repositories,
 }
 
 impl Files for WorkTree {
     fn read(&self, path: &str) -> Result<String, FileError> {
-        let path = self.root.join(path);
-        let failed = |error: std::io::Error| match error.kind() {
-            std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory => FileError::NotFound,
-            _ => FileError::Unreadable(error.to_string()),
-        };
-        let metadata = std::fs::metadata(&path).map_err(failed)?;
-        if !metadata.is_file() || metadata.len() > MAX_FILE_BYTES {
-            return Err(FileError::Unreadable("it is not a file, or is larger than 20 MiB".to_owned()));
-        }
-        std::fs::read_to_string(&path).map_err(failed)
+        read(&self.root, path)
     }
+
+    fn read_of(&self, repository: &Repository, path: &str) -> Result<String, FileError> {
+        let root = self.repositories.folder(repository)?;
+        // A link in a repository of others must not lead to what is ours.
+        if let (Ok(root), Ok(path)) = (root.canonicalize(), root.join(path).canonicalize())
+            && !path.starts_with(&root)
+        {
+            return Err(FileError::Unreadable("it is a link that leaves its repository".to_owned()));
+        }
+        read(&root, path)
+    }
+}
+
+fn read(root: &Path, path: &str) -> Result<String, FileError> {
+    let path = root.join(path);
+    let failed = |error: std::io::Error| match error.kind() {
+        std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory => FileError::NotFound,
+        _ => FileError::Unreadable(error.to_string()),
+    };
+    let metadata = std::fs::metadata(&path).map_err(failed)?;
+    if !metadata.is_file() || metadata.len() > MAX_FILE_BYTES {
+        return Err(FileError::Unreadable("it is not a file, or is larger than 20 MiB".to_owned()));
+    }
+    std::fs::read_to_string(&path).map_err(failed)
 }
 
 /// What the run's snapshot will be called.

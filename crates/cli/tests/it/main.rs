@@ -17,6 +17,7 @@ mod installers;
 mod outage;
 mod project;
 mod reference;
+mod repositories;
 mod run;
 mod service;
 mod stages;

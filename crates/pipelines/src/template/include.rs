@@ -165,7 +165,7 @@ impl Expander<'_> {
             self.collector.error(call, format!("the pipeline consists of more than {MAX_FILES} files"));
             return None;
         }
-        let root = match self.files.read(&path) {
+        let root = match self.text_of(&path) {
             Ok(text) => {
                 let source = self.collector.add_source(Source { name: path.clone(), text: text.clone() });
                 self.places.insert(source, path.clone());
@@ -184,6 +184,18 @@ impl Expander<'_> {
         root
     }
 
+    /// The text of the file at a place, whichever repository that is in.
+    fn text_of(&self, place: &str) -> Result<String, FileError> {
+        let (path, Some(alias)) = files::split(place) else { return self.files.read(place) };
+        let mut declared = self.repositories.iter();
+        match declared.find(|repository| repository.alias.eq_ignore_ascii_case(alias)) {
+            Some(repository) => self.files.read_of(repository, path),
+            None => Err(FileError::NoRepository(format!(
+                "`resources.repositories` of the pipeline declares no repository `{alias}`"
+            ))),
+        }
+    }
+
     /// Whether a call was written in another file than the one that places it.
     fn is_handed_over(&self, call: Span) -> bool {
         self.places.get(&call.source()).is_some_and(|writer| *writer != self.path)
@@ -195,7 +207,7 @@ impl Expander<'_> {
     fn load_beside_its_writer(&mut self, path: &str, reference: &str, call: Span) -> Option<Arc<Node>> {
         let writer = self.places.get(&call.source()).cloned().unwrap_or_default();
         let other = files::resolve(&writer, reference).ok().filter(|other| other != path);
-        let other = other.filter(|other| self.loaded.contains_key(other) || self.files.read(other).is_ok());
+        let other = other.filter(|other| self.loaded.contains_key(other) || self.text_of(other).is_ok());
         let Some(other) = other else {
             self.collector.error(call, format!("cannot read the template `{path}`: there is no such file"));
             return None;

@@ -21,7 +21,7 @@ use dayfly_expressions::{Context, Object, Scope, Value};
 
 use crate::{
     diagnostics::{Collector, SourceId, Span},
-    files::Files,
+    files::{Files, Repository},
     plan::Parameter,
     schema::parameters::Arguments,
     tasks::TaskCatalog,
@@ -64,6 +64,7 @@ pub(crate) fn expand(
     let mut expander = Expander {
         collector,
         files: surroundings.files,
+        repositories: repositories(root),
         tasks: surroundings.tasks,
         places: HashMap::from([(root.span.source(), surroundings.path.clone())]),
         path: surroundings.path,
@@ -89,6 +90,28 @@ pub(crate) fn expand(
     let body = expander.extend(body);
     let exhausted = expander.exhausted;
     (!exhausted).then_some((body, bound.parameters))
+}
+
+/// The repositories that the root file declares. Those whose names are made by expressions are left out: the
+/// service, too, must know them before it reads templates.
+fn repositories(root: &Node) -> Vec<Repository> {
+    let declared = root.get("resources").and_then(|resources| resources.get("repositories"));
+    let Some(Kind::Sequence(items)) = declared.map(|node| &node.kind) else { return Vec::new() };
+    let text = |item: &Node, key: &str| match item.get(key).map(|node| &node.kind) {
+        Some(Kind::Scalar(text)) if !text.contains("${{") && !text.trim().is_empty() => {
+            Some(text.trim().to_owned())
+        }
+        _ => None,
+    };
+    let repository = |item: &Node| {
+        Some(Repository {
+            alias: text(item, "repository")?,
+            kind: text(item, "type").unwrap_or_else(|| "git".to_owned()),
+            name: text(item, "name")?,
+            reference: text(item, "ref"),
+        })
+    };
+    items.iter().filter_map(repository).collect()
 }
 
 /// Reports the expressions in a part of the file that may hold none.
@@ -150,6 +173,8 @@ type Chain = Option<bool>;
 struct Expander<'a> {
     collector: &'a mut Collector,
     files: &'a dyn Files,
+    /// Those that the pipeline's file declares.
+    repositories: Vec<Repository>,
     tasks: &'a dyn TaskCatalog,
     /// The file that is being walked, and the one that will be next.
     path: String,

@@ -248,7 +248,7 @@ error: cannot read the template `../out.yml`: the path leaves the repository
 4 | - template: ../out.yml
   |             ^^^^^^^^^^
 
-error: cannot read the template `other.yml@tools`: templates of other repositories are not supported yet
+error: cannot read the template `other.yml@tools`: `resources.repositories` of the pipeline declares no repository `tools`
  --> azure-pipelines.yml:5:13
   |
 5 | - template: other.yml@tools
