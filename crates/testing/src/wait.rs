@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-/// Far longer than anything takes that is waited for; a bound, not a measure.
-pub const PATIENCE: Duration = Duration::from_secs(120);
+/// Far longer than anything takes that is waited for; a bound, not a measure. The longest is a session that
+/// its listener did not come to record before it was killed: the service keeps it for five minutes.
+pub const PATIENCE: Duration = Duration::from_secs(400);
 
 /// Pause between two looks.
 const LOOK: Duration = Duration::from_millis(5);
