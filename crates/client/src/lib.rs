@@ -3,7 +3,7 @@
 //! ```text
 //! Connection --typed call--> Request --transport--> HTTP client (one for calls, several for long polls)
 //!                                        |  ^
-//!                              login: PAT, bearer, agent's JWT (token cell, clock correction)
+//!                              login: PAT, bearer, agent's JWT (clock correction), Entra ID (token cell)
 //! ```
 //!
 //! A [`Connection`] is an organization's (or collection's) address with a [`Credential`]. It is cheap: ten
@@ -46,7 +46,9 @@ pub use calls::plans::JobPlan;
 pub use connection::Connection;
 pub use error::{Call, Error, ErrorKind, Result, ServiceAnswer, describe};
 pub use file::open_file;
-pub use login::{AgentCredential, Credential};
+pub use login::{
+    AgentCredential, Credential, ENTRA_AUTHORITY, EntraApplication, EntraCredential, INSTANCE_METADATA,
+};
 pub use observer::Observer;
 pub use operation::{Operation, Repeat};
 pub use request::Content;

@@ -7,7 +7,6 @@ use bytes::{Bytes, BytesMut};
 use http::header::{ACCEPT, ACCEPT_LANGUAGE, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderName, HeaderValue, Method, Uri};
 use hyper_util::client::proxy::matcher::Matcher;
-use secrecy::{ExposeSecret, SecretString};
 use tokio::io::AsyncReadExt;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::io::ReaderStream;
@@ -23,7 +22,7 @@ use crate::operation::{Operation, Repeat};
 use crate::polls::{Place, Polls};
 use crate::request::{Content, Payload, Request};
 use crate::retry;
-use crate::settings::HttpSettings;
+use crate::settings::{HttpSettings, ProxySettings};
 use crate::throttle::Throttle;
 use crate::tls::{Roots, configuration};
 
@@ -239,24 +238,28 @@ impl Transport {
         }
     }
 
-    /// Exchanges an agent's assertion for a token; one attempt. The answer is not checked.
-    pub(crate) async fn post_assertion(
-        &self,
-        call: &Call,
-        url: &Url,
-        assertion: &SecretString,
-    ) -> Result<Answer> {
+    /// Asks a token endpoint; one attempt. The answer is not checked.
+    pub(crate) async fn post_form(&self, call: &Call, url: &Url, form: &[(&str, &str)]) -> Result<Answer> {
         let client = self.calls_client(url)?;
-        let form = [
-            ("grant_type", "client_credentials"),
-            ("client_assertion_type", "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"),
-            ("client_assertion", assertion.expose_secret()),
-        ];
         let prepared = client
             .post(url.clone())
             .header(ACCEPT, "application/json")
             .header(X_TFS_SESSION, &self.session)
-            .form(&form)
+            .form(form)
+            .build()
+            .map_err(|source| connection_error(call, false, source, None))?;
+        let limit = Instant::now() + Operation::GetToken.attempt_timeout();
+        self.exchange(&client, call, prepared, limit).await
+    }
+
+    /// Asks the metadata service of the machine, which no proxy reaches; one attempt. The answer is not
+    /// checked.
+    pub(crate) async fn get_metadata(&self, call: &Call, url: &Url) -> Result<Answer> {
+        let direct = HttpSettings { proxy: ProxySettings::default(), ..self.settings.clone() };
+        let client = client(&direct, &configuration(Roots::None, &[])?, Protocol::Negotiated)?;
+        let prepared = client
+            .get(url.clone())
+            .header("Metadata", "true")
             .build()
             .map_err(|source| connection_error(call, false, source, None))?;
         let limit = Instant::now() + Operation::GetToken.attempt_timeout();

@@ -3,29 +3,36 @@
 //! Everything is a level: whoever is started looks at what there is and goes on from there. Each set has a
 //! task of its own, which is told what its object says now.
 
+mod announce;
+mod connection;
 mod crew;
-mod login;
+mod roster;
 mod set;
+mod shift;
 mod status;
+mod template;
 mod tidy;
+mod trouble;
 
-use std::{collections::HashMap, net::SocketAddr, path::PathBuf, sync::Arc};
+use std::{collections::HashMap, fmt::Debug, net::SocketAddr, path::PathBuf, sync::Arc};
 
 use dayfly_listener::Gate;
-use futures::{StreamExt as _, stream};
+use futures::{Stream, StreamExt as _, stream};
+use k8s_openapi::NamespaceResourceScope;
 use kube::{
-    Api, Client, ResourceExt as _,
+    Api, Client, Resource, ResourceExt as _,
     runtime::{
         WatchStreamExt as _,
         watcher::{self, Event},
     },
 };
+use serde::de::DeserializeOwned;
 use tokio::{net::TcpListener, sync::watch, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use self::set::Set;
+use self::{announce::Announcer, connection::Minded, set::Set};
 use crate::{
-    api::AgentSet,
+    api::{AgentSet, AzureDevOpsConnection},
     calls::Calls,
     identity::{Authority, AuthorityError, PodIdentity},
 };
@@ -37,6 +44,9 @@ pub trait Watcher: std::fmt::Debug + Send + Sync + 'static {
 
     /// Something happened to an agent of this set, `NAMESPACE/NAME`.
     fn event(&self, set: &Arc<str>, event: &dayfly_listener::Event);
+
+    /// Whether this connection, `NAMESPACE/NAME`, works; `None` once it is gone.
+    fn connection(&self, connection: &str, is_ready: Option<bool>);
 }
 
 /// How a controller runs.
@@ -58,6 +68,8 @@ pub struct Config {
     pub holder: String,
     /// A folder for what must be a file, such as a bundle of certificates.
     pub folder: PathBuf,
+    /// A token of our service account by which connections with a workload identity log in.
+    pub federated_token_file: PathBuf,
     /// Who is told of all that happens.
     pub watcher: Arc<dyn Watcher>,
     /// Who is told of every call to the service.
@@ -88,6 +100,7 @@ pub(crate) struct Office {
     pub(crate) gate: Arc<Gate>,
     pub(crate) authority: Authority,
     pub(crate) calls: Arc<Calls>,
+    pub(crate) announcer: Announcer,
     pub(crate) stop: CancellationToken,
 }
 
@@ -104,66 +117,120 @@ pub async fn run(client: Client, config: Config, stop: CancellationToken) -> Res
         .map_err(|source| Error::Listen { address: config.channel_listen, source })?;
     let identity = Arc::new(PodIdentity::new(client.clone()));
     let gate = Arc::new(Gate::tls(listener, authority.server()?, Some(identity)));
-    let apis: Vec<Api<AgentSet>> = match config.watch_namespaces.as_slice() {
-        [] => vec![Api::all(client.clone())],
-        namespaces => namespaces.iter().map(|namespace| Api::namespaced(client.clone(), namespace)).collect(),
-    };
-    let office =
-        Arc::new(Office { client, config, gate, authority, calls: Arc::default(), stop: stop.clone() });
+    let announcer = Announcer::new(client.clone(), &config.holder);
+    let office = Arc::new(Office {
+        client,
+        config,
+        gate,
+        authority,
+        calls: Arc::default(),
+        announcer,
+        stop: stop.clone(),
+    });
     office.config.watcher.ready();
-    let mut tasks = Tasks::default();
-    let mut changes = stream::select_all(
-        apis.into_iter()
-            .map(|sets| watcher::watcher(sets, watcher::Config::default()).default_backoff().boxed()),
-    );
+    mind_all(&office).await;
+    Ok(())
+}
+
+/// Minds every set and every connection there is, until the controller is to stop and all are let go of.
+async fn mind_all(office: &Arc<Office>) {
+    let (mut sets, mut connections) = (watched::<AgentSet>(office), watched::<AzureDevOpsConnection>(office));
+    let (mut set_tasks, mut connection_tasks) = (Tasks::default(), Tasks::default());
     let mut fresh = std::pin::pin!(office.authority.keep_fresh());
     loop {
         tokio::select! {
             biased;
-            () = stop.cancelled() => break,
+            () = office.stop.cancelled() => break,
             () = &mut fresh => {}
-            change = changes.next() => match change {
-                Some(Ok(Event::Apply(set) | Event::InitApply(set))) => tasks.apply(&office, set),
-                Some(Ok(Event::Delete(set))) => tasks.forget(&set),
-                Some(Ok(_)) => {}
-                Some(Err(error)) => tracing::warn!(%error, "the watch of AgentSets broke, and begins anew"),
-                None => break,
-            },
-            Some(ended) = tasks.running.join_next() => {
-                if let Err(error) = ended {
-                    tracing::error!(%error, "the task of a set failed");
-                }
+            Some(change) = sets.next() => {
+                set_tasks.take(change, |wanted| Set::new(office.clone(), wanted).run());
             }
+            Some(change) = connections.next() => {
+                connection_tasks.take(change, |wanted| Minded::new(office.clone(), wanted).run());
+            }
+            () = set_tasks.joined() => {}
+            () = connection_tasks.joined() => {}
         }
     }
-    stop.cancel();
-    while tasks.running.join_next().await.is_some() {}
-    Ok(())
+    set_tasks.end().await;
+    connection_tasks.end().await;
 }
 
-/// A task for each set, by the set's UID.
-#[derive(Default)]
-struct Tasks {
-    wanted: HashMap<String, watch::Sender<Arc<AgentSet>>>,
+/// What happens to the objects of a kind in the namespaces that are served.
+fn watched<K>(office: &Office) -> impl Stream<Item = Result<Event<K>, watcher::Error>> + Unpin
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+        + Clone
+        + DeserializeOwned
+        + Debug
+        + Send
+        + 'static,
+{
+    let client = &office.client;
+    let apis: Vec<Api<K>> = match office.config.watch_namespaces.as_slice() {
+        [] => vec![Api::all(client.clone())],
+        namespaces => namespaces.iter().map(|namespace| Api::namespaced(client.clone(), namespace)).collect(),
+    };
+    stream::select_all(
+        apis.into_iter()
+            .map(|objects| watcher::watcher(objects, watcher::Config::default()).default_backoff().boxed()),
+    )
+}
+
+/// A task for each object of a kind, by the object's UID. It ends by itself, or when its object is gone.
+struct Tasks<K> {
+    wanted: HashMap<String, watch::Sender<Arc<K>>>,
     running: JoinSet<()>,
 }
 
-impl Tasks {
-    fn apply(&mut self, office: &Arc<Office>, set: AgentSet) {
-        let Some(uid) = set.uid() else { return };
-        if let Some(wanted) = self.wanted.get(&uid).filter(|wanted| !wanted.is_closed()) {
-            wanted.send_replace(Arc::new(set));
-            return;
+impl<K> Default for Tasks<K> {
+    fn default() -> Self {
+        Self { wanted: HashMap::new(), running: JoinSet::new() }
+    }
+}
+
+impl<K: Resource<DynamicType = ()> + Send + Sync + 'static> Tasks<K> {
+    /// Takes a change in; `mind` makes the task of an object that has none.
+    fn take<F>(
+        &mut self,
+        change: Result<Event<K>, watcher::Error>,
+        mind: impl FnOnce(watch::Receiver<Arc<K>>) -> F,
+    ) where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        match change {
+            Ok(Event::Apply(object) | Event::InitApply(object)) => {
+                let Some(uid) = object.uid() else { return };
+                if let Some(wanted) = self.wanted.get(&uid).filter(|wanted| !wanted.is_closed()) {
+                    wanted.send_replace(Arc::new(object));
+                    return;
+                }
+                let (sender, wanted) = watch::channel(Arc::new(object));
+                self.running.spawn(mind(wanted));
+                self.wanted.insert(uid, sender);
+            }
+            // Whoever has a finalizer has ended already.
+            Ok(Event::Delete(object)) => {
+                self.wanted.remove(&object.uid().unwrap_or_default());
+            }
+            Ok(_) => {}
+            Err(error) => {
+                tracing::warn!(%error, kind = %K::kind(&()), "a watch broke, and begins anew");
+            }
         }
-        let (sender, wanted) = watch::channel(Arc::new(set));
-        self.running.spawn(Set::new(office.clone(), wanted).run());
-        self.wanted.insert(uid, sender);
     }
 
-    /// Its finalizer is gone, so its task has ended or was let go.
-    fn forget(&mut self, set: &AgentSet) {
-        if let Some(uid) = set.uid() {
-            self.wanted.remove(&uid);
+    /// Waits for the end of a task; for ever while there is none.
+    async fn joined(&mut self) {
+        match self.running.join_next().await {
+            Some(Err(error)) => tracing::error!(%error, kind = %K::kind(&()), "a task failed"),
+            Some(Ok(())) => {}
+            None => std::future::pending().await,
         }
+    }
+
+    /// Waits until all have ended, as they do when the controller stops.
+    async fn end(mut self) {
+        while self.running.join_next().await.is_some() {}
     }
 }

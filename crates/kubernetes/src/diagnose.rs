@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Event, Pod, PodCondition, PodStatus};
 
-use crate::api::AgentSetSpec;
+use crate::api::{AgentSetSpec, Timeouts};
 
 /// How long things may last before they fail the job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,13 +25,15 @@ pub(crate) struct Limits {
 }
 
 impl Limits {
-    /// Those of a set. They cannot be chosen yet.
-    pub(crate) fn of(_set: &AgentSetSpec) -> Self {
+    /// Those of a set.
+    pub(crate) fn of(set: &AgentSetSpec) -> Self {
+        let seconds = |seconds: u32| Duration::from_secs(seconds.into());
+        let Timeouts { pending_seconds, image_seconds, create_seconds, node_lost_seconds } = set.timeouts;
         Self {
-            pending: Duration::from_secs(900),
-            image: Duration::from_secs(60),
-            create: Duration::from_secs(150),
-            node_lost: Duration::from_secs(300),
+            pending: seconds(pending_seconds),
+            image: seconds(image_seconds),
+            create: seconds(create_seconds),
+            node_lost: seconds(node_lost_seconds),
         }
     }
 }

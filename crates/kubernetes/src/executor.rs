@@ -10,6 +10,7 @@ mod teller;
 
 use std::{
     convert::Infallible,
+    fmt,
     sync::{Arc, PoisonError, RwLock},
     time::Duration,
 };
@@ -27,15 +28,18 @@ use tokio::{
     time::{Instant, interval, sleep, timeout},
 };
 
+pub(crate) use self::place::is_quota;
 use self::{
     place::{Mishap, Place},
-    pods::{News, Pods, Seen, bounded},
+    pods::{News, Pods, Seen},
     teller::{Said, Teller},
 };
 use crate::{
     api::AgentSetSpec,
+    cluster::bounded,
     diagnose::{Limits, Verdict, diagnose},
-    pod::{AGENT_CONTAINER, Facts, WORK_DIRECTORY},
+    login::{Network, network},
+    pod::{AGENT_CONTAINER, Facts, WORK_DIRECTORY, ca_bundle_file},
     store::KubernetesStore,
 };
 
@@ -61,14 +65,23 @@ const LAST_LINES: i64 = 20;
 #[derive(Debug, Clone)]
 pub(crate) struct PodExecutor(Arc<Inner>);
 
-#[derive(Debug)]
 struct Inner {
     pods: Pods,
     gate: Arc<Gate>,
     set: String,
     spec: RwLock<Arc<AgentSetSpec>>,
     facts: Facts,
+    /// How pods reach the world, as it was known last.
+    network: RwLock<Network>,
+    client: Client,
+    namespace: String,
     store: Arc<KubernetesStore>,
+}
+
+impl fmt::Debug for Inner {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("PodExecutor").field("set", &self.set).finish_non_exhaustive()
+    }
 }
 
 impl PodExecutor {
@@ -79,13 +92,20 @@ impl PodExecutor {
         namespace: &str,
         set: &str,
         spec: AgentSetSpec,
-        facts: Facts,
+        (facts, network): (Facts, Network),
         gate: Arc<Gate>,
         store: Arc<KubernetesStore>,
     ) -> Self {
-        let pods = Pods::watch(client, namespace, set);
-        let (set, spec) = (set.to_owned(), RwLock::new(Arc::new(spec)));
-        Self(Arc::new(Inner { pods, gate, set, spec, facts, store }))
+        let pods = Pods::watch(client.clone(), namespace, set);
+        let (set, namespace) = (set.to_owned(), namespace.to_owned());
+        let (spec, network) = (RwLock::new(Arc::new(spec)), RwLock::new(network));
+        Self(Arc::new(Inner { pods, gate, set, spec, facts, network, client, namespace, store }))
+    }
+
+    /// What pods are made with now.
+    pub(crate) fn facts(&self) -> Facts {
+        let network = self.0.network.read().unwrap_or_else(PoisonError::into_inner);
+        Facts { ca_bundle: network.ca_bundle.clone(), ..self.0.facts.clone() }
     }
 
     /// From now on pods are made by this spec; those there are stay as they are.
@@ -151,13 +171,33 @@ impl Inner {
         }
     }
 
-    async fn run_told(&self, job: AcceptedJob, controls: Controls, teller: Teller) -> WorkerExit {
+    /// How a pod reaches the world that is made now. What was known before will do when it cannot be read.
+    async fn network(&self, spec: &AgentSetSpec) -> Network {
+        match network(&self.client, &self.namespace, &spec.connection_ref).await {
+            Ok(network) => {
+                self.network.write().unwrap_or_else(PoisonError::into_inner).clone_from(&network);
+                network
+            }
+            Err(error) => {
+                tracing::info!(set = self.set, "{}", describe(&error));
+                self.network.read().unwrap_or_else(PoisonError::into_inner).clone()
+            }
+        }
+    }
+
+    async fn run_told(&self, mut job: AcceptedJob, controls: Controls, teller: Teller) -> WorkerExit {
         let spec = self.spec();
+        let network = self.network(&spec).await;
+        if network.ca_bundle.is_some() {
+            job.worker.ca_files = vec![ca_bundle_file(AGENT_CONTAINER).into()];
+        }
+        job.worker.proxy = network.proxy;
+        let facts = Facts { ca_bundle: network.ca_bundle, ..self.facts.clone() };
         let place = match &job.claimed {
             Some(claim) => serde_json::from_str::<Place>(&claim.place)
                 .map_err(|error| Mishap::Lost(format!("its pod is not known: {error}"))),
             None => {
-                let creating = place::create(&self.pods, &self.set, &spec, &job, &self.facts, &teller);
+                let creating = place::create(&self.pods, &self.set, &spec, &job, &facts, &teller);
                 tokio::select! {
                     biased;
                     () = controls.kill.cancelled() => {

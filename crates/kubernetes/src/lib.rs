@@ -8,6 +8,7 @@ mod controller;
 mod diagnose;
 mod executor;
 mod identity;
+mod login;
 mod names;
 mod ownership;
 pub mod pod;

@@ -23,7 +23,7 @@ mod timings;
 
 pub use agents::{
     phase::{Phase, Wanted},
-    registration::{OnExisting, Registrar},
+    registration::{OWNER_CAPABILITY, OnExisting, Registrar},
     set::{AgentSet, Agents, CONNECTING_AGENTS, Config, Error, ExistingAgent, Stopper},
     summary::Summary,
 };

@@ -266,6 +266,22 @@ pub enum Heard {
     Finished,
 }
 
+/// A proxy of the worker and its steps. Its address may hold a login, so it is not printed.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct WorkerProxy {
+    /// Its address, with the login if it needs one.
+    pub address: String,
+    /// Hosts that are reached directly, separated by commas.
+    pub no_proxy: String,
+}
+
+impl std::fmt::Debug for WorkerProxy {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("WorkerProxy").field("no_proxy", &self.no_proxy).finish_non_exhaustive()
+    }
+}
+
 /// What a worker must know beside the job message. Holds no secret but what a proxy's address may hold.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -289,6 +305,8 @@ pub struct WorkerSettings {
     pub server_url: Option<url::Url>,
     /// Files with more certificate authorities, PEM.
     pub ca_files: Vec<std::path::PathBuf>,
+    /// The proxy of the worker and its steps; none leaves them what their environment says.
+    pub proxy: Option<WorkerProxy>,
     /// Whether the agent ends after this job (`--once`).
     pub run_once: bool,
     /// Keep the job's folders for a look at them.

@@ -113,6 +113,7 @@ pub(crate) fn inherited(context: &StepContext, place: &Place) -> BTreeMap<OsStri
     let Place::Container(place) = place else { return job.inherited.clone() };
     let of_image = place.host().environment().iter().map(|(name, value)| (name.clone(), value.clone()));
     let mut values = environment::inherited(of_image, &job.settings.hidden_environment);
+    environment::add_proxy(&mut values, &job.settings);
     // Not in the pod, where everybody who may read pods could read it.
     let name = place.host().container();
     let resource = job.containers.as_ref().and_then(|containers| containers.resource(name));

@@ -118,6 +118,9 @@ pub async fn run(
         Ok(containers) => (containers, None),
         Err(error) => (None, Some(describe(&error))),
     };
+    let mut inherited = environment::inherited(surroundings.environment, &settings.hidden_environment);
+    environment::add_proxy(&mut inherited, &settings);
+    mask_proxy(&masker, &settings);
     let job = JobContext::new(JobParts {
         masker: masker.clone(),
         reporter: reporter.clone(),
@@ -130,7 +133,7 @@ pub async fn run(
             .next()
             .and_then(|step| step.inputs.get("repository"))
             .cloned(),
-        inherited: environment::inherited(surroundings.environment, &settings.hidden_environment),
+        inherited,
         containers,
         variables: variables(&message, masker),
         cancel: CancellationToken::new(),
@@ -182,6 +185,15 @@ async fn own_folder(
     let name = identifier.and_then(|(_, value)| value.value.as_deref()).unwrap_or(&message.job_name);
     settings.work_directory = directories::of_job(&settings.work_directory, name).await?;
     Ok((!settings.keep_work).then(|| settings.work_directory.clone()))
+}
+
+/// Keeps the proxy's password out of the logs, as it is and as it stands in the address.
+fn mask_proxy(masker: &dayfly_mask::Masker, settings: &WorkerSettings) {
+    let address = settings.proxy.as_ref().and_then(|proxy| url::Url::parse(&proxy.address).ok());
+    if let Some(encoded) = address.as_ref().and_then(url::Url::password) {
+        let plain = percent_encoding::percent_decode_str(encoded).decode_utf8_lossy();
+        masker.add_values([encoded, &plain]);
+    }
 }
 
 /// Log pages belong into the work folder; if that is what is wrong, into the system's folder for temporary

@@ -30,6 +30,7 @@ mod service;
 mod step_host;
 mod steps;
 mod surroundings;
+mod trust;
 mod variables;
 
 pub use dial::{Dial, DialError, Once, Tls, Unix};
@@ -40,6 +41,7 @@ pub use serve::{ServeError, serve};
 pub use step_host::{ServeHostError, serve_steps};
 pub use steps::{can_run, can_stand_in};
 pub use surroundings::Surroundings;
+pub use trust::{TrustError, trust};
 
 /// The version of the official agent whose behaviour this worker follows. Tasks and demands compare it
 /// (`Agent.Version`).

@@ -43,6 +43,14 @@ pub(crate) struct ControllerArgs {
     /// Folder for temporary files
     #[arg(long, value_name = "FOLDER", default_value = "/tmp")]
     folder: PathBuf,
+    /// Token of the controller's service account by which connections with a workload identity log in
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "AZURE_FEDERATED_TOKEN_FILE",
+        default_value = "/var/run/secrets/azure/tokens/azure-identity-token"
+    )]
+    federated_token_file: PathBuf,
     /// Name of this controller among others
     #[arg(long, value_name = "NAME", env = "POD_NAME")]
     name: Option<String>,
@@ -62,6 +70,10 @@ impl Watcher for Told {
 
     fn event(&self, set: &Arc<str>, event: &Event) {
         self.metrics.note(set, event);
+    }
+
+    fn connection(&self, connection: &str, is_ready: Option<bool>) {
+        self.metrics.connection(connection, is_ready);
     }
 }
 
@@ -107,6 +119,7 @@ async fn control(args: ControllerArgs) -> anyhow::Result<ExitCode> {
         agent_version: dayfly_worker::AGENT_VERSION.to_owned(),
         holder,
         folder: args.folder,
+        federated_token_file: args.federated_token_file,
         observer: told.metrics.clone(),
         watcher: told,
     };

@@ -36,6 +36,8 @@ struct Counts {
     /// By the set they belong to, and their names.
     agents: BTreeMap<(Arc<str>, Arc<str>), &'static str>,
     running: HashSet<(Arc<str>, RequestId)>,
+    /// Whether they work, by their names in the cluster, which can hold no quotation mark.
+    connections: BTreeMap<String, bool>,
     results: [u64; RESULTS.len()],
     polls: BTreeMap<&'static str, u64>,
     renewals: BTreeMap<&'static str, u64>,
@@ -67,6 +69,15 @@ impl Metrics {
                 }
             }
             _ => {}
+        }
+    }
+
+    /// Whether a connection of this name works; `None` once it is gone.
+    pub(super) fn connection(&self, name: &str, is_ready: Option<bool>) {
+        let mut counts = self.lock();
+        match is_ready {
+            Some(is_ready) => drop(counts.connections.insert(name.to_owned(), is_ready)),
+            None => drop(counts.connections.remove(name)),
         }
     }
 
@@ -125,6 +136,13 @@ impl Vitals for Metrics {
         }
         let outages = [(String::new(), counts.outages)];
         family(&mut text, "dayfly_outages_total", "counter", "Times that the service went away.", outages);
+        if !counts.connections.is_empty() {
+            let connections = counts.connections.iter();
+            let ready =
+                connections.map(|(name, ready)| (format!("{{connection=\"{name}\"}}"), u64::from(*ready)));
+            let help = "Whether Azure DevOps lets a connection in.";
+            family(&mut text, "dayfly_connection_ready", "gauge", help, ready);
+        }
         let version = [(format!("{{version=\"{}\"}}", env!("CARGO_PKG_VERSION")), 1)];
         family(&mut text, "dayfly_build_info", "gauge", "The version of this program.", version);
         text

@@ -1,5 +1,6 @@
 //! `dayfly step-host`: the first process of a container in which steps run.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -17,6 +18,30 @@ pub(crate) struct StepHostArgs {
     /// Socket at which the worker listens
     #[arg(long, value_name = "PATH")]
     connect: PathBuf,
+    #[command(flatten)]
+    authorities: Authorities,
+}
+
+/// Certificate authorities for everything in a container.
+#[derive(Debug, Args)]
+pub(super) struct Authorities {
+    /// File with certificate authorities (PEM) that programs of this container trust besides the image's own
+    #[arg(long, value_name = "FILE", requires = "ca_bundle")]
+    add_ca: Option<PathBuf>,
+    /// File into which those and the image's own are written together
+    #[arg(long, value_name = "FILE", requires = "add_ca")]
+    ca_bundle: Option<PathBuf>,
+}
+
+impl Authorities {
+    /// The environment of this process, with the variables by which programs find the authorities.
+    pub(super) fn environment(&self) -> anyhow::Result<Vec<(OsString, OsString)>> {
+        let mut environment = std::env::vars_os().collect();
+        if let (Some(more), Some(bundle)) = (&self.add_ca, &self.ca_bundle) {
+            dayfly_worker::trust(more, bundle, &mut environment)?;
+        }
+        Ok(environment)
+    }
 }
 
 /// Starts steps until the worker has no more.
@@ -51,7 +76,8 @@ fn forget_fault_handlers() -> nix::Result<()> {
 async fn serve(args: StepHostArgs) -> anyhow::Result<()> {
     let mut terminated = signal(SignalKind::terminate()).context("signals cannot be listened to")?;
     let mut interrupted = signal(SignalKind::interrupt()).context("signals cannot be listened to")?;
-    let mut serving = std::pin::pin!(dayfly_worker::serve_steps(&args.connect, std::env::vars_os()));
+    let environment = args.authorities.environment()?;
+    let mut serving = std::pin::pin!(dayfly_worker::serve_steps(&args.connect, environment));
     let mut reaping = std::pin::pin!(host::reap_orphans());
     loop {
         tokio::select! {

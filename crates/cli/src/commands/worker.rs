@@ -1,6 +1,7 @@
 //! `dayfly worker`: runs one job for a listener, which speaks over standard input and output, or waits for
 //! the worker at an address.
 
+use std::ffi::OsString;
 use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -14,6 +15,7 @@ use dayfly_worker::{Once, Outcome, ServeError, Surroundings, Tls, Unix, serve};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
+use super::step_host::Authorities;
 use crate::host;
 
 /// Arguments of `dayfly worker`.
@@ -31,6 +33,8 @@ pub(crate) struct WorkerArgs {
     /// Folder with the sockets of the containers in which steps run [default: they run beside the worker]
     #[arg(long, value_name = "FOLDER")]
     step_hosts: Option<PathBuf>,
+    #[command(flatten)]
+    authorities: Authorities,
 }
 
 /// Runs the job and answers its result as the exit code: 100 plus the result's number.
@@ -54,7 +58,7 @@ async fn run(args: WorkerArgs) -> anyhow::Result<ExitCode> {
 }
 
 async fn serve_at(args: WorkerArgs, stop: CancellationToken) -> anyhow::Result<Result<Outcome, ServeError>> {
-    let surroundings = surroundings(args.step_hosts);
+    let surroundings = surroundings(args.step_hosts, args.authorities.environment()?);
     let Some(address) = args.connect else {
         let dial = Once::new(tokio::io::stdin(), tokio::io::stdout());
         return Ok(serve(dial, stop, surroundings).await);
@@ -85,13 +89,13 @@ pub(crate) fn run_to_the_end(args: WorkerArgs) -> anyhow::Result<ExitCode> {
     outcome
 }
 
-fn surroundings(step_hosts: Option<PathBuf>) -> Surroundings {
+fn surroundings(step_hosts: Option<PathBuf>, environment: Vec<(OsString, OsString)>) -> Surroundings {
     // As elsewhere, lower case wins: upper-case HTTP_PROXY can be set by a request to a CGI program.
     let variable = |lower: &str, upper: &str| {
         std::env::var(lower).or_else(|_| std::env::var(upper)).ok().filter(|value| !value.is_empty())
     };
     Surroundings {
-        environment: std::env::vars_os().collect(),
+        environment,
         proxy: ProxySettings {
             http: variable("http_proxy", "HTTP_PROXY"),
             https: variable("https_proxy", "HTTPS_PROXY"),

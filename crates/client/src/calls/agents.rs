@@ -22,7 +22,7 @@ impl Connection {
         let object = format!("{name:?} of pool {pool}");
         let request = Request::new(Operation::FindAgent, object, Method::GET, self.url(), path)
             .query("agentName", name)
-            .query("includeCapabilities", false);
+            .query("includeCapabilities", true);
         let agents: ListOf<TaskAgent> = self.call(request).await?;
         Ok(agents.into_iter().find(|agent| agent.name.eq_ignore_ascii_case(name)))
     }

@@ -77,7 +77,7 @@ async fn agents_are_found_created_replaced_switched_and_deleted() {
     let (line, _) = only(&server);
     assert_eq!(
         line,
-        "GET /dayfly/_apis/distributedtask/pools/3/agents?agentName=vm-1&includeCapabilities=false"
+        "GET /dayfly/_apis/distributedtask/pools/3/agents?agentName=vm-1&includeCapabilities=true"
     );
 
     let (server, connection) = answering(AGENT).await;

@@ -4,6 +4,7 @@
 
 mod calls;
 mod downloads;
+mod entra;
 mod login;
 mod pages;
 mod proxy;

@@ -60,9 +60,24 @@ pub struct AgentSetSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "any_object")]
     pub template: Option<serde_json::Value>,
+    /// What jobs may change of their pods, by variables of the pipeline. Default: nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub job_overrides: Option<JobOverrides>,
     /// How the binary gets into the job's container.
     #[serde(default)]
     pub delivery: Delivery,
+    /// While so many jobs have waited for a node or a quota for half a minute, the idle agents are offline, so
+    /// that further jobs stay in the queue of Azure DevOps, where other agents may take them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1000))]
+    pub max_pending_jobs: Option<u16>,
+    /// How long a pod may have trouble before its job fails.
+    #[serde(default)]
+    pub timeouts: Timeouts,
+    /// For how long the PipelineJob of a job that is over is kept, in seconds.
+    #[serde(default = "an_hour")]
+    #[schemars(range(min = 0, max = 2_592_000))]
+    pub ttl_seconds_after_finished: u32,
     /// True takes the idle agents offline. Running jobs go on.
     #[serde(default)]
     pub paused: bool,
@@ -84,6 +99,51 @@ pub struct Agents {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 57))]
     pub name_prefix: Option<String>,
+}
+
+/// What jobs may change of their pods.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct JobOverrides {
+    /// The most CPU that the variable `dayfly.cpu` may ask for, such as "8".
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 40))]
+    pub max_cpu: Option<String>,
+    /// The most memory that the variable `dayfly.memory` may ask for, such as 16Gi.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 40))]
+    pub max_memory: Option<String>,
+    /// Images that the variable `dayfly.image` may name. A `*` at the end stands for anything.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 100))]
+    pub images: Vec<String>,
+    /// Labels of nodes that variables `dayfly.nodeSelector.LABEL` may ask for, and the values they may have.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub node_selector: BTreeMap<String, Vec<String>>,
+}
+
+/// How long a pod may have trouble before its job fails.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Timeouts {
+    /// Without a node, or without room in a quota.
+    #[schemars(range(min = 10, max = 86_400))]
+    pub pending_seconds: u32,
+    /// With an image that cannot be pulled.
+    #[schemars(range(min = 10, max = 86_400))]
+    pub image_seconds: u32,
+    /// With a container that cannot be created.
+    #[schemars(range(min = 10, max = 86_400))]
+    pub create_seconds: u32,
+    /// On a node that does not answer.
+    #[schemars(range(min = 10, max = 86_400))]
+    pub node_lost_seconds: u32,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self { pending_seconds: 900, image_seconds: 60, create_seconds: 150, node_lost_seconds: 300 }
+    }
 }
 
 /// Containers of a job's pod.
@@ -137,6 +197,11 @@ pub struct AgentSetStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
+}
+
+/// In seconds.
+fn an_hour() -> u32 {
+    3600
 }
 
 fn any_object(_: &mut schemars::SchemaGenerator) -> schemars::Schema {

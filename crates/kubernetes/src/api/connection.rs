@@ -43,12 +43,25 @@ pub struct AzureDevOpsConnectionSpec {
 
 /// How to log in: set exactly one field.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
-#[x_kube(validation = ("has(self.personalAccessToken)", "auth needs personalAccessToken"))]
+#[x_kube(validation = (
+    "[has(self.personalAccessToken), has(self.servicePrincipal), has(self.workloadIdentity), has(self.managedIdentity)].filter(one, one).size() == 1",
+    "auth needs exactly one of personalAccessToken, servicePrincipal, workloadIdentity and managedIdentity"
+))]
 #[serde(rename_all = "camelCase")]
 pub struct Authentication {
     /// Personal access token with the scope Agent Pools (read & manage).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub personal_access_token: Option<PersonalAccessToken>,
+    /// Service principal of Microsoft Entra ID, with a client secret.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service_principal: Option<ServicePrincipal>,
+    /// Service principal or managed identity of Microsoft Entra ID that trusts the cluster's service accounts:
+    /// nothing secret is kept anywhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workload_identity: Option<WorkloadIdentity>,
+    /// Managed identity of the Azure machine that the controller runs on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub managed_identity: Option<ManagedIdentity>,
 }
 
 /// Where the personal access token is kept.
@@ -57,6 +70,57 @@ pub struct Authentication {
 pub struct PersonalAccessToken {
     /// Key of a Secret that holds the token. It is read again when it changes.
     pub secret_ref: KeyReference,
+    /// The day on which the token expires, such as 2027-03-31: the connection's condition `CredentialExpiring`
+    /// warns two weeks before. The service does not say it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("format" = "date"))]
+    pub expires_on: Option<String>,
+}
+
+/// A service principal with a client secret.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ServicePrincipal {
+    /// The tenant's id.
+    #[schemars(length(min = 1, max = 253))]
+    pub tenant_id: String,
+    /// The application's (client's) id.
+    #[schemars(length(min = 1, max = 253))]
+    pub client_id: String,
+    /// Key of a Secret that holds a client secret. It is read again when it changes.
+    pub client_secret_ref: KeyReference,
+    /// Address of Entra ID. Default: https://login.microsoftonline.com
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 2048))]
+    #[x_kube(validation = ("self.matches('^https?://[^/@]+')", "authorityHost must begin with https:// and a host"))]
+    pub authority_host: Option<String>,
+}
+
+/// An identity that trusts the token of the controller's service account.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct WorkloadIdentity {
+    /// The tenant's id.
+    #[schemars(length(min = 1, max = 253))]
+    pub tenant_id: String,
+    /// The application's (client's) id.
+    #[schemars(length(min = 1, max = 253))]
+    pub client_id: String,
+    /// Address of Entra ID. Default: https://login.microsoftonline.com
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 2048))]
+    #[x_kube(validation = ("self.matches('^https?://[^/@]+')", "authorityHost must begin with https:// and a host"))]
+    pub authority_host: Option<String>,
+}
+
+/// An identity of the Azure machine that the controller runs on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ManagedIdentity {
+    /// The client id of a user-assigned identity. Default: the machine's only one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub client_id: Option<String>,
 }
 
 /// TLS settings.
@@ -115,7 +179,7 @@ pub struct SecretName {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct AzureDevOpsConnectionStatus {
-    /// Aspects of its state: `Ready`.
+    /// Aspects of its state: `Ready`, and `CredentialExpiring` where that is known.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,

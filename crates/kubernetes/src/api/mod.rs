@@ -7,22 +7,44 @@ mod agent_set;
 mod connection;
 mod pipeline_job;
 
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use std::collections::BTreeMap;
+
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
+    CustomResourceDefinition, JSONSchemaProps, JSONSchemaPropsOrArray,
+};
 use kube::{CustomResourceExt as _, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use self::agent_set::{AgentSet, AgentSetSpec, AgentSetStatus, Agents, ContainerUser, Delivery, Layout};
+pub use self::agent_set::{
+    AgentSet, AgentSetSpec, AgentSetStatus, Agents, ContainerUser, Delivery, JobOverrides, Layout, Timeouts,
+};
 pub use self::connection::{
     Authentication, AzureDevOpsConnection, AzureDevOpsConnectionSpec, AzureDevOpsConnectionStatus, CaBundle,
-    PersonalAccessToken, Proxy, SecretName, Tls,
+    ManagedIdentity, PersonalAccessToken, Proxy, SecretName, ServicePrincipal, Tls, WorkloadIdentity,
 };
 pub use self::pipeline_job::{Phase, PipelineJob, PipelineJobSpec, PipelineJobStatus};
 
 /// The definitions of all kinds, in the order in which they are to be applied.
 #[must_use]
 pub fn definitions() -> Vec<CustomResourceDefinition> {
-    vec![AzureDevOpsConnection::crd(), AgentSet::crd(), PipelineJob::crd()]
+    let mut definitions = vec![AzureDevOpsConnection::crd(), AgentSet::crd(), PipelineJob::crd()];
+    let versions = definitions.iter_mut().flat_map(|definition| &mut definition.spec.versions);
+    for schema in versions.filter_map(|version| version.schema.as_mut()?.open_api_v3_schema.as_mut()) {
+        with_known_formats(schema);
+    }
+    definitions
+}
+
+/// Takes the formats of Rust's numbers away, of which the API server warns: the bounds say more.
+fn with_known_formats(schema: &mut JSONSchemaProps) {
+    schema.format.take_if(|format| format.starts_with("uint"));
+    for property in schema.properties.iter_mut().flat_map(BTreeMap::values_mut) {
+        with_known_formats(property);
+    }
+    if let Some(JSONSchemaPropsOrArray::Schema(items)) = &mut schema.items {
+        with_known_formats(items);
+    }
 }
 
 /// The definitions as YAML, one document for each.

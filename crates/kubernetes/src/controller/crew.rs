@@ -21,6 +21,12 @@ const SPARE: u16 = 5;
 /// How long there must be too many agents before some go offline.
 const IDLE: Duration = Duration::from_secs(600);
 
+/// What is noted of a job for whose pod there is no room.
+const NO_ROOM: [&str; 2] = ["scheduling", "quota"];
+
+/// How long a job waits for room before it counts: a pod is seldom scheduled at once.
+const STUCK: Duration = Duration::from_secs(30);
+
 /// What the agents of a set are doing.
 #[derive(Debug)]
 pub(super) struct Crew {
@@ -31,6 +37,8 @@ pub(super) struct Crew {
     running: HashSet<RequestId>,
     level: usize,
     needed_at: Instant,
+    /// Jobs for whose pods there is no room, and since when.
+    stuck: BTreeMap<RequestId, Instant>,
 }
 
 impl Crew {
@@ -41,11 +49,12 @@ impl Crew {
             running: HashSet::new(),
             level: 0,
             needed_at: Instant::now(),
+            stuck: BTreeMap::new(),
         }
     }
 
-    /// Takes in what happened. True if how many agents there are to be, or what is told of them, may change.
-    pub(super) fn note(&mut self, event: &Event) -> bool {
+    /// Takes in what happened.
+    pub(super) fn note(&mut self, event: &Event, now: Instant) {
         match event {
             Event::Online { agent } | Event::Reconnected { agent } => {
                 self.online.insert(agent.clone());
@@ -59,19 +68,36 @@ impl Crew {
             Event::JobStarted { agent, job } | Event::JobResumed { agent, job } => {
                 self.jobs.insert(agent.clone(), job.request);
                 self.running.insert(job.request);
+                self.stuck.remove(&job.request);
+            }
+            Event::Noted { job, note, .. } if NO_ROOM.contains(&note.word) => {
+                self.stuck.entry(job.request).or_insert(now);
             }
             Event::JobFinished { agent, job, .. } => {
                 self.jobs.remove(agent);
                 self.running.remove(&job.request);
+                self.stuck.remove(&job.request);
             }
-            _ => return false,
+            _ => {}
         }
-        true
     }
 
-    /// How many agents are to be online now.
-    pub(super) fn wanted(&mut self, agents: &Agents, now: Instant) -> usize {
-        let spare = agents.spare.unwrap_or(if agents.max <= SMALL_SET { agents.max } else { SPARE });
+    /// How many jobs have waited for room for a while.
+    pub(super) fn stuck(&self, now: Instant) -> usize {
+        self.stuck.values().filter(|since| now.duration_since(**since) >= STUCK).count()
+    }
+
+    /// How many agents are to be online now; no spare ones while the cluster is full.
+    pub(super) fn wanted(&mut self, agents: &Agents, is_full: bool, now: Instant) -> usize {
+        if is_full {
+            self.level = self.jobs.len();
+        }
+        let spare = match agents.spare {
+            _ if is_full => 0,
+            Some(spare) => spare,
+            None if agents.max <= SMALL_SET => agents.max,
+            None => SPARE,
+        };
         let needed = usize::from(agents.max).min(self.jobs.len() + usize::from(spare));
         if needed >= self.level || now.duration_since(self.needed_at) >= IDLE {
             (self.level, self.needed_at) = (needed, now);
@@ -100,7 +126,7 @@ impl Crew {
 
 #[cfg(test)]
 mod tests {
-    use dayfly_listener::JobLabel;
+    use dayfly_listener::{JobLabel, Note};
     use dayfly_protocol::JobId;
 
     use super::*;
@@ -110,18 +136,21 @@ mod tests {
     }
 
     fn accepted(crew: &mut Crew, number: i64) {
-        crew.note(&Event::JobAccepted { agent: Arc::from(format!("a-{number}")), job: job(number) });
+        crew.note(
+            &Event::JobAccepted { agent: Arc::from(format!("a-{number}")), job: job(number) },
+            Instant::now(),
+        );
     }
 
     #[test]
     fn each_job_brings_another_agent_online_up_to_the_most() {
         let (mut crew, now) = (Crew::new(), Instant::now());
         let agents = Agents { max: 30, spare: None, name_prefix: None };
-        assert_eq!(crew.wanted(&agents, now), 5);
+        assert_eq!(crew.wanted(&agents, false, now), 5);
         accepted(&mut crew, 1);
-        assert_eq!(crew.wanted(&agents, now), 6);
+        assert_eq!(crew.wanted(&agents, false, now), 6);
         (2..=29).for_each(|number| accepted(&mut crew, number));
-        assert_eq!(crew.wanted(&agents, now), 30);
+        assert_eq!(crew.wanted(&agents, false, now), 30);
         assert_eq!(crew.pending(), 29);
     }
 
@@ -130,20 +159,34 @@ mod tests {
         let (mut crew, now) = (Crew::new(), Instant::now());
         let agents = Agents { max: 30, spare: Some(1), name_prefix: None };
         accepted(&mut crew, 1);
-        assert_eq!(crew.wanted(&agents, now), 2);
+        assert_eq!(crew.wanted(&agents, false, now), 2);
         let finished =
             Event::JobFinished { agent: Arc::from("a-1"), job: job(1), result: None, reason: None };
-        crew.note(&finished);
-        assert_eq!(crew.wanted(&agents, now + IDLE / 2), 2);
-        assert_eq!(crew.wanted(&agents, now + IDLE), 1);
+        crew.note(&finished, now);
+        assert_eq!(crew.wanted(&agents, false, now + IDLE / 2), 2);
+        assert_eq!(crew.wanted(&agents, false, now + IDLE), 1);
     }
 
     #[test]
     fn a_smaller_set_shrinks_at_once_but_keeps_what_runs() {
         let (mut crew, now) = (Crew::new(), Instant::now());
         let agents = |max| Agents { max, spare: None, name_prefix: None };
-        assert_eq!(crew.wanted(&agents(10), now), 10);
+        assert_eq!(crew.wanted(&agents(10), false, now), 10);
         (1..=3).for_each(|number| accepted(&mut crew, number));
-        assert_eq!(crew.wanted(&agents(2), now), 3);
+        assert_eq!(crew.wanted(&agents(2), false, now), 3);
+    }
+
+    #[test]
+    fn spare_agents_are_offline_while_jobs_wait_for_room() {
+        let (mut crew, now) = (Crew::new(), Instant::now());
+        let agents = Agents { max: 10, spare: Some(3), name_prefix: None };
+        accepted(&mut crew, 1);
+        assert_eq!(crew.wanted(&agents, false, now), 4);
+        let note = Note { word: "scheduling", text: String::new(), advice: None, is_problem: true };
+        crew.note(&Event::Noted { agent: Arc::from("a-1"), job: job(1), note }, now);
+        assert_eq!((crew.stuck(now), crew.stuck(now + STUCK)), (0, 1));
+        assert_eq!(crew.wanted(&agents, true, now), 1);
+        crew.note(&Event::JobStarted { agent: Arc::from("a-1"), job: job(1) }, now);
+        assert_eq!((crew.stuck(now + STUCK), crew.wanted(&agents, false, now)), (0, 4));
     }
 }

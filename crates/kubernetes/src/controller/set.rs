@@ -4,35 +4,34 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use dayfly_client::{Backoff, Connection, Credential, RetryPolicy, describe};
 use dayfly_listener::{
-    AgentEnd, AgentSet as Listener, Agents, CONNECTING_AGENTS, Config, Description, Event, EventStream,
-    NextEvent, OnExisting, Phase, RegisteredSet, Registrar, Registration, Wanted,
+    AgentSet as Listener, Agents, CONNECTING_AGENTS, Config, Description, Event, OWNER_CAPABILITY,
+    OnExisting, Phase, RegisteredSet, Registrar, Wanted,
 };
 use dayfly_protocol::{PoolId, channel::WorkerSettings, crypto::AgentKey};
-use futures::{
-    FutureExt as _,
-    future::{BoxFuture, OptionFuture},
-};
 use kube::{
-    Api, ResourceExt as _,
+    Api, Client, Resource as _, ResourceExt as _,
     api::{Patch, PatchParams},
 };
 use tokio::{
     sync::watch,
-    time::{Instant, interval, sleep, timeout},
+    time::{sleep, timeout},
 };
-use tokio_util::task::AbortOnDropHandle;
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use super::{
     Office,
-    crew::Crew,
-    login::{LoginError, access},
-    status::{Readiness, Reporter},
+    roster::Roster,
+    shift::Shift,
+    status::{Finding, conditions, is_news},
     tidy::tidy,
+    trouble::Trouble,
 };
 use crate::{
-    api::{AgentSet, Delivery},
+    api::{AgentSet, AgentSetStatus, Delivery},
+    cluster::bounded,
     executor::PodExecutor,
     identity::{CA_CONFIG_MAP, CA_KEY},
+    login::{Access, LoginError, access, network},
     ownership::{Fence, Ownership},
     pod::{CaConfigMap, Facts},
     protection::protect,
@@ -47,64 +46,8 @@ const FINALIZER: &str = "dayfly.dev/agents";
 /// How long agents may take to leave the pool before a deleted set is let go without that.
 const LEAVING: Duration = Duration::from_secs(300);
 
-/// How soon it is looked again what a set needs.
-const LOOK: Duration = Duration::from_secs(1);
-
-/// How many agents are registered one after the other before they come online.
-const BATCH: usize = 20;
-
 /// Pauses between two tries to bring a set to life.
-const RETRY: RetryPolicy = RetryPolicy {
-    attempts: u32::MAX,
-    first_pause: Duration::from_secs(1),
-    longest_pause: Duration::from_secs(60),
-};
-
-/// A set that cannot work now.
-#[derive(Debug, thiserror::Error)]
-enum Trouble {
-    #[error(transparent)]
-    Login(#[from] LoginError),
-    #[error(transparent)]
-    Service(#[from] dayfly_client::Error),
-    #[error(transparent)]
-    Registration(#[from] dayfly_listener::RegistrationError),
-    #[error(transparent)]
-    Store(#[from] dayfly_listener::StoreError),
-    #[error(transparent)]
-    Listener(#[from] dayfly_listener::Error),
-    #[error(transparent)]
-    Authority(#[from] crate::identity::AuthorityError),
-    #[error("could not update the AgentSet")]
-    Cluster(#[from] kube::Error),
-    #[error("could not make a key for the agents")]
-    Key(#[from] dayfly_protocol::crypto::Error),
-    #[error("another controller may have the set by now")]
-    Lost,
-    #[error("the agents ended: {0}")]
-    Ended(String),
-}
-
-impl Trouble {
-    /// One word for programs.
-    fn reason(&self) -> &'static str {
-        match self {
-            Self::Login(LoginError::Missing { .. }) => "NotFound",
-            Self::Login(_) => "ConnectionInvalid",
-            Self::Service(error) => match error.kind() {
-                dayfly_client::ErrorKind::Unauthorized | dayfly_client::ErrorKind::Forbidden => {
-                    "CredentialRejected"
-                }
-                dayfly_client::ErrorKind::PoolNotFound => "PoolNotFound",
-                _ => "ServiceUnreachable",
-            },
-            Self::Registration(_) => "RegistrationFailed",
-            Self::Ended(_) | Self::Listener(_) => "AgentsEnded",
-            Self::Lost => "LeaseLost",
-            Self::Store(_) | Self::Authority(_) | Self::Cluster(_) | Self::Key(_) => "Internal",
-        }
-    }
-}
+const RETRY: RetryPolicy = RetryPolicy::endless(Duration::from_secs(1), Duration::from_secs(60));
 
 /// One set.
 pub(super) struct Set {
@@ -113,15 +56,10 @@ pub(super) struct Set {
     api: Api<AgentSet>,
     namespace: String,
     name: String,
-    reporter: Reporter,
-}
-
-/// What is registered, and what may register more.
-struct Roster {
-    registrations: Arc<Registrations>,
-    key: Arc<AgentKey>,
-    set: RegisteredSet,
-    description: Description,
+    /// What its status says.
+    told: Option<AgentSetStatus>,
+    /// Whether the cluster takes its pods, as far as that is known.
+    pub(super) template: Option<Finding>,
 }
 
 impl Set {
@@ -131,7 +69,7 @@ impl Set {
             (set.namespace().unwrap_or_default(), set.name_any())
         };
         let api = Api::namespaced(office.client.clone(), &namespace);
-        Self { office, wanted, api, namespace, name, reporter: Reporter::default() }
+        Self { office, wanted, api, namespace, name, told: None, template: None }
     }
 
     /// Minds it to its end, or until the controller ends.
@@ -144,10 +82,10 @@ impl Set {
             };
             let message = describe(&trouble);
             tracing::warn!(namespace = self.namespace, set = self.name, "the set cannot work: {message}");
-            let readiness = Readiness { is_ready: false, reason: trouble.reason(), message };
+            let readiness = Finding::ready(false, trouble.reason(), message);
             // Whoever has it now says how it is.
             if !matches!(trouble, Trouble::Lost) {
-                self.report([0; 3], &readiness).await;
+                self.report([0; 3], readiness).await;
             }
             tokio::select! {
                 () = stop.cancelled() => return,
@@ -157,14 +95,60 @@ impl Set {
         }
     }
 
-    fn object(&self) -> Arc<AgentSet> {
+    /// The object as it is now.
+    pub(super) fn object(&self) -> Arc<AgentSet> {
         self.wanted.borrow().clone()
     }
 
-    async fn report(&mut self, counts: [u32; 3], readiness: &Readiness) {
+    pub(super) fn is_deleted(&self) -> bool {
+        self.wanted.borrow().metadata.deletion_timestamp.is_some()
+    }
+
+    /// Waits until the object changes: false if it is gone.
+    pub(super) async fn changed(&mut self) -> bool {
+        self.wanted.changed().await.is_ok()
+    }
+
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Where it is: the cluster, the namespace and the name.
+    pub(super) fn place(&self) -> (Client, String, String) {
+        (self.office.client.clone(), self.namespace.clone(), self.name.clone())
+    }
+
+    /// When the controller ends.
+    pub(super) fn stop(&self) -> CancellationToken {
+        self.office.stop.clone()
+    }
+
+    /// Tells whoever watches the controller.
+    pub(super) fn tell_watcher(&self, event: &Event) {
+        let label: Arc<str> = format!("{}/{}", self.namespace, self.name).into();
+        self.office.config.watcher.event(&label, event);
+    }
+
+    /// Writes what is known of the set, where it is news.
+    pub(super) async fn report(&mut self, [online, running, pending]: [u32; 3], readiness: Finding) {
         let set = self.object();
-        if let Err(error) = self.reporter.report(&self.api, &set, counts, readiness).await {
-            tracing::info!(%error, set = self.name, "could not write the status of an AgentSet");
+        let known = self.told.as_ref().or(set.status.as_ref());
+        let before = known.map(|known| known.conditions.as_slice()).unwrap_or_default();
+        let found: Vec<_> = [readiness].into_iter().chain(self.template.clone()).collect();
+        let conditions = conditions(before, &found, set.metadata.generation);
+        let status = AgentSetStatus { online, running, pending, conditions };
+        if self.told.as_ref() == Some(&status) {
+            return;
+        }
+        for finding in found.iter().filter(|finding| is_news(before, finding)) {
+            self.office.announcer.tell(&set.object_ref(&()), finding).await;
+        }
+        let patch = Patch::Merge(serde_json::json!({ "status": status }));
+        match bounded(self.api.patch_status(&self.name, &PatchParams::default(), &patch)).await {
+            Ok(_) => self.told = Some(status),
+            Err(error) => {
+                tracing::info!(%error, set = self.name, "could not write the status of an AgentSet");
+            }
         }
     }
 
@@ -215,7 +199,7 @@ impl Set {
     ) -> Result<Option<Roster>, Trouble> {
         let description = self.description(object);
         if let Some((set, key)) = registrations.registered().await? {
-            return Ok(Some(Roster { registrations, key: Arc::new(key), set, description }));
+            return Ok(Some(Roster::new(registrations, key, set, description)));
         }
         if object.metadata.deletion_timestamp.is_some() {
             return Ok(None);
@@ -229,15 +213,11 @@ impl Set {
         };
         let set = RegisteredSet { server_url, pool: pool.id, pool_name: pool.name, agents: Vec::new() };
         registrations.register(set.clone(), &key).await?;
-        Ok(Some(Roster { registrations, key: Arc::new(key), set, description }))
+        Ok(Some(Roster::new(registrations, key, set, description)))
     }
 
-    async fn access(&self, object: &AgentSet) -> Result<super::login::Access, LoginError> {
-        let config = &self.office.config;
-        let mut access =
-            access(&self.office.client, &self.namespace, &object.spec.connection_ref, &config.folder).await?;
-        access.settings.observer = Some(config.observer.clone());
-        Ok(access)
+    async fn access(&self, object: &AgentSet) -> Result<Access, LoginError> {
+        access(&self.office, &self.namespace, &object.spec.connection_ref).await
     }
 
     fn description(&self, object: &AgentSet) -> Description {
@@ -249,7 +229,7 @@ impl Set {
             ("Agent.Version", version.clone()),
             ("Agent.ComputerName", self.name.clone()),
             ("InteractiveSession", "False".to_owned()),
-            ("dayfly.owner", object.uid().unwrap_or_default()),
+            (OWNER_CAPABILITY, object.uid().unwrap_or_default()),
         ];
         capabilities.extend(ours.map(|(name, value)| (name.to_owned(), value)));
         Description {
@@ -280,7 +260,7 @@ impl Set {
     fn tidying(&self, set: AcceptingSet, fence: &Fence) -> AbortOnDropHandle<()> {
         let Office { client, config, calls, .. } = &*self.office;
         let sweep = Sweep::new(client.clone(), set.clone(), &config.namespace, fence.clone(), calls.clone());
-        AbortOnDropHandle::new(tokio::spawn(tidy(client.clone(), set, sweep)))
+        AbortOnDropHandle::new(tokio::spawn(tidy(client.clone(), set, sweep, self.wanted.clone())))
     }
 
     /// How the program gets into pods where the set leaves that to us. Copying works everywhere.
@@ -303,6 +283,7 @@ impl Set {
             channel: config.channel.clone(),
             ca: CaConfigMap { name: CA_CONFIG_MAP.to_owned(), key: CA_KEY.to_owned() },
             delivery: self.delivery().await,
+            ca_bundle: None,
             service_account: "default".to_owned(),
         };
         let accepting = self.accepting(object, roster.set.pool);
@@ -312,7 +293,7 @@ impl Set {
             &self.namespace,
             &self.name,
             object.spec.clone(),
-            facts,
+            (facts, network(&self.office.client, &self.namespace, &object.spec.connection_ref).await?),
             self.office.gate.clone(),
             store.clone(),
         );
@@ -341,146 +322,12 @@ impl Set {
             registrations: roster.registrations.clone(),
         };
         let (listener, events) = Listener::start(listener, Arc::new(executor.clone())).await?;
-        self.mind(listener, events, sender, &executor, roster, fence).await
+        let shift = Shift::new(self, roster, executor, sender);
+        shift.work(listener, events, fence).await
     }
 
-    async fn mind(
-        &mut self,
-        listener: Listener,
-        mut events: EventStream,
-        sender: watch::Sender<Wanted>,
-        executor: &PodExecutor,
-        roster: &mut Roster,
-        fence: &Fence,
-    ) -> Result<(), Trouble> {
-        let (stop, stopper) = (self.office.stop.clone(), listener.stopper());
-        let mut ending = std::pin::pin!(listener.wait());
-        let (mut crew, mut look) = (Crew::new(), interval(LOOK));
-        let mut hiring: Option<BoxFuture<'static, Hired>> = None;
-        let mut backoff = Backoff::default();
-        let mut not_before = Instant::now();
-        let mut trouble: Option<Readiness> = None;
-        let mut is_stopping = false;
-        let label: Arc<str> = format!("{}/{}", self.namespace, self.name).into();
-        loop {
-            tokio::select! {
-                biased;
-                () = stop.cancelled(), if !is_stopping => {
-                    is_stopping = true;
-                    stopper.release();
-                }
-                () = fence.lost(), if !is_stopping => {
-                    is_stopping = true;
-                    stopper.release();
-                }
-                summary = &mut ending => {
-                    let object = self.object();
-                    if !fence.is_held() {
-                        return Err(Trouble::Lost);
-                    }
-                    if is_stopping || object.metadata.deletion_timestamp.is_some() {
-                        return Ok(());
-                    }
-                    let failures: Vec<_> = summary.failures.iter().map(|(_, why)| why.as_str()).collect();
-                    return Err(Trouble::Ended(failures.join("; ")));
-                }
-                event = events.next() => if let NextEvent::Event(event) = event {
-                    crew.note(&event);
-                    self.office.config.watcher.event(&label, &event);
-                    tell(&self.name, &event);
-                    // Somebody took it out of the pool: it is registered anew.
-                    if let Event::Ended { agent, end: AgentEnd::Deleted | AgentEnd::Revoked } = &event {
-                        roster.set.agents.retain(|registered| *registered.name != **agent);
-                        roster.registrations.register(roster.set.clone(), &roster.key).await?;
-                    }
-                },
-                changed = self.wanted.changed() => {
-                    let object = self.object();
-                    executor.change(object.spec.clone());
-                    if changed.is_err() || object.metadata.deletion_timestamp.is_some() {
-                        sender.send_modify(|wanted| wanted.phase = Phase::Drain);
-                    }
-                }
-                hired = OptionFuture::from(hiring.as_mut()), if hiring.is_some() => {
-                    let Some(hired) = hired else { continue };
-                    hiring = None;
-                    if !hired.agents.is_empty() {
-                        roster.set.agents.extend(hired.agents);
-                        roster.registrations.register(roster.set.clone(), &roster.key).await?;
-                    }
-                    trouble = hired.trouble.map(|trouble| {
-                        let message = describe(&trouble);
-                        tracing::warn!(set = self.name, "could not register agents: {message}");
-                        Readiness { is_ready: false, reason: trouble.reason(), message }
-                    });
-                    match trouble {
-                        Some(_) => not_before = Instant::now() + backoff.after_failure(&RETRY),
-                        None => backoff = Backoff::default(),
-                    }
-                }
-                _ = look.tick() => {
-                    let object = self.object();
-                    let level = crew.wanted(&object.spec.agents, Instant::now());
-                    let agents = chosen(&roster.set.agents, &crew, level);
-                    let phase = match (object.metadata.deletion_timestamp.is_some(), object.spec.paused) {
-                        (true, _) => Phase::Drain,
-                        (false, true) => Phase::Pause,
-                        (false, false) => Phase::Run,
-                    };
-                    sender.send_if_modified(|wanted| {
-                        let now = Wanted { agents, phase };
-                        std::mem::replace(wanted, now.clone()) != now
-                    });
-                    if hiring.is_none() && phase == Phase::Run && Instant::now() >= not_before {
-                        hiring = self.hire(&object, roster, level).await;
-                    }
-                    let readiness = trouble.clone().unwrap_or_else(|| readiness(&crew, phase));
-                    self.report([crew.online(), crew.running(), crew.pending()], &readiness).await;
-                }
-            }
-        }
-    }
-
-    /// Registers the next agents of a set that has fewer than it needs.
-    async fn hire(
-        &self,
-        object: &AgentSet,
-        roster: &Roster,
-        level: usize,
-    ) -> Option<BoxFuture<'static, Hired>> {
-        let missing = level.saturating_sub(roster.set.agents.len()).min(BATCH);
-        if missing == 0 {
-            return None;
-        }
-        let prefix = object.spec.agents.name_prefix.clone().unwrap_or_else(|| self.name.clone());
-        let is_taken = |name: &String| roster.set.agents.iter().any(|agent| agent.name == *name);
-        let names: Vec<String> = (1..)
-            .map(|number: u32| format!("{prefix}-{number}"))
-            .filter(|name| !is_taken(name))
-            .take(missing)
-            .collect();
-        let registrar = self.registrar(object, roster).await;
-        let hiring = async move {
-            let mut hired = Hired { agents: Vec::new(), trouble: None };
-            let registrar = match registrar {
-                Ok(registrar) => registrar,
-                Err(trouble) => return Hired { trouble: Some(trouble), ..hired },
-            };
-            for name in names {
-                match registrar.register(&name).await {
-                    Ok(agent) => hired.agents.push(agent),
-                    Err(error) => {
-                        hired.trouble = Some(error.into());
-                        break;
-                    }
-                }
-            }
-            hired
-        };
-        Some(hiring.boxed())
-    }
-
-    async fn registrar(&self, object: &AgentSet, roster: &Roster) -> Result<Registrar, Trouble> {
+    /// Who may register agents, and take them away.
+    pub(super) async fn registrar(&self, object: &AgentSet, roster: &Roster) -> Result<Registrar, Trouble> {
         let access = self.access(object).await?;
         let url = access.url.clone();
         let connection = access.manager()?;
@@ -554,54 +401,6 @@ impl Set {
         let metadata = serde_json::json!({ "finalizers": finalizers, "uid": object.uid() });
         let patch = Patch::Merge(serde_json::json!({ "metadata": metadata }));
         self.api.patch(&self.name, &PatchParams::default(), &patch).await.map(drop)
-    }
-}
-
-/// Agents that were registered, and why there are no more.
-struct Hired {
-    agents: Vec<Registration>,
-    trouble: Option<Trouble>,
-}
-
-/// Those that are to be online: all that have a job, and others up to `level`.
-fn chosen(registered: &[Registration], crew: &Crew, level: usize) -> Vec<Registration> {
-    let (busy, idle): (Vec<_>, Vec<_>) = registered.iter().partition(|agent| crew.is_busy(&agent.name));
-    let idle_wanted = level.saturating_sub(busy.len());
-    busy.into_iter().chain(idle.into_iter().take(idle_wanted)).cloned().collect()
-}
-
-fn readiness(crew: &Crew, phase: Phase) -> Readiness {
-    let (is_ready, reason, message) = match (phase, crew.online()) {
-        (Phase::Pause, _) => (false, "Paused", "the set is paused".to_owned()),
-        (Phase::Drain, _) => {
-            (false, "Deleting", "running jobs end, then the agents leave the pool".to_owned())
-        }
-        (_, 0) => (false, "Connecting", "no agent is online yet".to_owned()),
-        (_, online) => (true, "Online", format!("{online} agents are online")),
-    };
-    Readiness { is_ready, reason, message }
-}
-
-/// The controller's own log, with what names the job.
-fn tell(set: &str, event: &Event) {
-    match event {
-        Event::JobAccepted { agent, job } => {
-            let (request, id) = (job.request, job.id);
-            tracing::info!(set, %agent, %request, job = %id, "accepted the job {}", job.name);
-        }
-        Event::JobStarted { agent, job } => {
-            tracing::info!(set, %agent, request = %job.request, job = %job.id, "the job {} runs", job.name);
-        }
-        Event::Noted { agent, job, note } => {
-            tracing::info!(set, %agent, request = %job.request, word = note.word, "{}", note.text);
-        }
-        Event::JobFinished { agent, job, result, reason } => {
-            let (request, id) = (job.request, job.id);
-            tracing::info!(set, %agent, %request, job = %id, ?result, reason, "the job {} is over", job.name);
-        }
-        Event::Warning { agent, message } => tracing::warn!(set, %agent, "{message}"),
-        Event::Ended { agent, end } => tracing::info!(set, %agent, ?end, "an agent has ended"),
-        _ => {}
     }
 }
 

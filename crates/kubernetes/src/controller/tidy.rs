@@ -1,7 +1,7 @@
 //! What is done beside the jobs of a set: a record that somebody deletes cancels its job, and what is left
 //! over is swept.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use dayfly_client::describe;
 use k8s_openapi::api::core::v1::Pod;
@@ -9,10 +9,10 @@ use kube::{
     Api, Client,
     api::{DeleteParams, ListParams},
 };
-use tokio::time::interval;
+use tokio::{sync::watch, time::interval};
 
 use crate::{
-    api::PipelineJob,
+    api::{AgentSet, PipelineJob},
     names::{AGENT_SET_LABEL, JOB_LABEL},
     store::{AcceptingSet, SET_UID},
     sweep::Sweep,
@@ -24,11 +24,13 @@ const LOOK: Duration = Duration::from_secs(2);
 /// How many looks there are to a sweep.
 const LOOKS_PER_SWEEP: u32 = 30;
 
-/// How long the record of a job that is over is kept.
-const RETENTION: Duration = Duration::from_secs(3600);
-
-/// Tidies up after one set, for as long as it is polled.
-pub(super) async fn tidy(client: Client, set: AcceptingSet, sweep: Sweep) {
+/// Tidies up after one set, for as long as it is polled. `wanted` is its object.
+pub(super) async fn tidy(
+    client: Client,
+    set: AcceptingSet,
+    sweep: Sweep,
+    wanted: watch::Receiver<Arc<AgentSet>>,
+) {
     let jobs = Api::<PipelineJob>::namespaced(client.clone(), &set.namespace);
     let pods = Api::<Pod>::namespaced(client, &set.namespace);
     let mut look = interval(LOOK);
@@ -37,8 +39,9 @@ pub(super) async fn tidy(client: Client, set: AcceptingSet, sweep: Sweep) {
         if let Err(error) = cancel_deleted(&jobs, &pods, &set).await {
             tracing::info!(%error, set = set.name, "could not look for jobs that are to be cancelled");
         }
+        let retention = Duration::from_secs(wanted.borrow().spec.ttl_seconds_after_finished.into());
         if looks % LOOKS_PER_SWEEP == 0
-            && let Err(error) = sweep.run(RETENTION).await
+            && let Err(error) = sweep.run(retention).await
         {
             tracing::info!(set = set.name, "{}", describe(&error));
         }

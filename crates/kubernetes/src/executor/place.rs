@@ -12,12 +12,10 @@ use kube::{
 use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, sleep};
 
-use super::{
-    pods::{Pods, bounded},
-    teller::Teller,
-};
+use super::{pods::Pods, teller::Teller};
 use crate::{
     api::AgentSetSpec,
+    cluster::bounded,
     diagnose::Limits,
     pod::{Facts, Job, shape},
 };
@@ -112,7 +110,7 @@ fn nonce() -> String {
 }
 
 /// How a quota that is used up is said (`resourcequota` admission).
-fn is_quota(message: &str) -> bool {
+pub(crate) fn is_quota(message: &str) -> bool {
     message.contains("exceeded quota:")
 }
 

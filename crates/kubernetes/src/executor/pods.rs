@@ -3,7 +3,6 @@
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
 };
 
 use futures::StreamExt as _;
@@ -18,13 +17,13 @@ use kube::{
 use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::names::{AGENT_SET_LABEL, MANAGED_BY, MANAGER};
+use crate::{
+    cluster::bounded,
+    names::{AGENT_SET_LABEL, MANAGED_BY, MANAGER},
+};
 
 /// How many warnings are kept of a pod; older ones are forgotten.
 const KEPT_EVENTS: usize = 20;
-
-/// Bound of one call.
-const CALL: Duration = Duration::from_secs(15);
 
 /// What is known of a pod.
 #[derive(Debug, Clone, Default)]
@@ -104,14 +103,6 @@ impl Pods {
         let found = bounded(self.api.get_opt(name)).await?;
         Ok(found.filter(|pod| pod.uid().as_deref() == Some(uid)))
     }
-}
-
-/// Bounds a call: an API server that does not answer is as good as one that fails.
-pub(crate) async fn bounded<T>(call: impl Future<Output = Result<T, kube::Error>>) -> Result<T, kube::Error> {
-    tokio::time::timeout(CALL, call).await.unwrap_or_else(|_| {
-        let reason = format!("the API server did not answer within {} s", CALL.as_secs());
-        Err(kube::Error::Service(reason.into()))
-    })
 }
 
 async fn watch_pods(api: Api<Pod>, labels: String, minded: Arc<Minded>) {

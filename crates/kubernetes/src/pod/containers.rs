@@ -20,6 +20,10 @@ pub(super) const DAYFLY: &str = "dayfly";
 pub(super) const CHANNEL: &str = "channel";
 pub(super) const WORK: &str = "work";
 pub(super) const STEP_HOSTS: &str = "step-hosts";
+pub(super) const TRUST: &str = "trust";
+
+/// Where the authorities of the connection are mounted.
+const TRUST_DIRECTORY: &str = "/var/run/dayfly-trust";
 
 /// Where the folder with the sockets of the step hosts is mounted: all of it for the worker, its own part
 /// for each container.
@@ -46,10 +50,20 @@ pub(super) fn delivery(set: &AgentSetSpec, facts: &Facts) -> Delivery {
     }
 }
 
-/// The containers for a job, and what the pipeline asks for beyond them.
+/// The container in which the steps of a job run that names none.
+pub(super) fn of_steps(set: &AgentSetSpec) -> &'static str {
+    match set.layout {
+        Layout::TwoContainers => JOB_CONTAINER,
+        Layout::OneContainer => AGENT_CONTAINER,
+    }
+}
+
+/// The containers for a job, and what the pipeline asks for beyond them. `job_image` is the image of the steps
+/// where the job wants another one than the set's.
 pub(super) fn of(
     set: &AgentSetSpec,
     set_name: &str,
+    job_image: Option<&str>,
     message: &AgentJobRequestMessage,
     facts: &Facts,
 ) -> Result<(Containers, Vec<String>), ShapeError> {
@@ -65,14 +79,19 @@ pub(super) fn of(
         note_left_out(&mut left_out, resource);
         first.push(service(name, resource, message)?);
     }
-    let mut regular = vec![agent(set, image, facts)];
+    let job_image = job_image.unwrap_or(image);
+    let agent_image = match set.layout {
+        Layout::TwoContainers => set.agent_image.as_deref().unwrap_or(image),
+        Layout::OneContainer => job_image,
+    };
+    let mut regular = vec![agent(set, agent_image, facts)];
     match set.layout {
         Layout::TwoContainers => {
             for container in &steps {
                 if let Some(resource) = &container.resource {
                     note_left_out(&mut left_out, resource);
                 }
-                regular.push(step_host(container, image));
+                regular.push(step_host(container, job_image, facts));
             }
         }
         Layout::OneContainer if steps.iter().any(|container| container.resource.is_some()) => {
@@ -100,6 +119,7 @@ fn agent(set: &AgentSetSpec, image: &str, facts: &Facts) -> Value {
         "/var/run/dayfly/token",
     ]);
     let mut mounts = mounts();
+    add_trust(AGENT_CONTAINER, facts, &mut command, &mut mounts);
     mounts.push(json!({ "name": CHANNEL, "mountPath": "/var/run/dayfly", "readOnly": true }));
     if set.layout == Layout::TwoContainers {
         let more = ["--step-hosts", STEP_HOSTS_DIRECTORY].map(Value::from);
@@ -108,7 +128,7 @@ fn agent(set: &AgentSetSpec, image: &str, facts: &Facts) -> Value {
     }
     json!({
         "name": AGENT_CONTAINER,
-        "image": set.agent_image.as_deref().unwrap_or(image),
+        "image": image,
         "command": command,
         "env": environment(),
         "resources": { "requests": { "cpu": "50m", "memory": "64Mi" } },
@@ -118,21 +138,39 @@ fn agent(set: &AgentSetSpec, image: &str, facts: &Facts) -> Value {
 }
 
 /// A container in which steps run. Its own environment stays what its image says.
-fn step_host(container: &StepContainer, image: &str) -> Value {
+fn step_host(container: &StepContainer, image: &str, facts: &Facts) -> Value {
+    let mut command =
+        json!(["/dayfly/dayfly", "step-host", "--connect", format!("{STEP_HOSTS_DIRECTORY}/socket")]);
     let mut mounts = mounts();
+    add_trust(&container.name, facts, &mut command, &mut mounts);
     mounts.push(json!({
         "name": STEP_HOSTS, "mountPath": STEP_HOSTS_DIRECTORY, "subPath": container.name,
     }));
     json!({
         "name": container.name,
         "image": container.resource.as_ref().map_or(image, |resource| resource.properties.image.as_str()),
-        "command": [
-            "/dayfly/dayfly", "step-host", "--connect", format!("{STEP_HOSTS_DIRECTORY}/socket"),
-        ],
+        "command": command,
         "env": environment(),
         "securityContext": security(),
         "volumeMounts": mounts,
     })
+}
+
+/// Has a container trust the authorities of the connection.
+fn add_trust(container: &str, facts: &Facts, command: &mut Value, mounts: &mut Vec<Value>) {
+    if facts.ca_bundle.is_some() {
+        let more = format!("{TRUST_DIRECTORY}/ca.crt");
+        let bundle = ca_bundle_file(container);
+        let options = ["--add-ca", &more, "--ca-bundle", &bundle].map(Value::from);
+        command.as_array_mut().into_iter().for_each(|command| command.extend(options.clone()));
+        mounts.push(json!({ "name": TRUST, "mountPath": TRUST_DIRECTORY, "readOnly": true }));
+    }
+}
+
+/// The file with all authorities that a container trusts, where the connection names some. Images differ, so
+/// each container has its own.
+pub(crate) fn ca_bundle_file(container: &str) -> String {
+    format!("{WORK_DIRECTORY}/.ca-{container}.pem")
 }
 
 /// Brings the binary into the pod where the cluster cannot mount an image.

@@ -1,14 +1,16 @@
 //! The pod of a job: what it looks like. Nothing here talks to a cluster.
 
 mod containers;
+mod overrides;
+mod quantity;
 mod shape;
 mod template;
 
 use dayfly_protocol::{containers::UnknownContainer, job::AgentJobRequestMessage};
 
-pub(crate) use self::containers::{AGENT_CONTAINER, WORK_DIRECTORY, is_step_host};
+pub(crate) use self::containers::{AGENT_CONTAINER, WORK_DIRECTORY, ca_bundle_file, is_step_host};
 pub use self::shape::{Shaped, shape};
-use crate::api::Delivery;
+use crate::api::{CaBundle, Delivery};
 
 /// A job for which a pod is wanted.
 #[derive(Debug, Clone, Copy)]
@@ -31,6 +33,8 @@ pub struct Facts {
     pub ca: CaConfigMap,
     /// How the binary gets into the pod; `Auto` has been decided by the controller.
     pub delivery: Delivery,
+    /// Authorities that everything in the pod trusts besides those of its images.
+    pub ca_bundle: Option<CaBundle>,
     /// Service account of the pods, whose token proves which pod a worker is in.
     pub service_account: String,
 }
@@ -72,6 +76,20 @@ pub enum ShapeError {
         service: String,
         /// The variable.
         variable: String,
+    },
+    /// The job wants what its set does not allow.
+    #[error(
+        "the variable `{variable}` of this job asks for {value}, which AgentSet `{set}` does not allow: {reason}"
+    )]
+    Override {
+        /// The set.
+        set: String,
+        /// The variable.
+        variable: String,
+        /// What it says.
+        value: String,
+        /// Why not.
+        reason: String,
     },
     /// The set's template is no `PodTemplateSpec`.
     #[error("`spec.template` of AgentSet `{set}` cannot be used: {reason}")]

@@ -5,7 +5,8 @@ use serde_json::{Value, json};
 
 use super::{
     Facts, Job, ShapeError,
-    containers::{self, AGENT_CONTAINER, CHANNEL, DAYFLY, STEP_HOSTS, WORK},
+    containers::{self, AGENT_CONTAINER, CHANNEL, DAYFLY, STEP_HOSTS, TRUST, WORK},
+    overrides::Overrides,
     template,
 };
 use crate::{
@@ -50,7 +51,9 @@ pub fn shape(set: &AgentSetSpec, set_name: &str, job: &Job<'_>, facts: &Facts) -
     if set_name.len() > LABEL_LENGTH {
         return Err(ShapeError::LongName(set_name.to_owned()));
     }
-    let (containers, left_out) = containers::of(set, set_name, job.message, facts)?;
+    let overrides = Overrides::of(set, set_name, job.message)?;
+    let job_image = overrides.image.as_deref();
+    let (containers, left_out) = containers::of(set, set_name, job_image, job.message, facts)?;
     let mut spec = json!({
         "serviceAccountName": facts.service_account,
         "automountServiceAccountToken": false,
@@ -90,6 +93,7 @@ pub fn shape(set: &AgentSetSpec, set_name: &str, job: &Job<'_>, facts: &Facts) -
         let merged = template::merge(&mut pod, template);
         merged.map_err(|reason| ShapeError::Template { set: set_name.to_owned(), reason })?;
     }
+    overrides.apply(&mut pod, containers::of_steps(set));
     own(&mut pod, set_name, job);
     Ok(Shaped { pod, left_out })
 }
@@ -160,6 +164,18 @@ fn volumes(set: &AgentSetSpec, facts: &Facts) -> Value {
         }),
         json!({ "name": WORK, "emptyDir": {} }),
     ];
+    if let Some(bundle) = &facts.ca_bundle {
+        let one = |key: &str| json!([{ "key": key, "path": "ca.crt" }]);
+        volumes.push(match (&bundle.config_map_ref, &bundle.secret_ref) {
+            (Some(map), _) => {
+                json!({ "name": TRUST, "configMap": { "name": map.name, "items": one(&map.key) } })
+            }
+            (None, Some(secret)) => {
+                json!({ "name": TRUST, "secret": { "secretName": secret.name, "items": one(&secret.key) } })
+            }
+            (None, None) => json!({ "name": TRUST, "emptyDir": {} }),
+        });
+    }
     if set.layout == Layout::TwoContainers {
         volumes.push(json!({ "name": STEP_HOSTS, "emptyDir": {} }));
     }

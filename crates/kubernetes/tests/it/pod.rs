@@ -12,6 +12,7 @@ fn facts() -> Facts {
         channel: "dayfly.dayfly.svc:8443".to_owned(),
         ca: CaConfigMap { name: "dayfly-ca".to_owned(), key: "ca.crt".to_owned() },
         delivery: Delivery::ImageVolume,
+        ca_bundle: None,
         service_account: "dayfly-job".to_owned(),
     }
 }
@@ -209,4 +210,84 @@ fn what_cannot_be_done_is_refused_in_words() {
     environment.insert("PGPASSWORD".to_owned(), "x$(Password)".to_owned());
     let text = refused(&message, &json!({}));
     assert!(text.contains("`password`") && !text.contains("hush"), "{text}");
+}
+
+fn overrides() -> Value {
+    json!({ "jobOverrides": {
+        "maxCpu": "8", "maxMemory": "16Gi", "images": ["registry.example/ci/*", "alpine:3"],
+        "nodeSelector": { "disk": ["ssd", "hdd"] },
+    }})
+}
+
+fn asking(variables: &[(&str, &str)]) -> AgentJobRequestMessage {
+    let variables: serde_json::Map<String, Value> =
+        variables.iter().map(|(name, value)| ((*name).to_owned(), json!({ "value": value }))).collect();
+    serde_json::from_value(json!({ "requestId": 42, "variables": variables })).expect("a message")
+}
+
+#[test]
+fn a_job_gets_what_its_variables_ask_for_within_what_the_set_allows() {
+    let message = asking(&[
+        ("Dayfly.CPU", "4"),
+        ("dayfly.memory", "8Gi"),
+        ("dayfly.image", "registry.example/ci/rust:1"),
+        ("dayfly.nodeSelector.disk", "ssd"),
+    ]);
+    let mut more = overrides();
+    let limits = json!({ "limits": { "cpu": "2", "memory": "1Gi" } });
+    more["template"] = json!({ "spec": { "containers": [{ "name": "job", "resources": limits }] } });
+    let pod =
+        shape(&set(&more), "linux", &Job { message: &message, nonce: "1" }, &facts()).expect("a pod").pod;
+    let job = container(&pod, "containers", "job");
+    assert_eq!(job["image"], "registry.example/ci/rust:1");
+    let resources = json!({
+        "requests": { "cpu": "4", "memory": "8Gi" }, "limits": { "cpu": "4", "memory": "8Gi" },
+    });
+    assert_eq!(job["resources"], resources);
+    assert_eq!(pod["spec"]["nodeSelector"], json!({ "disk": "ssd" }));
+    assert_eq!(container(&pod, "containers", "agent")["image"], "debian:13");
+}
+
+#[test]
+fn what_the_set_does_not_allow_is_refused_with_what_it_does() {
+    let refused = |more: &Value, variable: &str, value: &str| {
+        let message = asking(&[(variable, value)]);
+        let job = Job { message: &message, nonce: "1" };
+        shape(&set(more), "linux", &job, &facts()).expect_err("it is refused").to_string()
+    };
+    for (variable, value, reason) in [
+        ("dayfly.cpu", "9", "its `jobOverrides.maxCpu` is 8"),
+        ("dayfly.memory", "17Gi", "its `jobOverrides.maxMemory` is 16Gi"),
+        ("dayfly.cpu", "many", "it is no quantity such as 500m, 4 or 8Gi"),
+        ("dayfly.image", "evil:1", "its `jobOverrides.images` allows only registry.example/ci/*, alpine:3"),
+        ("dayfly.nodeSelector.disk", "tape", "its `jobOverrides.nodeSelector` allows only ssd, hdd"),
+        ("dayfly.nodeSelector.zone", "a", "its `jobOverrides.nodeSelector` has no zone"),
+    ] {
+        assert_eq!(
+            refused(&overrides(), variable, value),
+            format!(
+                "the variable `{variable}` of this job asks for {value}, which AgentSet `linux` does not allow: {reason}"
+            )
+        );
+    }
+    assert!(refused(&json!({}), "dayfly.cpu", "1").ends_with("its `jobOverrides.maxCpu` is not set"));
+}
+
+#[test]
+fn the_authorities_of_the_connection_are_in_every_container_that_runs_steps() {
+    let bundle = json!({ "secretRef": { "name": "company", "key": "root.pem" } });
+    let facts = Facts { ca_bundle: serde_json::from_value(bundle).expect("a bundle"), ..facts() };
+    let message = with_containers();
+    let job = Job { message: &message, nonce: "1" };
+    let pod = shape(&set(&json!({})), "linux", &job, &facts).expect("a pod").pod;
+    let known: Pod = serde_json::from_value(pod.clone()).expect("a pod of Kubernetes");
+    assert_eq!(serde_json::to_value(known).expect("JSON"), pod);
+    for name in ["agent", "job", "step-1"] {
+        let container = container(&pod, "containers", name).to_string();
+        assert!(container.contains("/var/run/dayfly-trust/ca.crt"), "{container}");
+        assert!(container.contains(&format!("/work/.ca-{name}.pem")), "{container}");
+    }
+    let volumes = pod["spec"]["volumes"].as_array().expect("volumes");
+    let trust = volumes.iter().find(|volume| volume["name"] == "trust").expect("it is there");
+    assert_eq!(trust["secret"]["secretName"], "company");
 }

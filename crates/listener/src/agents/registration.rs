@@ -24,12 +24,17 @@ use crate::{description::Description, failures::RegistrationError, store::Regist
 const RETRY: RetryPolicy =
     RetryPolicy { attempts: 5, first_pause: Duration::from_secs(2), longest_pause: Duration::from_secs(15) };
 
+/// Capability that says which set an agent belongs to, so that nobody else takes it over: two clusters may
+/// serve one pool.
+pub const OWNER_CAPABILITY: &str = "dayfly.owner";
+
 /// What happens when an agent of that name exists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnExisting {
     /// The agent is not registered, and ends with an error.
     Refuse,
-    /// It is taken over if nobody runs it: it keeps its number and its user capabilities, and gets our key.
+    /// It is taken over if nobody runs it and it has our owner, or none like us: it keeps its number and its
+    /// user capabilities, and gets our key.
     Adopt,
     /// It is taken over whoever runs it (`--replace`).
     Replace,
@@ -134,8 +139,8 @@ impl Registrar {
             self.retry(|| self.connection.find_agent(self.pool, name)).await.map_err(call("find"))?;
         // Deleted since a moment ago: the caller's next try will create it.
         let Some(existing) = existing else { return Err(RegistrationError::Exists { name: name.clone() }) };
-        if self.on_existing == OnExisting::Adopt && existing.status == Some(AgentStatus::Online) {
-            return Err(RegistrationError::InUse { name: name.clone() });
+        if self.on_existing == OnExisting::Adopt {
+            may_adopt(name, &existing, &wanted)?;
         }
         wanted.id = existing.id;
         self.retry(|| self.connection.replace_agent(self.pool, &wanted)).await.map_err(call("replace"))
@@ -236,5 +241,22 @@ impl Registrar {
             Again::Yes
         };
         RETRY.retry(patient, again).await
+    }
+}
+
+/// Whether nobody else has an agent.
+fn may_adopt(name: &Arc<str>, existing: &TaskAgent, wanted: &TaskAgent) -> Result<(), RegistrationError> {
+    let owner = |agent: &TaskAgent| agent.system_capabilities.as_ref()?.get(OWNER_CAPABILITY).cloned();
+    let theirs = owner(existing);
+    if theirs != owner(wanted) {
+        let owner = theirs.map_or_else(
+            || format!("it has no capability `{OWNER_CAPABILITY}`"),
+            |owner| format!("{OWNER_CAPABILITY} {owner}"),
+        );
+        return Err(RegistrationError::OtherOwner { name: name.clone(), owner });
+    }
+    match existing.status {
+        Some(AgentStatus::Online) => Err(RegistrationError::InUse { name: name.clone() }),
+        _ => Ok(()),
     }
 }

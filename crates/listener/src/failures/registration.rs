@@ -22,6 +22,16 @@ pub enum RegistrationError {
         /// The name.
         name: Arc<str>,
     },
+    /// The name is taken by an agent that belongs to somebody else.
+    #[error(
+        "agent `{name}` of the pool belongs to somebody else ({owner}); pick another name, or delete that agent"
+    )]
+    OtherOwner {
+        /// The name.
+        name: Arc<str>,
+        /// Whose it is.
+        owner: String,
+    },
     /// The service refused, or could not be reached.
     #[error("could not {doing} agent `{name}`{}", scope_hint(.source))]
     Call {

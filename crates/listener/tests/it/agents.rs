@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use dayfly_client::{AgentCredential, describe};
 use dayfly_emulator::{CompletionReason, Fault, FaultRule};
-use dayfly_listener::{AgentEnd, AgentSet, Agents, Event, ExistingAgent, OnExisting};
+use dayfly_listener::{AgentEnd, AgentSet, Agents, Event, ExistingAgent, OWNER_CAPABILITY, OnExisting};
 use dayfly_protocol::{
     TaskResult,
     agent::{AgentStatus, TaskAgent, TaskAgentAuthorization},
@@ -121,6 +121,34 @@ async fn an_agent_that_exists_is_refused_adopted_or_replaced() {
     assert_eq!(agent(&world, "a").await.map(|agent| agent.id), Some(before.id));
     replaced.drain();
     ended(replaced).await;
+}
+
+/// Two clusters may serve one pool with sets of the same name.
+#[tokio::test]
+async fn an_agent_of_another_owner_is_not_taken_over_even_when_it_is_offline() {
+    let world = World::new().await;
+    let owned_by = |owner: Option<&str>| {
+        let mut config = world.config(&["a"]);
+        managed(&mut config, OnExisting::Adopt, false);
+        let owner = owner.map(|owner| (OWNER_CAPABILITY.to_owned(), owner.to_owned()));
+        config.description.capabilities = Arc::new(owner.into_iter().collect());
+        config
+    };
+    let first = world.set(owned_by(Some("one")), 1, world.script("exit 100")).await;
+    first.drain();
+    ended(first).await;
+    for other in [Some("two"), None] {
+        let (other, _) = start(owned_by(other), world.script("exit 100")).await.expect("it starts");
+        let (_, reason) = ended(other).await;
+        assert_eq!(
+            reason,
+            "agent `a` of the pool belongs to somebody else (dayfly.owner one); pick another name, or delete \
+             that agent"
+        );
+    }
+    let again = world.set(owned_by(Some("one")), 1, world.script("exit 100")).await;
+    again.drain();
+    ended(again).await;
 }
 
 /// Its name is refused before anybody can have asked for events.

@@ -11,6 +11,7 @@ mod fit;
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 
+use dayfly_protocol::channel::{WorkerProxy, WorkerSettings};
 use dayfly_protocol::secrets::AGENT_CREDENTIALS;
 
 use crate::context::JobContext;
@@ -28,6 +29,17 @@ pub(crate) fn inherited(
                 && !hidden.iter().any(|hidden| name == OsStr::new(hidden))
         })
         .collect()
+}
+
+/// Tells programs of the proxy that the listener gave for them, where nothing else has.
+pub(crate) fn add_proxy(values: &mut BTreeMap<OsString, OsString>, settings: &WorkerSettings) {
+    let Some(WorkerProxy { address, no_proxy }) = &settings.proxy else { return };
+    for (name, value) in [("http_proxy", address), ("https_proxy", address), ("no_proxy", no_proxy)] {
+        // Programs differ in which of the two they read.
+        for name in [name.to_owned(), name.to_ascii_uppercase()] {
+            values.entry(name.into()).or_insert_with(|| value.into());
+        }
+    }
 }
 
 /// A step's environment.

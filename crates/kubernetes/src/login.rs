@@ -1,0 +1,229 @@
+//! How the service is reached: an `AzureDevOpsConnection` and what it names, read anew whenever it is needed,
+//! so that a change of it needs no restart.
+
+use std::path::Path;
+
+use dayfly_client::{
+    Connection, Credential, ENTRA_AUTHORITY, EntraApplication, EntraCredential, HttpSettings,
+    INSTANCE_METADATA, ProxySettings,
+};
+use dayfly_protocol::channel::WorkerProxy;
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use kube::{Api, Client};
+use secrecy::{ExposeSecret as _, SecretString};
+use url::Url;
+
+use crate::{
+    api::{Authentication, AzureDevOpsConnection, CaBundle, KeyReference, Proxy},
+    controller::Office,
+};
+
+/// The service cannot be reached as the objects say.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum LoginError {
+    #[error("{kind} {name} does not exist in namespace {namespace}")]
+    Missing { kind: &'static str, name: String, namespace: String },
+    #[error("{kind} {name} has no key {key}")]
+    NoKey { kind: &'static str, name: String, key: String },
+    #[error("{kind} {name}, key {key}, is not text in UTF-8")]
+    NotText { kind: &'static str, name: String, key: String },
+    #[error("could not read {kind} {name}")]
+    Cluster {
+        kind: &'static str,
+        name: String,
+        #[source]
+        source: kube::Error,
+    },
+    #[error("AzureDevOpsConnection {name}: its {field} is no URL")]
+    Url {
+        name: String,
+        field: &'static str,
+        #[source]
+        source: url::ParseError,
+    },
+    #[error("the connection says nothing of how to log in; set spec.auth, such as personalAccessToken")]
+    NoCredential,
+    #[error("could not keep the bundle of certificates in a file")]
+    File(#[source] std::io::Error),
+    #[error(transparent)]
+    Client(#[from] dayfly_client::Error),
+}
+
+/// Where the service is, and how it is reached.
+pub(crate) struct Access {
+    pub(crate) url: Url,
+    pub(crate) settings: HttpSettings,
+    /// Who may manage the pool. What is registered runs without it.
+    pub(crate) credential: Result<Credential, LoginError>,
+}
+
+impl Access {
+    /// A connection that may manage the pool.
+    pub(crate) fn manager(self) -> Result<Connection, LoginError> {
+        Ok(Connection::new(&self.url, self.credential?, self.settings)?)
+    }
+}
+
+/// Reads the connection of this name.
+pub(crate) async fn access(office: &Office, namespace: &str, name: &str) -> Result<Access, LoginError> {
+    let Office { client, config, .. } = office;
+    let objects = Objects { client, namespace, connection: name };
+    let found = Api::<AzureDevOpsConnection>::namespaced(client.clone(), namespace).get_opt(name).await;
+    let spec = objects.found(found, "AzureDevOpsConnection", name)?.spec;
+    let url = objects.url(&spec.url, "url")?;
+    let mut settings = HttpSettings { observer: Some(config.observer.clone()), ..HttpSettings::default() };
+    if let Some(tls) = &spec.tls {
+        let bundle = objects.bundle(&tls.ca_bundle).await?;
+        let file = config.folder.join(format!("{namespace}.{name}.ca.pem"));
+        tokio::fs::write(&file, bundle).await.map_err(LoginError::File)?;
+        settings.ca_files.push(file);
+    }
+    if let Some(proxy) = &spec.proxy {
+        settings.proxy = objects.proxy(proxy).await?;
+    }
+    let credential = objects.credential(&spec.auth, &config.federated_token_file).await;
+    Ok(Access { url, settings, credential })
+}
+
+/// How the pods of jobs reach the world.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Network {
+    /// Authorities that are trusted besides the usual ones.
+    pub(crate) ca_bundle: Option<CaBundle>,
+    pub(crate) proxy: Option<WorkerProxy>,
+}
+
+/// What the connection of this name says of it.
+pub(crate) async fn network(client: &Client, namespace: &str, name: &str) -> Result<Network, LoginError> {
+    let objects = Objects { client, namespace, connection: name };
+    let found = Api::<AzureDevOpsConnection>::namespaced(client.clone(), namespace).get_opt(name).await;
+    let spec = objects.found(found, "AzureDevOpsConnection", name)?.spec;
+    let proxy = match &spec.proxy {
+        Some(proxy) => {
+            let direct = LOCAL.into_iter().chain(proxy.no_proxy.iter().map(String::as_str));
+            let no_proxy = direct.collect::<Vec<_>>().join(",");
+            Some(WorkerProxy { address: objects.proxy_address(proxy).await?, no_proxy })
+        }
+        None => None,
+    };
+    Ok(Network { ca_bundle: spec.tls.map(|tls| tls.ca_bundle), proxy })
+}
+
+/// What a pod always reaches directly: its own services.
+const LOCAL: [&str; 2] = ["localhost", "127.0.0.1"];
+
+/// Objects in the namespace of a connection.
+struct Objects<'a> {
+    client: &'a Client,
+    namespace: &'a str,
+    /// Its name.
+    connection: &'a str,
+}
+
+impl Objects<'_> {
+    fn found<T>(
+        &self,
+        found: Result<Option<T>, kube::Error>,
+        kind: &'static str,
+        name: &str,
+    ) -> Result<T, LoginError> {
+        let (name, namespace) = (name.to_owned(), self.namespace.to_owned());
+        match found {
+            Ok(Some(object)) => Ok(object),
+            Ok(None) => Err(LoginError::Missing { kind, name, namespace }),
+            Err(source) => Err(LoginError::Cluster { kind, name, source }),
+        }
+    }
+
+    fn url(&self, text: &str, field: &'static str) -> Result<Url, LoginError> {
+        let named = |source| LoginError::Url { name: self.connection.to_owned(), field, source };
+        text.parse().map_err(named)
+    }
+
+    async fn credential(&self, auth: &Authentication, token_file: &Path) -> Result<Credential, LoginError> {
+        if let Some(token) = &auth.personal_access_token {
+            let token = self.secret(&token.secret_ref).await?;
+            return Ok(Credential::PersonalAccessToken(trimmed(&token)));
+        }
+        if let Some(principal) = &auth.service_principal {
+            let ids = [&principal.tenant_id, &principal.client_id];
+            return Ok(Credential::Entra(EntraCredential::ClientSecret {
+                application: self.application(ids, principal.authority_host.as_deref())?,
+                secret: trimmed(&self.secret(&principal.client_secret_ref).await?),
+            }));
+        }
+        if let Some(identity) = &auth.workload_identity {
+            let ids = [&identity.tenant_id, &identity.client_id];
+            return Ok(Credential::Entra(EntraCredential::Federated {
+                application: self.application(ids, identity.authority_host.as_deref())?,
+                token_file: token_file.to_owned(),
+            }));
+        }
+        let identity = auth.managed_identity.as_ref().ok_or(LoginError::NoCredential)?;
+        Ok(Credential::Entra(EntraCredential::ManagedIdentity {
+            endpoint: self.url(INSTANCE_METADATA, "address of the metadata service")?,
+            client_id: identity.client_id.clone(),
+        }))
+    }
+
+    fn application(
+        &self,
+        [tenant, client_id]: [&String; 2],
+        authority: Option<&str>,
+    ) -> Result<EntraApplication, LoginError> {
+        let authority = self.url(authority.unwrap_or(ENTRA_AUTHORITY), "authorityHost")?;
+        Ok(EntraApplication { authority, tenant: tenant.clone(), client_id: client_id.clone() })
+    }
+
+    async fn secret(&self, reference: &KeyReference) -> Result<SecretString, LoginError> {
+        let (kind, KeyReference { name, key }) = ("Secret", reference);
+        let secrets = Api::<Secret>::namespaced(self.client.clone(), self.namespace);
+        let secret = self.found(secrets.get_opt(name).await, kind, name)?;
+        let value = secret.data.unwrap_or_default().remove(key);
+        let value = value.ok_or_else(|| LoginError::NoKey { kind, name: name.clone(), key: key.clone() })?;
+        String::from_utf8(value.0).map(SecretString::from).map_err(|_| LoginError::NotText {
+            kind,
+            name: name.clone(),
+            key: key.clone(),
+        })
+    }
+
+    async fn bundle(&self, bundle: &CaBundle) -> Result<String, LoginError> {
+        if let Some(reference) = &bundle.secret_ref {
+            return Ok(self.secret(reference).await?.expose_secret().to_owned());
+        }
+        let Some(KeyReference { name, key }) = &bundle.config_map_ref else { return Ok(String::new()) };
+        let kind = "ConfigMap";
+        let maps = Api::<ConfigMap>::namespaced(self.client.clone(), self.namespace);
+        let map = self.found(maps.get_opt(name).await, kind, name)?;
+        let value = map.data.unwrap_or_default().remove(key);
+        value.ok_or_else(|| LoginError::NoKey { kind, name: name.clone(), key: key.clone() })
+    }
+
+    async fn proxy(&self, proxy: &Proxy) -> Result<ProxySettings, LoginError> {
+        let address = self.proxy_address(proxy).await?;
+        Ok(ProxySettings {
+            http: Some(address.clone()),
+            https: Some(address),
+            no_proxy: (!proxy.no_proxy.is_empty()).then(|| proxy.no_proxy.join(",")),
+        })
+    }
+
+    /// The address, with the login if there is one.
+    async fn proxy_address(&self, proxy: &Proxy) -> Result<String, LoginError> {
+        let Some(reference) = &proxy.credentials_secret_ref else { return Ok(proxy.url.clone()) };
+        let key = |key: &str| KeyReference { name: reference.name.clone(), key: key.to_owned() };
+        let user = self.secret(&key("username")).await?;
+        let password = self.secret(&key("password")).await?;
+        let mut url = self.url(&proxy.url, "proxy.url")?;
+        // Only addresses without a host have no room for them, and the schema allows none of these.
+        let _ = url.set_username(user.expose_secret());
+        let _ = url.set_password(Some(password.expose_secret()));
+        Ok(url.into())
+    }
+}
+
+/// Without the line break that a Secret made of a file often ends with.
+fn trimmed(secret: &SecretString) -> SecretString {
+    SecretString::from(secret.expose_secret().trim().to_owned())
+}
