@@ -5,9 +5,11 @@
 #![expect(clippy::unwrap_used, reason = "it is part of tests")]
 
 mod authority;
+mod front;
 mod service;
 mod wait;
 
 pub use authority::Authority;
+pub use front::{Proxy, TlsFront};
 pub use service::{PAT, Service};
 pub use wait::{PATIENCE, bounded, eventually};

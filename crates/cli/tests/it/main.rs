@@ -27,6 +27,7 @@ mod tasks;
 mod templates;
 mod terminal;
 mod tls;
+mod trust;
 mod usage;
 mod variables;
 mod watching;
