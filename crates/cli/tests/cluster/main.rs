@@ -3,8 +3,10 @@
 
 #![expect(clippy::print_stderr, reason = "who runs the tests is told what they need, and what went wrong")]
 
+mod connections;
 mod containers;
 mod jobs;
+mod overrides;
 mod secrets;
 mod takeover;
 mod trouble;

@@ -24,7 +24,7 @@ const DAYFLY: &str = env!("CARGO_BIN_EXE_dayfly");
 /// What the cluster is to these tests; see `.ci/run cluster`.
 pub(crate) struct Cluster {
     /// This machine, as pods see it.
-    address: String,
+    pub(crate) address: String,
     /// An image with `/dayfly`.
     image: String,
     /// An image with git and bash.
@@ -57,6 +57,27 @@ impl Cluster {
     }
 }
 
+/// How a world differs from the usual one.
+#[derive(Default)]
+pub(crate) struct Differences {
+    /// More for the set: YAML, of which an `image` replaces the usual one.
+    pub(crate) spec: String,
+    /// More for the connection: YAML, of which an `auth` replaces the usual one.
+    pub(crate) connection: String,
+    /// More objects of the namespace.
+    pub(crate) objects: String,
+    /// Where the emulator listens, and under which URL it is known.
+    pub(crate) listen: Option<String>,
+    pub(crate) public_url: Option<String>,
+}
+
+impl From<&str> for Differences {
+    /// One whose set says more.
+    fn from(spec: &str) -> Self {
+        Self { spec: spec.to_owned(), ..Self::default() }
+    }
+}
+
 /// One namespace with all that belongs to it.
 pub(crate) struct World {
     pub(crate) cluster: Cluster,
@@ -76,6 +97,13 @@ impl World {
 
     /// The same with more in its spec: YAML, of which an `image` replaces the usual one.
     pub(crate) fn with(name: &str, max: u16, spec: &str) -> Option<Self> {
+        let world = Self::without_agents(name, max, &spec.into())?;
+        world.has_online(max);
+        Some(world)
+    }
+
+    /// One that differs from the usual one, whose agents may not be online.
+    pub(crate) fn without_agents(name: &str, max: u16, differences: &Differences) -> Option<Self> {
         static CHANNEL: AtomicU16 = AtomicU16::new(27_400);
         let cluster = Cluster::find()?;
         let folder = tempfile::tempdir().expect("a folder");
@@ -83,8 +111,12 @@ impl World {
         git(folder.path(), &["init", "--quiet", "app"]);
         fs::write(folder.path().join("app/azure-pipelines.yml"), "steps: []\n").expect("a pipeline");
         let log = File::create(folder.path().join("emulator.log")).expect("a log");
+        let listen = differences.listen.clone().unwrap_or_else(|| format!("{}:0", cluster.address));
+        let public_url = differences.public_url.iter().flat_map(|url| ["--public-url", url]);
         let emulator = Command::new(DAYFLY)
-            .args(["emulator", "--listen", &format!("{}:0", cluster.address), "--pool", "k8s", "--pat-file"])
+            .args(["emulator", "--listen", &listen, "--pool", "k8s"])
+            .args(public_url)
+            .arg("--pat-file")
             .arg(folder.path().join("pat"))
             .arg("--pipeline")
             .arg(format!("app={}", folder.path().join("app/azure-pipelines.yml").display()))
@@ -94,20 +126,30 @@ impl World {
             .expect("the emulator");
         let url = eventually("the emulator says where it is", || {
             let text = fs::read_to_string(folder.path().join("emulator.log")).ok()?;
-            let start = text.find("http://")?;
+            let start = text.find("http")?;
             let url: String = text[start..].chars().take_while(|letter| !letter.is_whitespace()).collect();
             url.contains("/dayfly").then_some(url)
         });
+        // Pods may have to go another way than we do.
+        let direct = differences.listen.as_ref().map(|listen| format!("http://{listen}/dayfly"));
         let channel =
             CHANNEL.fetch_add(1, Ordering::Relaxed) + u16::try_from(std::process::id() % 500).unwrap_or(0);
         let namespace = format!("dayfly-{name}-{}", std::process::id());
         let mut world = Self { cluster, namespace, folder, channel, emulator, controller: None, url };
-        world.set_up(max, spec);
+        world.set_up(max, differences);
+        if let Some(direct) = direct {
+            world.url = direct;
+        }
         Some(world)
     }
 
-    fn set_up(&mut self, max: u16, spec: &str) {
+    fn set_up(&mut self, max: u16, differences: &Differences) {
         let (namespace, url) = (&self.namespace, &self.url);
+        let Differences { spec, connection, objects, .. } = differences;
+        let auth = match connection.contains("auth:") {
+            true => "",
+            false => "  auth:\n    personalAccessToken: { secretRef: { name: azure-devops, key: token } }\n",
+        };
         let image = match spec.contains("image:") {
             true => String::new(),
             false => format!("image: {}", self.cluster.job_image),
@@ -125,16 +167,31 @@ impl World {
             "apiVersion: v1\nkind: Secret\nmetadata: {{ name: azure-devops, namespace: {namespace} }}\n\
              stringData: {{ token: {PAT} }}\n---\n\
              apiVersion: dayfly.dev/v1alpha1\nkind: AzureDevOpsConnection\n\
-             metadata: {{ name: azure-devops, namespace: {namespace} }}\nspec:\n  url: {url}\n  auth:\n    \
-             personalAccessToken: {{ secretRef: {{ name: azure-devops, key: token }} }}\n---\n\
+             metadata: {{ name: azure-devops, namespace: {namespace} }}\nspec:\n  url: {url}\n{auth}{connection}---\n\
              apiVersion: dayfly.dev/v1alpha1\nkind: AgentSet\n\
              metadata: {{ name: linux, namespace: {namespace} }}\nspec:\n  connectionRef: azure-devops\n  \
              poolName: k8s\n  agents: {{ max: {max} }}\n  {image}\n{spec}"
         ));
+        if !objects.is_empty() {
+            self.apply(objects);
+        }
         self.start_controller();
+    }
+
+    /// Waits until so many agents are online.
+    pub(crate) fn has_online(&self, count: u16) {
         eventually("the agents are online", || {
-            (self.get("agentset/linux", "{.status.online}") == max.to_string()).then_some(())
+            (self.get("agentset/linux", "{.status.online}") == count.to_string()).then_some(())
         });
+    }
+
+    /// Waits until a condition of an object has this reason; its message.
+    pub(crate) fn has_condition(&self, object: &str, condition: &str, reason: &str) -> String {
+        let path = |field| format!("{{.status.conditions[?(@.type=='{condition}')].{field}}}");
+        eventually(&format!("{condition} of {object} is {reason}"), || {
+            (self.get(object, &path("reason")) == reason).then_some(())
+        });
+        self.get(object, &path("message"))
     }
 
     /// Starts the controller, or another one.
@@ -223,6 +280,29 @@ impl World {
         let list: serde_json::Value = serde_json::from_str(&list).expect("a list of logs");
         let logs = list["value"].as_array().into_iter().flatten();
         logs.map(|log| self.ask(&format!("/dayfly/_apis/build/builds/1/logs/{}", log["id"]))).collect()
+    }
+
+    /// Registers an agent of somebody else's in the pool.
+    pub(crate) fn register_foreign_agent(&self, name: &str) {
+        let body = format!(r#"{{"name":"{name}","version":"4.0.0","maxParallelism":1}}"#);
+        let output = Command::new("curl")
+            .args(["--silent", "--show-error", "--fail-with-body", "--user", &format!(":{PAT}")])
+            .args(["--header", "Content-Type: application/json", "--data", &body])
+            .arg(format!("{}/_apis/distributedtask/pools/1/agents?api-version=5.1", self.url))
+            .output()
+            .expect("curl");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+    }
+
+    /// The agents' names in the pool, in order.
+    pub(crate) fn agent_names(&self) -> Vec<String> {
+        let list = self.ask("/_apis/distributedtask/pools/1/agents");
+        let list: serde_json::Value = serde_json::from_str(&list).expect("a list of agents");
+        let names = list["value"].as_array().into_iter().flatten();
+        let mut names: Vec<_> =
+            names.map(|agent| agent["name"].as_str().unwrap_or_default().to_owned()).collect();
+        names.sort();
+        names
     }
 
     /// What the service answers.

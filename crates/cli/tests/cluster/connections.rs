@@ -1,0 +1,122 @@
+//! How the service is reached: other logins than a personal access token, and a company's network.
+
+use std::net::IpAddr;
+
+use dayfly_testing::{Authority, Proxy, TlsFront};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream},
+};
+
+use crate::world::{Cluster, Differences, PAT, World};
+
+/// Everything that a test serves itself.
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime")
+}
+
+/// Stands for Entra ID: who knows the client secret `right` gets a token that the emulator takes.
+async fn entra(listener: TcpListener) {
+    while let Ok((client, _)) = listener.accept().await {
+        let _ = answer(client).await;
+    }
+}
+
+async fn answer(mut client: TcpStream) -> std::io::Result<()> {
+    let mut request = Vec::new();
+    let (status, body) = loop {
+        let mut buffer = [0; 4096];
+        let count = client.read(&mut buffer).await?;
+        request.extend_from_slice(&buffer[..count]);
+        let text = String::from_utf8_lossy(&request);
+        // The secret is the last field of the form.
+        if text.contains("client_secret=right") {
+            break ("200 OK", format!(r#"{{"access_token":"{PAT}","expires_in":3599}}"#));
+        }
+        if count == 0 || text.contains("client_secret=wrong") {
+            let words = "AADSTS7000215: Invalid client secret provided.";
+            break (
+                "401 Unauthorized",
+                format!(r#"{{"error":"invalid_client","error_description":"{words}"}}"#),
+            );
+        }
+    };
+    let head = format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
+    client.write_all((head + &body).as_bytes()).await?;
+    client.shutdown().await
+}
+
+#[test]
+fn a_service_principal_logs_in_and_a_wrong_secret_is_told() {
+    let runtime = runtime();
+    let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).expect("a port");
+    let authority = format!("http://{}", listener.local_addr().expect("an address"));
+    runtime.spawn(entra(listener));
+    let connection = format!(
+        "  auth:\n    servicePrincipal:\n      tenantId: contoso\n      clientId: builds\n      authorityHost: \
+         {authority}\n      clientSecretRef: {{ name: principal, key: secret }}\n"
+    );
+    let secret = |value: &str| {
+        format!(
+            "apiVersion: v1\nkind: Secret\nmetadata: {{ name: principal }}\nstringData: {{ secret: {value} }}\n"
+        )
+    };
+    let differences = Differences { connection, objects: secret("wrong"), ..Differences::default() };
+    let Some(world) = World::without_agents("entra", 1, &differences) else { return };
+    for object in ["azuredevopsconnection/azure-devops", "agentset/linux"] {
+        let message = world.has_condition(object, "Ready", "CredentialRejected");
+        assert!(message.contains("AADSTS7000215") && !message.contains("wrong"), "{message}");
+    }
+    world.apply(&secret("right"));
+    world.has_condition("azuredevopsconnection/azure-devops", "Ready", "Connected");
+    world.has_online(1);
+    let (is_green, text) = world.queue("pool: k8s\nsteps:\n- script: echo let in\n").end();
+    assert!(is_green && text.contains("let in"), "{text}");
+}
+
+/// The service has a certificate of the company's own authority, and is behind a proxy that wants a login. The
+/// controller, the worker, git and what steps run all get through, in both containers.
+#[test]
+fn jobs_trust_the_companys_authority_and_take_its_proxy() {
+    const LOGIN: &str = "Basic YnVpbGRlcjpwQHNzL3dvcmQ=";
+    let Some(cluster) = Cluster::find() else { return };
+    let (runtime, authority) = (runtime(), Authority::new());
+    let address: IpAddr = cluster.address.parse().expect("an address");
+    let front = runtime.block_on(TlsFront::start(address, &authority));
+    let proxy = runtime.block_on(Proxy::start(address, LOGIN.to_owned()));
+    let listen = runtime.block_on(TcpListener::bind((address, 0))).expect("a port");
+    let backend = listen.local_addr().expect("an address");
+    drop(listen);
+    front.is_front_of(backend);
+    let pem = authority.pem().replace('\n', "\n    ");
+    let differences = Differences {
+        connection: format!(
+            "  tls: {{ caBundle: {{ configMapRef: {{ name: company, key: root.pem }} }} }}\n  proxy: {{ url: \
+             \"http://{}\", credentialsSecretRef: {{ name: proxy }} }}\n",
+            proxy.address
+        ),
+        objects: format!(
+            "apiVersion: v1\nkind: ConfigMap\nmetadata: {{ name: company }}\ndata:\n  root.pem: |\n    {pem}\n---\n\
+             apiVersion: v1\nkind: Secret\nmetadata: {{ name: proxy }}\nstringData: {{ username: builder, \
+             password: p@ss/word }}\n"
+        ),
+        listen: Some(backend.to_string()),
+        public_url: Some(format!("https://{}", front.address)),
+        ..Differences::default()
+    };
+    let Some(world) = World::without_agents("network", 1, &differences) else { return };
+    world.has_online(1);
+    let before = proxy.passed();
+    let curl = "curl --silent --show-error --output /dev/null --write-out 'answer %{http_code}\\n' \
+                $(System.CollectionUri)_apis/connectionData; echo by $https_proxy";
+    let (is_green, text) = world
+        .queue(&format!(
+            "pool: k8s\nsteps:\n- checkout: self\n- bash: {curl}\n- bash: {curl}\n  target: host\n"
+        ))
+        .end();
+    assert!(is_green, "{text}");
+    assert_eq!(text.matches("answer 401").count() + text.matches("answer 200").count(), 2, "{text}");
+    assert!(!text.contains("p@ss/word") && !text.contains("p%40ss%2Fword"), "{text}");
+    assert!(text.contains("by http://builder:***@"), "{text}");
+    assert!(proxy.passed() > before, "it was used");
+}
