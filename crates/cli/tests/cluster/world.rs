@@ -81,7 +81,7 @@ impl From<&str> for Differences {
 /// One namespace with all that belongs to it.
 pub(crate) struct World {
     pub(crate) cluster: Cluster,
-    namespace: String,
+    pub(crate) namespace: String,
     folder: tempfile::TempDir,
     channel: u16,
     emulator: Child,
@@ -227,7 +227,7 @@ impl World {
 
     /// Queues a run of this pipeline; it goes on in the background.
     pub(crate) fn queue(&self, pipeline: &str) -> Run {
-        fs::write(self.folder.path().join("app/azure-pipelines.yml"), pipeline).expect("a pipeline");
+        self.write_pipeline(pipeline);
         let output = self.folder.path().join(format!("run-{}.log", fastrand::u32(..)));
         let log = File::create(&output).expect("a log");
         let child = Command::new(DAYFLY)
@@ -238,6 +238,11 @@ impl World {
             .spawn()
             .expect("a run");
         Run { child, output }
+    }
+
+    /// What is queued from now on.
+    pub(crate) fn write_pipeline(&self, pipeline: &str) {
+        fs::write(self.folder.path().join("app/azure-pipelines.yml"), pipeline).expect("a pipeline");
     }
 
     /// What `kubectl get` says of an object.
