@@ -20,7 +20,7 @@ use crate::run::keep;
 use crate::run::list;
 use crate::run::names;
 use crate::run::pipeline::{self, PipelineFile};
-use crate::run::repositories::RepositoryFolder;
+use crate::run::repositories::{Repositories, RepositoryFolder};
 use crate::run::skip::{self, SkippedTask};
 use crate::run::values::{GroupSource, Values};
 use crate::run::warnings;
@@ -135,17 +135,23 @@ pub(crate) fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let head = runtime.block_on(pipeline::head(&file));
+    let repositories = Arc::new(Repositories::new(args.repositories, file.root.clone()));
     let compiled =
-        pipeline::compile(&file, &head, &args.parameters, &variables, &values.groups, args.repositories);
+        pipeline::compile(&file, &head, &args.parameters, &variables, &values.groups, &repositories);
+    let of_repositories = repositories.take_warnings();
     let Compiled { mut plan, warnings: said } = match compiled {
         Ok(compiled) => compiled,
-        Err(diagnostics) => return reject(&diagnostics, json),
+        Err(diagnostics) => return reject(&diagnostics, &of_repositories, json),
     };
+    let declared: Vec<&str> = plan.resources.repositories.iter().map(|one| one.alias.as_str()).collect();
+    if let Some(mistake) = repositories.mistakes(&declared) {
+        return misused(&mistake, json);
+    }
     let (group_secrets, unused_groups) = values.of_used_groups(&plan.variable_groups);
     // The plan as JSON is one object, which has no place for them.
     if !(args.list && json) {
         warnings::of_the_pipeline(&said, style(), json)?;
-        for sentence in &unused_groups {
+        for sentence in of_repositories.iter().chain(&unused_groups) {
             warnings::tell(sentence, json)?;
         }
     }
@@ -236,10 +242,17 @@ fn processors() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
-fn reject(diagnostics: &Diagnostics, json: bool) -> anyhow::Result<ExitCode> {
+/// Says why the pipeline does not compile, after these warnings.
+fn reject(diagnostics: &Diagnostics, warnings: &[String], json: bool) -> anyhow::Result<ExitCode> {
     if json {
-        output::write(&format!("{}\n", serde_json::json!({ "diagnostics": diagnostics.to_json() })))?;
+        let mut all = diagnostics.to_json().as_array().cloned().unwrap_or_default();
+        let said = warnings.iter();
+        all.extend(said.map(|text| serde_json::json!({ "severity": "warning", "message": text })));
+        output::write(&format!("{}\n", serde_json::json!({ "diagnostics": all })))?;
     } else {
+        for warning in warnings {
+            warnings::tell(warning, json)?;
+        }
         output::note(diagnostics.render(style()).trim_end());
     }
     Ok(ExitCode::from(output::EXIT_USAGE))

@@ -16,7 +16,7 @@ use dayfly_emulator::snapshot::{self, Head};
 
 use super::engine::PROJECT;
 use super::inputs::Pair;
-use super::repositories::{Repositories, RepositoryFolder};
+use super::repositories::Repositories;
 
 /// Names that are looked for when none is given.
 const DEFAULT_NAMES: [&str; 2] = ["azure-pipelines.yml", "azure-pipelines.yaml"];
@@ -95,7 +95,7 @@ pub(crate) fn compile(
     parameters: &[Pair],
     variables: &[Pair],
     groups: &BTreeMap<String, BTreeMap<String, String>>,
-    repositories: Vec<RepositoryFolder>,
+    repositories: &Arc<Repositories>,
 ) -> Result<Compiled, Diagnostics> {
     let source = Source { name: file.name.clone(), text: file.text.clone() };
     let parameters = parameters.iter().map(|pair| (pair.name.clone(), pair.value.clone().into())).collect();
@@ -118,10 +118,7 @@ pub(crate) fn compile(
         system: predefined.variables(),
         // What the user's organization has installed is not known; such steps fail alone.
         tasks: Arc::new(AnyTasks),
-        files: Arc::new(WorkTree {
-            root: file.root.clone(),
-            repositories: Repositories::new(repositories, file.root.clone()),
-        }),
+        files: Arc::new(WorkTree { root: file.root.clone(), repositories: Arc::clone(repositories) }),
         path: file.place(),
     };
     compile_source(&source, &inputs)
@@ -130,7 +127,7 @@ pub(crate) fn compile(
 /// The files of the repository and of others, for templates.
 struct WorkTree {
     root: PathBuf,
-    repositories: Repositories,
+    repositories: Arc<Repositories>,
 }
 
 impl Files for WorkTree {

@@ -1,29 +1,20 @@
-//! Other repositories, for the templates that a pipeline takes from them.
+//! Other repositories: their templates, and what jobs check out of them.
 //!
-//! One is a folder that the user names, or it is cloned by the user's own git into the user's cache, once:
-//! from then on it is there without a network, and fetched again when its copy is a day old.
+//! One is a folder that the user names, or it is copied by the user's own git into the user's cache: from then
+//! on it is there without a network.
+
+mod copies;
+mod git;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 use std::str::FromStr;
-use std::sync::Mutex;
-use std::time::{Duration, Instant, SystemTime};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use dayfly_pipelines::{FileError, Repository};
 use url::Url;
-use uuid::Uuid;
 
-use crate::output;
-
-/// How long git may take for one step.
-const GIT_PATIENCE: Duration = Duration::from_secs(5 * 60);
-
-/// How often it is looked whether git has ended.
-const GIT_PAUSE: Duration = Duration::from_millis(10);
-
-/// How old a copy may be before it is fetched again.
-const FRESH: Duration = Duration::from_secs(24 * 60 * 60);
+use copies::Copied;
 
 /// A repository that is a folder here.
 #[derive(Debug, Clone)]
@@ -37,6 +28,9 @@ impl FromStr for RepositoryFolder {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         match text.split_once('=') {
+            Some((alias, _)) if alias.trim().eq_ignore_ascii_case("self") => {
+                Err("`self` is the repository that the pipeline is in".to_owned())
+            }
             Some((alias, folder)) if !alias.trim().is_empty() && !folder.is_empty() => {
                 Ok(Self { alias: alias.trim().to_owned(), folder: folder.into() })
             }
@@ -45,43 +39,71 @@ impl FromStr for RepositoryFolder {
     }
 }
 
-/// The repositories of one run, each with the folder it is in, or why it cannot be had.
+/// The repositories of one run, each with the folder its templates are in, or why it cannot be had.
 #[derive(Debug)]
 pub(crate) struct Repositories {
     given: Vec<RepositoryFolder>,
     /// The top of the pipeline's own repository.
     own: PathBuf,
     found: Mutex<BTreeMap<String, Result<PathBuf, String>>>,
+    warnings: Mutex<Vec<String>>,
 }
 
 impl Repositories {
     pub(crate) fn new(given: Vec<RepositoryFolder>, own: PathBuf) -> Self {
-        Self { given, own, found: Mutex::default() }
+        Self { given, own, found: Mutex::default(), warnings: Mutex::default() }
     }
 
-    /// The folder of a repository.
+    /// The folder with the files of a repository.
     pub(crate) fn folder(&self, repository: &Repository) -> Result<PathBuf, FileError> {
         let alias = repository.alias.to_lowercase();
-        let mut found = self.found.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let folder = found.entry(alias).or_insert_with(|| self.find(repository));
+        let mut found = lock(&self.found);
+        let folder = found.entry(alias).or_insert_with(|| match self.given(&repository.alias) {
+            Some(given) => folder_of(given),
+            None => self.copy(repository, copies::of_files),
+        });
         folder.clone().map_err(FileError::NoRepository)
     }
 
-    fn find(&self, repository: &Repository) -> Result<PathBuf, String> {
-        let given = self.given.iter().find(|given| given.alias.eq_ignore_ascii_case(&repository.alias));
-        if let Some(given) = given {
-            return match given.folder.is_dir() {
-                true => Ok(given.folder.clone()),
-                false => Err(format!("the folder `{}` is not there", given.folder.display())),
-            };
-        }
+    /// What the user should know of the repositories that were asked for until now.
+    pub(crate) fn take_warnings(&self) -> Vec<String> {
+        std::mem::take(&mut lock(&self.warnings))
+    }
+
+    /// What is wrong with the folders that were given, beside these aliases of the pipeline.
+    pub(crate) fn mistakes(&self, declared: &[&str]) -> Option<String> {
+        let is_declared = |alias: &str| declared.iter().any(|known| known.eq_ignore_ascii_case(alias));
+        let unknown = self.given.iter().find(|given| !is_declared(&given.alias))?;
+        let (alias, folder) = (&unknown.alias, unknown.folder.display());
+        let known: Vec<_> = declared.iter().map(|alias| format!("`{alias}`")).collect();
+        Some(match known.as_slice() {
+            [] => format!(
+                "`--repository {alias}={folder}`: the pipeline has no repositories under \
+                 `resources.repositories`"
+            ),
+            known => format!(
+                "`--repository {alias}={folder}`: the pipeline has no repository `{alias}`; under \
+                 `resources.repositories` it has {}",
+                known.join(", ")
+            ),
+        })
+    }
+
+    fn given(&self, alias: &str) -> Option<&RepositoryFolder> {
+        self.given.iter().rev().find(|given| given.alias.eq_ignore_ascii_case(alias))
+    }
+
+    /// Copies a repository, or takes the copy there is.
+    fn copy(&self, repository: &Repository, how: How) -> Result<PathBuf, String> {
         let advice = format!("give its folder by `--repository {}=FOLDER`", repository.alias);
         let url = self.url(repository).ok_or_else(|| {
             format!("the address of the repository `{}` is not known; {advice}", repository.name)
         })?;
         let cache = cache_folder().ok_or_else(|| format!("there is no folder for copies; {advice}"))?;
-        copy(&url, repository.reference.as_deref(), &cache)
-            .map_err(|reason| format!("the repository {url} cannot be copied: {reason}; {advice}"))
+        let copied = how(&url, repository.reference.as_deref(), &cache)
+            .map_err(|reason| format!("the repository {url} cannot be copied: {reason}; {advice}"))?;
+        lock(&self.warnings).extend(copied.warning);
+        Ok(copied.folder)
     }
 
     /// Where a repository is, as git takes it. For Azure Repos the organization is that of the pipeline's
@@ -92,14 +114,28 @@ impl Repositories {
             "github" => Some(format!("https://github.com/{name}")),
             "bitbucket" => Some(format!("https://bitbucket.org/{name}")),
             "git" => {
-                let own = git_output(&self.own, &["remote", "get-url", "origin"])?;
+                let own = git::answer(&self.own, &["remote", "get-url", "origin"])?;
                 let (project, name) =
                     name.split_once('/').map_or((None, name.as_str()), |(p, n)| (Some(p), n));
-                azure_repos(own.trim(), project, name)
+                azure_repos(&own, project, name)
             }
             _ => None,
         }
     }
+}
+
+/// How a copy is made: of which address, at which reference, in which cache.
+type How = fn(&str, Option<&str>, &Path) -> Result<Copied, String>;
+
+fn folder_of(given: &RepositoryFolder) -> Result<PathBuf, String> {
+    match given.folder.is_dir() {
+        true => Ok(given.folder.clone()),
+        false => Err(format!("the folder `{}` is not there", given.folder.display())),
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The address of another repository of the same organization, without a login that may be in the address of
@@ -109,15 +145,33 @@ fn azure_repos(own: &str, project: Option<&str>, name: &str) -> Option<String> {
     if let Some(place) = own.strip_prefix(SSH) {
         let (organization, rest) = place.split_once('/')?;
         let (own_project, _) = rest.split_once('/')?;
-        return Some(format!("{SSH}{organization}/{}/{name}", project.unwrap_or(own_project)));
+        let project = project.map_or_else(|| own_project.to_owned(), segment);
+        return Some(format!("{SSH}{organization}/{project}/{}", segment(name)));
     }
-    let (before, _) = own.split_once("/_git/")?;
+    let (before, own_name) = own.split_once("/_git/")?;
     let mut before = Url::parse(before).ok()?;
     // An address that cannot have a login has none.
     let _ = before.set_username("");
     let _ = before.set_password(None);
     let (collection, own_project) = before.as_str().rsplit_once('/')?;
-    Some(format!("{collection}/{}/_git/{name}", project.unwrap_or(own_project)))
+    // The address of a project's first repository may leave out the project, whose name it has.
+    let own_project = if own_project.is_empty() { own_name } else { own_project };
+    let project = project.map_or_else(|| own_project.to_owned(), segment);
+    Some(format!("{collection}/{project}/_git/{}", segment(name)))
+}
+
+/// A name as one part of an address: those of Azure Repos have spaces.
+fn segment(name: &str) -> String {
+    let mut text = String::with_capacity(name.len());
+    for byte in name.bytes() {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => {
+                text.push(char::from(byte))
+            }
+            byte => text.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    text
 }
 
 fn cache_folder() -> Option<PathBuf> {
@@ -126,135 +180,52 @@ fn cache_folder() -> Option<PathBuf> {
     Some(cache.join("dayfly").join("repositories"))
 }
 
-/// Copies a repository at a branch, a tag or its default branch, or takes the copy there is.
-fn copy(url: &str, reference: Option<&str>, cache: &Path) -> Result<PathBuf, String> {
-    let reference = match reference {
-        None => "HEAD".to_owned(),
-        Some(full) if full.starts_with("refs/") => full.to_owned(),
-        Some(branch) => format!("refs/heads/{branch}"),
-    };
-    let folder = cache.join(name_of_copy(url, &reference));
-    let mark = folder.join(".git").join("dayfly-fetched");
-    let age = |path: &Path| SystemTime::now().duration_since(path.metadata().ok()?.modified().ok()?).ok();
-    if age(&mark).is_some_and(|age| age < FRESH) {
-        return Ok(folder);
-    }
-    std::fs::create_dir_all(cache).map_err(|error| format!("{}: {error}", cache.display()))?;
-    let fresh =
-        tempfile::Builder::new().prefix("new-").tempdir_in(cache).map_err(|error| error.to_string())?;
-    output::note(&format!("getting {url} for its templates"));
-    let made = fresh.path().join("copy");
-    std::fs::create_dir(&made).map_err(|error| error.to_string())?;
-    let fetched = git(&made, &["init", "--quiet"])
-        .and_then(|()| git(&made, &["fetch", "--quiet", "--depth", "1", "--", url, &reference]))
-        .and_then(|()| git(&made, &["checkout", "--quiet", "--detach", "FETCH_HEAD"]));
-    match fetched {
-        Ok(()) => {}
-        Err(reason) if mark.is_file() => {
-            // What was there yesterday is better than nothing.
-            tracing::warn!(reason, url, "an old copy of a repository is used");
-            return Ok(folder);
-        }
-        Err(reason) => return Err(reason),
-    }
-    std::fs::write(made.join(".git").join("dayfly-fetched"), "").map_err(|error| error.to_string())?;
-    if folder.exists() {
-        let _ = std::fs::rename(&folder, fresh.path().join("old"));
-    }
-    match std::fs::rename(&made, &folder) {
-        Ok(()) => Ok(folder),
-        // Another run was faster.
-        Err(_) if mark.is_file() => Ok(folder),
-        Err(error) => Err(format!("{}: {error}", folder.display())),
-    }
-}
-
-/// A folder's name by which a person finds it, and which no other repository or reference has.
-fn name_of_copy(url: &str, reference: &str) -> String {
-    let plain = |letter: char| if letter.is_ascii_alphanumeric() || letter == '.' { letter } else { '-' };
-    let end: String = url.rsplit('/').next().unwrap_or_default().chars().map(plain).take(40).collect();
-    let hash = Uuid::new_v5(&Uuid::NAMESPACE_URL, format!("{url} {reference}").as_bytes());
-    format!("{end}-{}", hash.simple())
-}
-
-/// Runs git, which must not ask anything: nobody would see it.
-fn git(folder: &Path, arguments: &[&str]) -> Result<(), String> {
-    let mut command = command(folder, arguments);
-    command.env("GIT_TERMINAL_PROMPT", "0").stdout(Stdio::null()).stderr(Stdio::piped());
-    if std::env::var_os("GIT_SSH_COMMAND").is_none() {
-        command.env("GIT_SSH_COMMAND", "ssh -o BatchMode=yes");
-    }
-    let mut child = command.spawn().map_err(|error| format!("git cannot be run: {error}"))?;
-    let until = Instant::now() + GIT_PATIENCE;
-    while matches!(child.try_wait(), Ok(None)) {
-        if Instant::now() > until {
-            // Whatever it still says is of no use.
-            let _ = child.kill();
-            let _ = child.wait();
-            return Err(format!("git did not end within {} minutes", GIT_PATIENCE.as_secs() / 60));
-        }
-        std::thread::sleep(GIT_PAUSE);
-    }
-    let output = child.wait_with_output().map_err(|error| error.to_string())?;
-    if output.status.success() {
-        return Ok(());
-    }
-    let said = String::from_utf8_lossy(&output.stderr);
-    Err(said.lines().last().unwrap_or("git gives no reason").trim().to_owned())
-}
-
-fn git_output(folder: &Path, arguments: &[&str]) -> Option<String> {
-    let output = command(folder, arguments).output().ok()?;
-    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
-}
-
-/// Git in that folder, whatever repository it is told of by who started us.
-fn command(folder: &Path, arguments: &[&str]) -> Command {
-    let mut command = Command::new("git");
-    command.current_dir(folder).args(arguments).stdin(Stdio::null());
-    for variable in ["GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_COMMON_DIR"] {
-        command.env_remove(variable);
-    }
-    command
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn repositories_of_azure_are_in_the_organization_of_the_own_one() {
-        let own = "https://dev.azure.com/contoso/shop/_git/web";
-        let expected = |url: &str| Some(url.to_owned());
-        assert_eq!(
-            azure_repos(own, None, "tools"),
-            expected("https://dev.azure.com/contoso/shop/_git/tools")
-        );
-        assert_eq!(
-            azure_repos(own, Some("ops"), "tools"),
-            expected("https://dev.azure.com/contoso/ops/_git/tools")
-        );
-        assert_eq!(
-            azure_repos("https://me:a-secret@dev.azure.com/contoso/shop/_git/web", None, "tools"),
-            expected("https://dev.azure.com/contoso/shop/_git/tools")
-        );
-        assert_eq!(
-            azure_repos("git@ssh.dev.azure.com:v3/contoso/shop/web", Some("ops"), "tools"),
-            expected("git@ssh.dev.azure.com:v3/contoso/ops/tools")
-        );
+        for (own, project, expected) in [
+            (
+                "https://dev.azure.com/contoso/shop/_git/web",
+                None,
+                "https://dev.azure.com/contoso/shop/_git/t",
+            ),
+            (
+                "https://dev.azure.com/contoso/shop/_git/web",
+                Some("My Ops"),
+                "https://dev.azure.com/contoso/My%20Ops/_git/t",
+            ),
+            (
+                "https://me:a-secret@dev.azure.com/contoso/a%20shop/_git/web",
+                None,
+                "https://dev.azure.com/contoso/a%20shop/_git/t",
+            ),
+            (
+                "https://contoso.visualstudio.com/_git/web",
+                None,
+                "https://contoso.visualstudio.com/web/_git/t",
+            ),
+            (
+                "git@ssh.dev.azure.com:v3/contoso/shop/web",
+                Some("ops"),
+                "git@ssh.dev.azure.com:v3/contoso/ops/t",
+            ),
+        ] {
+            assert_eq!(azure_repos(own, project, "t").as_deref(), Some(expected), "{own}");
+        }
         assert_eq!(azure_repos("git@github.com:contoso/web.git", None, "tools"), None);
     }
 
     #[test]
-    fn copies_have_names_of_their_own() {
-        let names = [
-            name_of_copy("https://github.com/a/b-c", "HEAD"),
-            name_of_copy("https://github.com/a-b/c", "HEAD"),
-            name_of_copy("https://github.com/a/b-c", "refs/heads/v1"),
-            name_of_copy("https://github.com/a/b-c", "refs/tags/v1"),
-        ];
-        let different: std::collections::BTreeSet<_> = names.iter().collect();
-        assert_eq!(different.len(), names.len(), "{names:?}");
-        assert!(names[0].starts_with("b-c-"), "{}", names[0]);
+    fn a_folder_for_a_repository_that_nobody_declares_is_a_mistake() {
+        let given = vec!["Tools=/x".parse().unwrap()];
+        let repositories = Repositories::new(given, PathBuf::from("/"));
+        assert_eq!(repositories.mistakes(&["other", "tools"]), None);
+        let said = repositories.mistakes(&["other", "templates"]).unwrap();
+        assert!(said.contains("no repository `Tools`") && said.contains("`other`, `templates`"), "{said}");
+        assert!(repositories.mistakes(&[]).unwrap().contains("no repositories"));
+        assert!("self=/x".parse::<RepositoryFolder>().is_err());
     }
 }

@@ -1,7 +1,10 @@
 //! Templates of other repositories.
 
 use std::fs;
-use std::path::Path;
+use std::io::{Read as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, SystemTime};
 
 use crate::project::Project;
 use crate::run::assert_has;
@@ -38,36 +41,178 @@ fn templates_come_from_a_folder_that_is_given_and_from_there_again() {
     assert!(ended.stderr.contains("it is a link that leaves its repository"), "{}", ended.stderr);
 }
 
+/// A pipeline whose `origin` is a folder that stands for the service, with the repository `shared/templates`.
+struct Cloned {
+    project: Project,
+    service: tempfile::TempDir,
+    cache: tempfile::TempDir,
+}
+
+impl Cloned {
+    fn new() -> Self {
+        let project = Project::with_pipeline(PIPELINE);
+        project.write("own.yml", "steps: []\n");
+        let folder = || tempfile::tempdir().unwrap();
+        let cloned = Self { project, service: folder(), cache: folder() };
+        let other = cloned.service.path().join("shared/_git/templates");
+        templates(&other);
+        git_in(&other, &["init", "--quiet", "--initial-branch", "stable"]);
+        commit_all(&other);
+        cloned.project.git(&["init", "--quiet"]);
+        cloned.set_origin(&format!("file://{}/own/_git/app", cloned.service.path().display()));
+        cloned
+    }
+
+    fn set_origin(&self, url: &str) {
+        self.project.git(&["config", "remote.origin.url", url]);
+    }
+
+    /// Takes the service away.
+    fn cut(&self) {
+        fs::remove_dir_all(self.service.path().join("shared")).unwrap();
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let all = ["run"].iter().chain(arguments).copied().collect::<Vec<_>>();
+        let mut command = self.project.command(&all);
+        command.env("XDG_CACHE_HOME", self.cache.path());
+        command
+    }
+
+    /// Everything that is printed.
+    fn run(&self, arguments: &[&str], code: i32) -> String {
+        all_of(&mut self.command(arguments), code)
+    }
+
+    /// The one copy there is.
+    fn copy(&self) -> PathBuf {
+        let copies = fs::read_dir(self.cache.path().join("dayfly/repositories")).unwrap();
+        let copies: Vec<_> = copies.map(|entry| entry.unwrap().path()).collect();
+        assert_eq!(copies.len(), 1, "{copies:?}");
+        copies[0].clone()
+    }
+
+    /// Makes the copy two days old.
+    fn age(&self) {
+        let mark = fs::File::open(self.copy().join(".git/dayfly-fetched")).unwrap();
+        mark.set_modified(SystemTime::now() - Duration::from_secs(49 * 60 * 60)).unwrap();
+    }
+}
+
+fn all_of(command: &mut Command, code: i32) -> String {
+    let ended = command.output().unwrap();
+    let text = [ended.stdout, ended.stderr].map(|bytes| String::from_utf8(bytes).unwrap()).concat();
+    assert_eq!(ended.status.code(), Some(code), "{text}");
+    text
+}
+
+fn git_in(folder: &Path, arguments: &[&str]) -> String {
+    let done = Command::new("git").current_dir(folder).args(arguments).output().unwrap();
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    String::from_utf8(done.stdout).unwrap()
+}
+
+fn commit_all(folder: &Path) {
+    git_in(folder, &["add", "."]);
+    git_in(folder, &["-c", "user.name=a", "-c", "user.email=a@b.c", "commit", "--quiet", "--message", "x"]);
+}
+
+fn program(folder: &Path, name: &str, script: &str) -> PathBuf {
+    use std::os::unix::fs::PermissionsExt as _;
+    let path = folder.join(name);
+    fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    path
+}
+
 /// By the user's own git, which here takes a folder for the service; afterwards without it.
 #[test]
 fn templates_are_cloned_once_and_there_without_a_network() {
-    let project = Project::with_pipeline(PIPELINE);
-    project.write("own.yml", "steps: []\n");
-    let service = tempfile::tempdir().unwrap();
-    let other = service.path().join("shared/_git/templates");
-    templates(&other);
-    let git = |arguments: &[&str]| {
-        let done = std::process::Command::new("git").current_dir(&other).args(arguments).output().unwrap();
-        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
-    };
-    git(&["init", "--quiet", "--initial-branch", "stable"]);
-    git(&["add", "."]);
-    git(&["-c", "user.name=a", "-c", "user.email=a@b.c", "commit", "--quiet", "--message", "x"]);
-    project.git(&["init", "--quiet"]);
-    project.git(&["remote", "add", "origin", &format!("file://{}/own/_git/app", service.path().display())]);
-    let cache = tempfile::tempdir().unwrap();
-    let run = |code: i32| {
-        let ended = project.command(&["run"]).env("XDG_CACHE_HOME", cache.path()).output().unwrap();
-        let text = [ended.stdout, ended.stderr].map(|bytes| String::from_utf8(bytes).unwrap()).concat();
-        assert_eq!(ended.status.code(), Some(code), "{text}");
-        text
-    };
-    assert!(run(0).contains("hello world"));
-    service.close().unwrap();
-    assert!(run(0).contains("hello world"), "the copy is taken");
-    fs::remove_dir_all(cache.path().join("dayfly")).unwrap();
-    let text = run(2);
-    assert!(text.contains("cannot be copied") && text.contains("--repository Templates=FOLDER"), "{text}");
+    let cloned = Cloned::new();
+    assert!(cloned.run(&[], 0).contains("hello world"));
+    cloned.cut();
+    let text = cloned.run(&[], 0);
+    assert!(text.contains("hello world") && !text.contains("cannot be fetched"), "the copy is taken: {text}");
+    cloned.age();
+    let text = cloned.run(&[], 0);
+    assert!(text.contains("hello world") && text.contains("warning: file://"), "{text}");
+    assert!(text.contains("so a copy from 2 days ago is used: fatal: "), "{text}");
+    let text = cloned.run(&["--json"], 0);
+    assert!(text.contains("\"event\":\"warning\"") && text.contains("cannot be fetched"), "{text}");
+    // A run that was killed while it put a new copy in the place of this one.
+    let copy = cloned.copy();
+    fs::rename(&copy, copy.with_extension("old")).unwrap();
+    assert!(cloned.run(&[], 0).contains("hello world"));
+}
+
+#[test]
+fn whoever_cannot_clone_is_told_why_and_what_to_do() {
+    let cloned = Cloned::new();
+    cloned.cut();
+    let text = cloned.run(&[], 2);
+    assert!(text.contains("cannot be copied: fatal: '"), "{text}");
+    assert!(text.contains("does not appear to be a git repository; fatal: Could not read"), "{text}");
+    assert!(!text.contains("the repository exists"), "{text}");
+    assert!(text.contains("--repository Templates=FOLDER"), "{text}");
+}
+
+#[test]
+fn git_may_say_more_than_a_pipe_holds() {
+    let cloned = Cloned::new();
+    let programs = tempfile::tempdir().unwrap();
+    let path = std::env::var("PATH").unwrap();
+    let script = format!(
+        "case \"$*\" in *fetch*) head -c 300000 /dev/zero | tr '\\0' x >&2;; esac\nPATH='{path}' exec git \"$@\""
+    );
+    program(programs.path(), "git", &script);
+    let mut command = cloned.command(&[]);
+    command.env("PATH", format!("{}:{path}", programs.path().display()));
+    assert!(all_of(&mut command, 0).contains("hello world"));
+}
+
+/// A service that wants another login than the one that is known asks nobody for it.
+#[test]
+fn nothing_asks_for_a_login_but_helpers_give_theirs() {
+    let cloned = Cloned::new();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    cloned.set_origin(&format!("http://127.0.0.1:{}/own/_git/app", listener.local_addr().unwrap().port()));
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            // However the request ends, this is the answer.
+            let _ = stream.read(&mut [0; 8192]);
+            let refused = "HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: Basic realm=\"x\"\r\n\
+                           Content-Length: 0\r\nConnection: close\r\n\r\n";
+            let _ = stream.write_all(refused.as_bytes());
+        }
+    });
+    let folder = tempfile::tempdir().unwrap();
+    let (asked, helped) = (folder.path().join("asked"), folder.path().join("helped"));
+    let ask = program(folder.path(), "ask", &format!("touch {}; echo x", asked.display()));
+    let helper = format!("echo $1 >> {}; echo username=me; echo password=a-secret", helped.display());
+    let helper = program(folder.path(), "helper", &helper);
+    let settings = folder.path().join("settings");
+    let text = format!("[core]\naskPass = {}\n[credential]\nhelper = {}\n", ask.display(), helper.display());
+    fs::write(&settings, text).unwrap();
+    for variable in ["GIT_ASKPASS", "SSH_ASKPASS", "NOTHING"] {
+        let mut command = cloned.command(&[]);
+        command.env("GIT_CONFIG_GLOBAL", &settings).env("no_proxy", "127.0.0.1").env("DISPLAY", ":0");
+        command.env_remove("GIT_ASKPASS").env_remove("SSH_ASKPASS").env(variable, &ask);
+        let text = all_of(&mut command, 2);
+        assert!(text.contains("fatal: Authentication failed for"), "{text}");
+        assert!(!text.contains("a-secret"), "{text}");
+        assert!(!asked.exists(), "{variable}");
+        assert!(fs::read_to_string(&helped).unwrap().starts_with("get\n"));
+    }
+}
+
+#[test]
+fn a_folder_for_a_repository_that_the_pipeline_does_not_have_is_a_mistake() {
+    let project = Project::with_pipeline("steps: []\n");
+    let ended = project.run(&["--repository", "shared=."], 2);
+    assert!(ended.stderr.contains("`--repository shared=.`: the pipeline has no"), "{}", ended.stderr);
+    let cloned = Cloned::new();
+    let text = cloned.run(&["--repository", "tmplates=."], 2);
+    assert!(text.contains("no repository `tmplates`") && text.contains("it has `Templates`"), "{text}");
 }
 
 #[test]

@@ -11,7 +11,7 @@ use super::{Expander, Level};
 use crate::{
     Source,
     diagnostics::Span,
-    files::{self, FileError},
+    files::{self, FileError, Place},
     schema::{
         self,
         parameters::{Argument, Arguments},
@@ -31,7 +31,7 @@ const EXTENDED: &[&str] =
 
 /// What a file's expressions see, while another file is walked.
 pub(super) struct Outer {
-    path: String,
+    place: Place,
     parameters: Value,
     strict: bool,
     locals: Vec<(String, Value)>,
@@ -145,8 +145,8 @@ impl Expander<'_> {
                 return None;
             }
         };
-        match files::resolve(&self.path, &reference) {
-            Ok(path) => self.load(path, &reference, name.span),
+        match files::resolve(&self.place, &reference) {
+            Ok(place) => self.load(place, &reference, name.span),
             Err(reason) => {
                 self.collector
                     .error(name.span, format!("cannot read the template `{}`: {reason}", reference.trim()));
@@ -156,37 +156,39 @@ impl Expander<'_> {
     }
 
     /// Reads and parses a file, once.
-    fn load(&mut self, path: String, reference: &str, call: Span) -> Option<Arc<Node>> {
-        if let Some(known) = self.loaded.get(&path) {
-            self.next_path = path;
+    fn load(&mut self, place: Place, reference: &str, call: Span) -> Option<Arc<Node>> {
+        if let Some(known) = self.loaded.get(&place) {
+            self.next_place = place;
             return known.clone();
         }
         if self.loaded.len() >= MAX_FILES {
             self.collector.error(call, format!("the pipeline consists of more than {MAX_FILES} files"));
             return None;
         }
-        let root = match self.text_of(&path) {
+        let root = match self.text_of(&place) {
             Ok(text) => {
-                let source = self.collector.add_source(Source { name: path.clone(), text: text.clone() });
-                self.places.insert(source, path.clone());
+                let source =
+                    self.collector.add_source(Source { name: place.to_string(), text: text.clone() });
+                self.places.insert(source, place.clone());
                 yaml::parse(source, &text, self.collector).map(Arc::new)
             }
             Err(FileError::NotFound) if self.is_handed_over(call) => {
-                return self.load_beside_its_writer(&path, reference, call);
+                return self.load_beside_its_writer(&place, reference, call);
             }
             Err(error) => {
-                self.collector.error(call, format!("cannot read the template `{path}`: {error}"));
+                self.collector.error(call, format!("cannot read the template `{place}`: {error}"));
                 None
             }
         };
-        self.loaded.insert(path.clone(), root.clone());
-        self.next_path = path;
+        self.loaded.insert(place.clone(), root.clone());
+        self.next_place = place;
         root
     }
 
     /// The text of the file at a place, whichever repository that is in.
-    fn text_of(&self, place: &str) -> Result<String, FileError> {
-        let (path, Some(alias)) = files::split(place) else { return self.files.read(place) };
+    fn text_of(&self, place: &Place) -> Result<String, FileError> {
+        let Place { path, alias } = place;
+        let Some(alias) = alias else { return self.files.read(path) };
         let mut declared = self.repositories.iter();
         match declared.find(|repository| repository.alias.eq_ignore_ascii_case(alias)) {
             Some(repository) => self.files.read_of(repository, path),
@@ -198,26 +200,26 @@ impl Expander<'_> {
 
     /// Whether a call was written in another file than the one that places it.
     fn is_handed_over(&self, call: Span) -> bool {
-        self.places.get(&call.source()).is_some_and(|writer| *writer != self.path)
+        self.places.get(&call.source()).is_some_and(|writer| *writer != self.place)
     }
 
     /// Looks for a template beside the file that wrote its call. The service looks only beside the file that
     /// places it (microsoft/vscode-java-pack#1711, microsoft/azure-pipelines-yaml#271), so the call is good
     /// here only.
-    fn load_beside_its_writer(&mut self, path: &str, reference: &str, call: Span) -> Option<Arc<Node>> {
+    fn load_beside_its_writer(&mut self, place: &Place, reference: &str, call: Span) -> Option<Arc<Node>> {
         let writer = self.places.get(&call.source()).cloned().unwrap_or_default();
-        let other = files::resolve(&writer, reference).ok().filter(|other| other != path);
+        let other = files::resolve(&writer, reference).ok().filter(|other| other != place);
         let other = other.filter(|other| self.loaded.contains_key(other) || self.text_of(other).is_ok());
         let Some(other) = other else {
-            self.collector.error(call, format!("cannot read the template `{path}`: there is no such file"));
+            self.collector.error(call, format!("cannot read the template `{place}`: there is no such file"));
             return None;
         };
-        let placer = self.path.clone();
+        let placer = self.place.clone();
         self.collector
             .warning(
                 call,
                 format!(
-                    "`{other}` is used here, but Azure Pipelines looks for `{path}`, beside `{placer}`, \
+                    "`{other}` is used here, but Azure Pipelines looks for `{place}`, beside `{placer}`, \
                         which places it"
                 ),
             )
@@ -247,7 +249,7 @@ impl Expander<'_> {
             }
         };
         let outer = Outer {
-            path: std::mem::replace(&mut self.path, std::mem::take(&mut self.next_path)),
+            place: std::mem::replace(&mut self.place, std::mem::take(&mut self.next_place)),
             parameters: std::mem::take(&mut self.parameters),
             strict: self.strict,
             locals: std::mem::take(&mut self.locals),
@@ -263,7 +265,7 @@ impl Expander<'_> {
     }
 
     fn leave_template(&mut self, outer: Outer) {
-        self.path = outer.path;
+        self.place = outer.place;
         self.parameters = outer.parameters;
         self.strict = outer.strict;
         self.locals = outer.locals;

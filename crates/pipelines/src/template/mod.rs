@@ -21,7 +21,7 @@ use dayfly_expressions::{Context, Object, Scope, Value};
 
 use crate::{
     diagnostics::{Collector, SourceId, Span},
-    files::{Files, Repository},
+    files::{Files, Place, Repository},
     plan::Parameter,
     schema::parameters::Arguments,
     tasks::TaskCatalog,
@@ -61,14 +61,15 @@ pub(crate) fn expand(
     surroundings: Surroundings<'_>,
     collector: &mut Collector,
 ) -> Option<(Node, Vec<Parameter>)> {
+    let place = Place::own(surroundings.path);
     let mut expander = Expander {
         collector,
         files: surroundings.files,
         repositories: repositories(root),
         tasks: surroundings.tasks,
-        places: HashMap::from([(root.span.source(), surroundings.path.clone())]),
-        path: surroundings.path,
-        next_path: String::new(),
+        places: HashMap::from([(root.span.source(), place.clone())]),
+        place,
+        next_place: Place::default(),
         loaded: HashMap::new(),
         strict: false,
         missed: RefCell::new(None),
@@ -177,12 +178,12 @@ struct Expander<'a> {
     repositories: Vec<Repository>,
     tasks: &'a dyn TaskCatalog,
     /// The file that is being walked, and the one that will be next.
-    path: String,
-    next_path: String,
+    place: Place,
+    next_place: Place,
     /// Files that were read; nothing where that failed and was reported.
-    loaded: HashMap<String, Option<Arc<Node>>>,
-    /// Which file a text is, by its place in the repository.
-    places: HashMap<SourceId, String>,
+    loaded: HashMap<Place, Option<Arc<Node>>>,
+    /// Which file a text is.
+    places: HashMap<SourceId, Place>,
     parameters: Value,
     /// Whether a parameter that is not there is a mistake.
     strict: bool,

@@ -33,6 +33,15 @@ pub(crate) fn rejected(root: &str, files: &[(&str, &str)]) -> String {
 }
 
 #[test]
+fn a_folder_with_an_at_sign_is_no_repository() {
+    let steps = "steps:\n- template: more.yml\n";
+    let files = [("ci@v2/steps.yml", steps), ("ci@v2/more.yml", "steps:\n- script: echo found\n")];
+    let inputs = Inputs { path: "ci@v2/p.yml".to_owned(), ..inputs(&files) };
+    let plan = compile_with("steps:\n- template: steps.yml\n", &inputs);
+    assert!(outline_of(&plan).contains("echo found"), "{}", outline_of(&plan));
+}
+
+#[test]
 fn lists_of_every_kind_come_from_templates() {
     let root = r"
 variables:
