@@ -20,7 +20,7 @@ use crate::run::keep;
 use crate::run::list;
 use crate::run::names;
 use crate::run::pipeline::{self, PipelineFile};
-use crate::run::repositories::{Repositories, RepositoryFolder};
+use crate::run::repositories::{self, Repositories, RepositoryFolder};
 use crate::run::skip::{self, SkippedTask};
 use crate::run::values::{GroupSource, Values};
 use crate::run::warnings;
@@ -63,7 +63,7 @@ pub(crate) struct RunArgs {
     /// A secret variable, from a file (`NAME=@FILE`) or the environment (`NAME=env`, `NAME=env:VARIABLE`)
     #[arg(long = "secret", value_name = "NAME=@FILE|env")]
     secrets: Vec<SecretSource>,
-    /// The folder of another repository of the pipeline, for its templates [default: a copy by git]
+    /// The folder of another repository of the pipeline, for templates and checkouts [default: a copy by git]
     #[arg(long = "repository", value_name = "ALIAS=FOLDER")]
     repositories: Vec<RepositoryFolder>,
     /// Which version of a tool will do where a task would install one: the one it asks for, or any
@@ -143,8 +143,7 @@ pub(crate) fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
         Ok(compiled) => compiled,
         Err(diagnostics) => return reject(&diagnostics, &of_repositories, json),
     };
-    let declared: Vec<&str> = plan.resources.repositories.iter().map(|one| one.alias.as_str()).collect();
-    if let Some(mistake) = repositories.mistakes(&declared) {
+    if let Some(mistake) = repositories.mistakes(&repositories::names(&plan)) {
         return misused(&mistake, json);
     }
     let (group_secrets, unused_groups) = values.of_used_groups(&plan.variable_groups);
@@ -162,7 +161,7 @@ pub(crate) fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
     };
     if args.list {
         list::keep(&mut plan, &wanted);
-        return show_plan(&plan, &file, json);
+        return show_plan(&plan, &file, &repositories, json);
     }
     for folder in args.log_dir.iter().chain(&args.artifacts_dir) {
         if let Err(error) = keep::prepare(folder) {
@@ -172,7 +171,9 @@ pub(crate) fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
     for sentence in skip::skip(&mut plan, &args.skipped_tasks) {
         warnings::tell(&sentence, json)?;
     }
-    for caveat in caveats(&plan, &wanted) {
+    let checkouts = repositories.checkouts(&plan, &wanted);
+    let of_checkouts = repositories.take_warnings().into_iter().chain(checkouts.missing);
+    for caveat in caveats(&plan, &wanted).into_iter().chain(of_checkouts) {
         warnings::tell(&caveat, json)?;
     }
     names::name_scripts(&mut plan);
@@ -189,6 +190,7 @@ pub(crate) fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
         stages: args.stages,
         jobs,
         wanted,
+        checkouts: checkouts.found,
         agents: args.agents.map_or_else(processors, usize::from),
         log_dir: args.log_dir,
         artifacts_dir: args.artifacts_dir,
@@ -258,11 +260,16 @@ fn reject(diagnostics: &Diagnostics, warnings: &[String], json: bool) -> anyhow:
     Ok(ExitCode::from(output::EXIT_USAGE))
 }
 
-fn show_plan(plan: &Plan, file: &PipelineFile, json: bool) -> anyhow::Result<ExitCode> {
+fn show_plan(
+    plan: &Plan,
+    file: &PipelineFile,
+    repositories: &Repositories,
+    json: bool,
+) -> anyhow::Result<ExitCode> {
     if json {
         output::write(&format!("{}\n", list::json(plan)?))?;
     } else {
-        output::write(&list::tree(plan, &file.name))?;
+        output::write(&list::tree(plan, &file.name, repositories))?;
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -14,7 +14,6 @@ struct Wishes {
     containers: BTreeSet<String>,
     services: BTreeSet<String>,
     servers: BTreeSet<String>,
-    repositories: BTreeSet<String>,
     /// Shells that are not on the PATH.
     shells: BTreeSet<&'static str>,
 }
@@ -51,7 +50,6 @@ impl Wishes {
             if !is_known(step) {
                 self.tasks.insert(format!("`{}`", reference(step)));
             }
-            self.repositories.extend(foreign_repository(step).map(|alias| format!("`{alias}`")));
             self.shells.extend(
                 shells(step)
                     .filter(|programs| !programs.iter().any(|one| has(one)))
@@ -77,12 +75,6 @@ impl Wishes {
         say(self.services, &|jobs| format!("{jobs} will fail: Dayfly cannot start service containers yet"));
         say(self.servers, &|jobs| {
             format!("{jobs} will fail: jobs of `pool: server` run only in Azure DevOps")
-        });
-        say(self.repositories, &|aliases| {
-            format!(
-                "jobs that check out {aliases} will fail: only `self`, the repository of the pipeline, is \
-                 available here"
-            )
         });
         for shell in self.shells {
             sentences.push(match shell {
@@ -207,7 +199,8 @@ pub(crate) fn hooks(job: &Job) -> impl Iterator<Item = &dayfly_pipelines::plan::
     })
 }
 
-fn steps(job: &Job) -> impl Iterator<Item = &Step> {
+/// All steps of a job, also those of its hooks.
+pub(crate) fn steps(job: &Job) -> impl Iterator<Item = &Step> {
     job.steps.iter().chain(hooks(job).flat_map(|hook| &hook.steps))
 }
 

@@ -26,6 +26,7 @@ use super::keep;
 use super::masking::KnownSecrets;
 use super::model::Model;
 use super::pipeline::PipelineFile;
+use super::repositories::{self, Checkout};
 use super::screen::Screen;
 use super::warnings;
 use super::work_folder::WorkFolder;
@@ -51,6 +52,8 @@ pub(crate) struct Order {
     pub(crate) jobs: Vec<String>,
     /// For each stage and each of its jobs whether these names want it.
     pub(crate) wanted: Vec<Vec<bool>>,
+    /// What jobs check out besides the pipeline's own repository.
+    pub(crate) checkouts: Vec<Checkout>,
     pub(crate) agents: usize,
     pub(crate) log_dir: Option<PathBuf>,
     pub(crate) artifacts_dir: Option<PathBuf>,
@@ -151,9 +154,13 @@ async fn follow(
     let repository = snapshot_in(folder);
     // A job that is queued before any agent is there fails at once, as with the service.
     let ready = async {
-        tokio::join!(snapshot::take_with_submodules(&order.file.root, &repository), agents.set.wait_online(1))
+        tokio::join!(
+            snapshot::take_with_submodules(&order.file.root, &repository),
+            repositories::serve(&order.checkouts, folder),
+            agents.set.wait_online(1)
+        )
     };
-    let (snapshot, online) = tokio::select! {
+    let (snapshot, others, online) = tokio::select! {
         ready = ready => ready,
         never = warnings::tell_if_slow("taking a snapshot of the work tree", order.json) => match never {},
         () = signals.next() => {
@@ -162,14 +169,16 @@ async fn follow(
         }
     };
     let snapshot = snapshot.context("could not snapshot the repository")?;
+    let (others, of_others) = others?;
     if online == 0 {
         bail!("no agent came online; run again with `--log info` to see why");
     }
     let missing = missing_submodules(&order.plan, &order.wanted, &snapshot.missing_submodules);
-    for warning in snapshot.warnings.iter().chain(&missing) {
+    for warning in snapshot.warnings.iter().chain(&missing).chain(&of_others) {
         warnings::tell(warning, order.json)?;
     }
-    let request = request(order, RunRepository::of_snapshot(&snapshot));
+    let mut request = request(order, RunRepository::of_snapshot(&snapshot));
+    request.repositories = others;
     let build = emulator.queue_run(request).await.context("could not queue the run")?;
     let mut screen = Screen::new(order);
     let mut view = View {

@@ -7,6 +7,7 @@ use super::caveats::{self, reference};
 use super::change::is_implicit;
 use super::lines::{FAINT, STRONG, sanitize};
 use super::names;
+use super::repositories::Repositories;
 
 /// Leaves only the wanted jobs, and the stages that have some.
 pub(crate) fn keep(plan: &mut Plan, wanted: &[Vec<bool>]) {
@@ -18,27 +19,34 @@ pub(crate) fn keep(plan: &mut Plan, wanted: &[Vec<bool>]) {
     });
 }
 
+/// What is listed, and where its repositories are.
+struct Listed<'a> {
+    plan: &'a Plan,
+    repositories: &'a Repositories,
+}
+
 /// The plan as text, with colours.
-pub(crate) fn tree(plan: &Plan, file: &str) -> String {
+pub(crate) fn tree(plan: &Plan, file: &str, repositories: &Repositories) -> String {
+    let listed = Listed { plan, repositories };
     let mut text = format!("{STRONG}{}{STRONG:#}\n", sanitize(file));
     let implicit = plan.stages.len() == 1 && is_implicit(&plan.stages[0].name);
     if implicit {
-        jobs(&mut text, "", plan, &plan.stages[0]);
+        jobs(&mut text, "", &listed, &plan.stages[0]);
         return text;
     }
     for (last, stage) in with_last(&plan.stages) {
         let notes = notes_of_stage(stage);
         branch(&mut text, "", last, "stage", &stage.name, &stage.display_name, &notes);
-        jobs(&mut text, indent(last), plan, stage);
+        jobs(&mut text, indent(last), &listed, stage);
     }
     text
 }
 
-fn jobs(text: &mut String, prefix: &str, plan: &Plan, stage: &Stage) {
+fn jobs(text: &mut String, prefix: &str, listed: &Listed<'_>, stage: &Stage) {
     for (last, job) in with_last(&stage.jobs) {
         let kind = if job.deployment.is_some() { "deployment" } else { "job" };
         let mut notes = notes_of_job(job);
-        let foreign = Vec::from_iter(caveats::foreign_images(plan, stage, job));
+        let foreign = Vec::from_iter(caveats::foreign_images(listed.plan, stage, job));
         if !foreign.is_empty() {
             notes.push(format!("for {}, but runs here", foreign.join(" and ")));
         }
@@ -46,7 +54,7 @@ fn jobs(text: &mut String, prefix: &str, plan: &Plan, stage: &Stage) {
         branch(text, prefix, last, kind, &job.name, &job.display_name, &notes);
         let prefix = format!("{prefix}{}", indent(last));
         match &job.deployment {
-            None => steps(text, &prefix, &job.steps),
+            None => steps(text, &prefix, listed, &job.steps),
             Some(deployment) => {
                 let hooks: Vec<_> = deployment
                     .hooks
@@ -56,7 +64,7 @@ fn jobs(text: &mut String, prefix: &str, plan: &Plan, stage: &Stage) {
                     .collect();
                 for (last, hook) in with_last(&hooks) {
                     branch(text, &prefix, last, "hook", &hook.job_name, &hook.job_name, &[]);
-                    steps(text, &format!("{prefix}{}", indent(last)), &hook.steps);
+                    steps(text, &format!("{prefix}{}", indent(last)), listed, &hook.steps);
                 }
             }
         }
@@ -86,14 +94,15 @@ pub(crate) fn json(plan: &Plan) -> serde_json::Result<serde_json::Value> {
     Ok(value)
 }
 
-fn steps(text: &mut String, prefix: &str, steps: &[Step]) {
+fn steps(text: &mut String, prefix: &str, listed: &Listed<'_>, steps: &[Step]) {
     for (last, step) in with_last(steps) {
         let named = step.display_name.clone().or_else(|| names::made_up(step));
         let mut notes = step.condition.iter().map(|condition| format!("if {condition}")).collect::<Vec<_>>();
         if !caveats::is_known(step) {
             notes.push("cannot run here".to_owned());
         }
-        if caveats::foreign_repository(step).is_some() {
+        let has_place = |alias| listed.repositories.has_place(listed.plan, alias);
+        if caveats::foreign_repository(step).is_some_and(|alias| !has_place(alias)) {
             notes.push("not available here".to_owned());
         }
         // Other tasks without a name are called as the file calls them.

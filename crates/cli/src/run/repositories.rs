@@ -1,10 +1,13 @@
 //! Other repositories: their templates, and what jobs check out of them.
 //!
-//! One is a folder that the user names, or it is copied by the user's own git into the user's cache: from then
-//! on it is there without a network.
+//! One is a folder that the user names, or it is copied by the user's own git into the user's cache: from
+//! then on it is there without a network.
 
+mod checkouts;
 mod copies;
 mod git;
+
+pub(crate) use checkouts::{Checkout, names, serve};
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -73,7 +76,12 @@ impl Repositories {
     /// What is wrong with the folders that were given, beside these aliases of the pipeline.
     pub(crate) fn mistakes(&self, declared: &[&str]) -> Option<String> {
         let is_declared = |alias: &str| declared.iter().any(|known| known.eq_ignore_ascii_case(alias));
-        let unknown = self.given.iter().find(|given| !is_declared(&given.alias))?;
+        let Some(unknown) = self.given.iter().find(|given| !is_declared(&given.alias)) else {
+            return self.given.iter().find_map(|given| {
+                let reason = folder_of(given).err()?;
+                Some(format!("`--repository {}`: {reason}", given.alias))
+            });
+        };
         let (alias, folder) = (&unknown.alias, unknown.folder.display());
         let known: Vec<_> = declared.iter().map(|alias| format!("`{alias}`")).collect();
         Some(match known.as_slice() {
@@ -113,7 +121,7 @@ impl Repositories {
         match repository.kind.to_ascii_lowercase().as_str() {
             "github" => Some(format!("https://github.com/{name}")),
             "bitbucket" => Some(format!("https://bitbucket.org/{name}")),
-            "git" => {
+            "git" | "tfsgit" => {
                 let own = git::answer(&self.own, &["remote", "get-url", "origin"])?;
                 let (project, name) =
                     name.split_once('/').map_or((None, name.as_str()), |(p, n)| (Some(p), n));
@@ -220,12 +228,15 @@ mod tests {
 
     #[test]
     fn a_folder_for_a_repository_that_nobody_declares_is_a_mistake() {
-        let given = vec!["Tools=/x".parse().unwrap()];
+        let given = vec!["Tools=/".parse().unwrap()];
         let repositories = Repositories::new(given, PathBuf::from("/"));
         assert_eq!(repositories.mistakes(&["other", "tools"]), None);
         let said = repositories.mistakes(&["other", "templates"]).unwrap();
         assert!(said.contains("no repository `Tools`") && said.contains("`other`, `templates`"), "{said}");
         assert!(repositories.mistakes(&[]).unwrap().contains("no repositories"));
+        let nowhere = Repositories::new(vec!["tools=/nowhere/at/all".parse().unwrap()], PathBuf::from("/"));
+        let said = nowhere.mistakes(&["tools"]).unwrap();
+        assert_eq!(said, "`--repository tools`: the folder `/nowhere/at/all` is not there");
         assert!("self=/x".parse::<RepositoryFolder>().is_err());
     }
 }

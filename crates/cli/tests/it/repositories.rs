@@ -215,6 +215,131 @@ fn a_folder_for_a_repository_that_the_pipeline_does_not_have_is_a_mistake() {
     assert!(text.contains("no repository `tmplates`") && text.contains("it has `Templates`"), "{text}");
 }
 
+const TOOLS: &str = "resources:
+  repositories:
+  - { repository: tools, type: git, name: shared/templates, ref: stable }
+";
+
+#[test]
+fn a_folder_is_checked_out_with_what_was_changed_there() {
+    let yaml = format!(
+        "{TOOLS}jobs:
+- job: both
+  steps:
+  - checkout: self
+  - checkout: Tools
+  - bash: |
+      cat app/own.txt templates/*.txt
+      git -C templates log --format=%s
+    workingDirectory: $(Build.SourcesDirectory)
+- job: alone
+  steps: [{{ checkout: tools }}, {{ bash: 'echo alone: $(cat given.txt)' }}]
+- job: used
+  uses: {{ repositories: [tools] }}
+  steps: [{{ checkout: none }}, {{ bash: echo used }}]
+"
+    );
+    let project = Project::with_pipeline(&yaml);
+    let app = project.path().join("app");
+    fs::create_dir(&app).unwrap();
+    fs::rename(project.path().join("azure-pipelines.yml"), app.join("azure-pipelines.yml")).unwrap();
+    fs::write(app.join("own.txt"), "of the own repository\n").unwrap();
+    let other = project.path().join("other");
+    fs::create_dir(&other).unwrap();
+    fs::write(other.join("given.txt"), "first\n").unwrap();
+    let run = || {
+        let mut command = project.command(&["run", "--repository", "tools=../other"]);
+        let text = all_of(command.current_dir(&app), 0);
+        assert!(!text.contains("will fail"), "{text}");
+        text
+    };
+    // A folder that is no repository.
+    let text = run();
+    for expected in ["of the own repository", "first", "alone: first", "used"] {
+        assert!(text.contains(expected), "no `{expected}` in {text}");
+    }
+    git_in(&other, &["init", "--quiet", "--initial-branch", "trunk"]);
+    commit_all(&other);
+    fs::write(other.join("given.txt"), "changed\n").unwrap();
+    fs::write(other.join("new.txt"), "untracked\n").unwrap();
+    let text = run();
+    for expected in ["changed", "untracked", "alone: changed", "x\n", "Checkout shared/templates@trunk"] {
+        assert!(text.contains(expected), "no `{expected}` in {text}");
+    }
+    assert_eq!(git_in(&other, &["status", "--short"]), " M given.txt\n?? new.txt\n", "nothing is touched");
+}
+
+#[test]
+fn repositories_are_copied_for_checkouts_at_their_references() {
+    let cloned = Cloned::new();
+    let other = cloned.service.path().join("shared/_git/templates");
+    git_in(&other, &["tag", "v1"]);
+    fs::write(other.join("version.txt"), "2\n").unwrap();
+    commit_all(&other);
+    git_in(&other, &["checkout", "--quiet", "-b", "next"]);
+    let yaml = format!(
+        "{TOOLS}  - {{ repository: first, type: git, name: shared/templates, ref: refs/tags/v1 }}
+  - {{ repository: other, type: git, name: shared/templates }}
+steps:
+- checkout: self
+- checkout: tools
+  path: s/stable
+- checkout: first
+  path: s/first
+- checkout: git://shared/templates@next
+  path: s/next
+- checkout: other
+  path: s/other
+- bash: |
+    echo \"stable: $(cat stable/version.txt), $(git -C stable log --format=%s | wc -l) commits\"
+    echo \"first: $(ls first)\"
+    echo \"next: $(cat next/version.txt)\"
+    echo \"other: $(cat other/version.txt)\"
+  workingDirectory: $(Build.SourcesDirectory)
+"
+    );
+    cloned.project.write("azure-pipelines.yml", &yaml);
+    let run = |expected: &[&str]| {
+        let text = cloned.run(&[], 0);
+        for expected in expected {
+            assert!(text.contains(expected), "no `{expected}` in {text}");
+        }
+        text
+    };
+    run(&["stable: 2, 2 commits", "first: ci\n", "next: 2", "other: 2"]);
+    // What is a day old is fetched again, also another default branch.
+    fs::write(other.join("version.txt"), "3\n").unwrap();
+    commit_all(&other);
+    run(&["next: 2", "other: 2"]);
+    let mark = fs::File::open(cloned.copy().join("dayfly-fetched")).unwrap();
+    mark.set_modified(SystemTime::now() - Duration::from_secs(49 * 60 * 60)).unwrap();
+    run(&["stable: 2", "next: 3", "other: 3"]);
+    // A branch that is not there yet is looked for at once.
+    git_in(&other, &["branch", "newest"]);
+    cloned.project.write("azure-pipelines.yml", &yaml.replace("ref: stable", "ref: newest"));
+    run(&["stable: 3, 3 commits"]);
+    cloned.cut();
+    let text = run(&["stable: 3, 3 commits"]);
+    assert!(!text.contains("cannot be fetched"), "{text}");
+}
+
+#[test]
+fn a_repository_that_cannot_be_had_fails_only_the_jobs_that_check_it_out() {
+    let cloned = Cloned::new();
+    cloned.cut();
+    let yaml =
+        format!("{TOOLS}jobs:\n- job: a\n  steps: [checkout: tools]\n- job: b\n  steps: [bash: echo b]\n");
+    cloned.project.write("azure-pipelines.yml", &yaml);
+    let text = cloned.run(&[], 1);
+    let expected = "jobs that check out `tools` will fail: the repository file://";
+    assert!(text.contains(expected) && text.contains("--repository tools=FOLDER"), "{text}");
+    assert!(text.contains("uses the repository `tools`, which is not available here"), "{text}");
+    assert!(cloned.run(&["--job", "b"], 0).find("will fail").is_none());
+    assert!(!cloned.run(&["--list"], 0).contains("not available here"));
+    cloned.project.git(&["remote", "remove", "origin"]);
+    assert!(cloned.run(&["--list"], 0).contains("not available here"));
+}
+
 #[test]
 fn a_repository_that_nobody_declares_is_told() {
     let project = Project::with_pipeline("steps:\n- template: a.yml@nowhere\n");

@@ -183,7 +183,7 @@ impl App {
     /// Queues a run of a compiled pipeline. Its repository is served from now on.
     pub(crate) async fn queue_run(&self, request: RunRequest) -> Result<BuildId> {
         let project = self.state().projects.find(&request.project)?.id;
-        let resources = self.resources(project, &request.plan).await?;
+        let resources = self.resources(project, &request).await?;
         let container = ContainerId(self.containers().create().await.map_err(Error::Container)?);
         let started = self.start(project, request, resources, container);
         if started.is_err() {
@@ -196,7 +196,7 @@ impl App {
         &self,
         project: ProjectId,
         request: RunRequest,
-        resources: Vec<ResourceRepository>,
+        mut resources: Vec<ResourceRepository>,
         container: ContainerId,
     ) -> state::Result<BuildId> {
         let now = self.now();
@@ -205,6 +205,15 @@ impl App {
         if state.repositories.find(project, &repository.name).is_err() || repository.is_temporary {
             let branch = repository.reference.clone();
             state.repositories.insert(project, &repository.name, repository.directory.clone(), branch)?;
+        }
+        for (alias, repository) in &request.repositories {
+            let served_as = state.repositories.insert_beside(project, repository)?;
+            resources.push(ResourceRepository {
+                alias: alias.clone(),
+                repository: repository.clone(),
+                served_as,
+                checkout: checkout_options(&request.plan, alias),
+            });
         }
         let definition = state.definitions.named_or_insert(project, &request.pipeline, now)?.id;
         state.start_run(
@@ -228,11 +237,15 @@ impl App {
         )
     }
 
-    /// The repositories which a file names as resources, as far as they are served here. A job that checks
-    /// out another fails when it starts.
-    async fn resources(&self, project: ProjectId, plan: &Plan) -> Result<Vec<ResourceRepository>> {
+    /// The repositories which a file names as resources, as far as they are served here and the run does not
+    /// bring them. A job that checks out another fails when it starts.
+    async fn resources(&self, project: ProjectId, request: &RunRequest) -> Result<Vec<ResourceRepository>> {
         let mut found = Vec::new();
-        for resource in &plan.resources.repositories {
+        let is_brought = |alias: &str| request.repositories.keys().any(|key| key.eq_ignore_ascii_case(alias));
+        for resource in &request.plan.resources.repositories {
+            if is_brought(&resource.alias) {
+                continue;
+            }
             let name = resource.name.as_deref().unwrap_or_default();
             let name = name.rsplit('/').next().unwrap_or(name);
             if resource.alias.eq_ignore_ascii_case("self") || name.is_empty() {
@@ -244,6 +257,7 @@ impl App {
             found.push(ResourceRepository {
                 alias: resource.alias.clone(),
                 repository: at_commit(&served.name, &served.directory, &branch, None).await?,
+                served_as: served.name.clone(),
                 checkout: resource.checkout.clone(),
             });
         }
@@ -351,6 +365,27 @@ impl State {
         let served =
             definition.repository().and_then(|name| self.repositories.find(project, name).ok()).cloned();
         Ok((project, definition.name.clone(), definition.file.clone(), served))
+    }
+}
+
+/// What a file's resource says of all checkouts of it.
+fn checkout_options(plan: &Plan, alias: &str) -> BTreeMap<String, String> {
+    let mut resources = plan.resources.repositories.iter();
+    let resource = resources.find(|resource| resource.alias.eq_ignore_ascii_case(alias));
+    resource.map(|resource| resource.checkout.clone()).unwrap_or_default()
+}
+
+impl RunRepository {
+    /// A repository on this disk at a branch or tag; without one, at the branch that its HEAD names.
+    ///
+    /// # Errors
+    /// If git cannot be run, or the repository has no such branch or tag.
+    pub async fn at(name: &str, directory: &Path, reference: Option<&str>) -> Result<Self> {
+        let reference = match reference {
+            Some(reference) => reference.to_owned(),
+            None => head_branch(directory).await,
+        };
+        at_commit(name, directory, &reference, None).await
     }
 }
 

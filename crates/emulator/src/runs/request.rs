@@ -27,6 +27,10 @@ pub struct RunRequest {
     pub parameters: BTreeMap<String, serde_json::Value>,
     /// What `checkout: self` gets, and what the predefined variables say of it.
     pub repository: RunRepository,
+    /// What checkouts of other repositories get, by the names that the file has for them: an alias of
+    /// `resources.repositories`, or all that stands behind `checkout:`. Aliases that are not among them stand
+    /// for the repositories that are served under the names that the file declares.
+    pub repositories: BTreeMap<String, RunRepository>,
     /// Variables given when the run is queued; secrets among them are masked and kept out of environments.
     pub variables: BTreeMap<String, VariableValue>,
     /// Only these stages, by name; all if empty.
@@ -56,6 +60,7 @@ impl RunRequest {
             plan,
             parameters: BTreeMap::new(),
             repository,
+            repositories: BTreeMap::new(),
             variables: BTreeMap::new(),
             stages: Vec::new(),
             jobs: Vec::new(),

@@ -61,6 +61,8 @@ pub(crate) struct NewRun {
 pub(crate) struct ResourceRepository {
     pub(crate) alias: String,
     pub(crate) repository: RunRepository,
+    /// The name of the repository that is served.
+    pub(crate) served_as: String,
     /// What checkouts of it do unless they say otherwise.
     pub(crate) checkout: BTreeMap<String, String>,
 }
@@ -157,6 +159,7 @@ impl State {
         let own = ResourceRepository {
             alias: "self".to_owned(),
             repository: new.repository.clone(),
+            served_as: new.repository.name.clone(),
             checkout: listed.map(|resource| resource.checkout.clone()).unwrap_or_default(),
         };
         let repositories = std::iter::once(&own).chain(&new.resources);
@@ -201,8 +204,8 @@ impl State {
         project: &str,
         resource: &ResourceRepository,
     ) -> Result<RepositoryContext> {
-        let ResourceRepository { alias, repository, checkout } = resource;
-        let served = self.repositories.find(new.project, &repository.name)?;
+        let ResourceRepository { alias, repository, served_as, checkout } = resource;
+        let served = self.repositories.find(new.project, served_as)?;
         let mut url = new.collection.clone();
         if let Ok(mut path) = url.path_segments_mut() {
             path.pop_if_empty().extend([project, "_git", &served.name]);
@@ -211,7 +214,7 @@ impl State {
             alias: alias.clone(),
             id: served.id.to_string(),
             repository_type: "Git".to_owned(),
-            name: served.name.clone(),
+            name: repository.name.clone(),
             url,
             reference: repository.reference.clone(),
             version: repository.commit.clone(),

@@ -6,7 +6,8 @@ use dayfly_protocol::ProjectId;
 use uuid::Uuid;
 
 use super::{Error, Result, named_id};
-use crate::stores::git::{MAX_NAME, is_refused};
+use crate::state::runs::RunRepository;
+use crate::stores::git::{MAX_NAME, is_refused, repository_name};
 
 /// More repositories than a machine holds; snapshots go with their runs.
 const MAX_REPOSITORIES: usize = 10_000;
@@ -56,6 +57,24 @@ impl Repositories {
         Ok(&self.0[at])
     }
 
+    /// Adds a repository of a run under a name that no other has, and gives the name.
+    pub(crate) fn insert_beside(&mut self, project: ProjectId, repository: &RunRepository) -> Result<String> {
+        let last = repository.name.rsplit('/').next().unwrap_or_default();
+        let wanted = repository_name(last);
+        let is_free = |name: &String| {
+            self.find(project, name).map_or(true, |found| found.directory == repository.directory)
+        };
+        let others = (2..=MAX_REPOSITORIES).map(|number| {
+            let end = format!("-{number}");
+            let start: String = wanted.chars().take(MAX_NAME - end.len()).collect();
+            format!("{start}{end}")
+        });
+        let full = Error::LimitReached { what: "repositories", limit: MAX_REPOSITORIES as u64 };
+        let name = std::iter::once(wanted.clone()).chain(others).find(is_free).ok_or(full)?;
+        let branch = repository.reference.clone();
+        self.insert(project, &name, repository.directory.clone(), branch).map(|served| served.name.clone())
+    }
+
     /// A repository of a project by its id or its name in any case.
     pub(crate) fn find(&self, project: ProjectId, id_or_name: &str) -> Result<&Repository> {
         let id = Uuid::parse_str(id_or_name).ok();
@@ -97,7 +116,6 @@ fn check_name(name: &str) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::stores::git::repository_name;
 
     #[test]
     fn names_of_folders_become_names_of_repositories() {
@@ -107,6 +125,30 @@ mod tests {
             assert_eq!(repository_name(folder), expected);
         }
         assert!(check_name(&repository_name(&"ä".repeat(200))).is_ok());
+    }
+
+    #[test]
+    fn repositories_of_runs_keep_out_of_each_others_way() {
+        let project = ProjectId(Uuid::from_u128(1));
+        let mut repositories = Repositories::default();
+        let mut insert = |name: &str, directory: &str| {
+            let repository = RunRepository {
+                name: name.to_owned(),
+                directory: PathBuf::from(directory),
+                reference: "refs/heads/main".to_owned(),
+                commit: String::new(),
+                author: String::new(),
+                message: String::new(),
+                is_temporary: false,
+            };
+            repositories.insert_beside(project, &repository).unwrap()
+        };
+        assert_eq!(insert("one/tools", "/a"), "tools");
+        assert_eq!(insert("two/Tools", "/b"), "Tools-2");
+        assert_eq!(insert("one/tools", "/a"), "tools");
+        let long = insert(&"n".repeat(100), "/c");
+        assert_eq!(long.len(), MAX_NAME);
+        assert!(insert(&"n".repeat(100), "/d").ends_with("-2"));
     }
 
     #[test]

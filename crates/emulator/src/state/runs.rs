@@ -27,7 +27,7 @@ const MAX_ARTIFACT_BYTES: usize = 64 << 10;
 /// The repository of a run, at one commit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RunRepository {
-    /// Its name; a repository of that name is served from now on.
+    /// Its name, such as `app` or `shared/tools`; a repository of that name is served from now on.
     pub name: String,
     /// A bare repository, or a work tree with `.git`.
     pub directory: PathBuf,

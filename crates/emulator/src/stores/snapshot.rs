@@ -123,11 +123,22 @@ pub async fn take_with_submodules(folder: &Path, into: &Path) -> Result<Snapshot
     take_all(folder, into, true).await
 }
 
+/// The same of a folder as if it were in no repository: its files, in a history of one commit.
+///
+/// # Errors
+/// As those of [`take`].
+pub async fn take_folder(folder: &Path, into: &Path) -> Result<Snapshot> {
+    let source = Source { work_tree: canonical(folder).await?, repository: None };
+    Taking { into, source: &source, with_submodules: false }.run().await
+}
+
+async fn canonical(folder: &Path) -> Result<PathBuf> {
+    let found = tokio::fs::canonicalize(folder).await;
+    found.map_err(|source| Error::Folder { path: folder.to_path_buf(), source })
+}
+
 async fn take_all(folder: &Path, into: &Path, with_submodules: bool) -> Result<Snapshot> {
-    let folder = tokio::fs::canonicalize(folder)
-        .await
-        .map_err(|source| Error::Folder { path: folder.to_path_buf(), source })?;
-    let source = Source::find(&folder).await?;
+    let source = Source::find(&canonical(folder).await?).await?;
     Taking { into, source: &source, with_submodules }.run().await
 }
 

@@ -1,4 +1,5 @@
-//! Copies of repositories in the user's cache: one commit with its files. A copy that is a day old is fetched again; without a network it stays good.
+//! Copies of repositories in the user's cache: one commit with its files for templates, everything for
+//! checkouts. A copy that is a day old is fetched again; without a network it stays good.
 
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
@@ -11,6 +12,9 @@ use crate::output;
 
 /// How long git may take for the files of one commit.
 const PATIENCE: Duration = Duration::from_secs(5 * 60);
+
+/// How long git may take for everything.
+const PATIENCE_FOR_ALL: Duration = Duration::from_secs(60 * 60);
 
 /// How old a copy may be before it is fetched again, and what killed runs have left before it is deleted.
 const FRESH: Duration = Duration::from_secs(24 * 60 * 60);
@@ -74,7 +78,69 @@ pub(super) fn of_files(url: &str, reference: Option<&str>, cache: &Path) -> Resu
     }
 }
 
-/// A folder for what is being made, which is deleted with its value; those of killed runs are deleted as well.
+/// A bare repository with all branches and tags, and with this reference besides.
+pub(super) fn of_everything(url: &str, reference: Option<&str>, cache: &Path) -> Result<Copied, String> {
+    let reference = reference.map(full);
+    let place = Place::new(cache, url, "everything", "");
+    place.recover();
+    if place.is_fresh() && place.has(reference.as_deref()) {
+        return Ok(Copied::new(&place.folder));
+    }
+    output::note(&format!("getting {url} for a checkout"));
+    let is_new = !place.is_whole();
+    let fetched = match is_new {
+        true => clone(&place, url, cache),
+        false => update(&place.folder, url, reference.as_deref()),
+    };
+    // Others than branches and tags are not among what is cloned.
+    let fetched = match fetched {
+        Ok(()) if is_new && !place.has(reference.as_deref()) => {
+            update(&place.folder, url, reference.as_deref())
+        }
+        fetched => fetched,
+    };
+    match fetched {
+        Ok(()) => place.mark(&place.folder).map(|()| Copied::new(&place.folder)),
+        // Another run has just fetched it, which was in our way.
+        Err(_) if place.is_fresh() && place.has(reference.as_deref()) => Ok(Copied::new(&place.folder)),
+        Err(reason) if place.is_whole() && place.has(reference.as_deref()) => {
+            Ok(Copied::old(&place.folder, url, &reason, place.age()))
+        }
+        Err(reason) => Err(reason),
+    }
+}
+
+fn clone(place: &Place, url: &str, cache: &Path) -> Result<(), String> {
+    let fresh = workshop(cache)?;
+    git(fresh.path(), &["clone", "--quiet", "--bare", "--", url, "copy"], PATIENCE_FOR_ALL)?;
+    place.take(&fresh.path().join("copy"))
+}
+
+/// Fetches what is new. Git first gets the objects and then moves the branches, so a job that reads the copy
+/// meanwhile sees a whole one.
+fn update(folder: &Path, url: &str, reference: Option<&str>) -> Result<(), String> {
+    let mut wanted = vec!["+refs/heads/*:refs/heads/*".to_owned(), "+refs/tags/*:refs/tags/*".to_owned()];
+    let is_special = |name: &&str| !name.starts_with("refs/heads/") && !name.starts_with("refs/tags/");
+    wanted.extend(reference.filter(is_special).map(|name| format!("+{name}:{name}")));
+    let mut arguments = vec!["fetch", "--quiet", "--prune", "--", url];
+    arguments.extend(wanted.iter().map(String::as_str));
+    bare(folder, &arguments, PATIENCE_FOR_ALL)?;
+    if reference.is_none() {
+        let answer = bare(folder, &["ls-remote", "--symref", "--", url, "HEAD"], PATIENCE)?;
+        let default = answer.lines().find_map(|line| line.strip_prefix("ref: ")?.strip_suffix("\tHEAD"));
+        if let Some(branch) = default.filter(|branch| branch.starts_with("refs/heads/")) {
+            bare(folder, &["symbolic-ref", "HEAD", branch], PATIENCE)?;
+        }
+    }
+    Ok(())
+}
+
+/// Git in a bare repository, which some users' settings want to be named.
+fn bare(folder: &Path, arguments: &[&str], patience: Duration) -> Result<String, String> {
+    git(folder, &[&["--git-dir=."], arguments].concat(), patience)
+}
+
+/// A folder for what is being made, which is deleted with its value; those of killed runs are deleted too.
 fn workshop(cache: &Path) -> Result<tempfile::TempDir, String> {
     const PREFIX: &str = "new-";
     let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(cache);
@@ -129,6 +195,12 @@ impl Place {
         self.mark_in(&self.folder).is_file()
     }
 
+    /// Whether a bare copy has a branch or tag; the default one if no other is meant.
+    fn has(&self, reference: Option<&str>) -> bool {
+        let name = format!("{}^{{commit}}", reference.unwrap_or("HEAD"));
+        bare(&self.folder, &["rev-parse", "--verify", "--quiet", &name], PATIENCE).is_ok()
+    }
+
     /// Puts the old copy back if a run was killed before it put the new one in its place.
     fn recover(&self) {
         if !self.folder.exists() && self.mark_in(&self.aside).is_file() {
@@ -155,7 +227,7 @@ impl Place {
         }
     }
 
-    /// What is half deleted is never put back: its mark goes first. What cannot be deleted is in nobody's way.
+    /// What is half deleted is never put back: its mark goes first. What stays is in nobody's way.
     fn forget_aside(&self) {
         let _ = std::fs::remove_file(self.mark_in(&self.aside));
         let _ = std::fs::remove_dir_all(&self.aside);
