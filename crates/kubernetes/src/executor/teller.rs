@@ -48,7 +48,9 @@ impl Teller {
 
     /// Says what is the matter.
     pub(super) async fn tell(&self, note: Note) {
-        let reason = note.text.chars().take(LONGEST_REASON).collect();
+        // That nobody can be driven out says no more than that there is no room.
+        let text = note.text.split(" preemption: ").next().unwrap_or_default();
+        let reason = text.chars().take(LONGEST_REASON).collect();
         let _ = self.said.try_send(Said { pod: None, reason: Some(reason) });
         // Who minds the job takes it at once.
         let _ = self.progress.send(Progress::Noted(note)).await;
