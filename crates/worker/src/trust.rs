@@ -11,7 +11,8 @@ use aws_lc_rs::digest;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
-/// Where systems keep the authorities they trust: Debian, Ubuntu, Alpine and Arch; Fedora and RHEL; SUSE; others.
+/// Where systems keep the authorities they trust: Debian, Ubuntu, Alpine and Arch; Fedora and RHEL; SUSE;
+/// others.
 const OF_SYSTEMS: [&str; 5] = [
     "/etc/ssl/certs/ca-certificates.crt",
     "/etc/pki/tls/certs/ca-bundle.crt",
@@ -44,8 +45,8 @@ pub enum TrustError {
     Write(PathBuf, #[source] io::Error),
 }
 
-/// Writes the authorities of this system and those of the file `more` into `bundle`, and adds to `environment`
-/// the variables by which programs find them, where it does not have them already.
+/// Writes the authorities of this system and those of the file `more` into `bundle`, and adds to
+/// `environment` the variables by which programs find them, where it does not have them already.
 ///
 /// # Errors
 ///

@@ -1,8 +1,9 @@
 //! Jobs in pods beside bare pods of the same shape: `cargo bench -p dayfly --bench pods [-- RUNS]`.
 //!
-//! It needs the cluster that `.ci/run cluster` says; without it nothing is measured. Each figure is the time until
-//! the first command of a container connects to this process: from the queueing of a job, and from the creation
-//! of a pod. The bare pod is the pod of a job with other commands in its containers. Nothing is asserted.
+//! It needs the cluster that `.ci/run cluster` says; without it nothing is measured. Each figure is the time
+//! until the first command of a container connects to this process: from the queueing of a job, and from the
+//! creation of a pod. The bare pod is the pod of a job with other commands in its containers. Nothing is
+//! asserted.
 
 #![allow(dead_code, reason = "the world of the cluster tests has more than is needed here")]
 #![allow(clippy::print_stderr, clippy::print_stdout, reason = "it is a program that prints figures")]

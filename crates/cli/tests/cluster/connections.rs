@@ -74,8 +74,8 @@ fn a_service_principal_logs_in_and_a_wrong_secret_is_told() {
     assert!(is_green && text.contains("let in"), "{text}");
 }
 
-/// The service has a certificate of the company's own authority, and is behind a proxy that wants a login. The
-/// controller, the worker, git and what steps run all get through, in both containers.
+/// The service has a certificate of the company's own authority, and is behind a proxy that wants a login.
+/// The controller, the worker, git and what steps run all get through, in both containers.
 #[test]
 fn jobs_trust_the_companys_authority_and_take_its_proxy() {
     const LOGIN: &str = "Basic YnVpbGRlcjpwQHNzL3dvcmQ=";

@@ -1,5 +1,5 @@
-//! `docs/cli.md` is what `--help` says, `docs/crds.md` what the definitions say. `UPDATE_DOCS=1 cargo test -p dayfly`
-//! writes them anew.
+//! `docs/cli.md` is what `--help` says, `docs/crds.md` what the definitions say. `UPDATE_DOCS=1 cargo test -p
+//! dayfly` writes them anew.
 
 use std::fmt::Write as _;
 use std::path::Path;

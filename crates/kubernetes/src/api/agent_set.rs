@@ -66,8 +66,8 @@ pub struct AgentSetSpec {
     /// How the binary gets into the job's container.
     #[serde(default)]
     pub delivery: Delivery,
-    /// While so many jobs have waited for a node or a quota for half a minute, the idle agents are offline, so
-    /// that further jobs stay in the queue of Azure DevOps, where other agents may take them.
+    /// While so many jobs have waited for a node or a quota for half a minute, the idle agents are offline,
+    /// so that further jobs stay in the queue of Azure DevOps, where other agents may take them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1000))]
     pub max_pending_jobs: Option<u16>,

@@ -44,7 +44,8 @@ pub struct AzureDevOpsConnectionSpec {
 /// How to log in: set exactly one field.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[x_kube(validation = (
-    "[has(self.personalAccessToken), has(self.servicePrincipal), has(self.workloadIdentity), has(self.managedIdentity)].filter(one, one).size() == 1",
+    "[has(self.personalAccessToken), has(self.servicePrincipal), has(self.workloadIdentity), \
+     has(self.managedIdentity)].filter(one, one).size() == 1",
     "auth needs exactly one of personalAccessToken, servicePrincipal, workloadIdentity and managedIdentity"
 ))]
 #[serde(rename_all = "camelCase")]
@@ -55,8 +56,8 @@ pub struct Authentication {
     /// Service principal of Microsoft Entra ID, with a client secret.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service_principal: Option<ServicePrincipal>,
-    /// Service principal or managed identity of Microsoft Entra ID that trusts the cluster's service accounts:
-    /// nothing secret is kept anywhere.
+    /// Service principal or managed identity of Microsoft Entra ID that trusts the cluster's service
+    /// accounts: nothing secret is kept anywhere.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub workload_identity: Option<WorkloadIdentity>,
     /// Managed identity of the Azure machine that the controller runs on.
@@ -70,8 +71,8 @@ pub struct Authentication {
 pub struct PersonalAccessToken {
     /// Key of a Secret that holds the token. It is read again when it changes.
     pub secret_ref: KeyReference,
-    /// The day on which the token expires, such as 2027-03-31: the connection's condition `CredentialExpiring`
-    /// warns two weeks before. The service does not say it.
+    /// The day on which the token expires, such as 2027-03-31: the connection's condition
+    /// `CredentialExpiring` warns two weeks before. The service does not say it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("format" = "date"))]
     pub expires_on: Option<String>,

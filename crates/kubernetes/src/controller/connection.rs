@@ -107,7 +107,8 @@ impl Minded {
         match bounded(api.patch_status(&object.name_any(), &PatchParams::default(), &patch)).await {
             Ok(_) => self.told = Some(status),
             Err(error) => {
-                tracing::info!(%error, connection = object.name_any(), "could not write a connection's status");
+                let name = object.name_any();
+                tracing::info!(%error, name, "could not write a connection's status");
             }
         }
     }

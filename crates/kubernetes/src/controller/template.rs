@@ -16,7 +16,8 @@ use crate::{
 /// The condition that says it.
 const TEMPLATE_VALID: &str = "TemplateValid";
 
-/// What the API server says of the pod of a job that wants nothing of its own. `None` where it cannot be told.
+/// What the API server says of the pod of a job that wants nothing of its own. `None` where it cannot be
+/// told.
 pub(super) async fn check(
     client: Client,
     namespace: String,

@@ -58,8 +58,8 @@ pub(super) fn of_steps(set: &AgentSetSpec) -> &'static str {
     }
 }
 
-/// The containers for a job, and what the pipeline asks for beyond them. `job_image` is the image of the steps
-/// where the job wants another one than the set's.
+/// The containers for a job, and what the pipeline asks for beyond them. `job_image` is the image of the
+/// steps where the job wants another one than the set's.
 pub(super) fn of(
     set: &AgentSetSpec,
     set_name: &str,

@@ -79,7 +79,8 @@ pub enum ShapeError {
     },
     /// The job wants what its set does not allow.
     #[error(
-        "the variable `{variable}` of this job asks for {value}, which AgentSet `{set}` does not allow: {reason}"
+        "the variable `{variable}` of this job asks for {value}, which AgentSet `{set}` does not allow: \
+         {reason}"
     )]
     Override {
         /// The set.

@@ -1,6 +1,7 @@
 //! What a job asks of its pod by variables, within what its set allows.
 //!
-//! Demands cannot say it: the service compares them with the agents' capabilities, each of which has one value.
+//! Demands cannot say it: the service compares them with the agents' capabilities, each of which has one
+//! value.
 
 use std::collections::BTreeMap;
 

@@ -24,7 +24,8 @@ pub enum RegistrationError {
     },
     /// The name is taken by an agent that belongs to somebody else.
     #[error(
-        "agent `{name}` of the pool belongs to somebody else ({owner}); pick another name, or delete that agent"
+        "agent `{name}` of the pool belongs to somebody else ({owner}); pick another name, or delete that \
+         agent"
     )]
     OtherOwner {
         /// The name.

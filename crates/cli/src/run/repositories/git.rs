@@ -64,7 +64,8 @@ fn plain(folder: &Path) -> Command {
     command
 }
 
-/// The user's own way to call ssh, told to ask nothing. Another program than ssh does not know how to be told.
+/// The user's own way to call ssh, told to ask nothing. Another program than ssh does not know how to be
+/// told.
 fn ssh_without_questions(folder: &Path) -> Option<OsString> {
     let given = std::env::var_os("GIT_SSH_COMMAND").filter(|command| !command.is_empty());
     let configured = || answer(folder, &["config", "--get", "core.sshCommand"]).map(OsString::from);
