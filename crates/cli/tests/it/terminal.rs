@@ -347,7 +347,7 @@ jobs:
         "`boxed` will fail: Dayfly cannot run jobs in a container yet",
         "`served` will fail: Dayfly cannot start service containers yet",
         "`approval` will fail: jobs of `pool: server` run only in Azure DevOps",
-        "jobs that check out `tools` will fail: only `self`",
+        "jobs that check out `tools` will fail: the address of the repository `elsewhere` is not known",
         "`pwsh` is not on the PATH: PowerShell steps will fail",
     ] {
         assert_has(&ended, text);
