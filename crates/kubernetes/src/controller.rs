@@ -177,6 +177,12 @@ where
     )
 }
 
+/// What somebody wants of an object: its spec, and whether it is to go. The rest of it we write ourselves.
+fn wish<K: Resource>(object: &K) -> (Option<i64>, bool) {
+    let metadata = object.meta();
+    (metadata.generation, metadata.deletion_timestamp.is_some())
+}
+
 /// A task for each object of a kind, by the object's UID. It ends by itself, or when its object is gone.
 struct Tasks<K> {
     wanted: HashMap<String, watch::Sender<Arc<K>>>,
@@ -202,7 +208,12 @@ impl<K: Resource<DynamicType = ()> + Send + Sync + 'static> Tasks<K> {
             Ok(Event::Apply(object) | Event::InitApply(object)) => {
                 let Some(uid) = object.uid() else { return };
                 if let Some(wanted) = self.wanted.get(&uid).filter(|wanted| !wanted.is_closed()) {
-                    wanted.send_replace(Arc::new(object));
+                    // A task that is woken by its own status would never rest.
+                    wanted.send_if_modified(|known| {
+                        let is_wanted_otherwise = wish(&object) != wish(known.as_ref());
+                        *known = Arc::new(object);
+                        is_wanted_otherwise
+                    });
                     return;
                 }
                 let (sender, wanted) = watch::channel(Arc::new(object));
@@ -232,5 +243,38 @@ impl<K: Resource<DynamicType = ()> + Send + Sync + 'static> Tasks<K> {
     /// Waits until all have ended, as they do when the controller stops.
     async fn end(mut self) {
         while self.running.join_next().await.is_some() {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn set(generation: i64, online: u32) -> AgentSet {
+        serde_json::from_value(json!({
+            "metadata": { "name": "linux", "uid": "u", "generation": generation },
+            "spec": { "connectionRef": "c", "poolName": "p", "agents": { "max": 1 } },
+            "status": { "online": online },
+        }))
+        .expect("a set")
+    }
+
+    #[tokio::test]
+    async fn a_task_is_woken_by_what_people_write_and_not_by_its_own_status() {
+        let mut tasks = Tasks::<AgentSet>::default();
+        let mut seen = None;
+        tasks.take(Ok(Event::Apply(set(1, 0))), |wanted| {
+            seen = Some(wanted.clone());
+            async move { drop(wanted) }
+        });
+        let mut seen = seen.expect("it was begun");
+        let mut apply = |set| tasks.take(Ok(Event::Apply(set)), |_| std::future::ready(()));
+        apply(set(1, 7));
+        assert!(!seen.has_changed().expect("it is there"));
+        assert_eq!(seen.borrow_and_update().status.as_ref().map(|status| status.online), Some(7));
+        apply(set(2, 7));
+        assert!(seen.has_changed().expect("it is there"));
     }
 }

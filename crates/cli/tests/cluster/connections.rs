@@ -1,6 +1,9 @@
 //! How the service is reached: other logins than a personal access token, and a company's network.
 
 use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use dayfly_testing::{Authority, Proxy, TlsFront};
 use tokio::{
@@ -16,13 +19,14 @@ fn runtime() -> tokio::runtime::Runtime {
 }
 
 /// Stands for Entra ID: who knows the client secret `right` gets a token that the emulator takes.
-async fn entra(listener: TcpListener) {
+async fn entra(listener: TcpListener, asked: Arc<AtomicUsize>) {
     while let Ok((client, _)) = listener.accept().await {
-        let _ = answer(client).await;
+        let _ = answer(client, asked.fetch_add(1, Ordering::SeqCst)).await;
     }
 }
 
-async fn answer(mut client: TcpStream) -> std::io::Result<()> {
+/// As Entra ID, it says something else each time.
+async fn answer(mut client: TcpStream, number: usize) -> std::io::Result<()> {
     let mut request = Vec::new();
     let (status, body) = loop {
         let mut buffer = [0; 4096];
@@ -34,7 +38,7 @@ async fn answer(mut client: TcpStream) -> std::io::Result<()> {
             break ("200 OK", format!(r#"{{"access_token":"{PAT}","expires_in":3599}}"#));
         }
         if count == 0 || text.contains("client_secret=wrong") {
-            let words = "AADSTS7000215: Invalid client secret provided.";
+            let words = format!("AADSTS7000215: Invalid client secret provided. Trace ID: {number}");
             break (
                 "401 Unauthorized",
                 format!(r#"{{"error":"invalid_client","error_description":"{words}"}}"#),
@@ -51,7 +55,8 @@ fn a_service_principal_logs_in_and_a_wrong_secret_is_told() {
     let runtime = runtime();
     let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).expect("a port");
     let authority = format!("http://{}", listener.local_addr().expect("an address"));
-    runtime.spawn(entra(listener));
+    let asked = Arc::<AtomicUsize>::default();
+    runtime.spawn(entra(listener, asked.clone()));
     let connection = format!(
         "  auth:\n    servicePrincipal:\n      tenantId: contoso\n      clientId: builds\n      authorityHost: \
          {authority}\n      clientSecretRef: {{ name: principal, key: secret }}\n"
@@ -67,6 +72,9 @@ fn a_service_principal_logs_in_and_a_wrong_secret_is_told() {
         let message = world.has_condition(object, "Ready", "CredentialRejected");
         assert!(message.contains("AADSTS7000215") && !message.contains("wrong"), "{message}");
     }
+    // Twice a look every second would be dozens by now.
+    std::thread::sleep(Duration::from_secs(10));
+    assert!(asked.load(Ordering::SeqCst) < 20, "asked {asked:?} times");
     world.apply(&secret("right"));
     world.has_condition("azuredevopsconnection/azure-devops", "Ready", "Connected");
     world.has_online(1);
