@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use dayfly_protocol::channel::WorkerProxy;
+
 use crate::observer::Observer;
 use crate::retry::RetryPolicy;
 
@@ -61,6 +63,17 @@ pub struct ProxySettings {
     pub https: Option<String>,
     /// Hosts that are reached directly, separated by commas (`NO_PROXY`).
     pub no_proxy: Option<String>,
+}
+
+/// One proxy for all addresses.
+impl From<&WorkerProxy> for ProxySettings {
+    fn from(proxy: &WorkerProxy) -> Self {
+        ProxySettings {
+            http: Some(proxy.address.clone()),
+            https: Some(proxy.address.clone()),
+            no_proxy: Some(proxy.no_proxy.clone()),
+        }
+    }
 }
 
 impl fmt::Debug for ProxySettings {

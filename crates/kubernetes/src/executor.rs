@@ -185,19 +185,29 @@ impl Inner {
         }
     }
 
-    async fn run_told(&self, mut job: AcceptedJob, controls: Controls, teller: Teller) -> WorkerExit {
-        let spec = self.spec();
-        let network = self.network(&spec).await;
-        if network.ca_bundle.is_some() {
+    /// Makes the job's pod, and tells the worker how it reaches the world from there.
+    async fn create(
+        &self,
+        spec: &AgentSetSpec,
+        job: &mut AcceptedJob,
+        teller: &Teller,
+    ) -> Result<Place, Mishap> {
+        let Network { ca_bundle, proxy } = self.network(spec).await;
+        if ca_bundle.is_some() {
             job.worker.ca_files = vec![ca_bundle_file(AGENT_CONTAINER).into()];
         }
-        job.worker.proxy = network.proxy;
-        let facts = Facts { ca_bundle: network.ca_bundle, ..self.facts.clone() };
+        job.worker.proxy = proxy;
+        let facts = Facts { ca_bundle, ..self.facts.clone() };
+        place::create(&self.pods, &self.set, spec, job, &facts, teller).await
+    }
+
+    async fn run_told(&self, mut job: AcceptedJob, controls: Controls, teller: Teller) -> WorkerExit {
+        let spec = self.spec();
         let place = match &job.claimed {
             Some(claim) => serde_json::from_str::<Place>(&claim.place)
                 .map_err(|error| Mishap::Lost(format!("its pod is not known: {error}"))),
             None => {
-                let creating = place::create(&self.pods, &self.set, &spec, &job, &facts, &teller);
+                let creating = self.create(&spec, &mut job, &teller);
                 tokio::select! {
                     biased;
                     () = controls.kill.cancelled() => {

@@ -1,20 +1,28 @@
 //! How the service is reached: an `AzureDevOpsConnection` and what it names, read anew whenever it is needed,
 //! so that a change of it needs no restart.
 
-use std::path::Path;
+use std::{fmt::Debug, path::Path};
 
 use dayfly_client::{
     Connection, Credential, ENTRA_AUTHORITY, EntraApplication, EntraCredential, HttpSettings,
-    INSTANCE_METADATA, ProxySettings,
+    INSTANCE_METADATA,
 };
 use dayfly_protocol::channel::WorkerProxy;
-use k8s_openapi::api::core::v1::{ConfigMap, Secret};
-use kube::{Api, Client};
+use k8s_openapi::{
+    NamespaceResourceScope,
+    api::core::v1::{ConfigMap, Secret},
+};
+use kube::{Api, Client, Resource};
 use secrecy::{ExposeSecret as _, SecretString};
+use serde::de::DeserializeOwned;
 use url::Url;
 
 use crate::{
-    api::{Authentication, AzureDevOpsConnection, CaBundle, KeyReference, Proxy},
+    api::{
+        Authentication, AzureDevOpsConnection, AzureDevOpsConnectionSpec, CaBundle, KeyReference, Proxy,
+        WorkloadIdentity,
+    },
+    cluster::bounded,
     controller::Office,
 };
 
@@ -53,6 +61,8 @@ pub(crate) enum LoginError {
 pub(crate) struct Access {
     pub(crate) url: Url,
     pub(crate) settings: HttpSettings,
+    /// The same for the pods of jobs.
+    pub(crate) network: Network,
     /// Who may manage the pool. What is registered runs without it.
     pub(crate) credential: Result<Credential, LoginError>,
 }
@@ -68,9 +78,9 @@ impl Access {
 pub(crate) async fn access(office: &Office, namespace: &str, name: &str) -> Result<Access, LoginError> {
     let Office { client, config, .. } = office;
     let objects = Objects { client, namespace, connection: name };
-    let found = Api::<AzureDevOpsConnection>::namespaced(client.clone(), namespace).get_opt(name).await;
-    let spec = objects.found(found, "AzureDevOpsConnection", name)?.spec;
+    let spec = objects.get::<AzureDevOpsConnection>("AzureDevOpsConnection", name).await?.spec;
     let url = objects.url(&spec.url, "url")?;
+    let network = objects.network(&spec).await?;
     let mut settings = HttpSettings { observer: Some(config.observer.clone()), ..HttpSettings::default() };
     if let Some(tls) = &spec.tls {
         let bundle = objects.bundle(&tls.ca_bundle).await?;
@@ -78,11 +88,11 @@ pub(crate) async fn access(office: &Office, namespace: &str, name: &str) -> Resu
         tokio::fs::write(&file, bundle).await.map_err(LoginError::File)?;
         settings.ca_files.push(file);
     }
-    if let Some(proxy) = &spec.proxy {
-        settings.proxy = objects.proxy(proxy).await?;
+    if let Some(proxy) = &network.proxy {
+        settings.proxy = proxy.into();
     }
     let credential = objects.credential(&spec.auth, &config.federated_token_file).await;
-    Ok(Access { url, settings, credential })
+    Ok(Access { url, settings, network, credential })
 }
 
 /// How the pods of jobs reach the world.
@@ -96,20 +106,11 @@ pub(crate) struct Network {
 /// What the connection of this name says of it.
 pub(crate) async fn network(client: &Client, namespace: &str, name: &str) -> Result<Network, LoginError> {
     let objects = Objects { client, namespace, connection: name };
-    let found = Api::<AzureDevOpsConnection>::namespaced(client.clone(), namespace).get_opt(name).await;
-    let spec = objects.found(found, "AzureDevOpsConnection", name)?.spec;
-    let proxy = match &spec.proxy {
-        Some(proxy) => {
-            let direct = LOCAL.into_iter().chain(proxy.no_proxy.iter().map(String::as_str));
-            let no_proxy = direct.collect::<Vec<_>>().join(",");
-            Some(WorkerProxy { address: objects.proxy_address(proxy).await?, no_proxy })
-        }
-        None => None,
-    };
-    Ok(Network { ca_bundle: spec.tls.map(|tls| tls.ca_bundle), proxy })
+    let spec = objects.get::<AzureDevOpsConnection>("AzureDevOpsConnection", name).await?.spec;
+    objects.network(&spec).await
 }
 
-/// What a pod always reaches directly: its own services.
+/// What is always reached directly: a pod's own services.
 const LOCAL: [&str; 2] = ["localhost", "127.0.0.1"];
 
 /// Objects in the namespace of a connection.
@@ -121,12 +122,12 @@ struct Objects<'a> {
 }
 
 impl Objects<'_> {
-    fn found<T>(
-        &self,
-        found: Result<Option<T>, kube::Error>,
-        kind: &'static str,
-        name: &str,
-    ) -> Result<T, LoginError> {
+    async fn get<K>(&self, kind: &'static str, name: &str) -> Result<K, LoginError>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + DeserializeOwned + Debug,
+    {
+        let api = Api::<K>::namespaced(self.client.clone(), self.namespace);
+        let found = bounded(api.get_opt(name)).await;
         let (name, namespace) = (name.to_owned(), self.namespace.to_owned());
         match found {
             Ok(Some(object)) => Ok(object),
@@ -146,16 +147,14 @@ impl Objects<'_> {
             return Ok(Credential::PersonalAccessToken(trimmed(&token)));
         }
         if let Some(principal) = &auth.service_principal {
-            let ids = [&principal.tenant_id, &principal.client_id];
             return Ok(Credential::Entra(EntraCredential::ClientSecret {
-                application: self.application(ids, principal.authority_host.as_deref())?,
+                application: self.application(&principal.application)?,
                 secret: trimmed(&self.secret(&principal.client_secret_ref).await?),
             }));
         }
         if let Some(identity) = &auth.workload_identity {
-            let ids = [&identity.tenant_id, &identity.client_id];
             return Ok(Credential::Entra(EntraCredential::Federated {
-                application: self.application(ids, identity.authority_host.as_deref())?,
+                application: self.application(identity)?,
                 token_file: token_file.to_owned(),
             }));
         }
@@ -166,19 +165,15 @@ impl Objects<'_> {
         }))
     }
 
-    fn application(
-        &self,
-        [tenant, client_id]: [&String; 2],
-        authority: Option<&str>,
-    ) -> Result<EntraApplication, LoginError> {
-        let authority = self.url(authority.unwrap_or(ENTRA_AUTHORITY), "authorityHost")?;
-        Ok(EntraApplication { authority, tenant: tenant.clone(), client_id: client_id.clone() })
+    fn application(&self, application: &WorkloadIdentity) -> Result<EntraApplication, LoginError> {
+        let WorkloadIdentity { tenant_id, client_id, authority_host } = application;
+        let authority = self.url(authority_host.as_deref().unwrap_or(ENTRA_AUTHORITY), "authorityHost")?;
+        Ok(EntraApplication { authority, tenant: tenant_id.clone(), client_id: client_id.clone() })
     }
 
     async fn secret(&self, reference: &KeyReference) -> Result<SecretString, LoginError> {
         let (kind, KeyReference { name, key }) = ("Secret", reference);
-        let secrets = Api::<Secret>::namespaced(self.client.clone(), self.namespace);
-        let secret = self.found(secrets.get_opt(name).await, kind, name)?;
+        let secret = self.get::<Secret>(kind, name).await?;
         let value = secret.data.unwrap_or_default().remove(key);
         let value = value.ok_or_else(|| LoginError::NoKey { kind, name: name.clone(), key: key.clone() })?;
         String::from_utf8(value.0).map(SecretString::from).map_err(|_| LoginError::NotText {
@@ -194,19 +189,18 @@ impl Objects<'_> {
         }
         let Some(KeyReference { name, key }) = &bundle.config_map_ref else { return Ok(String::new()) };
         let kind = "ConfigMap";
-        let maps = Api::<ConfigMap>::namespaced(self.client.clone(), self.namespace);
-        let map = self.found(maps.get_opt(name).await, kind, name)?;
+        let map = self.get::<ConfigMap>(kind, name).await?;
         let value = map.data.unwrap_or_default().remove(key);
         value.ok_or_else(|| LoginError::NoKey { kind, name: name.clone(), key: key.clone() })
     }
 
-    async fn proxy(&self, proxy: &Proxy) -> Result<ProxySettings, LoginError> {
+    async fn network(&self, spec: &AzureDevOpsConnectionSpec) -> Result<Network, LoginError> {
+        let ca_bundle = spec.tls.as_ref().map(|tls| tls.ca_bundle.clone());
+        let Some(proxy) = &spec.proxy else { return Ok(Network { ca_bundle, proxy: None }) };
+        let direct = LOCAL.into_iter().chain(proxy.no_proxy.iter().map(String::as_str));
+        let no_proxy = direct.collect::<Vec<_>>().join(",");
         let address = self.proxy_address(proxy).await?;
-        Ok(ProxySettings {
-            http: Some(address.clone()),
-            https: Some(address),
-            no_proxy: (!proxy.no_proxy.is_empty()).then(|| proxy.no_proxy.join(",")),
-        })
+        Ok(Network { ca_bundle, proxy: Some(WorkerProxy { address, no_proxy }) })
     }
 
     /// The address, with the login if there is one.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use dayfly_client::{
     Again, Connection, Credential, ErrorKind, HttpSettings, JobPlan, ProxySettings, RetryPolicy,
 };
-use dayfly_protocol::channel::{WorkerProxy, WorkerSettings};
+use dayfly_protocol::channel::WorkerSettings;
 use dayfly_protocol::job::AgentJobRequestMessage;
 use dayfly_protocol::{BuildId, ContainerId, JobId, ProjectId, TaskId, TaskResult};
 use tokio::io::AsyncWrite;
@@ -58,15 +58,6 @@ pub(crate) struct Service {
     numbering: Mutex<Option<oneshot::Receiver<()>>>,
 }
 
-/// The proxy that the listener gave, for all addresses.
-fn proxies(proxy: &WorkerProxy) -> ProxySettings {
-    ProxySettings {
-        http: Some(proxy.address.clone()),
-        https: Some(proxy.address.clone()),
-        no_proxy: Some(proxy.no_proxy.clone()),
-    }
-}
-
 /// A place in the order of the changes of the build's number.
 pub(crate) struct Turn {
     before: Option<oneshot::Receiver<()>>,
@@ -86,7 +77,7 @@ impl Service {
         let token = endpoint.access_token().ok_or(Error::NoConnection)?;
         let http = HttpSettings {
             ca_files: settings.ca_files.clone(),
-            proxy: settings.proxy.as_ref().map_or_else(|| surroundings.proxy.clone(), proxies),
+            proxy: settings.proxy.as_ref().map_or_else(|| surroundings.proxy.clone(), ProxySettings::from),
             ..HttpSettings::default()
         };
         let connection =

@@ -5,8 +5,8 @@
 //! creation of a pod. The bare pod is the pod of a job with other commands in its containers. Nothing is
 //! asserted.
 
-#![allow(dead_code, reason = "the world of the cluster tests has more than is needed here")]
-#![allow(clippy::print_stderr, clippy::print_stdout, reason = "it is a program that prints figures")]
+#![expect(dead_code, reason = "the world of the cluster tests has more than is needed here")]
+#![expect(clippy::print_stderr, clippy::print_stdout, reason = "it is a program that prints figures")]
 
 #[path = "../../tests/cluster/world.rs"]
 mod world;

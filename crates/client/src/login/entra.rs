@@ -96,8 +96,11 @@ impl EntraCredential {
             }
             EntraCredential::Federated { application, token_file } => {
                 let read = tokio::fs::read_to_string(token_file).await;
-                let token = read.map_err(|source| Error::Read { call: Box::new(call.clone()), source })?;
-                let token = SecretString::from(token);
+                let token = SecretString::from(read.map_err(|source| Error::Setting {
+                    name: "federated token",
+                    reason: format!("the file {} cannot be read", token_file.display()),
+                    source: Some(Box::new(source)),
+                })?);
                 let proof = [
                     ("client_assertion_type", JWT_BEARER),
                     ("client_assertion", token.expose_secret().trim()),

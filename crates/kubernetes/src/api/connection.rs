@@ -1,6 +1,7 @@
 //! `AzureDevOpsConnection`: an organization and how to log in.
 
 use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Condition, KeyReference};
@@ -79,25 +80,18 @@ pub struct PersonalAccessToken {
 }
 
 /// A service principal with a client secret.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ServicePrincipal {
-    /// The tenant's id.
-    #[schemars(length(min = 1, max = 253))]
-    pub tenant_id: String,
-    /// The application's (client's) id.
-    #[schemars(length(min = 1, max = 253))]
-    pub client_id: String,
+    /// Whose it is.
+    #[serde(flatten)]
+    pub application: WorkloadIdentity,
     /// Key of a Secret that holds a client secret. It is read again when it changes.
     pub client_secret_ref: KeyReference,
-    /// Address of Entra ID. Default: https://login.microsoftonline.com
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 2048))]
-    #[x_kube(validation = ("self.matches('^https?://[^/@]+')", "authorityHost must begin with https:// and a host"))]
-    pub authority_host: Option<String>,
 }
 
-/// An identity that trusts the token of the controller's service account.
+/// An application of Microsoft Entra ID; as a workload identity it trusts the token of the controller's
+/// service account.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct WorkloadIdentity {
@@ -110,7 +104,10 @@ pub struct WorkloadIdentity {
     /// Address of Entra ID. Default: https://login.microsoftonline.com
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 2048))]
-    #[x_kube(validation = ("self.matches('^https?://[^/@]+')", "authorityHost must begin with https:// and a host"))]
+    #[x_kube(validation = (
+        "self.matches('^https?://[^/@]+')",
+        "authorityHost must begin with https:// and a host"
+    ))]
     pub authority_host: Option<String>,
 }
 

@@ -73,6 +73,8 @@ impl Crew {
             Event::Noted { job, note, .. } if NO_ROOM.contains(&note.word) => {
                 self.stuck.entry(job.request).or_insert(now);
             }
+            // It has a node by now, and waits for something else there.
+            Event::Noted { job, .. } => drop(self.stuck.remove(&job.request)),
             Event::JobFinished { agent, job, .. } => {
                 self.jobs.remove(agent);
                 self.running.remove(&job.request);

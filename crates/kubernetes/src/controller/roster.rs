@@ -2,7 +2,7 @@
 
 use std::{collections::HashSet, sync::Arc};
 
-use dayfly_listener::{Description, RegisteredSet, Registrar, Registration, RegistrationError};
+use dayfly_listener::{RegisteredSet, Registrar, Registration, RegistrationError};
 use dayfly_protocol::crypto::AgentKey;
 
 use super::{crew::Crew, trouble::Trouble};
@@ -13,19 +13,13 @@ pub(super) struct Roster {
     pub(super) registrations: Arc<Registrations>,
     pub(super) key: Arc<AgentKey>,
     pub(super) set: RegisteredSet,
-    pub(super) description: Description,
     /// Names that agents of others have in the pool.
     pub(super) foreign: HashSet<String>,
 }
 
 impl Roster {
-    pub(super) fn new(
-        registrations: Arc<Registrations>,
-        key: AgentKey,
-        set: RegisteredSet,
-        description: Description,
-    ) -> Self {
-        Self { registrations, key: Arc::new(key), set, description, foreign: HashSet::new() }
+    pub(super) fn new(registrations: Arc<Registrations>, key: AgentKey, set: RegisteredSet) -> Self {
+        Self { registrations, key: Arc::new(key), set, foreign: HashSet::new() }
     }
 
     /// The next `count` names that nobody is known to have.

@@ -31,7 +31,7 @@ use crate::{
     cluster::bounded,
     executor::PodExecutor,
     identity::{CA_CONFIG_MAP, CA_KEY},
-    login::{Access, LoginError, access, network},
+    login::{Access, LoginError, access},
     ownership::{Fence, Ownership},
     pod::{CaConfigMap, Facts},
     protection::protect,
@@ -197,9 +197,8 @@ impl Set {
         object: &AgentSet,
         registrations: Arc<Registrations>,
     ) -> Result<Option<Roster>, Trouble> {
-        let description = self.description(object);
         if let Some((set, key)) = registrations.registered().await? {
-            return Ok(Some(Roster::new(registrations, key, set, description)));
+            return Ok(Some(Roster::new(registrations, key, set)));
         }
         if object.metadata.deletion_timestamp.is_some() {
             return Ok(None);
@@ -213,7 +212,7 @@ impl Set {
         };
         let set = RegisteredSet { server_url, pool: pool.id, pool_name: pool.name, agents: Vec::new() };
         registrations.register(set.clone(), &key).await?;
-        Ok(Some(Roster::new(registrations, key, set, description)))
+        Ok(Some(Roster::new(registrations, key, set)))
     }
 
     async fn access(&self, object: &AgentSet) -> Result<Access, LoginError> {
@@ -286,6 +285,7 @@ impl Set {
             ca_bundle: None,
             service_account: "default".to_owned(),
         };
+        let access = self.access(object).await?;
         let accepting = self.accepting(object, roster.set.pool);
         let store = Arc::new(self.store(accepting.clone(), fence));
         let executor = PodExecutor::new(
@@ -293,12 +293,11 @@ impl Set {
             &self.namespace,
             &self.name,
             object.spec.clone(),
-            (facts, network(&self.office.client, &self.namespace, &object.spec.connection_ref).await?),
+            (facts, access.network),
             self.office.gate.clone(),
             store.clone(),
         );
         let _tidying = self.tidying(accepting, fence);
-        let access = self.access(object).await?;
         let (sender, wanted) = watch::channel(Wanted { agents: Vec::new(), phase: Phase::Run });
         let listener = Config {
             server_url: roster.set.server_url.clone(),
@@ -314,7 +313,7 @@ impl Set {
                 key: roster.key.clone(),
                 wanted,
             },
-            description: roster.description.clone(),
+            description: self.description(object),
             worker: WorkerSettings::default(),
             once: false,
             connecting: CONNECTING_AGENTS,
@@ -326,13 +325,17 @@ impl Set {
         shift.work(listener, events, fence).await
     }
 
-    /// Who may register agents, and take them away.
+    /// Who may register agents, and take them away: where the first of them were registered, whatever the
+    /// connection says by now.
     pub(super) async fn registrar(&self, object: &AgentSet, roster: &Roster) -> Result<Registrar, Trouble> {
+        let url = roster.set.server_url.clone();
         let access = self.access(object).await?;
-        let url = access.url.clone();
-        let connection = access.manager()?;
+        if access.url != url && !self.is_deleted() {
+            return Err(Trouble::Moved { from: url, to: access.url });
+        }
+        let connection = Access { url: url.clone(), ..access }.manager()?;
         let service = connection.connection_data().await?;
-        let (key, description) = (roster.key.clone(), roster.description.clone());
+        let (key, description) = (roster.key.clone(), self.description(object));
         Ok(Registrar::new(connection, roster.set.pool, key, OnExisting::Adopt, description, &service, url))
     }
 

@@ -28,6 +28,9 @@ use crate::{api::AgentSet, executor::PodExecutor, ownership::Fence};
 /// How soon it is looked again what a set needs.
 const LOOK: Duration = Duration::from_secs(1);
 
+/// How soon the cluster is asked again about pods that it refused.
+const CHECK_AGAIN: Duration = Duration::from_secs(30);
+
 /// How many agents are registered one after the other before they come online.
 const BATCH: usize = 20;
 
@@ -47,8 +50,9 @@ pub(super) struct Shift<'a> {
     trouble: Option<Finding>,
     not_before: Instant,
     backoff: Backoff,
-    /// The pods that the cluster is being asked about.
+    /// The pods that the cluster is being asked about, and since when.
     checking: Option<BoxFuture<'static, Option<Finding>>>,
+    checked: Instant,
 }
 
 impl<'a> Shift<'a> {
@@ -69,6 +73,7 @@ impl<'a> Shift<'a> {
             not_before: Instant::now(),
             backoff: Backoff::default(),
             checking: None,
+            checked: Instant::now(),
         };
         shift.check_template();
         shift
@@ -160,6 +165,7 @@ impl<'a> Shift<'a> {
             let (client, namespace, name) = self.set.place();
             let (spec, facts) = (self.set.object().spec.clone(), self.executor.facts());
             self.checking = Some(template::check(client, namespace, name, spec, facts).boxed());
+            self.checked = Instant::now();
         }
     }
 
@@ -193,6 +199,10 @@ impl<'a> Shift<'a> {
         let is_full = waiting.is_some_and(|(most, waiting)| waiting >= usize::from(most));
         let level = self.crew.wanted(&object.spec.agents, is_full, now);
         let phase = self.phase(&object);
+        // It may be the cluster that was wrong: a new namespace has no service account for a moment.
+        if self.is_invalid() && self.checking.is_none() && now - self.checked >= CHECK_AGAIN {
+            self.check_template();
+        }
         let agents = chosen(&self.roster.set.agents, &self.crew, level);
         self.orders.send_if_modified(|wanted| {
             let now = Wanted { agents, phase };
@@ -204,8 +214,9 @@ impl<'a> Shift<'a> {
         let invalid = self.set.template.as_ref().filter(|found| !found.holds);
         let invalid = invalid.map(|found| Finding::ready(false, "TemplateInvalid", found.message.clone()));
         let full = waiting.filter(|_| is_full).map(|(_, waiting)| {
-            let text =
-                format!("{waiting} jobs wait for room in the cluster; idle agents are offline until then");
+            let text = format!(
+                "idle agents are offline until the cluster has room for the jobs that wait for it: {waiting}"
+            );
             Finding::ready(true, "Full", text)
         });
         let found = invalid.or_else(|| self.trouble.clone()).or(full);
@@ -214,10 +225,13 @@ impl<'a> Shift<'a> {
         self.set.report(counts, readiness).await;
     }
 
+    fn is_invalid(&self) -> bool {
+        self.set.template.as_ref().is_some_and(|found| !found.holds)
+    }
+
     /// A set whose pods the cluster refuses takes no jobs, so that they stay in the queue instead of failing.
     fn phase(&self, object: &AgentSet) -> Phase {
-        let is_invalid = self.set.template.as_ref().is_some_and(|found| !found.holds);
-        match (object.metadata.deletion_timestamp.is_some(), object.spec.paused || is_invalid) {
+        match (object.metadata.deletion_timestamp.is_some(), object.spec.paused || self.is_invalid()) {
             (true, _) => Phase::Drain,
             (false, true) => Phase::Pause,
             (false, false) => Phase::Run,

@@ -2,6 +2,7 @@
 
 use dayfly_client::ErrorKind;
 use dayfly_listener::RegistrationError;
+use url::Url;
 
 use crate::login::LoginError;
 
@@ -26,6 +27,11 @@ pub(super) enum Trouble {
     Key(#[from] dayfly_protocol::crypto::Error),
     #[error("another controller may have the set by now")]
     Lost,
+    #[error(
+        "the connection now says {to}, but the agents of this set are registered at {from}; to move them, \
+         delete the AgentSet and create it again"
+    )]
+    Moved { from: Url, to: Url },
     #[error("the agents ended: {0}")]
     Ended(String),
 }
@@ -40,6 +46,7 @@ impl Trouble {
             Self::Registration(_) => "RegistrationFailed",
             Self::Ended(_) | Self::Listener(_) => "AgentsEnded",
             Self::Lost => "LeaseLost",
+            Self::Moved { .. } => "UrlChanged",
             Self::Store(_) | Self::Authority(_) | Self::Cluster(_) | Self::Key(_) => "Internal",
         }
     }
@@ -50,6 +57,7 @@ pub(super) fn service_reason(error: &dayfly_client::Error) -> &'static str {
     match error.kind() {
         ErrorKind::Unauthorized | ErrorKind::Forbidden => "CredentialRejected",
         ErrorKind::PoolNotFound => "PoolNotFound",
+        ErrorKind::Setting => "ConnectionInvalid",
         _ => "ServiceUnreachable",
     }
 }

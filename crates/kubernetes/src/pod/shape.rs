@@ -1,6 +1,8 @@
 //! From a set and a job to the pod that runs it.
 
 use dayfly_protocol::job::AgentJobRequestMessage;
+use k8s_openapi::api::core::v1::Pod;
+use serde::Deserialize as _;
 use serde_json::{Value, json};
 
 use super::{
@@ -90,12 +92,18 @@ pub fn shape(set: &AgentSetSpec, set_name: &str, job: &Job<'_>, facts: &Facts) -
         "spec": spec,
     });
     if let Some(template) = &set.template {
-        let merged = template::merge(&mut pod, template);
+        let merged = template::merge(&mut pod, template).and_then(|()| is_pod(&pod));
         merged.map_err(|reason| ShapeError::Template { set: set_name.to_owned(), reason })?;
     }
     overrides.apply(&mut pod, containers::of_steps(set));
     own(&mut pod, set_name, job);
     Ok(Shaped { pod, left_out })
+}
+
+/// Whether all fields that Kubernetes knows have the types that it wants. What is put into the pod afterwards
+/// relies on that.
+fn is_pod(pod: &Value) -> Result<(), String> {
+    Pod::deserialize(pod).map(drop).map_err(|error| error.to_string())
 }
 
 /// What no template may change: the pod must be found again, and its worker must not run twice.

@@ -198,6 +198,18 @@ fn what_cannot_be_done_is_refused_in_words() {
     ] {
         assert_eq!(shaped(&more, set_name, "60"), Err(error));
     }
+    for template in [
+        json!({ "metadata": { "labels": "x" } }),
+        json!({ "spec": { "nodeSelector": "x" } }),
+        json!({ "spec": { "containers": [{ "name": "job", "resources": { "requests": 1 } }] } }),
+    ] {
+        let mut more = overrides();
+        more["template"] = template.clone();
+        let message = asking(&[("dayfly.cpu", "1"), ("dayfly.nodeSelector.disk", "ssd")]);
+        let job = Job { message: &message, nonce: "1" };
+        let error = shape(&set(&more), "linux", &job, &facts()).expect_err("it is none").to_string();
+        assert!(error.contains("cannot be used: invalid type"), "{template}: {error}");
+    }
     let error = shaped(&json!({ "template": { "spec": 1 } }), "linux", "60").expect_err("it is none");
     assert_eq!(error.to_string(), "`spec.template` of AgentSet `linux` cannot be used: `spec` is no object");
     let mut message = with_containers();
