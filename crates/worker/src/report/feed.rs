@@ -70,9 +70,10 @@ struct State {
     urgent: u64,
     /// What the service asks for; none: early and late interval.
     interval: Option<Duration>,
-    /// Since when a call is under way that has not come through; none once one has.
-    failing_since: Option<Instant>,
-    /// When another report came through first since then: the service is there, only the feed is not.
+    /// A call was begun since the last that came through.
+    is_unanswered: bool,
+    /// When another report came through since then, after which none was begun: the service is there, only
+    /// the feed is not. (A report under way says nothing: the service may have gone away meanwhile.)
     others_since: Option<Instant>,
     is_closed: bool,
     /// Nobody sends any more.
@@ -143,10 +144,9 @@ impl State {
     /// Lines are being sent (false) or came through (true).
     fn note(&mut self, came_through: bool) {
         if came_through {
-            (self.failing_since, self.others_since) = (None, None);
-        } else {
-            self.failing_since.get_or_insert_with(Instant::now);
+            self.others_since = None;
         }
+        self.is_unanswered = !came_through;
     }
 
     fn count_sent(&mut self, lines: u64) {
@@ -316,10 +316,14 @@ impl Queue {
 }
 
 impl Witness for Queue {
+    fn another_began(&self) {
+        self.lock().others_since = None;
+    }
+
     fn another_came_through(&self) {
         let mut state = self.lock();
-        if state.failing_since.is_some() {
-            state.others_since.get_or_insert_with(Instant::now);
+        if state.is_unanswered {
+            state.others_since = Some(Instant::now());
         }
     }
 }
@@ -528,6 +532,26 @@ mod tests {
         let wanted = [0, 10_000, 12_050, 13_050, 16_050, 19_050];
         let is_near = |(round, wanted): (&u128, u128)| (wanted..wanted + 5).contains(round);
         assert!(rounds.iter().zip(wanted).all(is_near), "{rounds:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_feed_is_hopeless_only_if_it_alone_fails() {
+        const PATIENCE: Duration = Duration::from_secs(15);
+        let queue = Queue::new(None);
+        let soon = || async {
+            let wait = PATIENCE + Duration::from_millis(200);
+            tokio::time::timeout(wait, queue.is_hopeless(PATIENCE)).await.is_ok()
+        };
+        queue.lock().note(false);
+        queue.another_began();
+        queue.another_came_through();
+        // The service goes away: the next report and the lines wait for it alike.
+        queue.another_began();
+        assert!(!soon().await);
+        queue.another_came_through();
+        assert!(soon().await);
+        queue.lock().note(true);
+        assert!(!soon().await);
     }
 
     #[tokio::test]

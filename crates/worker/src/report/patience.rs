@@ -12,9 +12,12 @@ use super::service::Error;
 /// Its longest pause is how late we notice that the service is back.
 const POLICY: RetryPolicy = RetryPolicy::endless(Duration::from_millis(250), Duration::from_secs(5));
 
-/// Hears of calls that come through.
+/// Hears of another sender's calls.
 pub(super) trait Witness: Send + Sync {
-    /// A call of another sender came through.
+    /// A call begins: whether the service is there is open again.
+    fn another_began(&self);
+
+    /// The call came through.
     fn another_came_through(&self);
 }
 
@@ -31,7 +34,7 @@ impl Patience {
         Patience { over, backoff: Mutex::default(), witness: None }
     }
 
-    /// Tells of its successes.
+    /// Tells of its calls.
     pub(super) fn telling(self, witness: Arc<dyn Witness>) -> Patience {
         Patience { witness: Some(witness), ..self }
     }
@@ -54,6 +57,9 @@ impl Patience {
 
     /// One attempt, ended by the deadline.
     pub(super) async fn attempt<T>(&self, call: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+        if let Some(witness) = &self.witness {
+            witness.another_began();
+        }
         tokio::select! {
             biased;
             result = call => result,
