@@ -4,7 +4,7 @@ use uuid::{Uuid, uuid};
 
 /// CmdLine, behind `script:`.
 pub const CMD_LINE: Uuid = uuid!("d9bafed4-0b18-4f58-968d-86655b4d2ce9");
-/// Bash, behind `bash:`.
+/// Bash, behind `bash:`. Version 2 of the same id is the task ShellScript.
 pub const BASH: Uuid = uuid!("6c731c3c-3c68-459a-a5c9-bde6e6595b5b");
 /// PowerShell, behind `pwsh:` and `powershell:`.
 pub const POWERSHELL: Uuid = uuid!("e213ff0f-5d5c-4791-802d-52ea3e7be1f1");

@@ -236,6 +236,8 @@ fn kind(record: &TimelineRecord) -> StepKind {
     match &record.task {
         Some(_) if name.starts_with(POST_JOB) || name.starts_with(PRE_JOB) => StepKind::Own,
         Some(task) if task.id.0 == CHECKOUT => StepKind::Quiet,
+        // ShellScript@2 has Bash's id.
+        Some(task) if task.id.0 == BASH && task.version.starts_with("2.") => StepKind::Task,
         Some(task) if [CMD_LINE, BASH, POWERSHELL].contains(&task.id.0) => StepKind::Script,
         Some(_) => StepKind::Task,
         None => StepKind::Own,

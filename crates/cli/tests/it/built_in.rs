@@ -1,7 +1,35 @@
 //! Built-in tasks of Microsoft's catalogue, through `dayfly run`.
 
-use crate::project::Project;
-use crate::run::assert_has;
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+
+use crate::project::{Ended, Project};
+use crate::run::{assert_has, assert_has_not};
+
+/// These programs are on the path, else the test says which to install.
+fn need(programs: &[&str]) {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    for program in programs {
+        let is_there = std::env::split_paths(&path).any(|folder| folder.join(program).is_file());
+        assert!(is_there, "this test needs the program {program}: install it");
+    }
+}
+
+/// Runs the project with programs before all others on the path that stand for those which cannot be had.
+fn run_with(project: &Project, programs: &[(&str, &str)], arguments: &[&str], code: i32) -> Ended {
+    let folder = project.path().join(".programs");
+    fs::create_dir_all(&folder).unwrap();
+    for (name, script) in programs {
+        fs::write(folder.join(name), format!("#!/bin/sh\n{script}\n")).unwrap();
+        fs::set_permissions(folder.join(name), fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    let path = format!("{}:{}", folder.display(), std::env::var("PATH").unwrap());
+    let mut all = vec!["run"];
+    all.extend(arguments);
+    let ended = Ended::from(project.command(&all).env("PATH", path).output().unwrap());
+    assert_eq!(ended.code, Some(code), "{}{}", ended.stdout, ended.stderr);
+    ended
+}
 
 #[test]
 fn files_are_copied_as_the_patterns_say() {
@@ -68,8 +96,7 @@ fn files_are_deleted_as_the_patterns_say() {
 
 #[test]
 fn archives_are_made_by_tar_and_zip() {
-    let has_zip = std::process::Command::new("zip").arg("-v").output().is_ok();
-    assert!(has_zip, "this test needs the program zip: install it");
+    need(&["zip", "unzip"]);
     let project = Project::with_pipeline(
         "steps:
 - bash: mkdir -p tree/sub && echo 1 > tree/a && echo 2 > tree/sub/b
@@ -127,11 +154,7 @@ fn test_results_are_summed_up_and_failed_tests_are_named() {
 
 #[test]
 fn build_tools_of_the_machine_are_run() {
-    for tool in ["python", "go", "cmake", "npm"] {
-        let path = std::env::var_os("PATH").unwrap_or_default();
-        let is_there = std::env::split_paths(&path).any(|folder| folder.join(tool).is_file());
-        assert!(is_there, "this test needs the program {tool}: install it");
-    }
+    need(&["python", "go", "cmake", "npm"]);
     let project = Project::with_pipeline(
         "steps:
 - task: PythonScript@0
@@ -182,4 +205,249 @@ fn a_build_tool_that_fails_fails_its_step() {
     assert_has(&ended, "failed because one or more lines were written to the STDERR stream");
     assert_has(&ended, "The Go task failed with an error: Error: The process 'go' failed with exit code 2");
     assert_has(&ended, "npm publish needs the credentials of Azure DevOps");
+}
+
+#[test]
+fn archives_are_extracted_by_tar_and_unzip() {
+    need(&["zip", "unzip"]);
+    let project = Project::with_pipeline(
+        "steps:
+- bash: mkdir -p in/deep out && echo 1 > in/a && echo 2 > in/deep/b && tar -czf one.tgz in && zip -qr in/deep/two.zip in && echo old > out/old
+- task: ExtractFiles@1
+  inputs:
+    archiveFilePatterns: |
+      one.tgz
+      in/**/*.zip
+    destinationFolder: out
+    overwriteExistingFiles: true
+- bash: find out -type f | sort | tr '\\n' ' '
+- task: ExtractFiles@1
+  inputs: {archiveFilePatterns: '*.zip', destinationFolder: out, cleanDestinationFolder: false}
+- bash: test -e out/in/a && echo still there && echo no archive > broken.zip
+- task: ExtractFiles@1
+  inputs: {archiveFilePatterns: broken.zip, destinationFolder: out2}
+  continueOnError: true
+- task: ExtractFiles@1
+  inputs: {archiveFilePatterns: nothere.zip, destinationFolder: out3}
+",
+    );
+    let ended = project.run(&[], 1);
+    assert_has(&ended, "Found: 2 files to extract:");
+    assert_has(&ended, "out/in/a out/in/deep/b");
+    assert_has_not(&ended, "out/old");
+    assert_has(&ended, "No archives were found using specified file patterns");
+    assert_has(&ended, "still there");
+    assert_has(&ended, "Extraction failed for file: ");
+    assert_has(&ended, "nothere.zip can not be extracted because it can not be accessed: ");
+}
+
+#[test]
+fn code_coverage_is_summed_up() {
+    let project = Project::with_pipeline(
+        "steps:
+- bash: mkdir -p $(Agent.TempDirectory)/x && cp cobertura.xml $(Agent.TempDirectory)/x/coverage.cobertura.xml
+- task: PublishCodeCoverageResults@2
+  inputs: {summaryFileLocation: $(Agent.TempDirectory)/**/coverage.cobertura.xml}
+- task: PublishCodeCoverageResults@1
+  inputs: {codeCoverageTool: JaCoCo, summaryFileLocation: '**/jacoco.xml'}
+- task: PublishCodeCoverageResults@1
+  inputs: {codeCoverageTool: Cobertura, summaryFileLocation: broken.xml}
+- task: PublishCodeCoverageResults@2
+  inputs: {summaryFileLocation: '**/nothing.xml', failIfCoverageEmpty: true}
+",
+    );
+    project.write("cobertura.xml", "<coverage lines-covered='7' lines-valid='8'/>");
+    project.write("jacoco.xml", "<report><counter type='LINE' missed='1' covered='3'/></report>");
+    project.write("broken.xml", "<report");
+    let ended = project.run(&[], 1);
+    assert_has(&ended, "Code coverage: 87.50 % (7 of 8) lines");
+    assert_has(&ended, "Code coverage: 75.00 % (3 of 4) lines");
+    assert_has(&ended, "broken.xml: ");
+    assert_has(&ended, "No code coverage results were found to publish.");
+}
+
+#[test]
+fn maven_builds_and_its_tests_are_told_of() {
+    need(&["mvn"]);
+    let project = Project::with_pipeline(
+        "steps:
+- task: Maven@4
+  inputs: {mavenPomFile: app/pom.xml, goals: validate, options: '-B -o -Dmessage=\"two words\"', mavenOptions: -Xmx256m}
+- task: Maven@3
+  inputs: {goals: nothing, options: -o}
+  continueOnError: true
+- task: Maven@3
+  inputs: {mavenPomFile: app/pom.xml, goals: validate, jdkVersionOption: '1.4'}
+",
+    );
+    let pom = "<project><modelVersion>4.0.0</modelVersion><groupId>g</groupId><artifactId>some-app</artifactId>\
+               <version>1</version><packaging>pom</packaging></project>";
+    project.write("app/pom.xml", pom);
+    project.write(
+        "app/target/surefire-reports/TEST-a.xml",
+        "<testsuite><testcase name='good'/><testcase name='bad'><failure/></testcase></testsuite>",
+    );
+    let ended = project.run(&[], 1);
+    assert_has(&ended, "Apache Maven 3.");
+    assert_has(&ended, "Building some-app 1");
+    assert_has(&ended, "Tests: 2 tests, 1 passed, 1 failed, 0 others. Failed: bad");
+    assert_has(&ended, "Not found mavenPOMFile: ");
+    assert_has(&ended, "environment variable 'JAVA_HOME_4_X64' exists");
+    assert_has(&ended, "dayfly run --tools any");
+}
+
+#[test]
+fn gradle_and_scripts_of_the_repository_are_run() {
+    let project = Project::with_pipeline(
+        "steps:
+- task: Gradle@3
+  inputs: {workingDirectory: app, gradleWrapperFile: app/gradlew, tasks: clean test, options: '-q --info', gradleOptions: -Xmx9m}
+- task: ShellScript@2
+  inputs: {scriptPath: tools/say.sh, args: 'one \"two three\"'}
+- task: ShellScript@2
+  inputs: {scriptPath: tools/say.sh, cwd: elsewhere}
+- task: Gradle@4
+  inputs: {gradleWrapperFile: app/gradlew, tasks: fail, codeCoverageTool: JaCoCo, publishJUnitResults: false}
+",
+    );
+    project.write(
+        "app/gradlew",
+        "#!/bin/sh\necho \"gradlew in ${PWD##*/} with $GRADLE_OPTS: $*\"\ntest \"$1\" != fail\n",
+    );
+    project.write("tools/say.sh", "echo \"$# arguments in ${PWD##*/}\"\n");
+    let ended = project.run(&[], 1);
+    assert_has(&ended, "Used 'chmod' method for gradlew file to make it executable.");
+    assert_has(&ended, "gradlew in app with -Xmx9m: -q --info clean test");
+    assert_has(&ended, "No test result files matching **/TEST-*.xml were found");
+    assert_has(&ended, "2 arguments in tools");
+    assert_has(&ended, "0 arguments in elsewhere");
+    assert_has(&ended, "Dayfly builds without what this step adds to the build: JaCoCo.");
+    assert_has(&ended, "Gradle execution for task(s) fail failed with exit code 1.");
+}
+
+/// Does of dotnet what its steps look at.
+const DOTNET: &str = r#"echo "dotnet in ${PWD##*/}: $*"
+case "$1 $2" in
+    "test bad"*|*/bad.csproj) exit 1 ;;
+    test*) echo "<TestRun><Results><UnitTestResult testName='t' outcome='Passed'/></Results></TestRun>" > "$6/$$.trx" ;;
+    publish*) shift; while [ "$1" != -o ]; do shift; done; mkdir -p "$2" && echo app > "$2/app.dll" ;;
+esac"#;
+
+#[test]
+fn dotnet_is_asked_for_what_the_inputs_say() {
+    let project = Project::with_pipeline(
+        "variables: {BuildConfiguration: Release}
+steps:
+- task: NuGetToolInstaller@1
+- task: NuGetCommand@2
+  inputs: {restoreSolution: '**/*.sln', feedsToUse: config, nugetConfigPath: nuget.config}
+- task: DotNetCoreCLI@2
+  inputs: {command: restore, projects: '**/*.csproj', vstsFeed: some/feed}
+- task: DotNetCoreCLI@2
+  inputs:
+    projects: |
+      **/*.csproj
+      !**/bad.csproj
+    arguments: --configuration $(BuildConfiguration)
+- task: DotNetCoreCLI@2
+  inputs: {command: test, projects: '**/*.Tests.csproj', arguments: --no-build}
+- task: DotNetCoreCLI@2
+  inputs: {command: publish, arguments: -o $(Build.ArtifactStagingDirectory)}
+- bash: cd $(Build.ArtifactStagingDirectory) && find . -type f && unzip -Z1 web.zip
+- task: DotNetCoreCLI@2
+  inputs: {command: pack, packagesToPack: web/web.csproj, versioningScheme: byEnvVar, versionEnvVar: Wanted, nobuild: true}
+  env: {nothing: here}
+- bash: echo '##vso[task.setvariable variable=Wanted]1.2.3'
+- task: DotNetCoreCLI@2
+  inputs: {command: pack, packagesToPack: web/web.csproj, versioningScheme: byEnvVar, versionEnvVar: Wanted, nobuild: true}
+- task: DotNetCoreCLI@2
+  inputs: {command: custom, custom: tool, arguments: install x}
+- task: DotNetCoreCLI@2
+  inputs: {projects: '**/bad.csproj'}
+",
+    );
+    project.write("all.sln", "");
+    project.write("web/web.csproj", "<Project Sdk='Microsoft.NET.Sdk.Web'/>");
+    project.write("lib/lib.Tests.csproj", "<Project Sdk='Microsoft.NET.Sdk'/>");
+    project.write("bad/bad.csproj", "<Project/>");
+    let pipeline = fs::read_to_string(project.path().join("azure-pipelines.yml")).unwrap();
+    let lenient = pipeline.replace("  env: {nothing: here}", "  continueOnError: true");
+    project.write(
+        "azure-pipelines.yml",
+        &lenient.replace("restore, projects: '**/*.csproj'", "restore, projects: web/*.csproj"),
+    );
+    let ended = run_with(&project, &[("dotnet", DOTNET)], &[], 1);
+    for text in [
+        "There is no `nuget` on the PATH: `dotnet` does what it can of its work.",
+        "--configfile ",
+        "Packages were restored successfully",
+        "The feed of this step needs a login that only Azure DevOps gives",
+        "web/web.csproj --configuration Release",
+        "lib/lib.Tests.csproj --logger trx --results-directory ",
+        "Tests: 1 tests, 1 passed",
+        "./web.zip",
+        "app.dll",
+        "No value was found for the provided environment variable.",
+        "--no-build /p:Configuration=Release /p:PackageVersion=1.2.3 --verbosity Normal",
+        "tool install x",
+        "Dotnet command failed with non-zero exit code on the following projects : [",
+    ] {
+        assert_has(&ended, text);
+    }
+    assert_has_not(&ended, "bad.csproj --configuration");
+}
+
+#[test]
+fn images_are_built_and_pushed_by_what_is_there() {
+    let project = Project::with_pipeline(
+        "steps:
+- task: Docker@2
+  inputs: {command: login, containerRegistry: ours}
+- task: Docker@2
+  inputs:
+    containerRegistry: ours
+    repository: Team/App
+    tags: |
+      1
+      latest
+- task: Docker@2
+  inputs: {command: build, repository: localhost:5000/app, tags: 2, Dockerfile: app/Dockerfile, buildContext: ., arguments: --pull, addPipelineData: false}
+- task: Docker@2
+  inputs: {command: push, repository: localhost:5000/app, tags: 2}
+- task: Docker@2
+  inputs: {command: build, Dockerfile: nothere/Dockerfile}
+",
+    );
+    project.write("app/Dockerfile", "FROM scratch\n");
+    let ended = run_with(&project, &[("docker", "echo \"docker $*\"")], &[], 1);
+    for text in [
+        "The login of 'ours' is in Azure DevOps",
+        "/app/Dockerfile --label com.azure.dev.image.system.teamfoundationcollectionuri=",
+        "-t team/app:1 -t team/app:latest /",
+        "The image is not pushed: the registry and the login of 'ours' are in Azure DevOps.",
+        "/app/Dockerfile --pull --label ",
+        "docker push localhost:5000/app:2",
+        "No Dockerfile matching ",
+    ] {
+        assert_has(&ended, text);
+    }
+}
+
+#[test]
+fn what_only_the_service_can_do_is_told_and_left() {
+    let project = Project::with_pipeline(
+        "steps:
+- task: SonarCloudPrepare@3
+- task: Cache@2
+  inputs: {key: '\"npm\" | package-lock.json', path: $(Pipeline.Workspace)/.npm, cacheHitVar: HIT}
+- bash: echo hit is $(HIT)
+- task: Cache@2
+  inputs: {key: x}
+",
+    );
+    let ended = project.run(&["--verbose"], 1);
+    assert_has(&ended, "This step has nothing to do: the analysis is a service");
+    assert_has(&ended, "There is a cache miss: no cache is kept here for '\"npm\" | package-lock.json'.");
+    assert_has(&ended, "hit is false");
+    assert_has(&ended, "Input required: path");
 }

@@ -149,7 +149,7 @@ pub(crate) async fn run(context: &StepContext, step: &Step, part: Part) -> Resul
         return run_package(context, step, part, package).await;
     }
     let task = built_in::of(reference.id.0, &reference.version);
-    let definition = Definition::of(reference.id.0).or_else(|| task.map(built_in::Task::definition));
+    let definition = task.map(|task| &task.definition).or_else(|| Definition::of(reference.id.0));
     let Some(definition) = definition else {
         if let Some(installer) = Installer::of(&reference.name) {
             return stand_in(context, step, installer).await;
@@ -166,7 +166,7 @@ pub(crate) async fn run(context: &StepContext, step: &Step, part: Part) -> Resul
         context.set_unset_macros(UnsetMacros::of(&context.job, step));
     }
     let result = match task {
-        Some(task) if part == Part::Main => task.run(context, &prepared).await,
+        Some(task) if part == Part::Main => (task.run)(context, &prepared).await,
         _ => run_task(context, step, part, reference.id.0, &prepared).await,
     };
     context.take_unset_macros().tell(context).await;
@@ -234,9 +234,9 @@ async fn run_task(
 
 /// Whether a step's processes run where those of scripts do. All else is the worker's own work, and need not
 /// wait for an image to be pulled.
-fn works_where_scripts_do(id: Uuid, built_in: Option<&dyn built_in::Task>) -> bool {
+fn works_where_scripts_do(id: Uuid, built_in: Option<&built_in::Task>) -> bool {
     matches!(id, task::CMD_LINE | task::BASH | task::POWERSHELL)
-        || built_in.is_some_and(built_in::Task::works_where_scripts_do)
+        || built_in.is_some_and(|task| task.works_where_scripts_do)
 }
 
 /// Where the processes of a built-in task run.

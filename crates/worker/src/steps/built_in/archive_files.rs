@@ -8,49 +8,35 @@ use futures::FutureExt as _;
 
 use super::super::definition::{path, text};
 use super::super::{Definition, Inputs, Prepared, StepError, normalize};
+use super::Task;
 use super::program::Program;
-use super::{Running, Task};
 use crate::context::StepContext;
 use crate::files;
 
 /// How many names the log shows.
 const SHOWN: usize = 10;
 
-pub(super) static ARCHIVE_FILES: ArchiveFiles = ArchiveFiles;
-
-static DEFINITION: Definition = Definition {
-    friendly_name: "Archive files",
-    description: "Compress files into .7z, .tar.gz, or .zip",
-    author: "Microsoft Corporation",
-    help: "https://docs.microsoft.com/azure/devops/pipelines/tasks/utility/archive-files",
-    inputs: &[
-        path("rootFolderOrFile").or("$(Build.BinariesDirectory)"),
-        text("includeRootFolder", "true"),
-        text("archiveType", "zip"),
-        text("sevenZipCompression", "normal"),
-        text("tarCompression", "gz"),
-        path("archiveFile").or("$(Build.ArtifactStagingDirectory)/$(Build.BuildId).zip"),
-        text("replaceExistingArchive", "true"),
-        text("verbose", "false"),
-        text("quiet", "false"),
-    ],
+pub(super) static ARCHIVE_FILES: Task = Task {
+    definition: Definition {
+        friendly_name: "Archive files",
+        description: "Compress files into .7z, .tar.gz, or .zip",
+        author: "Microsoft Corporation",
+        help: "https://docs.microsoft.com/azure/devops/pipelines/tasks/utility/archive-files",
+        inputs: &[
+            path("rootFolderOrFile").or("$(Build.BinariesDirectory)"),
+            text("includeRootFolder", "true"),
+            text("archiveType", "zip"),
+            text("sevenZipCompression", "normal"),
+            text("tarCompression", "gz"),
+            path("archiveFile").or("$(Build.ArtifactStagingDirectory)/$(Build.BuildId).zip"),
+            text("replaceExistingArchive", "true"),
+            text("verbose", "false"),
+            text("quiet", "false"),
+        ],
+    },
+    works_where_scripts_do: true,
+    run: |step, prepared| run(step, prepared).boxed(),
 };
-
-pub(super) struct ArchiveFiles;
-
-impl Task for ArchiveFiles {
-    fn definition(&self) -> &'static Definition {
-        &DEFINITION
-    }
-
-    fn works_where_scripts_do(&self) -> bool {
-        true
-    }
-
-    fn run<'a>(&'a self, step: &'a StepContext, prepared: &'a Prepared) -> Running<'a> {
-        run(step, prepared).boxed()
-    }
-}
 
 async fn run(step: &StepContext, prepared: &Prepared) -> Result<TaskResult, StepError> {
     let inputs = &prepared.inputs;
@@ -70,7 +56,7 @@ async fn run(step: &StepContext, prepared: &Prepared) -> Result<TaskResult, Step
         made.map_err(|error| StepError::Failed(format!("Cannot make {}: {error}", folder.display())))?;
     }
     let (program, arguments) = command_line(inputs, &archive, &names, files::exists(&archive).await)?;
-    let program = Program { name: program.to_owned(), arguments, folder, fails_on_stderr: false };
+    let program = Program::new(program, arguments, folder);
     match program.run(step, prepared).await? {
         0 => Ok(TaskResult::Succeeded),
         code => Err(StepError::Failed(format!(

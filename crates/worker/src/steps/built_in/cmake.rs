@@ -5,39 +5,25 @@ use futures::FutureExt as _;
 
 use super::super::definition::{path, text};
 use super::super::{Definition, Prepared, StepError};
+use super::Task;
 use super::program::{Program, folder, words};
-use super::{Running, Task};
 use crate::context::StepContext;
 
-pub(super) static CMAKE: CMake = CMake;
-
-static DEFINITION: Definition = Definition {
-    friendly_name: "CMake",
-    description: "Build with the CMake cross-platform build system",
-    author: "Microsoft Corporation",
-    help: "https://docs.microsoft.com/azure/devops/pipelines/tasks/build/cmake",
-    inputs: &[
-        path("cwd").or("build").called(&["workingDirectory"]),
-        text("cmakeArgs", ""),
-        text("runInsideShell", "false"),
-    ],
+pub(super) static CMAKE: Task = Task {
+    definition: Definition {
+        friendly_name: "CMake",
+        description: "Build with the CMake cross-platform build system",
+        author: "Microsoft Corporation",
+        help: "https://docs.microsoft.com/azure/devops/pipelines/tasks/build/cmake",
+        inputs: &[
+            path("cwd").or("build").called(&["workingDirectory"]),
+            text("cmakeArgs", ""),
+            text("runInsideShell", "false"),
+        ],
+    },
+    works_where_scripts_do: true,
+    run: |step, prepared| run(step, prepared).boxed(),
 };
-
-pub(super) struct CMake;
-
-impl Task for CMake {
-    fn definition(&self) -> &'static Definition {
-        &DEFINITION
-    }
-
-    fn works_where_scripts_do(&self) -> bool {
-        true
-    }
-
-    fn run<'a>(&'a self, step: &'a StepContext, prepared: &'a Prepared) -> Running<'a> {
-        run(step, prepared).boxed()
-    }
-}
 
 async fn run(step: &StepContext, prepared: &Prepared) -> Result<TaskResult, StepError> {
     let inputs = &prepared.inputs;
@@ -49,12 +35,7 @@ async fn run(step: &StepContext, prepared: &Prepared) -> Result<TaskResult, Step
     }
     let made = tokio::fs::create_dir_all(cwd).await;
     made.map_err(|error| StepError::Failed(format!("Cannot make the folder {cwd}: {error}")))?;
-    let program = Program {
-        name: "cmake".to_owned(),
-        arguments: words(inputs.text("cmakeArgs")),
-        folder: folder(cwd).await?,
-        fails_on_stderr: false,
-    };
+    let program = Program::new("cmake", words(inputs.text("cmakeArgs")), folder(cwd).await?);
     match program.must(step, prepared).await {
         Err(StepError::Failed(why)) => Err(StepError::Failed(format!("CMake failed with error: {why}"))),
         ended => {

@@ -13,51 +13,37 @@ use tokio_util::sync::CancellationToken;
 
 use super::super::definition::{path, text};
 use super::super::{Definition, Inputs, Prepared, StepError, normalize};
+use super::Task;
 use super::matching::{Links, Patterns, Reading, find};
-use super::{Running, Task};
 use crate::context::StepContext;
 use crate::files;
 
 /// Lines of the copying that wait for the step's log.
 const LINES_AHEAD: usize = 64;
 
-pub(super) static COPY_FILES: CopyFiles = CopyFiles;
-
-static DEFINITION: Definition = Definition {
-    friendly_name: "Copy files",
-    description: "Copy files from a source folder to a target folder using patterns matching file paths (not \
-                  folder paths)",
-    author: "Microsoft Corporation",
-    help: "https://docs.microsoft.com/azure/devops/pipelines/tasks/utility/copy-files",
-    inputs: &[
-        path("SourceFolder"),
-        text("Contents", "**"),
-        text("TargetFolder", ""),
-        text("CleanTargetFolder", "false"),
-        text("OverWrite", "false"),
-        text("flattenFolders", "false"),
-        text("preserveTimestamp", "false"),
-        text("retryCount", "0"),
-        text("delayBetweenRetries", "1000"),
-        text("ignoreMakeDirErrors", "false"),
-    ],
+pub(super) static COPY_FILES: Task = Task {
+    definition: Definition {
+        friendly_name: "Copy files",
+        description: "Copy files from a source folder to a target folder using patterns matching file paths (not \
+                      folder paths)",
+        author: "Microsoft Corporation",
+        help: "https://docs.microsoft.com/azure/devops/pipelines/tasks/utility/copy-files",
+        inputs: &[
+            path("SourceFolder"),
+            text("Contents", "**"),
+            text("TargetFolder", ""),
+            text("CleanTargetFolder", "false"),
+            text("OverWrite", "false"),
+            text("flattenFolders", "false"),
+            text("preserveTimestamp", "false"),
+            text("retryCount", "0"),
+            text("delayBetweenRetries", "1000"),
+            text("ignoreMakeDirErrors", "false"),
+        ],
+    },
+    works_where_scripts_do: false,
+    run: |step, prepared| run(step, prepared).boxed(),
 };
-
-pub(super) struct CopyFiles;
-
-impl Task for CopyFiles {
-    fn definition(&self) -> &'static Definition {
-        &DEFINITION
-    }
-
-    fn works_where_scripts_do(&self) -> bool {
-        false
-    }
-
-    fn run<'a>(&'a self, step: &'a StepContext, prepared: &'a Prepared) -> Running<'a> {
-        run(step, prepared).boxed()
-    }
-}
 
 async fn run(step: &StepContext, prepared: &Prepared) -> Result<TaskResult, StepError> {
     let work = Work::new(step, &prepared.inputs)?;

@@ -10,40 +10,26 @@ use tokio_util::sync::CancellationToken;
 
 use super::super::definition::{path, text};
 use super::super::{Definition, Prepared, StepError, normalize};
+use super::Task;
 use super::matching::{Links, Patterns, Reading, find};
-use super::{Running, Task};
 use crate::context::StepContext;
 
-pub(super) static DELETE_FILES: DeleteFiles = DeleteFiles;
-
-static DEFINITION: Definition = Definition {
-    friendly_name: "Delete files",
-    description: "Delete folders, or files matching a pattern",
-    author: "Microsoft Corporation",
-    help: "https://docs.microsoft.com/azure/devops/pipelines/tasks/utility/delete-files",
-    inputs: &[
-        path("SourceFolder"),
-        text("Contents", "myFileShare"),
-        text("RemoveSourceFolder", "false"),
-        text("RemoveDotFiles", "false"),
-    ],
+pub(super) static DELETE_FILES: Task = Task {
+    definition: Definition {
+        friendly_name: "Delete files",
+        description: "Delete folders, or files matching a pattern",
+        author: "Microsoft Corporation",
+        help: "https://docs.microsoft.com/azure/devops/pipelines/tasks/utility/delete-files",
+        inputs: &[
+            path("SourceFolder"),
+            text("Contents", "myFileShare"),
+            text("RemoveSourceFolder", "false"),
+            text("RemoveDotFiles", "false"),
+        ],
+    },
+    works_where_scripts_do: false,
+    run: |step, prepared| run(step, prepared).boxed(),
 };
-
-pub(super) struct DeleteFiles;
-
-impl Task for DeleteFiles {
-    fn definition(&self) -> &'static Definition {
-        &DEFINITION
-    }
-
-    fn works_where_scripts_do(&self) -> bool {
-        false
-    }
-
-    fn run<'a>(&'a self, step: &'a StepContext, prepared: &'a Prepared) -> Running<'a> {
-        run(step, prepared).boxed()
-    }
-}
 
 async fn run(step: &StepContext, prepared: &Prepared) -> Result<TaskResult, StepError> {
     let inputs = &prepared.inputs;

@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::super::{StepError, normalize};
 use crate::artifacts::translate;
+use crate::context::StepContext;
 
 /// How many paths a step may find.
 const MAX_PATHS: usize = 1_000_000;
@@ -81,12 +82,39 @@ fn unreadable(path: &Path, error: &std::io::Error) -> StepError {
     StepError::Failed(format!("Cannot read {}: {error}", path.display()))
 }
 
+/// The files that match lines of patterns (`findMatch`), in the order of their paths. Relative patterns are
+/// below a folder, which may be one of the sources.
+pub(super) async fn files_in(
+    step: &StepContext,
+    folder: &str,
+    lines: &str,
+    links: Links,
+) -> Result<Vec<PathBuf>, StepError> {
+    let root = step.job.variable_or_empty("system.defaultWorkingDirectory");
+    let folder = normalize(&Path::new(&root).join(folder));
+    let patterns = Patterns::new(lines, &folder, Reading::DEFAULT)?;
+    let cancel = step.cancel.clone();
+    let work = move || {
+        let mut files = Vec::new();
+        for start in patterns.starts() {
+            let (taken, _) = patterns.part(find(start, links, &cancel)?, &folder);
+            files.extend(taken.into_iter().filter(|entry| !entry.is_folder).map(|entry| entry.path));
+        }
+        Ok(files)
+    };
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|error| StepError::Failed(format!("The search ended unexpectedly: {error}")))?
+}
+
 /// Patterns, one a line: `!` excludes.
 pub(super) struct Patterns(Vec<Pattern>);
 
 /// One of them.
 struct Pattern {
     takes: bool,
+    /// The last of its folders that is named without wildcards, or its file: what it matches is there.
+    start: PathBuf,
     glob: GlobMatcher,
     /// Its names that begin with a dot, where only those match such names.
     dots: Option<Vec<GlobMatcher>>,
@@ -127,6 +155,16 @@ impl Patterns {
         Ok(Patterns(patterns))
     }
 
+    /// The places below which all paths are that may be taken (`getFindPathFromPattern`), none in another.
+    fn starts(&self) -> Vec<&Path> {
+        let mut starts: Vec<&Path> =
+            self.0.iter().filter(|pattern| pattern.takes).map(|pattern| pattern.start.as_path()).collect();
+        // A folder comes before what is in it.
+        starts.sort_unstable();
+        starts.dedup_by(|next, first| next.starts_with(first));
+        starts
+    }
+
     /// Whether there is none.
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
@@ -150,17 +188,21 @@ impl Patterns {
 impl Pattern {
     fn new(takes: bool, pattern: &str, root: &Path, reading: Reading) -> Result<Pattern, String> {
         let pattern = if reading.braces { pattern.to_owned() } else { translate(pattern)? };
-        let full = if pattern.starts_with('/') && reading.of_library {
+        let is_whole = pattern.starts_with('/') && reading.of_library;
+        let full = if is_whole {
             pattern.clone()
         } else {
             let root = globset::escape(&root.to_string_lossy());
             format!("{}/{pattern}", root.trim_end_matches('/'))
         };
         let full = normalize(Path::new(&full));
+        let literal = pattern.split('/').take_while(|name| !name.contains(['*', '?', '[', '{', '\\']));
+        let start = literal.collect::<Vec<_>>().join("/");
+        let start = if is_whole { PathBuf::from(format!("/{start}")) } else { root.join(&start) };
         let names =
             || pattern.split('/').filter(|name| name.starts_with('.') && !matches!(*name, "." | ".."));
         let dots = (!reading.dots).then(|| names().map(compile).collect::<Result<_, _>>()).transpose()?;
-        Ok(Pattern { takes, glob: compile(&full.to_string_lossy())?, dots })
+        Ok(Pattern { takes, start: normalize(&start), glob: compile(&full.to_string_lossy())?, dots })
     }
 
     fn is_match(&self, path: &Path, root: &Path) -> bool {
@@ -196,6 +238,13 @@ mod tests {
         let (taken, _) = patterns.part(paths, root);
         let relative = |entry: &Entry| entry.path.strip_prefix(root).unwrap().to_string_lossy().into_owned();
         taken.iter().map(relative).collect()
+    }
+
+    #[test]
+    fn what_is_searched_is_where_the_patterns_begin() {
+        let lines = "src/**/*.csproj\n/tmp/[ab]/**\nsrc/deep/x.csproj\n!**/obj/**\n/tmp/[ab]/c\n/tmpfile";
+        let patterns = Patterns::new(lines, Path::new("/r[1]"), Reading::DEFAULT).unwrap();
+        assert_eq!(patterns.starts(), ["/r[1]/src", "/tmp", "/tmpfile"].map(Path::new));
     }
 
     #[test]

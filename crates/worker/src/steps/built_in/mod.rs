@@ -1,15 +1,28 @@
-//! Tasks of Microsoft's catalogue that this worker has built in: one file each, behind one trait.
+//! Tasks of Microsoft's catalogue that this worker has built in: one file each.
 
 mod archive_files;
+mod cache;
 mod cmake;
 mod copy_files;
+mod coverage;
 mod delete_files;
+mod docker;
+mod dotnet;
+mod extract_files;
 mod go;
+mod gradle;
+mod java;
 mod matching;
+mod maven;
 mod npm;
+mod nuget;
+mod package_version;
 mod program;
 mod python_script;
+mod shell_script;
 mod test_results;
+
+use std::ops::RangeInclusive;
 
 use dayfly_protocol::TaskResult;
 use futures::future::BoxFuture;
@@ -22,34 +35,46 @@ use crate::context::StepContext;
 pub(super) type Running<'a> = BoxFuture<'a, Result<TaskResult, StepError>>;
 
 /// A built-in task.
-pub(super) trait Task: Sync {
+pub(super) struct Task {
     /// What its `task.json` says.
-    fn definition(&self) -> &'static Definition;
-
+    pub(super) definition: Definition,
     /// Whether it looks at, or starts, what steps find where they run, which may be a container. All else is
     /// the worker's own work.
-    fn works_where_scripts_do(&self) -> bool;
-
+    pub(super) works_where_scripts_do: bool,
     /// Does its work.
-    fn run<'a>(&'a self, step: &'a StepContext, prepared: &'a Prepared) -> Running<'a>;
+    pub(super) run: for<'a> fn(&'a StepContext, &'a Prepared) -> Running<'a>,
 }
 
-/// Id, the first major version that is meant, and the task; of one id, newer versions come first.
-const TASKS: &[(Uuid, u32, &dyn Task)] = &[
-    (uuid!("5bfb729a-a7c8-4a78-a7c3-8d717bb7c13c"), 2, &copy_files::COPY_FILES),
-    (uuid!("b7e8b412-0437-4065-9371-edc5881de25b"), 1, &delete_files::DELETE_FILES),
-    (uuid!("d8b84976-e99a-4b86-b885-4849694435b0"), 2, &archive_files::ARCHIVE_FILES),
-    (uuid!("0b0f01ed-7dde-43ff-9cbb-e48954daf9b1"), 2, &test_results::PUBLISH_TEST_RESULTS),
-    (uuid!("6392f95f-7e76-4a18-b3c7-7f078d2f7700"), 0, &python_script::PYTHON_SCRIPT),
-    (uuid!("34b37fdd-bbf7-4ef1-b37c-9652ca7bb355"), 0, &go::GO),
-    (uuid!("7d831c3c-3c68-459a-a5c9-bde6e659596c"), 1, &cmake::CMAKE),
-    (uuid!("fe47e961-9fa8-4106-8639-368c022d43ad"), 1, &npm::NPM),
+/// All later versions, whose inputs have been the same so far.
+const LATER: u32 = u32::MAX;
+
+/// Id, the major versions that are meant, and the task.
+const TASKS: &[(Uuid, RangeInclusive<u32>, &Task)] = &[
+    (uuid!("5bfb729a-a7c8-4a78-a7c3-8d717bb7c13c"), 2..=LATER, &copy_files::COPY_FILES),
+    (uuid!("b7e8b412-0437-4065-9371-edc5881de25b"), 1..=LATER, &delete_files::DELETE_FILES),
+    (uuid!("d8b84976-e99a-4b86-b885-4849694435b0"), 2..=LATER, &archive_files::ARCHIVE_FILES),
+    (uuid!("0b0f01ed-7dde-43ff-9cbb-e48954daf9b1"), 2..=LATER, &test_results::PUBLISH_TEST_RESULTS),
+    (uuid!("6392f95f-7e76-4a18-b3c7-7f078d2f7700"), 0..=LATER, &python_script::PYTHON_SCRIPT),
+    (uuid!("34b37fdd-bbf7-4ef1-b37c-9652ca7bb355"), 0..=LATER, &go::GO),
+    (uuid!("7d831c3c-3c68-459a-a5c9-bde6e659596c"), 1..=LATER, &cmake::CMAKE),
+    (uuid!("fe47e961-9fa8-4106-8639-368c022d43ad"), 1..=LATER, &npm::NPM),
+    (uuid!("5e1e3830-fbfb-11e5-aab1-090c92bc4988"), 1..=LATER, &extract_files::EXTRACT_FILES),
+    // Bash has the same id from version 3 on.
+    (uuid!("6c731c3c-3c68-459a-a5c9-bde6e6595b5b"), 2..=2, &shell_script::SHELL_SCRIPT),
+    (uuid!("2a7ebc54-c13e-490e-81a5-d7561ab7cd97"), 2..=LATER, &coverage::COVERAGE),
+    (uuid!("2a7ebc54-c13e-490e-81a5-d7561ab7cd97"), 1..=1, &coverage::COVERAGE_OF_ONE_TOOL),
+    (uuid!("5541a522-603c-47ad-91fc-a4b1d163081b"), 2..=LATER, &dotnet::DOTNET),
+    (uuid!("333b11bd-d341-40d9-afcf-b32d5ce6f23b"), 2..=LATER, &nuget::NUGET),
+    (uuid!("ac4ee482-65da-4485-a532-7b085873e532"), 2..=LATER, &maven::MAVEN),
+    (uuid!("8d8eebd8-2b94-4c97-85af-839254cc6da4"), 2..=LATER, &gradle::GRADLE),
+    (uuid!("e28912f1-0114-4464-802a-a3a35437fd16"), 2..=LATER, &docker::DOCKER),
+    (uuid!("d53ccab4-555e-4494-9d06-11db043fb4a9"), 2..=LATER, &cache::CACHE),
 ];
 
 /// The built-in task with an id, and a version such as `2.1.0`.
-pub(super) fn of(id: Uuid, version: &str) -> Option<&'static dyn Task> {
-    let major = version.split('.').next()?.parse().unwrap_or(u32::MAX);
-    TASKS.iter().find(|(own, since, _)| *own == id && *since <= major).map(|(_, _, task)| *task)
+pub(super) fn of(id: Uuid, version: &str) -> Option<&'static Task> {
+    let major = version.split('.').next()?.parse().unwrap_or(LATER);
+    TASKS.iter().find(|(own, versions, _)| *own == id && versions.contains(&major)).map(|(_, _, task)| *task)
 }
 
 /// Whether the service is the emulator of this machine.

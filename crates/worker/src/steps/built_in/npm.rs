@@ -5,44 +5,30 @@ use futures::FutureExt as _;
 
 use super::super::definition::{path, text};
 use super::super::{Definition, Prepared, StepError};
+use super::Task;
 use super::program::{Program, folder, words};
-use super::{Running, Task};
 use crate::context::StepContext;
 
-pub(super) static NPM: Npm = Npm;
-
-static DEFINITION: Definition = Definition {
-    friendly_name: "npm",
-    description: "Install and publish npm packages, or run an npm command. Supports npmjs.com and \
-                  authenticated registries like Azure Artifacts.",
-    author: "Microsoft Corporation",
-    help: "https://docs.microsoft.com/azure/devops/pipelines/tasks/package/npm",
-    inputs: &[
-        text("command", "install"),
-        path("workingDir"),
-        text("verbose", ""),
-        text("customCommand", ""),
-        text("customRegistry", "useNpmrc"),
-        text("customFeed", ""),
-        text("customEndpoint", ""),
-    ],
+pub(super) static NPM: Task = Task {
+    definition: Definition {
+        friendly_name: "npm",
+        description: "Install and publish npm packages, or run an npm command. Supports npmjs.com and \
+                      authenticated registries like Azure Artifacts.",
+        author: "Microsoft Corporation",
+        help: "https://docs.microsoft.com/azure/devops/pipelines/tasks/package/npm",
+        inputs: &[
+            text("command", "install"),
+            path("workingDir"),
+            text("verbose", ""),
+            text("customCommand", ""),
+            text("customRegistry", "useNpmrc"),
+            text("customFeed", ""),
+            text("customEndpoint", ""),
+        ],
+    },
+    works_where_scripts_do: true,
+    run: |step, prepared| run(step, prepared).boxed(),
 };
-
-pub(super) struct Npm;
-
-impl Task for Npm {
-    fn definition(&self) -> &'static Definition {
-        &DEFINITION
-    }
-
-    fn works_where_scripts_do(&self) -> bool {
-        true
-    }
-
-    fn run<'a>(&'a self, step: &'a StepContext, prepared: &'a Prepared) -> Running<'a> {
-        run(step, prepared).boxed()
-    }
-}
 
 async fn run(step: &StepContext, prepared: &Prepared) -> Result<TaskResult, StepError> {
     let inputs = &prepared.inputs;
@@ -65,12 +51,7 @@ async fn run(step: &StepContext, prepared: &Prepared) -> Result<TaskResult, Step
     if inputs.flag("verbose") {
         arguments.push("--verbose".into());
     }
-    let program = Program {
-        name: "npm".to_owned(),
-        arguments,
-        folder: folder(inputs.text("workingDir")).await?,
-        fails_on_stderr: false,
-    };
+    let program = Program::new("npm", arguments, folder(inputs.text("workingDir")).await?);
     match program.run(step, prepared).await? {
         0 => Ok(TaskResult::Succeeded),
         code => Err(StepError::Failed(format!("Npm failed with return code: {code}"))),

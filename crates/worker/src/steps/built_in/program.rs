@@ -1,7 +1,7 @@
 //! Starts the program that a task is about, as the task library does (`azure-pipelines-task-lib`,
 //! `toolrunner.ts`).
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
 use super::super::output::StepOutput;
@@ -19,12 +19,30 @@ pub(super) struct Program {
     pub(super) folder: PathBuf,
     /// Whether it fails when anything is written to the standard error.
     pub(super) fails_on_stderr: bool,
+    /// Variables of its environment beside those of the step.
+    pub(super) variables: Vec<(&'static str, String)>,
 }
 
 impl Program {
+    /// A program that gets what the step has.
+    pub(super) fn new(
+        name: impl Into<String>,
+        arguments: Vec<OsString>,
+        folder: impl Into<PathBuf>,
+    ) -> Program {
+        Program {
+            name: name.into(),
+            arguments,
+            folder: folder.into(),
+            fails_on_stderr: false,
+            variables: Vec::new(),
+        }
+    }
+
     /// Runs it with its output in the log; answers the exit code.
     pub(super) async fn run(self, step: &StepContext, prepared: &Prepared) -> Result<i32, StepError> {
-        let environment = environment_of(step, prepared).await?;
+        let mut environment = environment_of(step, prepared).await?;
+        environment.extend(self.variables.into_iter().map(|(name, value)| (name.into(), value.into())));
         let path = if self.name.contains('/') {
             PathBuf::from(&self.name)
         } else {
@@ -66,6 +84,26 @@ impl Program {
             code => Err(StepError::Failed(format!("The process '{name}' failed with exit code {code}"))),
         }
     }
+}
+
+/// The first of these programs that is on the path of the step.
+pub(super) async fn first_of(
+    names: &[&'static str],
+    step: &StepContext,
+    prepared: &Prepared,
+) -> Result<Option<&'static str>, StepError> {
+    let environment = environment_of(step, prepared).await?;
+    for name in names {
+        if which(name, &environment, &prepared.place).await.is_some() {
+            return Ok(Some(name));
+        }
+    }
+    Ok(None)
+}
+
+/// Arguments of different kinds in one list.
+pub(super) fn arguments<const N: usize>(list: [&dyn AsRef<OsStr>; N]) -> Vec<OsString> {
+    list.map(|argument| argument.as_ref().to_owned()).into()
 }
 
 /// The words of a line (`_argStringToArray`): `"` holds words together, and `\"` within is a quote.

@@ -6,44 +6,30 @@ use futures::FutureExt as _;
 use super::super::definition::{path, text};
 use super::super::shell::write_script;
 use super::super::{Definition, Prepared, StepError};
+use super::Task;
 use super::program::{Program, folder, words};
-use super::{Running, Task};
 use crate::context::StepContext;
 use crate::files;
 
-pub(super) static PYTHON_SCRIPT: PythonScript = PythonScript;
-
-static DEFINITION: Definition = Definition {
-    friendly_name: "Python script",
-    description: "Run a Python file or inline script",
-    author: "Microsoft Corporation",
-    help: "https://docs.microsoft.com/azure/devops/pipelines/tasks/utility/python-script",
-    inputs: &[
-        text("scriptSource", "filePath"),
-        path("scriptPath"),
-        text("script", ""),
-        text("arguments", ""),
-        text("pythonInterpreter", ""),
-        path("workingDirectory"),
-        text("failOnStderr", "false"),
-    ],
+pub(super) static PYTHON_SCRIPT: Task = Task {
+    definition: Definition {
+        friendly_name: "Python script",
+        description: "Run a Python file or inline script",
+        author: "Microsoft Corporation",
+        help: "https://docs.microsoft.com/azure/devops/pipelines/tasks/utility/python-script",
+        inputs: &[
+            text("scriptSource", "filePath"),
+            path("scriptPath"),
+            text("script", ""),
+            text("arguments", ""),
+            text("pythonInterpreter", ""),
+            path("workingDirectory"),
+            text("failOnStderr", "false"),
+        ],
+    },
+    works_where_scripts_do: true,
+    run: |step, prepared| run(step, prepared).boxed(),
 };
-
-pub(super) struct PythonScript;
-
-impl Task for PythonScript {
-    fn definition(&self) -> &'static Definition {
-        &DEFINITION
-    }
-
-    fn works_where_scripts_do(&self) -> bool {
-        true
-    }
-
-    fn run<'a>(&'a self, step: &'a StepContext, prepared: &'a Prepared) -> Running<'a> {
-        run(step, prepared).boxed()
-    }
-}
 
 async fn run(step: &StepContext, prepared: &Prepared) -> Result<TaskResult, StepError> {
     let inputs = &prepared.inputs;
@@ -65,6 +51,7 @@ async fn run(step: &StepContext, prepared: &Prepared) -> Result<TaskResult, Step
         arguments,
         folder: folder(inputs.text("workingDirectory")).await?,
         fails_on_stderr: inputs.flag("failOnStderr"),
+        variables: Vec::new(),
     };
     program.must(step, prepared).await?;
     Ok(TaskResult::Succeeded)

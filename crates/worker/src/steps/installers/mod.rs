@@ -7,7 +7,7 @@ mod cache;
 mod tools;
 mod wish;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use dayfly_protocol::TaskResult;
 
@@ -60,13 +60,12 @@ impl Installer {
 
     pub(super) async fn run(self, step: &StepContext, prepared: &Prepared) -> Result<TaskResult, StepError> {
         let tool = self.0;
-        let Kind::Program { programs, .. } = tool.kind else {
-            step.output(&format!(
-                "There is no login for {} here, so this step has nothing to do.",
-                tool.name
-            ))
-            .await;
-            return Ok(TaskResult::Succeeded);
+        let (programs, instead) = match tool.kind {
+            Kind::Program { programs, instead, .. } => (programs, instead),
+            Kind::Elsewhere(why) => {
+                step.output(&format!("This step has nothing to do: {why}.")).await;
+                return Ok(TaskResult::Succeeded);
+            }
         };
         let wished = tool.wish(&prepared.inputs);
         let wish = Wish::parse(wished).map_err(|reason| {
@@ -82,6 +81,16 @@ impl Installer {
                 .await;
             return put_first(step, tool, found).await;
         }
+        if let Some(other) = instead.filter(|_| found.is_empty())
+            && which(other, &environment_of(step, prepared).await?, &Place::Here).await.is_some()
+        {
+            let missing = programs[0];
+            step.output(&format!(
+                "There is no `{missing}` on the PATH: `{other}` does what it can of its work."
+            ))
+            .await;
+            return Ok(TaskResult::Succeeded);
+        }
         let have: Vec<String> =
             found.iter().map(|found| format!("{} at {}", found.version, found.program.display())).collect();
         let here = match have.is_empty() {
@@ -89,8 +98,8 @@ impl Installer {
             false => format!("Here is {}", have.join(", ")),
         };
         let text = format!("This step wants {} {wished}. {here}.", tool.name);
-        let may_be_any = step.job.variable_or_empty(ANY_VERSION).eq_ignore_ascii_case("any");
-        match found.into_iter().max_by(|a, b| a.version.cmp(&b.version)).filter(|_| may_be_any) {
+        let newest = found.into_iter().max_by(|a, b| a.version.cmp(&b.version));
+        match newest.filter(|_| takes_any_version(step)) {
             Some(found) => {
                 step.warning(&format!("{text} It is used all the same.")).await;
                 put_first(step, tool, &found).await
@@ -102,9 +111,35 @@ impl Installer {
     }
 }
 
+/// Where the Java of a version such as `11` is, if there is one on the PATH; any version if that is wanted.
+pub(super) async fn java_home(
+    step: &StepContext,
+    prepared: &Prepared,
+    version: &str,
+) -> Result<Option<PathBuf>, StepError> {
+    let Some(Installer(tool)) = Installer::of("JavaToolInstaller") else { return Ok(None) };
+    let Some((_, levels)) = tool.location else { return Ok(None) };
+    let Ok(wish) = Wish::parse(version) else { return Ok(None) };
+    let found = find(step, prepared, tool).await?;
+    let fits = |found: &Found| takes_any_version(step) || wish.is_satisfied_by(&found.version);
+    let Some(java) = found.into_iter().find(fits) else { return Ok(None) };
+    Ok(Some(location(&java.program, levels).await))
+}
+
+/// Whether any version of a tool will do.
+fn takes_any_version(step: &StepContext) -> bool {
+    step.job.variable_or_empty(ANY_VERSION).eq_ignore_ascii_case("any")
+}
+
+/// The folder so many levels above a program. Programs on the path are often links into the tool's own folder.
+async fn location(program: &Path, levels: usize) -> PathBuf {
+    let real = tokio::fs::canonicalize(program).await.unwrap_or_else(|_| program.to_owned());
+    real.ancestors().nth(levels).unwrap_or(&real).to_owned()
+}
+
 /// All versions of a tool that are here: in the tool cache, then on the PATH.
 async fn find(step: &StepContext, prepared: &Prepared, tool: &Tool) -> Result<Vec<Found>, StepError> {
-    let Kind::Program { programs, arguments, cached_as } = tool.kind else { return Ok(Vec::new()) };
+    let Kind::Program { programs, arguments, cached_as, .. } = tool.kind else { return Ok(Vec::new()) };
     let mut found = Vec::new();
     if let Some(name) = cached_as {
         let folder = PathBuf::from(step.job.variable_or_empty("Agent.ToolsDirectory"));
@@ -141,16 +176,14 @@ async fn put_first(step: &StepContext, tool: &Tool, found: &Found) -> Result<Tas
         step.job.prepend_path(&folder.to_string_lossy());
     }
     if let Some((variable, levels)) = tool.location {
-        // Programs on the path are often links into the tool's own folder.
-        let real = tokio::fs::canonicalize(&found.program).await.unwrap_or_else(|_| found.program.clone());
-        let location = real.ancestors().nth(levels).unwrap_or(&real).to_string_lossy().into_owned();
+        let location = location(&found.program, levels).await.to_string_lossy().into_owned();
         step.job.change_variables(|variables| variables.set(variable, &location, Flags::default()));
     }
     Ok(TaskResult::Succeeded)
 }
 
 /// A folder in which the program has the name that scripts use: Debian's `python3` is to be `python`.
-async fn alias(step: &StepContext, program: &std::path::Path, name: &str) -> Result<PathBuf, StepError> {
+async fn alias(step: &StepContext, program: &Path, name: &str) -> Result<PathBuf, StepError> {
     let folder =
         PathBuf::from(step.job.variable_or_empty("Agent.TempDirectory")).join(format!("dayfly-{name}"));
     let link = folder.join(name);

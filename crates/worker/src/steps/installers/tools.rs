@@ -32,9 +32,11 @@ pub(super) enum Kind {
         arguments: &'static [&'static str],
         /// Its folder in the tool cache.
         cached_as: Option<&'static str>,
+        /// The program that does its work where it is not.
+        instead: Option<&'static str>,
     },
-    /// A login, which only the service has.
-    Login,
+    /// Nothing: what the task does is another service's, which says why.
+    Elsewhere(&'static str),
 }
 
 const fn program(
@@ -42,7 +44,7 @@ const fn program(
     arguments: &'static [&'static str],
     cached_as: Option<&'static str>,
 ) -> Kind {
-    Kind::Program { programs, arguments, cached_as }
+    Kind::Program { programs, arguments, cached_as, instead: None }
 }
 
 /// All of them; inputs and defaults by the `task.json` of each.
@@ -92,7 +94,13 @@ pub(super) static TOOLS: &[Tool] = &[
     Tool {
         name: "NuGet",
         tasks: &["NuGetToolInstaller"],
-        kind: program(&["nuget"], &["help"], Some("NuGet")),
+        // The step NuGetCommand restores by either.
+        kind: Kind::Program {
+            programs: &["nuget"],
+            arguments: &["help"],
+            cached_as: Some("NuGet"),
+            instead: Some("dotnet"),
+        },
         inputs: &[("versionSpec", "")],
         location: None,
     },
@@ -128,7 +136,46 @@ pub(super) static TOOLS: &[Tool] = &[
             "CargoAuthenticate",
             "CondaAuthenticate",
         ],
-        kind: Kind::Login,
+        kind: Kind::Elsewhere("there is no login for package feeds here"),
+        inputs: &[],
+        location: None,
+    },
+    Tool {
+        name: "code analysis",
+        tasks: &[
+            "SonarQubePrepare",
+            "SonarQubeAnalyze",
+            "SonarQubePublish",
+            "SonarCloudPrepare",
+            "SonarCloudAnalyze",
+            "SonarCloudPublish",
+            "ComponentGovernanceComponentDetection",
+            "AdvancedSecurity-Codeql-Init",
+            "AdvancedSecurity-Codeql-Autobuild",
+            "AdvancedSecurity-Codeql-Analyze",
+            "AdvancedSecurity-Dependency-Scanning",
+            "AdvancedSecurity-Publish",
+            "CodeQL3000Init",
+            "CodeQL3000Finalize",
+            "CredScan",
+            "PoliCheck",
+            "AntiMalware",
+            "SdtReport",
+            "PublishSecurityAnalysisLogs",
+            "PostAnalysis",
+            "MicrosoftSecurityDevOps",
+            "WhiteSource",
+            "SnykSecurityScan",
+            "BuildQualityChecks",
+        ],
+        kind: Kind::Elsewhere("the analysis is a service that a run on this machine does not talk to"),
+        inputs: &[],
+        location: None,
+    },
+    Tool {
+        name: "symbols",
+        tasks: &["PublishSymbols"],
+        kind: Kind::Elsewhere("there is no symbol server here"),
         inputs: &[],
         location: None,
     },
@@ -144,7 +191,7 @@ impl Tool {
     pub(super) fn usual_name(&self) -> Option<&'static str> {
         match self.kind {
             Kind::Program { programs, .. } => programs.first().copied(),
-            Kind::Login => None,
+            Kind::Elsewhere(_) => None,
         }
     }
 }

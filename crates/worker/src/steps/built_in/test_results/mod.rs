@@ -3,16 +3,17 @@
 
 mod report;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use dayfly_protocol::TaskResult;
 use futures::FutureExt as _;
 
-use self::report::{Format, Report};
+pub(super) use self::report::Format;
+use self::report::Report;
 use super::super::definition::{aliased, text};
-use super::super::{Definition, Prepared, StepError, normalize};
-use super::matching::{Links, Patterns, Reading, find};
-use super::{Running, Task, is_on_this_machine};
+use super::super::{Definition, Prepared, StepError};
+use super::matching::{Links, files_in};
+use super::{Task, is_on_this_machine};
 use crate::context::StepContext;
 
 /// The largest report that is read.
@@ -21,43 +22,29 @@ const MAX_REPORT_BYTES: u64 = 256 * 1024 * 1024;
 /// How many failed tests the warning names; the log has all.
 const NAMED: usize = 5;
 
-pub(super) static PUBLISH_TEST_RESULTS: PublishTestResults = PublishTestResults;
-
-static DEFINITION: Definition = Definition {
-    friendly_name: "Publish Test Results",
-    description: "Publish test results to Azure Pipelines",
-    author: "Microsoft Corporation",
-    help: "https://docs.microsoft.com/azure/devops/pipelines/tasks/test/publish-test-results",
-    inputs: &[
-        aliased("testRunner", &["testResultsFormat"], "JUnit"),
-        text("testResultsFiles", "**/TEST-*.xml"),
-        text("searchFolder", "$(System.DefaultWorkingDirectory)"),
-        text("mergeTestResults", "false"),
-        text("failTaskOnFailedTests", "false"),
-        text("failTaskOnFailureToPublishResults", "false"),
-        text("failTaskOnMissingResultsFile", "false"),
-        text("testRunTitle", ""),
-        aliased("platform", &["buildPlatform"], ""),
-        aliased("configuration", &["buildConfiguration"], ""),
-        text("publishRunAttachments", "true"),
-    ],
+pub(super) static PUBLISH_TEST_RESULTS: Task = Task {
+    definition: Definition {
+        friendly_name: "Publish Test Results",
+        description: "Publish test results to Azure Pipelines",
+        author: "Microsoft Corporation",
+        help: "https://docs.microsoft.com/azure/devops/pipelines/tasks/test/publish-test-results",
+        inputs: &[
+            aliased("testRunner", &["testResultsFormat"], "JUnit"),
+            text("testResultsFiles", "**/TEST-*.xml"),
+            text("searchFolder", "$(System.DefaultWorkingDirectory)"),
+            text("mergeTestResults", "false"),
+            text("failTaskOnFailedTests", "false"),
+            text("failTaskOnFailureToPublishResults", "false"),
+            text("failTaskOnMissingResultsFile", "false"),
+            text("testRunTitle", ""),
+            aliased("platform", &["buildPlatform"], ""),
+            aliased("configuration", &["buildConfiguration"], ""),
+            text("publishRunAttachments", "true"),
+        ],
+    },
+    works_where_scripts_do: false,
+    run: |step, prepared| run(step, prepared).boxed(),
 };
-
-pub(super) struct PublishTestResults;
-
-impl Task for PublishTestResults {
-    fn definition(&self) -> &'static Definition {
-        &DEFINITION
-    }
-
-    fn works_where_scripts_do(&self) -> bool {
-        false
-    }
-
-    fn run<'a>(&'a self, step: &'a StepContext, prepared: &'a Prepared) -> Running<'a> {
-        run(step, prepared).boxed()
-    }
-}
 
 async fn run(step: &StepContext, prepared: &Prepared) -> Result<TaskResult, StepError> {
     if !is_on_this_machine(&step.job.variable_or_empty("system.collectionUri")) {
@@ -69,7 +56,7 @@ async fn run(step: &StepContext, prepared: &Prepared) -> Result<TaskResult, Step
     let inputs = &prepared.inputs;
     let format = Format::named(inputs.required("testRunner")?).map_err(StepError::Failed)?;
     let patterns = inputs.required("testResultsFiles")?;
-    let files = found(step, inputs.text("searchFolder"), patterns).await?;
+    let files = files_in(step, inputs.text("searchFolder"), patterns, Links::Followed).await?;
     if files.is_empty() {
         let wanted = patterns.lines().map(str::trim).collect::<Vec<_>>().join(",");
         let message = format!("No test result files matching '{wanted}' were found.");
@@ -79,6 +66,33 @@ async fn run(step: &StepContext, prepared: &Prepared) -> Result<TaskResult, Step
         step.warning(&message).await;
         return Ok(TaskResult::Succeeded);
     }
+    let title = inputs.get("testRunTitle").unwrap_or("Tests");
+    let told = tell(step, title, format, files).await?;
+    if told.has_failures && inputs.flag("failTaskOnFailedTests") {
+        return Err(StepError::failed(
+            "There are one or more test failures detected in result files. Detailed summary of published \
+             test results can be viewed in the Tests tab.",
+        ));
+    }
+    if told.has_unreadable && inputs.flag("failTaskOnFailureToPublishResults") {
+        return Err(StepError::failed("Not all test results could be read."));
+    }
+    Ok(TaskResult::Succeeded)
+}
+
+/// What reports came to.
+pub(super) struct Told {
+    has_failures: bool,
+    has_unreadable: bool,
+}
+
+/// Sums reports up in the log, names the tests that failed, and warns of them.
+pub(super) async fn tell(
+    step: &StepContext,
+    title: &str,
+    format: Format,
+    files: Vec<PathBuf>,
+) -> Result<Told, StepError> {
     let mut sum = Report::default();
     let mut has_unreadable = false;
     for file in files {
@@ -99,19 +113,9 @@ async fn run(step: &StepContext, prepared: &Prepared) -> Result<TaskResult, Step
     for test in &sum.failed {
         step.output(&format!("Failed: {test}")).await;
     }
-    let title = inputs.get("testRunTitle").unwrap_or("Tests");
     step.output(&format!("{title}: {sum}")).await;
     tell_of_failures(step, title, &sum).await;
-    if !sum.failed.is_empty() && inputs.flag("failTaskOnFailedTests") {
-        return Err(StepError::failed(
-            "There are one or more test failures detected in result files. Detailed summary of published \
-             test results can be viewed in the Tests tab.",
-        ));
-    }
-    if has_unreadable && inputs.flag("failTaskOnFailureToPublishResults") {
-        return Err(StepError::failed("Not all test results could be read."));
-    }
-    Ok(TaskResult::Succeeded)
+    Ok(Told { has_failures: !sum.failed.is_empty(), has_unreadable })
 }
 
 /// Stands in for the Tests tab, where Azure DevOps shows them.
@@ -124,21 +128,6 @@ async fn tell_of_failures(step: &StepContext, title: &str, sum: &Report) {
         names.push(format!("{more} more"));
     }
     step.warning(&format!("{title}: {sum}. Failed: {}", names.join(", "))).await;
-}
-
-/// The files below a folder that match.
-async fn found(step: &StepContext, folder: &str, lines: &str) -> Result<Vec<PathBuf>, StepError> {
-    let root = step.job.variable_or_empty("system.defaultWorkingDirectory");
-    let folder = normalize(&Path::new(&root).join(folder));
-    let patterns = Patterns::new(lines, &folder, Reading::DEFAULT)?;
-    let cancel = step.cancel.clone();
-    let work = move || {
-        let (taken, _) = patterns.part(find(&folder, Links::Followed, &cancel)?, &folder);
-        Ok(taken.into_iter().filter(|entry| !entry.is_folder).map(|entry| entry.path).collect())
-    };
-    tokio::task::spawn_blocking(work)
-        .await
-        .map_err(|error| StepError::Failed(format!("The search ended unexpectedly: {error}")))?
 }
 
 async fn read(file: PathBuf, format: Format) -> Result<Report, String> {

@@ -6,7 +6,7 @@ use roxmltree::{Document, Node};
 
 /// Who wrote a report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Format {
+pub(in super::super) enum Format {
     JUnit,
     NUnit,
     VsTest,
