@@ -1,5 +1,5 @@
-//! Cache (a plugin of the agent, `SavePipelineCacheV0` and `RestorePipelineCacheV0`). What it keeps is in Azure
-//! DevOps, so here it is always a miss and the steps make the files anew.
+//! Cache (a plugin of the agent, `SavePipelineCacheV0` and `RestorePipelineCacheV0`). What it keeps is in
+//! Azure DevOps, so here it is always a miss and the steps make the files anew.
 
 use dayfly_protocol::TaskResult;
 use futures::FutureExt as _;

@@ -19,8 +19,8 @@ use crate::files;
 pub(super) static DOCKER: Task = Task {
     definition: Definition {
         friendly_name: "Docker",
-        description: "Build or push Docker images, login or logout, start or stop containers, or run a Docker \
-                      command",
+        description: "Build or push Docker images, login or logout, start or stop containers, or run a \
+                      Docker command",
         author: "Microsoft Corporation",
         help: "https://aka.ms/azpipes-docker-tsg",
         inputs: &[
@@ -138,7 +138,8 @@ impl Docker<'_> {
         if let Some(connection) = self.inputs().get("containerRegistry") {
             self.step
                 .warning(&format!(
-                    "The image is not pushed: the registry and the login of '{connection}' are in Azure DevOps."
+                    "The image is not pushed: the registry and the login of '{connection}' are in Azure \
+                     DevOps."
                 ))
                 .await;
             return Ok(());

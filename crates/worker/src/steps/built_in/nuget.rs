@@ -1,5 +1,5 @@
-//! NuGetCommand (`NuGetCommandV2/nugetcommandmain.ts` and its commands): by `nuget`, and where that is not here,
-//! packages are restored by `dotnet`.
+//! NuGetCommand (`NuGetCommandV2/nugetcommandmain.ts` and its commands): by `nuget`, and where that is not
+//! here, packages are restored by `dotnet`.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};

@@ -30,8 +30,8 @@ pub(super) fn package_version(step: &StepContext, inputs: &Inputs) -> Result<Opt
             let number = NUMBER.find(&run).map(|found| found.as_str().to_owned());
             number.map(Some).ok_or_else(|| {
                 StepError::Failed(format!(
-                    "The number of this run, '{run}', has no version such as 1.2.3 or 1.2.3.4 in it. Set it by \
-                     `name` in the pipeline's file."
+                    "The number of this run, '{run}', has no version such as 1.2.3 or 1.2.3.4 in it. Set it \
+                     by `name` in the pipeline's file."
                 ))
             })
         }

@@ -131,7 +131,8 @@ fn takes_any_version(step: &StepContext) -> bool {
     step.job.variable_or_empty(ANY_VERSION).eq_ignore_ascii_case("any")
 }
 
-/// The folder so many levels above a program. Programs on the path are often links into the tool's own folder.
+/// The folder so many levels above a program. Programs on the path are often links into the tool's own
+/// folder.
 async fn location(program: &Path, levels: usize) -> PathBuf {
     let real = tokio::fs::canonicalize(program).await.unwrap_or_else(|_| program.to_owned());
     real.ancestors().nth(levels).unwrap_or(&real).to_owned()
