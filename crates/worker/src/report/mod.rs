@@ -56,8 +56,8 @@ const UPLOAD_QUEUE: usize = 1024;
 /// How long the beginning of a possible secret is held back if the text does not go on.
 const LONGEST_HOLD: Duration = Duration::from_secs(1);
 
-/// How long the console may fail at the end while other reports come through: longer than the client's longest
-/// pause between two attempts. (The official agent tries each batch once.)
+/// How long the console may fail at the end while other reports come through: longer than the client's
+/// longest pause between two attempts. (The official agent tries each batch once.)
 const CONSOLE_PATIENCE: Duration = Duration::from_secs(20);
 
 /// Of the time at the end, this much is kept for what must follow the logs: the last update of the timeline.

@@ -24,8 +24,8 @@ const LINES_AHEAD: usize = 64;
 pub(super) static COPY_FILES: Task = Task {
     definition: Definition {
         friendly_name: "Copy files",
-        description: "Copy files from a source folder to a target folder using patterns matching file paths (not \
-                      folder paths)",
+        description: "Copy files from a source folder to a target folder using patterns matching file paths \
+                      (not folder paths)",
         author: "Microsoft Corporation",
         help: "https://docs.microsoft.com/azure/devops/pipelines/tasks/utility/copy-files",
         inputs: &[
