@@ -266,10 +266,13 @@ impl Collector {
 
     /// The line (from 1) in which a span begins, for the text of another diagnostic.
     pub(crate) fn line_of(&self, span: Span) -> usize {
-        match self.sources.get(span.source.0 as usize) {
-            Some(source) if !self.is_full() => locate(source, span.range(&source.text).start).line,
-            _ => 0,
-        }
+        self.location(span).map_or(0, |location| location.line)
+    }
+
+    /// Where a span begins.
+    pub(crate) fn location(&self, span: Span) -> Option<Location> {
+        let source = self.sources.get(span.source.0 as usize).filter(|_| !self.is_full())?;
+        Some(locate(source, span.range(&source.text).start))
     }
 
     /// Closes the collection.

@@ -541,6 +541,9 @@ pub struct Step {
     pub retry_count_on_task_failure: u32,
     /// Where it runs inside of the job.
     pub target: Option<StepTarget>,
+    /// Where it is written. Nothing: it is a checkout or download that nobody wrote.
+    #[serde(skip)]
+    pub location: Option<crate::Location>,
 }
 
 /// A task, exactly.

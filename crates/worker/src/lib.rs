@@ -39,7 +39,7 @@ pub use job::{Abandoned, Control, Outcome, run};
 pub use link::Connection;
 pub use serve::{ServeError, serve};
 pub use step_host::{ServeHostError, serve_steps};
-pub use steps::{can_run, can_stand_in};
+pub use steps::{can_run, can_stand_in, is_left_out};
 pub use surroundings::Surroundings;
 pub use trust::{TrustError, trust};
 

@@ -13,7 +13,7 @@ use dayfly_protocol::TaskResult;
 
 use crate::host;
 use crate::output;
-use crate::run::caveats::caveats;
+use crate::run::caveats::{caveats, of_sudo};
 use crate::run::engine::{self, Ended, Order, Output};
 use crate::run::inputs::{Pair, SecretSource};
 use crate::run::keep;
@@ -72,6 +72,9 @@ pub(crate) struct RunArgs {
     /// Leave out the steps of this task, as `SonarQubePrepare` or `AzureCLI@2`; may be given several times
     #[arg(long = "skip-task", value_name = "NAME[@N]")]
     skipped_tasks: Vec<SkippedTask>,
+    /// Run nothing if this machine does not do all that the pipeline asks for
+    #[arg(long)]
+    strict: bool,
     /// Run only this stage; its dependencies count as succeeded
     #[arg(long = "stage", value_name = "NAME")]
     stages: Vec<String>,
@@ -173,7 +176,11 @@ pub(crate) fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
     }
     let checkouts = repositories.checkouts(&plan, &wanted);
     let of_checkouts = repositories.take_warnings().into_iter().chain(checkouts.missing);
-    for caveat in caveats(&plan, &wanted).into_iter().chain(of_checkouts) {
+    let caveats: Vec<String> = caveats(&plan, &wanted).into_iter().chain(of_checkouts).collect();
+    if args.strict && !caveats.is_empty() {
+        return misused(&format!("nothing was run, as `--strict` asks for: {}", caveats.join("; ")), json);
+    }
+    for caveat in caveats.into_iter().chain(of_sudo()) {
         warnings::tell(&caveat, json)?;
     }
     names::name_scripts(&mut plan);

@@ -1,6 +1,6 @@
 //! What a pipeline asks for that this machine does not do, as far as it is known before the run.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use dayfly_pipelines::Plan;
 use dayfly_pipelines::plan::{Job, Legs, Pool, Stage, Step, Strategy, Variable};
@@ -10,7 +10,9 @@ use dayfly_protocol::task::{BASH, CHECKOUT, CMD_LINE, POWERSHELL};
 #[derive(Debug, Default)]
 struct Wishes {
     images: BTreeSet<String>,
-    tasks: BTreeSet<String>,
+    /// Tasks that nothing here can run, and those whose steps are left out, each with where it is first.
+    tasks: BTreeMap<String, String>,
+    left_out: BTreeMap<String, String>,
     containers: BTreeSet<String>,
     services: BTreeSet<String>,
     servers: BTreeSet<String>,
@@ -28,9 +30,7 @@ pub(crate) fn caveats(plan: &Plan, wanted: &[Vec<bool>]) -> Vec<String> {
             wishes.add(plan, stage, job, has);
         }
     }
-    let mut sentences = wishes.sentences();
-    sentences.extend(of_sudo());
-    sentences
+    wishes.sentences()
 }
 
 impl Wishes {
@@ -47,8 +47,13 @@ impl Wishes {
             self.servers.insert(name());
         }
         for step in steps(job) {
-            if !is_known(step) {
-                self.tasks.insert(format!("`{}`", reference(step)));
+            let tasks = match () {
+                () if !is_known(step) => Some(&mut self.tasks),
+                () if is_left_out(step) => Some(&mut self.left_out),
+                () => None,
+            };
+            if let Some(tasks) = tasks {
+                tasks.entry(reference(step)).or_insert_with(|| place(step));
             }
             self.shells.extend(
                 shells(step)
@@ -68,8 +73,17 @@ impl Wishes {
         };
         let here = system_name();
         say(self.images, &|images| format!("jobs for {images} will run on this {here} machine"));
-        say(self.tasks, &|tasks| {
-            format!("Dayfly cannot run {tasks}: these steps will fail unless a condition skips them")
+        let with_places = |tasks: BTreeMap<String, String>| {
+            tasks.into_iter().map(|(task, place)| format!("`{task}`{place}")).collect::<BTreeSet<_>>()
+        };
+        say(with_places(self.tasks), &|tasks| {
+            format!(
+                "Dayfly cannot run {tasks}: these steps will fail unless a condition skips them; \
+                 `--skip-task NAME` leaves them out"
+            )
+        });
+        say(with_places(self.left_out), &|tasks| {
+            format!("steps of {tasks} will be left out: what they act on is reached from Azure DevOps only")
         });
         say(self.containers, &|jobs| format!("{jobs} will fail: Dayfly cannot run jobs in a container yet"));
         say(self.services, &|jobs| format!("{jobs} will fail: Dayfly cannot start service containers yet"));
@@ -100,7 +114,7 @@ fn system_name() -> &'static str {
 }
 
 /// A word to whoever runs this by `sudo`, most likely without need.
-fn of_sudo() -> Option<String> {
+pub(crate) fn of_sudo() -> Option<String> {
     let user = std::env::var("SUDO_USER").ok().filter(|user| !user.is_empty() && user != "root")?;
     nix::unistd::geteuid().is_root().then(|| {
         format!(
@@ -151,6 +165,17 @@ pub(crate) fn missing_submodules(plan: &Plan, wanted: &[Vec<bool>], missing: &[S
 pub(crate) fn is_known(step: &Step) -> bool {
     let task = &step.task;
     dayfly_worker::can_run(task.id, &task.version) || dayfly_worker::can_stand_in(&task.name)
+}
+
+/// Whether the step's task is left out by what stands in for it.
+pub(crate) fn is_left_out(step: &Step) -> bool {
+    let task = &step.task;
+    !dayfly_worker::can_run(task.id, &task.version) && dayfly_worker::is_left_out(&task.name)
+}
+
+/// Where a step is written, as people and editors know it.
+fn place(step: &Step) -> String {
+    step.location.as_ref().map(|place| format!(" ({}:{})", place.file, place.line)).unwrap_or_default()
 }
 
 /// A task as files name it: `CMake@1`.

@@ -100,6 +100,8 @@ fn steps(text: &mut String, prefix: &str, listed: &Listed<'_>, steps: &[Step]) {
         let mut notes = step.condition.iter().map(|condition| format!("if {condition}")).collect::<Vec<_>>();
         if !caveats::is_known(step) {
             notes.push("cannot run here".to_owned());
+        } else if caveats::is_left_out(step) {
+            notes.push("left out here".to_owned());
         }
         let has_place = |alias| listed.repositories.has_place(listed.plan, alias);
         if caveats::foreign_repository(step).is_some_and(|alias| !has_place(alias)) {

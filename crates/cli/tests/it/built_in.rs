@@ -414,6 +414,19 @@ fn images_are_built_and_pushed_by_what_is_there() {
   inputs: {command: build, repository: localhost:5000/app, tags: 2, Dockerfile: app/Dockerfile, buildContext: ., arguments: --pull, addPipelineData: false}
 - task: Docker@2
   inputs: {command: push, repository: localhost:5000/app, tags: 2}
+- task: Docker@1
+  inputs: {azureSubscriptionEndpoint: azure, command: build, imageName: 'Team/App:3', includeLatestTag: true}
+- task: Docker@1
+  inputs: {azureSubscriptionEndpoint: azure, command: Push an image, imageName: 'Team/App:3'}
+- task: Docker@0
+  inputs:
+    action: Run an image
+    imageName: builder:1
+    volumes: |
+      /a:/b
+      /c:/d
+    containerCommand: make all
+    detached: false
 - task: Docker@2
   inputs: {command: build, Dockerfile: nothere/Dockerfile}
 ",
@@ -427,6 +440,9 @@ fn images_are_built_and_pushed_by_what_is_there() {
         "The image is not pushed: the registry and the login of 'ours' are in Azure DevOps.",
         "/app/Dockerfile --pull --label ",
         "docker push localhost:5000/app:2",
+        "-t team/app:3 -t team/app /",
+        "The image is not pushed: the registry and the login of 'azure' are in Azure DevOps.",
+        "docker run --rm -v /a:/b -v /c:/d builder:1 make all",
         "No Dockerfile matching ",
     ] {
         assert_has(&ended, text);
@@ -438,6 +454,10 @@ fn what_only_the_service_can_do_is_told_and_left() {
     let project = Project::with_pipeline(
         "steps:
 - task: SonarCloudPrepare@3
+- task: AzureWebApp@1
+  inputs: {azureSubscription: ours, appName: a}
+- task: Nothing@1
+  condition: false
 - task: Cache@2
   inputs: {key: '\"npm\" | package-lock.json', path: $(Pipeline.Workspace)/.npm, cacheHitVar: HIT}
 - bash: echo hit is $(HIT)
@@ -448,6 +468,27 @@ fn what_only_the_service_can_do_is_told_and_left() {
     let ended = project.run(&["--verbose"], 1);
     assert_has(&ended, "This step has nothing to do: the analysis is a service");
     assert_has(&ended, "There is a cache miss: no cache is kept here for '\"npm\" | package-lock.json'.");
+    assert_has(&ended, "This step is left out: it acts on Azure by a service connection");
+    assert_has(&ended, "- AzureWebApp skipped");
+    let place = "azure-pipelines.yml:3";
+    assert!(
+        ended.stderr.contains(&format!("steps of `AzureWebApp@1` ({place}) will be left out")),
+        "{}",
+        ended.stderr
+    );
+    assert!(
+        ended.stderr.contains("Dayfly cannot run `Nothing@1` (azure-pipelines.yml:5)"),
+        "{}",
+        ended.stderr
+    );
+    assert_has(&project.run(&["--list"], 0), "left out here");
+    let strict = project.run(&["--strict"], 2);
+    assert!(
+        strict.stderr.contains("nothing was run, as `--strict` asks for: Dayfly cannot run"),
+        "{}",
+        strict.stderr
+    );
+    assert_eq!(strict.stdout, "");
     assert_has(&ended, "hit is false");
     assert_has(&ended, "Input required: path");
 }

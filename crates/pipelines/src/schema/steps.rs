@@ -124,6 +124,7 @@ fn blank(task: TaskReference) -> Step {
         timeout_in_minutes: 0,
         retry_count_on_task_failure: 0,
         target: None,
+        location: None,
     }
 }
 
@@ -153,6 +154,7 @@ pub(super) fn step(item: &Node, steps: &mut Steps, reader: &mut Reader<'_>) -> O
         timeout_in_minutes: extras.timeout_in_minutes,
         retry_count_on_task_failure: extras.retries,
         target: extras.target,
+        location: reader.collector.location(item.span),
         ..blank(task)
     })
 }

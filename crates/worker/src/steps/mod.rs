@@ -5,6 +5,7 @@ mod bash;
 mod built_in;
 mod checkout;
 mod definition;
+mod elsewhere;
 mod inputs;
 mod installers;
 mod macros;
@@ -34,6 +35,7 @@ use crate::containers;
 use crate::context::{JobContext, StepContext};
 use crate::process::{self, Place};
 use definition::print_header;
+use elsewhere::Elsewhere;
 use inputs::Known;
 use installers::Installer;
 use tasks::{Package, Stage};
@@ -106,7 +108,13 @@ pub(crate) fn is_downloaded(job: &JobContext, task: &TaskReference) -> bool {
 /// Whether this worker has a stand-in for the task of this name, for when there is no package of it.
 #[must_use]
 pub fn can_stand_in(task: &str) -> bool {
-    Installer::of(task).is_some()
+    Installer::of(task).is_some() || Elsewhere::of(task).is_some()
+}
+
+/// Whether the stand-in for the task of this name leaves out what the task would do, with a warning.
+#[must_use]
+pub fn is_left_out(task: &str) -> bool {
+    Elsewhere::of(task).is_some_and(Elsewhere::is_missed)
 }
 
 /// Whether the step has that part.
@@ -153,6 +161,9 @@ pub(crate) async fn run(context: &StepContext, step: &Step, part: Part) -> Resul
     let Some(definition) = definition else {
         if let Some(installer) = Installer::of(&reference.name) {
             return stand_in(context, step, installer).await;
+        }
+        if let Some(elsewhere) = Elsewhere::of(&reference.name) {
+            return Ok(elsewhere.run(context).await);
         }
         return Err(StepError::Failed(match package {
             Some(Err(reason)) => format!("{} ({reason})", unknown_task(step)),

@@ -1,5 +1,6 @@
 //! Tasks of Microsoft's catalogue that this worker has built in: one file each.
 
+mod ant;
 mod archive_files;
 mod cache;
 mod cmake;
@@ -68,6 +69,9 @@ const TASKS: &[(Uuid, RangeInclusive<u32>, &Task)] = &[
     (uuid!("ac4ee482-65da-4485-a532-7b085873e532"), 2..=LATER, &maven::MAVEN),
     (uuid!("8d8eebd8-2b94-4c97-85af-839254cc6da4"), 2..=LATER, &gradle::GRADLE),
     (uuid!("e28912f1-0114-4464-802a-a3a35437fd16"), 2..=LATER, &docker::DOCKER),
+    (uuid!("e28912f1-0114-4464-802a-a3a35437fd16"), 1..=1, &docker::DOCKER_1),
+    (uuid!("e28912f1-0114-4464-802a-a3a35437fd16"), 0..=0, &docker::DOCKER_0),
+    (uuid!("3a6a2d63-f2b2-4e93-bcf9-0cbe22f5dc26"), 1..=LATER, &ant::ANT),
     (uuid!("d53ccab4-555e-4494-9d06-11db043fb4a9"), 2..=LATER, &cache::CACHE),
 ];
 

@@ -17,7 +17,7 @@ use super::{Prepared, StepError};
 use crate::context::StepContext;
 use crate::process::{self, Command, Place};
 use crate::variables::Flags;
-use tools::{Kind, Tool};
+use tools::Tool;
 use wish::Wish;
 
 /// The variable by which any version will do.
@@ -60,13 +60,6 @@ impl Installer {
 
     pub(super) async fn run(self, step: &StepContext, prepared: &Prepared) -> Result<TaskResult, StepError> {
         let tool = self.0;
-        let (programs, instead) = match tool.kind {
-            Kind::Program { programs, instead, .. } => (programs, instead),
-            Kind::Elsewhere(why) => {
-                step.output(&format!("This step has nothing to do: {why}.")).await;
-                return Ok(TaskResult::Succeeded);
-            }
-        };
         let wished = tool.wish(&prepared.inputs);
         let wish = Wish::parse(wished).map_err(|reason| {
             StepError::Failed(format!(
@@ -81,10 +74,10 @@ impl Installer {
                 .await;
             return put_first(step, tool, found).await;
         }
-        if let Some(other) = instead.filter(|_| found.is_empty())
+        if let Some(other) = tool.program.instead.filter(|_| found.is_empty())
             && which(other, &environment_of(step, prepared).await?, &Place::Here).await.is_some()
         {
-            let missing = programs[0];
+            let missing = tool.program.names[0];
             step.output(&format!(
                 "There is no `{missing}` on the PATH: `{other}` does what it can of its work."
             ))
@@ -94,7 +87,7 @@ impl Installer {
         let have: Vec<String> =
             found.iter().map(|found| format!("{} at {}", found.version, found.program.display())).collect();
         let here = match have.is_empty() {
-            true => format!("There is no `{}` on the PATH or in the tool cache", programs[0]),
+            true => format!("There is no `{}` on the PATH or in the tool cache", tool.program.names[0]),
             false => format!("Here is {}", have.join(", ")),
         };
         let text = format!("This step wants {} {wished}. {here}.", tool.name);
@@ -140,15 +133,15 @@ async fn location(program: &Path, levels: usize) -> PathBuf {
 
 /// All versions of a tool that are here: in the tool cache, then on the PATH.
 async fn find(step: &StepContext, prepared: &Prepared, tool: &Tool) -> Result<Vec<Found>, StepError> {
-    let Kind::Program { programs, arguments, cached_as, .. } = tool.kind else { return Ok(Vec::new()) };
+    let tools::Program { names, arguments, cached_as, .. } = tool.program;
     let mut found = Vec::new();
     if let Some(name) = cached_as {
         let folder = PathBuf::from(step.job.variable_or_empty("Agent.ToolsDirectory"));
-        let cached = tokio::task::spawn_blocking(move || cache::versions(&folder, name, programs)).await;
+        let cached = tokio::task::spawn_blocking(move || cache::versions(&folder, name, names)).await;
         found.extend(cached.unwrap_or_default());
     }
     let environment = environment_of(step, prepared).await?;
-    for program in programs {
+    for program in names {
         let Some(program) = which(program, &environment, &Place::Here).await else { continue };
         let mut command = Command::new(program.clone(), std::env::temp_dir());
         command.environment = environment.clone();

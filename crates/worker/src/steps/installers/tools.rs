@@ -14,7 +14,7 @@ pub(super) struct Tool {
     pub(super) name: &'static str,
     /// The tasks that install it.
     pub(super) tasks: &'static [&'static str],
-    pub(super) kind: Kind,
+    pub(super) program: Program,
     /// Inputs that say the version, with their defaults; the first that is set counts.
     pub(super) inputs: &'static [(&'static str, &'static str)],
     /// The variable that gets its place, and how many folders above the program that is.
@@ -23,28 +23,23 @@ pub(super) struct Tool {
 
 /// What is to be found.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Kind {
-    /// A program.
-    Program {
-        /// Its names, the one that scripts use at first.
-        programs: &'static [&'static str],
-        /// How it is asked for its version.
-        arguments: &'static [&'static str],
-        /// Its folder in the tool cache.
-        cached_as: Option<&'static str>,
-        /// The program that does its work where it is not.
-        instead: Option<&'static str>,
-    },
-    /// Nothing: what the task does is another service's, which says why.
-    Elsewhere(&'static str),
+pub(super) struct Program {
+    /// Its names, the one that scripts use at first.
+    pub(super) names: &'static [&'static str],
+    /// How it is asked for its version.
+    pub(super) arguments: &'static [&'static str],
+    /// Its folder in the tool cache.
+    pub(super) cached_as: Option<&'static str>,
+    /// The program that does its work where it is not.
+    pub(super) instead: Option<&'static str>,
 }
 
 const fn program(
-    programs: &'static [&'static str],
+    names: &'static [&'static str],
     arguments: &'static [&'static str],
     cached_as: Option<&'static str>,
-) -> Kind {
-    Kind::Program { programs, arguments, cached_as, instead: None }
+) -> Program {
+    Program { names, arguments, cached_as, instead: None }
 }
 
 /// All of them; inputs and defaults by the `task.json` of each.
@@ -52,42 +47,42 @@ pub(super) static TOOLS: &[Tool] = &[
     Tool {
         name: "the .NET SDK",
         tasks: &["UseDotNet", "DotNetCoreInstaller"],
-        kind: program(&["dotnet"], &["--list-sdks"], None),
+        program: program(&["dotnet"], &["--list-sdks"], None),
         inputs: &[("version", "")],
         location: Some(("DOTNET_ROOT", 1)),
     },
     Tool {
         name: "Python",
         tasks: &["UsePythonVersion"],
-        kind: program(&["python", "python3"], &["--version"], Some("Python")),
+        program: program(&["python", "python3"], &["--version"], Some("Python")),
         inputs: &[("versionSpec", "3.x")],
         location: Some(("pythonLocation", 2)),
     },
     Tool {
         name: "Node.js",
         tasks: &["NodeTool", "UseNode"],
-        kind: program(&["node"], &["--version"], Some("node")),
+        program: program(&["node"], &["--version"], Some("node")),
         inputs: &[("versionSpec", ""), ("version", "")],
         location: None,
     },
     Tool {
         name: "Go",
         tasks: &["GoTool"],
-        kind: program(&["go"], &["version"], Some("go")),
+        program: program(&["go"], &["version"], Some("go")),
         inputs: &[("version", "")],
         location: Some(("GOROOT", 2)),
     },
     Tool {
         name: "Java",
         tasks: &["JavaToolInstaller"],
-        kind: program(&["java"], &["-version"], None),
+        program: program(&["java"], &["-version"], None),
         inputs: &[("versionSpec", "")],
         location: Some(("JAVA_HOME", 2)),
     },
     Tool {
         name: "Ruby",
         tasks: &["UseRubyVersion"],
-        kind: program(&["ruby"], &["--version"], Some("Ruby")),
+        program: program(&["ruby"], &["--version"], Some("Ruby")),
         inputs: &[("versionSpec", ">= 2.4")],
         location: None,
     },
@@ -95,88 +90,29 @@ pub(super) static TOOLS: &[Tool] = &[
         name: "NuGet",
         tasks: &["NuGetToolInstaller"],
         // The step NuGetCommand restores by either.
-        kind: Kind::Program {
-            programs: &["nuget"],
-            arguments: &["help"],
-            cached_as: Some("NuGet"),
-            instead: Some("dotnet"),
-        },
+        program: Program { instead: Some("dotnet"), ..program(&["nuget"], &["help"], Some("NuGet")) },
         inputs: &[("versionSpec", "")],
         location: None,
     },
     Tool {
         name: "Helm",
         tasks: &["HelmInstaller"],
-        kind: program(&["helm"], &["version", "--short"], Some("helm")),
+        program: program(&["helm"], &["version", "--short"], Some("helm")),
         inputs: &[("helmVersionToInstall", ""), ("helmVersion", "")],
         location: None,
     },
     Tool {
         name: "kubectl",
         tasks: &["KubectlInstaller"],
-        kind: program(&["kubectl"], &["version", "--client"], Some("kubectl")),
+        program: program(&["kubectl"], &["version", "--client"], Some("kubectl")),
         inputs: &[("kubectlVersion", "")],
         location: None,
     },
     Tool {
         name: "Terraform",
         tasks: &["TerraformInstaller"],
-        kind: program(&["terraform"], &["version"], Some("terraform")),
+        program: program(&["terraform"], &["version"], Some("terraform")),
         inputs: &[("terraformVersion", "")],
-        location: None,
-    },
-    Tool {
-        name: "package feeds",
-        tasks: &[
-            "NuGetAuthenticate",
-            "npmAuthenticate",
-            "PipAuthenticate",
-            "MavenAuthenticate",
-            "TwineAuthenticate",
-            "CargoAuthenticate",
-            "CondaAuthenticate",
-        ],
-        kind: Kind::Elsewhere("there is no login for package feeds here"),
-        inputs: &[],
-        location: None,
-    },
-    Tool {
-        name: "code analysis",
-        tasks: &[
-            "SonarQubePrepare",
-            "SonarQubeAnalyze",
-            "SonarQubePublish",
-            "SonarCloudPrepare",
-            "SonarCloudAnalyze",
-            "SonarCloudPublish",
-            "ComponentGovernanceComponentDetection",
-            "AdvancedSecurity-Codeql-Init",
-            "AdvancedSecurity-Codeql-Autobuild",
-            "AdvancedSecurity-Codeql-Analyze",
-            "AdvancedSecurity-Dependency-Scanning",
-            "AdvancedSecurity-Publish",
-            "CodeQL3000Init",
-            "CodeQL3000Finalize",
-            "CredScan",
-            "PoliCheck",
-            "AntiMalware",
-            "SdtReport",
-            "PublishSecurityAnalysisLogs",
-            "PostAnalysis",
-            "MicrosoftSecurityDevOps",
-            "WhiteSource",
-            "SnykSecurityScan",
-            "BuildQualityChecks",
-        ],
-        kind: Kind::Elsewhere("the analysis is a service that a run on this machine does not talk to"),
-        inputs: &[],
-        location: None,
-    },
-    Tool {
-        name: "symbols",
-        tasks: &["PublishSymbols"],
-        kind: Kind::Elsewhere("there is no symbol server here"),
-        inputs: &[],
         location: None,
     },
 ];
@@ -189,10 +125,7 @@ impl Tool {
 
     /// What scripts call its program.
     pub(super) fn usual_name(&self) -> Option<&'static str> {
-        match self.kind {
-            Kind::Program { programs, .. } => programs.first().copied(),
-            Kind::Elsewhere(_) => None,
-        }
+        self.program.names.first().copied()
     }
 }
 
