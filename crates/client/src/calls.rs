@@ -12,3 +12,4 @@ pub(crate) mod plans;
 pub(crate) mod pools;
 pub(crate) mod sessions;
 pub(crate) mod tasks;
+pub(crate) mod test_results;

@@ -55,6 +55,11 @@ pub enum Operation {
     StartRun,
     GetBuild,
     ReadLog,
+    CreateTestRun,
+    AddTestResults,
+    UpdateTestRun,
+    AttachToTestRun,
+    AddCodeCoverage,
 }
 
 impl Operation {
@@ -97,6 +102,11 @@ impl Operation {
             Operation::StartRun => "start_run",
             Operation::GetBuild => "get_build",
             Operation::ReadLog => "read_log",
+            Operation::CreateTestRun => "create_test_run",
+            Operation::AddTestResults => "add_test_results",
+            Operation::UpdateTestRun => "update_test_run",
+            Operation::AttachToTestRun => "attach_to_test_run",
+            Operation::AddCodeCoverage => "add_code_coverage",
         }
     }
 
@@ -139,6 +149,11 @@ impl Operation {
             Operation::StartRun => "queue a run of the pipeline",
             Operation::GetBuild => "get the build",
             Operation::ReadLog => "read the log",
+            Operation::CreateTestRun => "create the test run",
+            Operation::AddTestResults => "add results to the test run",
+            Operation::UpdateTestRun => "complete the test run",
+            Operation::AttachToTestRun => "attach a file to the test run",
+            Operation::AddCodeCoverage => "add code coverage to the build",
         }
     }
 
@@ -161,8 +176,12 @@ impl Operation {
             | Operation::ListPipelines
             | Operation::GetBuild
             | Operation::ReadLog => Repeat::Always,
-            // Two runs are not what one command asked for.
-            Operation::StartRun => Repeat::IfUntouched,
+            // Two runs are not what one command asked for, nor results that count twice.
+            Operation::StartRun
+            | Operation::CreateTestRun
+            | Operation::AddTestResults
+            | Operation::AttachToTestRun
+            | Operation::AddCodeCoverage => Repeat::IfUntouched,
             // The second one sets what the first one set: records merge by id, files and attachments by name,
             // tags are a set.
             Operation::ReplaceAgent
@@ -170,6 +189,7 @@ impl Operation {
             | Operation::Attach
             | Operation::UploadItem
             | Operation::UpdateBuild
+            | Operation::UpdateTestRun
             | Operation::AddBuildTag
             | Operation::CreateTimeline
             | Operation::CreateArtifact => Repeat::Always,
@@ -204,6 +224,7 @@ impl Operation {
             Operation::UploadItem | Operation::ListItems | Operation::DownloadItem => "5.1-preview.4",
             Operation::ListPipelines | Operation::StartRun => "6.0-preview.1",
             Operation::GetBuild | Operation::ReadLog => "5.1",
+            Operation::CreateTestRun | Operation::AddTestResults | Operation::UpdateTestRun => "5.1",
             _ => "5.1-preview.1",
         }
     }
@@ -216,7 +237,11 @@ impl Operation {
                 Duration::from_secs(30)
             }
             Operation::GetToken | Operation::GetConnectionData => Duration::from_secs(30),
-            Operation::UploadItem | Operation::Attach => Duration::from_secs(600),
+            // `TestRunPublisher.cs` gives as long to test results.
+            Operation::UploadItem
+            | Operation::Attach
+            | Operation::AddTestResults
+            | Operation::AttachToTestRun => Duration::from_secs(600),
             _ => Duration::from_secs(60),
         }
     }

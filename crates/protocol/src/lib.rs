@@ -28,6 +28,7 @@ pub mod result;
 pub mod secrets;
 pub mod session;
 pub mod task;
+pub mod test_results;
 pub mod time;
 pub mod timeline;
 

@@ -9,6 +9,7 @@
 //! `commands`, the masker and `report`, and `job` sends the result once everything else has been sent.
 
 pub mod artifacts;
+mod code_coverage;
 pub mod commands;
 mod conditions;
 mod containers;
@@ -30,6 +31,7 @@ mod service;
 mod step_host;
 mod steps;
 mod surroundings;
+mod test_results;
 mod trust;
 mod variables;
 

@@ -43,7 +43,7 @@ pub(crate) enum Error {
     },
 }
 
-fn call(doing: &'static str) -> impl FnOnce(dayfly_client::Error) -> Error {
+pub(crate) fn call(doing: &'static str) -> impl FnOnce(dayfly_client::Error) -> Error {
     move |source| Error::Call { doing, source }
 }
 
@@ -162,6 +162,11 @@ impl Service {
             .add_build_tag(self.project, build, tag)
             .await
             .map_err(call("adding a tag to the build"))
+    }
+
+    /// Where the build of the job is.
+    pub(crate) fn build_place(&self) -> Result<(Connection, ProjectId, BuildId), Error> {
+        Ok((self.connection().clone(), self.project, self.build()?))
     }
 
     /// The artifacts of the build the job belongs to.

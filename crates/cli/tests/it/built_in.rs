@@ -153,6 +153,42 @@ fn test_results_are_summed_up_and_failed_tests_are_named() {
 }
 
 #[test]
+fn logging_commands_publish_results_and_coverage() {
+    let project = Project::with_pipeline(
+        "steps:
+- bash: |
+    echo '##vso[results.publish type=JUnit;runTitle=Py;mergeResults=false]a.xml,b.xml'
+    echo '##vso[codecoverage.publish codecoveragetool=Cobertura;summaryfile=c.xml;reportdirectory=pages]'
+- bash: echo '##vso[results.publish type=JUnit;failTaskOnFailedTests=true;resultFiles=b.xml]'
+  continueOnError: true
+- bash: echo '##vso[results.publish type=JUnit]broken.xml'
+- bash: echo '##vso[results.publish type=Mocha]a.xml'
+",
+    );
+    project.write("a.xml", "<testsuite><testcase name='works'/></testsuite>");
+    project.write("b.xml", "<testsuite><testcase name='breaks'><failure/></testcase></testsuite>");
+    project.write("broken.xml", "<testsuite");
+    project.write("c.xml", "<coverage lines-covered='7' lines-valid='8'/>");
+    project.write("pages/index.html", "<html/>");
+    let ended = project.run(&["--verbose"], 1);
+    for text in [
+        "Async Command Start: Publish test results",
+        "Publishing test results to test run '",
+        "Py: 2 tests, 1 passed, 1 failed, 0 others",
+        "Failed: breaks",
+        "Published Test Run : http://",
+        "Publishing coverage summary data to TFS server.",
+        " Lines- 7 of 8 covered.",
+        "as artifact 'Code Coverage Report_1'",
+        "There are one or more test failures detected in result files.",
+        "Failed to read the test results of ",
+        "The test result format 'Mocha' is not known.",
+    ] {
+        assert_has(&ended, text);
+    }
+}
+
+#[test]
 fn build_tools_of_the_machine_are_run() {
     need(&["python", "go", "cmake", "npm"]);
     let project = Project::with_pipeline(

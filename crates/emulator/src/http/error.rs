@@ -171,6 +171,7 @@ impl From<Error> for ApiError {
             Error::DefinitionExists(_) => (StatusCode::CONFLICT, "DefinitionExistsException"),
             Error::BuildNotFound(_) => (StatusCode::NOT_FOUND, "BuildNotFoundException"),
             Error::ArtifactExists { .. } => (StatusCode::CONFLICT, "ArtifactExistsException"),
+            Error::TestRunNotFound(_) => (StatusCode::NOT_FOUND, "TestObjectNotFoundException"),
             Error::ArtifactNotFound { .. } => (StatusCode::NOT_FOUND, "ArtifactNotFoundException"),
             Error::QueueNotFound(_) => (StatusCode::NOT_FOUND, "TaskAgentQueueNotFoundException"),
             Error::LimitReached { .. } | Error::DiskFull(_) => return Self::limit_reached(error.to_string()),

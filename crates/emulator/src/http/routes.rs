@@ -27,6 +27,7 @@ mod repositories;
 mod sessions;
 mod tasks;
 mod telemetry;
+mod test_runs;
 mod timelines;
 
 use axum::Router;
@@ -65,6 +66,7 @@ pub(crate) fn router() -> Router<App> {
         .merge(sessions::routes())
         .merge(tasks::routes())
         .merge(telemetry::routes())
+        .merge(test_runs::routes())
         .merge(timelines::routes())
         .fallback(async |uri: Uri| ApiError::no_route(uri.path()))
         .method_not_allowed_fallback(async |method: Method, uri: Uri| {

@@ -31,6 +31,7 @@ use super::records::{
     stage_record,
 };
 use super::runs::{Run, RunJob, RunStatus, new_ids, person_id};
+use super::test_runs::TestResults;
 use super::{Error, Result, State};
 use crate::events::{Event, JobChange, JobOfRun, JobSignal, Place, RunChange};
 use crate::state::runs::{Placement, RunReason, RunRepository};
@@ -135,6 +136,7 @@ impl State {
             changed_on: now,
             tags: BTreeSet::new(),
             artifacts: Vec::new(),
+            tests: TestResults::default(),
             jobs: HashMap::new(),
         });
         self.tell(id, RunChange::Started { pipeline, number });

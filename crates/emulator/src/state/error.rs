@@ -154,6 +154,9 @@ pub enum Error {
     /// No such queue.
     #[error("queue {0} does not exist in this project")]
     QueueNotFound(QueueId),
+    /// There is no test run of this number.
+    #[error("there is no test run {0}")]
+    TestRunNotFound(i32),
     /// A bound would be passed.
     #[error("this emulator keeps at most {limit} {what}, and there are that many already")]
     LimitReached {

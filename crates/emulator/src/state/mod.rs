@@ -38,6 +38,7 @@ pub(crate) mod requests;
 pub(crate) mod runs;
 pub(crate) mod sessions;
 mod statistics;
+pub(crate) mod test_runs;
 pub(crate) mod timelines;
 pub(crate) mod tokens;
 

@@ -10,6 +10,7 @@ use dayfly_protocol::artifact::{ArtifactResource, BuildArtifact};
 use dayfly_protocol::{BuildId, ContainerId, JobId, PlanId, PoolId, ProjectId, TaskResult, TimelineId};
 use jiff::Timestamp;
 
+use super::test_runs::TestResults;
 use super::{Error, Result, State, named_id};
 use crate::events::JobOfRun;
 use crate::stores::git::repository_name;
@@ -157,6 +158,7 @@ pub(crate) struct Run {
     pub(crate) changed_on: Timestamp,
     pub(crate) tags: BTreeSet<String>,
     pub(crate) artifacts: Vec<BuildArtifact>,
+    pub(crate) tests: TestResults,
     /// Jobs that were queued, by id.
     pub(crate) jobs: HashMap<JobId, RunJob>,
 }

@@ -8,6 +8,7 @@ mod artifact;
 mod build;
 mod command;
 mod restrictions;
+mod results;
 mod task;
 
 pub(crate) use restrictions::Restrictions;
@@ -177,6 +178,8 @@ async fn dispatch(step: &StepContext, area: &str, command: &Command) -> CommandR
         ("build", "addbuildtag") => build::add_build_tag(step, command).await,
         ("artifact", "associate") => artifact::associate(step, command).await,
         ("artifact", "upload") => artifact::upload(step, command).await,
+        ("results", "publish") => results::publish(step, command).await,
+        ("codecoverage", "publish") => results::publish_code_coverage(step, command).await,
         // Usage data for Microsoft, which this worker does not send.
         ("telemetry", "publish") => Ok(()),
         _ => Err(format!(

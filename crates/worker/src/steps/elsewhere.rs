@@ -1,5 +1,4 @@
-//! Tasks whose work is done by a service that a run on this machine does not have. Where no package of them
-//! can be had, their steps say so.
+//! Tasks whose work is done by a service that a run on this machine does not have: their steps say so.
 
 use dayfly_protocol::TaskResult;
 

@@ -162,7 +162,9 @@ pub(crate) async fn run(context: &StepContext, step: &Step, part: Part) -> Resul
         if let Some(installer) = Installer::of(&reference.name) {
             return stand_in(context, step, installer).await;
         }
-        if let Some(elsewhere) = Elsewhere::of(&reference.name) {
+        // Elsewhere nothing is left out: what cannot be had fails.
+        let is_here = built_in::is_on_this_machine(&context.job.variable_or_empty("system.collectionUri"));
+        if let Some(elsewhere) = Elsewhere::of(&reference.name).filter(|_| is_here) {
             return Ok(elsewhere.run(context).await);
         }
         return Err(StepError::Failed(match package {

@@ -238,5 +238,5 @@ pub(crate) fn checkout_step(name: &str, inputs: &[(&str, &str)]) -> Step {
 }
 
 pub(crate) fn other_step(name: &str) -> Step {
-    task_step(name, Uuid::new_v4(), "AzureCLI", "2.250.0", &[])
+    task_step(name, Uuid::new_v4(), "PackerBuild", "1.250.0", &[])
 }

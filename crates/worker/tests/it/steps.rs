@@ -213,7 +213,7 @@ async fn an_unknown_task_fails_with_a_message_that_names_it() {
     assert_eq!(result, TaskResult::Failed);
     let message = service.record("setup")["issues"][0]["message"].as_str().expect("an issue").to_owned();
     assert!(
-        message.contains("cannot run the task AzureCLI@2") && message.contains("with a script"),
+        message.contains("cannot run the task PackerBuild@1") && message.contains("with a script"),
         "{message}"
     );
 }

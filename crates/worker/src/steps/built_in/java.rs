@@ -5,9 +5,10 @@ use super::super::definition::{Input, aliased, path, text};
 use super::super::installers::java_home;
 use super::super::{Inputs, Prepared, StepError};
 use super::matching::{Links, files_in};
-use super::test_results;
+use super::publish_test_results::publish_all;
 use crate::context::StepContext;
 use crate::files;
+use crate::test_results::Format;
 
 /// The inputs by which a JDK is chosen.
 pub(super) const JAVA_HOME_SELECTION: Input = aliased("javaHomeSelection", &["javaHomeOption"], "JDKVersion");
@@ -73,8 +74,8 @@ pub(super) async fn tell_of_tests(step: &StepContext, inputs: &Inputs) -> Result
         .await;
         return Ok(());
     }
-    let title = inputs.get(TEST_RUN_TITLE.name).unwrap_or("Tests");
-    test_results::tell(step, title, test_results::Format::JUnit, files).await.map(|_| ())
+    let title = inputs.text(TEST_RUN_TITLE.name);
+    publish_all(step, Format::JUnit, title, files).await
 }
 
 /// Warns of what the task would add to the build, which this worker does not.

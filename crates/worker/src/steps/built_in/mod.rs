@@ -5,7 +5,6 @@ mod archive_files;
 mod cache;
 mod cmake;
 mod copy_files;
-mod coverage;
 mod delete_files;
 mod docker;
 mod dotnet;
@@ -19,9 +18,10 @@ mod npm;
 mod nuget;
 mod package_version;
 mod program;
+mod publish_code_coverage;
+mod publish_test_results;
 mod python_script;
 mod shell_script;
-mod test_results;
 
 use std::ops::RangeInclusive;
 
@@ -54,7 +54,7 @@ const TASKS: &[(Uuid, RangeInclusive<u32>, &Task)] = &[
     (uuid!("5bfb729a-a7c8-4a78-a7c3-8d717bb7c13c"), 2..=LATER, &copy_files::COPY_FILES),
     (uuid!("b7e8b412-0437-4065-9371-edc5881de25b"), 1..=LATER, &delete_files::DELETE_FILES),
     (uuid!("d8b84976-e99a-4b86-b885-4849694435b0"), 2..=LATER, &archive_files::ARCHIVE_FILES),
-    (uuid!("0b0f01ed-7dde-43ff-9cbb-e48954daf9b1"), 2..=LATER, &test_results::PUBLISH_TEST_RESULTS),
+    (uuid!("0b0f01ed-7dde-43ff-9cbb-e48954daf9b1"), 2..=LATER, &publish_test_results::PUBLISH_TEST_RESULTS),
     (uuid!("6392f95f-7e76-4a18-b3c7-7f078d2f7700"), 0..=LATER, &python_script::PYTHON_SCRIPT),
     (uuid!("34b37fdd-bbf7-4ef1-b37c-9652ca7bb355"), 0..=LATER, &go::GO),
     (uuid!("7d831c3c-3c68-459a-a5c9-bde6e659596c"), 1..=LATER, &cmake::CMAKE),
@@ -62,8 +62,8 @@ const TASKS: &[(Uuid, RangeInclusive<u32>, &Task)] = &[
     (uuid!("5e1e3830-fbfb-11e5-aab1-090c92bc4988"), 1..=LATER, &extract_files::EXTRACT_FILES),
     // Bash has the same id from version 3 on.
     (uuid!("6c731c3c-3c68-459a-a5c9-bde6e6595b5b"), 2..=2, &shell_script::SHELL_SCRIPT),
-    (uuid!("2a7ebc54-c13e-490e-81a5-d7561ab7cd97"), 2..=LATER, &coverage::COVERAGE),
-    (uuid!("2a7ebc54-c13e-490e-81a5-d7561ab7cd97"), 1..=1, &coverage::COVERAGE_OF_ONE_TOOL),
+    (uuid!("2a7ebc54-c13e-490e-81a5-d7561ab7cd97"), 2..=LATER, &publish_code_coverage::COVERAGE),
+    (uuid!("2a7ebc54-c13e-490e-81a5-d7561ab7cd97"), 1..=1, &publish_code_coverage::COVERAGE_OF_ONE_TOOL),
     (uuid!("5541a522-603c-47ad-91fc-a4b1d163081b"), 2..=LATER, &dotnet::DOTNET),
     (uuid!("333b11bd-d341-40d9-afcf-b32d5ce6f23b"), 2..=LATER, &nuget::NUGET),
     (uuid!("ac4ee482-65da-4485-a532-7b085873e532"), 2..=LATER, &maven::MAVEN),

@@ -16,8 +16,9 @@ use super::Task;
 use super::delete_files::remove;
 use super::matching::{Links, files_in};
 use super::program::{Program, arguments, folder, words};
-use super::test_results;
+use super::publish_test_results::publish_all;
 use crate::context::StepContext;
+use crate::test_results::Format;
 
 pub(super) static DOTNET: Task = Task {
     definition: Definition {
@@ -164,8 +165,7 @@ async fn test(step: &StepContext, prepared: &Prepared) -> Result<TaskResult, Ste
         match reports(step, &results).await? {
             none if none.is_empty() => step.warning("No test result files were found.").await,
             found => {
-                let title = inputs.get("testRunTitle").unwrap_or("Tests");
-                test_results::tell(step, title, test_results::Format::VsTest, found).await?;
+                publish_all(step, Format::VsTest, inputs.text("testRunTitle"), found).await?;
             }
         }
     }

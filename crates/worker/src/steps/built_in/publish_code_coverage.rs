@@ -1,22 +1,15 @@
-//! PublishCodeCoverageResults (`PublishCodeCoverageResultsV2/publishcodecoverageresults.ts`). On this machine
-//! there is no Code Coverage tab, so the log gets the sum.
+//! PublishCodeCoverageResults (`PublishCodeCoverageResultsV1` and `V2`, `publishcodecoverageresults.ts`).
 
-mod report;
-
-use std::path::PathBuf;
-
+use dayfly_client::describe;
 use dayfly_protocol::TaskResult;
 use futures::FutureExt as _;
 
-use self::report::Coverage;
 use super::super::definition::{Input, text};
 use super::super::{Definition, Prepared, StepError};
+use super::Task;
 use super::matching::{Links, files_in};
-use super::{Task, is_on_this_machine};
+use crate::code_coverage::{self, Coverage};
 use crate::context::StepContext;
-
-/// The largest report that is read.
-const MAX_REPORT_BYTES: u64 = 256 * 1024 * 1024;
 
 const HELP: &str =
     "https://docs.microsoft.com/azure/devops/pipelines/tasks/test/publish-code-coverage-results";
@@ -58,12 +51,6 @@ pub(super) static COVERAGE: Task = Task {
 };
 
 async fn run(step: &StepContext, prepared: &Prepared) -> Result<TaskResult, StepError> {
-    if !is_on_this_machine(&step.job.variable_or_empty("system.collectionUri")) {
-        return Err(StepError::failed(
-            "Dayfly's native worker cannot publish code coverage to Azure DevOps. Publish the reports as an \
-             artifact, or run this job on Microsoft's agent.",
-        ));
-    }
     let inputs = &prepared.inputs;
     let mut sum = Coverage::default();
     for pattern in inputs.required(SUMMARIES.name)?.lines().map(str::trim).filter(|line| !line.is_empty()) {
@@ -73,7 +60,7 @@ async fn run(step: &StepContext, prepared: &Prepared) -> Result<TaskResult, Step
             if step.cancel.is_cancelled() {
                 return Err(StepError::Canceled);
             }
-            match read(file.clone()).await {
+            match code_coverage::read(file.clone()).await {
                 Ok(coverage) => {
                     step.output(&format!("{}: {coverage}", file.display())).await;
                     sum.add(coverage);
@@ -94,16 +81,12 @@ async fn run(step: &StepContext, prepared: &Prepared) -> Result<TaskResult, Step
         return Ok(TaskResult::Succeeded);
     }
     step.output(&format!("Code coverage: {sum}")).await;
-    Ok(TaskResult::Succeeded)
-}
-
-async fn read(file: PathBuf) -> Result<Coverage, String> {
-    let work = move || {
-        let length = std::fs::metadata(&file).map_err(|error| error.to_string())?.len();
-        if length > MAX_REPORT_BYTES {
-            return Err(format!("it has {length} bytes, and at most {MAX_REPORT_BYTES} are read"));
-        }
-        Coverage::read(&std::fs::read_to_string(&file).map_err(|error| error.to_string())?)
+    let published = tokio::select! {
+        published = code_coverage::publish(&step.job, sum) => published,
+        () = step.cancel.cancelled() => return Err(StepError::Canceled),
     };
-    tokio::task::spawn_blocking(work).await.map_err(|error| error.to_string())?
+    for line in published.map_err(|error| StepError::Failed(describe(&error)))? {
+        step.output(&line).await;
+    }
+    Ok(TaskResult::Succeeded)
 }

@@ -13,7 +13,7 @@ struct Share {
 
 /// The sum of one report or more.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Coverage {
+pub(crate) struct Coverage {
     lines: Share,
     branches: Share,
 }
@@ -37,7 +37,7 @@ impl Coverage {
     }
 
     /// Adds another report.
-    pub(super) fn add(&mut self, other: Coverage) {
+    pub(crate) fn add(&mut self, other: Coverage) {
         for (own, other) in [(&mut self.lines, other.lines), (&mut self.branches, other.branches)] {
             own.run = own.run.saturating_add(other.run);
             own.all = own.all.saturating_add(other.all);
@@ -45,8 +45,17 @@ impl Coverage {
     }
 
     /// Whether there is no line that could be run.
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.lines.all == 0
+    }
+
+    /// What is counted, how much was run, and how much there is.
+    pub(super) fn shares(&self) -> impl Iterator<Item = (&'static str, u64, u64)> {
+        let shares = [("Lines", self.lines), ("Branches", self.branches)];
+        shares
+            .into_iter()
+            .filter(|(_, share)| share.all > 0)
+            .map(|(label, share)| (label, share.run, share.all))
     }
 }
 
