@@ -138,9 +138,9 @@ async fn what_a_task_says_of_its_end_counts() {
 /// What nobody has fails its own step, so that a condition may skip it.
 #[tokio::test]
 async fn a_task_that_cannot_be_had_fails_only_where_it_runs() {
-    let steps = "steps:\n- checkout: none\n- task: AzureCLI@2\n  condition: false\n- bash: echo first\n- task: AzureCLI@2\n";
+    let steps = "steps:\n- checkout: none\n- task: PackerBuild@1\n  condition: false\n- bash: echo first\n- task: PackerBuild@1\n";
     let (result, log) = run(steps, |_| {}).await;
     assert_eq!(result, TaskResult::Failed, "{log}");
     assert!(log.contains("first\n"), "{log}");
-    assert!(log.contains("cannot run the task AzureCLI@2") && log.contains("could not download"), "{log}");
+    assert!(log.contains("cannot run the task PackerBuild@1") && log.contains("could not download"), "{log}");
 }

@@ -10,7 +10,7 @@ use dayfly_protocol::artifact::{ArtifactResource, BuildArtifact};
 use dayfly_protocol::{BuildId, ContainerId, JobId, PlanId, PoolId, ProjectId, TaskResult, TimelineId};
 use jiff::Timestamp;
 
-use super::test_runs::TestResults;
+use super::test_runs::{self, TestResults};
 use super::{Error, Result, State, named_id};
 use crate::events::JobOfRun;
 use crate::stores::git::repository_name;
@@ -301,6 +301,11 @@ impl State {
         let run = self.runs.get_mut(project, id)?;
         run.tags.remove(tag);
         Ok(run.tags.iter().cloned().collect())
+    }
+
+    /// The run (build) that a test run belongs to.
+    pub(crate) fn run_of_test_run(&self, project: ProjectId, id: i32) -> Result<&Run> {
+        self.runs.get(project, test_runs::build_of(id)).map_err(|_| Error::TestRunNotFound(id))
     }
 
     /// Adds an artifact. One that is the same in all but its properties is the same; another of its name is

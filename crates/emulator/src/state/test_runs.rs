@@ -1,10 +1,9 @@
 //! Test runs with their results, and code coverage: part of the run (build) they were published for.
 
+use dayfly_protocol::BuildId;
 use dayfly_protocol::test_results::{CodeCoverageData, NewTestRun, TestCaseResult};
-use dayfly_protocol::{BuildId, ProjectId};
 
-use super::runs::Run;
-use super::{Error, Result, State};
+use super::{Error, Result};
 
 /// Test runs of one build. Their numbers are made of the build's and theirs.
 const MAX_TEST_RUNS: i32 = 1_000;
@@ -106,10 +105,7 @@ impl TestResults {
     }
 }
 
-impl State {
-    /// The run (build) that a test run belongs to.
-    pub(crate) fn run_of_test_run(&self, project: ProjectId, id: i32) -> Result<&Run> {
-        let build = BuildId(id / MAX_TEST_RUNS);
-        self.runs.get(project, build).map_err(|_| Error::TestRunNotFound(id))
-    }
+/// The build that a test run of this number would belong to.
+pub(crate) fn build_of(id: i32) -> BuildId {
+    BuildId(id / MAX_TEST_RUNS)
 }
