@@ -1,5 +1,6 @@
 //! Test runs with their results, and code coverage, as those publish them who read the reports of test
-//! runners (`RunCreateModel`, `TestCaseResult`, `RunUpdateModel`, `TestAttachmentRequestModel`, `CodeCoverageData`).
+//! runners (`RunCreateModel`, `TestCaseResult`, `RunUpdateModel`, `TestAttachmentRequestModel`,
+//! `CodeCoverageData`).
 
 use serde::{Deserialize, Serialize};
 
