@@ -70,6 +70,8 @@ pub(crate) enum Command {
     Controller(commands::controller::ControllerArgs),
     /// Print Dayfly's custom resource definitions, for `kubectl apply -f -`
     Crds,
+    /// Say whether the connections and agent sets of a cluster work
+    Check(commands::check::CheckArgs),
     /// Serve an Azure DevOps on this machine: for agents, clients and tests
     Emulator(Box<commands::emulator::EmulatorArgs>),
     /// Evaluate an expression of a pipeline

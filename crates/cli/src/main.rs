@@ -34,6 +34,7 @@ fn dispatch(command: Command, format: LogFormat) -> anyhow::Result<ExitCode> {
         Command::Agent(args) => commands::agent::run(&args, format),
         Command::Controller(args) => commands::controller::run(args),
         Command::Crds => commands::crds::run(),
+        Command::Check(args) => commands::check::run(&args),
         Command::Emulator(args) => commands::emulator::run(&args),
         Command::Eval(args) => commands::eval::run(&args),
         Command::Worker(args) => commands::worker::run_to_the_end(args),

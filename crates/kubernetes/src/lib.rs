@@ -3,6 +3,7 @@
 #[expect(unreachable_pub, reason = "KubeSchema derives hidden public types inside functions")]
 pub mod api;
 mod calls;
+mod check;
 mod cluster;
 mod controller;
 mod diagnose;
@@ -18,6 +19,7 @@ mod store;
 mod sweep;
 
 pub use calls::Calls;
+pub use check::{Checked, check};
 pub use cluster::{ConnectError, connect};
 pub use controller::{Config, Error, Watcher, run};
 pub use identity::{Authority, AuthorityError, CA_CONFIG_MAP, CA_KEY, PodIdentity, TOKEN_AUDIENCE};

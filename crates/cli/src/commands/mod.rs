@@ -1,6 +1,7 @@
 //! One file per command.
 
 pub(crate) mod agent;
+pub(crate) mod check;
 pub(crate) mod completions;
 pub(crate) mod controller;
 pub(crate) mod crds;
