@@ -5,6 +5,7 @@
 
 mod connections;
 mod containers;
+mod crashes;
 mod jobs;
 mod overrides;
 mod secrets;

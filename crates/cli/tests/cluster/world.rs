@@ -86,6 +86,8 @@ pub(crate) struct World {
     channel: u16,
     emulator: Child,
     controller: Option<Child>,
+    /// Those beside it.
+    others: Vec<Child>,
     pub(crate) url: String,
 }
 
@@ -135,7 +137,8 @@ impl World {
         let channel =
             CHANNEL.fetch_add(1, Ordering::Relaxed) + u16::try_from(std::process::id() % 500).unwrap_or(0);
         let namespace = format!("dayfly-{name}-{}", std::process::id());
-        let mut world = Self { cluster, namespace, folder, channel, emulator, controller: None, url };
+        let mut world =
+            Self { cluster, namespace, folder, channel, emulator, controller: None, others: Vec::new(), url };
         world.set_up(max, differences);
         if let Some(direct) = direct {
             world.url = direct;
@@ -196,19 +199,41 @@ impl World {
 
     /// Starts the controller, or another one.
     pub(crate) fn start_controller(&mut self) {
+        self.controller = Some(self.spawn_controller("first", self.channel));
+    }
+
+    /// Starts one beside that which is there, with a name and a channel of its own.
+    pub(crate) fn start_another_controller(&mut self, name: &str) {
+        let other = self.spawn_controller(name, self.channel + 1000);
+        self.others.push(other);
+    }
+
+    fn spawn_controller(&self, name: &str, channel: u16) -> Child {
         let file = self.folder.path().join("controller.log");
         let log = File::options().append(true).create(true).open(file).expect("a log");
-        let channel = format!("{}:{}", self.cluster.address, self.channel);
-        let controller = Command::new(DAYFLY)
+        let channel = format!("{}:{channel}", self.cluster.address);
+        Command::new(DAYFLY)
             .args(["controller", "--namespace", &self.namespace, "--controller-namespace", &self.namespace])
             .args(["--image", &self.cluster.image, "--channel", &channel, "--channel-listen", &channel])
-            .args(["--folder", &self.folder.path().to_string_lossy()])
+            .args(["--folder", &self.folder.path().to_string_lossy(), "--name", name])
             .env("DAYFLY_LOG", "info")
             .stdout(log.try_clone().expect("a log"))
             .stderr(log)
             .spawn()
-            .expect("the controller");
-        self.controller = Some(controller);
+            .expect("the controller")
+    }
+
+    /// Sends a signal to the controller; its process.
+    pub(crate) fn controller_signal(&self, signal: &str) -> u32 {
+        let process = self.controller.as_ref().expect("there is a controller").id();
+        Self::signal(process, signal);
+        process
+    }
+
+    /// Sends a signal to a process.
+    pub(crate) fn signal(process: u32, signal: &str) {
+        let status = Command::new("kill").args([format!("-{signal}"), process.to_string()]).status();
+        assert!(status.expect("kill").success());
     }
 
     /// Kills the controller as `kill -9` does.
@@ -393,7 +418,7 @@ impl Drop for World {
             "--ignore-not-found",
         ];
         let _ = Command::new("kubectl").args(set).stdout(Stdio::null()).status();
-        for child in self.controller.iter_mut().chain([&mut self.emulator]) {
+        for child in self.controller.iter_mut().chain(&mut self.others).chain([&mut self.emulator]) {
             let _ = child.kill();
             let _ = child.wait();
         }

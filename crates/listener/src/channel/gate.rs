@@ -8,7 +8,10 @@ use std::{
     collections::HashMap,
     io,
     path::Path,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -77,12 +80,16 @@ pub struct Gate {
 
 #[derive(Debug, Default)]
 struct Expected {
-    guests: Mutex<HashMap<JobId, Guest>>,
+    /// By the number of the expectation. Jobs of the same name have the same id in all runs, so at a time there
+    /// may be many of one id.
+    guests: Mutex<HashMap<u64, Guest>>,
+    numbers: AtomicU64,
     changed: Notify,
 }
 
 #[derive(Debug)]
 struct Guest {
+    job: JobId,
     known_by: KnownBy,
     resume: Option<KeyDigest>,
     arrivals: mpsc::Sender<Arrival>,
@@ -91,7 +98,7 @@ struct Guest {
 /// The wait of one job for its worker; nobody is let in any more when it is dropped.
 #[derive(Debug)]
 pub struct Expectation {
-    job: JobId,
+    number: u64,
     expected: Arc<Expected>,
     arrivals: mpsc::Receiver<Arrival>,
 }
@@ -154,9 +161,10 @@ impl Gate {
     /// claimed already.
     pub fn expect(&self, job: JobId, known_by: KnownBy, resume: Option<KeyDigest>) -> Expectation {
         let (sender, arrivals) = mpsc::channel(1);
-        self.expected.guests().insert(job, Guest { known_by, resume, arrivals: sender });
+        let number = self.expected.numbers.fetch_add(1, Ordering::Relaxed);
+        self.expected.guests().insert(number, Guest { job, known_by, resume, arrivals: sender });
         self.expected.changed.notify_waiters();
-        Expectation { job, expected: self.expected.clone(), arrivals }
+        Expectation { number, expected: self.expected.clone(), arrivals }
     }
 }
 
@@ -165,14 +173,14 @@ impl Expectation {
     pub async fn next(&mut self) -> Arrival {
         match self.arrivals.recv().await {
             Some(arrival) => arrival,
-            // Another expectation has taken the place of this one.
+            // The gate, which has the other end, is there for as long as we are.
             None => std::future::pending().await,
         }
     }
 
     /// The job is the worker's now that drew this key.
     pub fn bind(&self, resume: KeyDigest) {
-        if let Some(guest) = self.expected.guests().get_mut(&self.job) {
+        if let Some(guest) = self.expected.guests().get_mut(&self.number) {
             guest.resume = Some(resume);
         }
         self.expected.changed.notify_waiters();
@@ -181,13 +189,12 @@ impl Expectation {
 
 impl Drop for Expectation {
     fn drop(&mut self) {
-        self.arrivals.close();
-        self.expected.guests().retain(|job, guest| *job != self.job || !guest.arrivals.is_closed());
+        self.expected.guests().remove(&self.number);
     }
 }
 
 impl Expected {
-    fn guests(&self) -> MutexGuard<'_, HashMap<JobId, Guest>> {
+    fn guests(&self) -> MutexGuard<'_, HashMap<u64, Guest>> {
         self.guests.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -205,10 +212,12 @@ impl Expected {
             (None, KnownBy::Nothing) => false,
         };
         let guests = self.guests();
-        let guest = match hello.job {
-            Some(job) => guests.get(&job).filter(|guest| guest.resume.is_some() && is_the_one(guest)),
-            None => guests.values().find(|guest| is_the_one(guest)),
+        // Who has a job is known by the key that it drew.
+        let is_of_job = |guest: &Guest| match hello.job {
+            Some(job) => guest.job == job && guest.resume.is_some(),
+            None => true,
         };
+        let guest = guests.values().find(|guest| is_of_job(guest) && is_the_one(guest));
         guest.map(|guest| guest.arrivals.clone())
     }
 }
@@ -307,4 +316,48 @@ async fn make_room(strangers: &mut JoinSet<()>) {
 async fn not_taken(error: &io::Error) {
     tracing::warn!(%error, "could not take a connection to the job channel");
     sleep(AFTER_FAILURE).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use dayfly_protocol::channel::{Course, PROTOCOL};
+
+    use super::*;
+
+    fn hello(job: Option<JobId>, resume: &str) -> Hello {
+        let resume = Key::new(resume);
+        Hello {
+            protocol: PROTOCOL,
+            version: String::new(),
+            process: 1,
+            claim: None,
+            resume,
+            job,
+            course: Course::Waiting,
+        }
+    }
+
+    /// The job of a pipeline's only job has the same id in all its runs.
+    #[tokio::test]
+    async fn workers_of_jobs_with_one_id_are_told_apart() {
+        let expected = Arc::<Expected>::default();
+        let pending = || std::future::pending::<()>();
+        let gate =
+            Gate { expected: expected.clone(), _accepting: AbortOnDropHandle::new(tokio::spawn(pending())) };
+        let job = JobId::default();
+        let identity = |pod: &str| KnownBy::Identity(pod.to_owned());
+        let first = gate.expect(job, identity("first"), None);
+        let second = gate.expect(job, identity("second"), None);
+        for (pod, is_expected) in [("first", true), ("second", true), ("third", false)] {
+            let origin = Origin::Identity(pod.to_owned());
+            assert_eq!(expected.host_of(&hello(None, "new"), &origin).is_some(), is_expected, "{pod}");
+        }
+        first.bind(Key::new("one").digest());
+        second.bind(Key::new("two").digest());
+        let host = expected.host_of(&hello(Some(job), "one"), &Origin::Unknown);
+        assert!(host.is_some_and(|host| host.same_channel(&expected.guests()[&first.number].arrivals)));
+        drop(second);
+        assert!(expected.host_of(&hello(Some(job), "two"), &Origin::Unknown).is_none());
+        assert!(expected.host_of(&hello(Some(job), "one"), &Origin::Unknown).is_some());
+    }
 }
