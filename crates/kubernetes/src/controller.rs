@@ -10,6 +10,7 @@ mod roster;
 mod set;
 mod shift;
 mod status;
+mod strays;
 mod template;
 mod tidy;
 mod trouble;

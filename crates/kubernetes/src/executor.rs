@@ -9,9 +9,10 @@ mod pods;
 mod teller;
 
 use std::{
+    collections::HashMap,
     convert::Infallible,
     fmt,
-    sync::{Arc, PoisonError, RwLock},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
     time::Duration,
 };
 
@@ -76,6 +77,20 @@ struct Inner {
     client: Client,
     namespace: String,
     store: Arc<KubernetesStore>,
+    /// UIDs of the pods that are minded now, by the request of their job.
+    minded: Mutex<HashMap<String, String>>,
+}
+
+/// A pod is minded until this is dropped.
+struct Minded<'a> {
+    inner: &'a Inner,
+    request: String,
+}
+
+impl Drop for Minded<'_> {
+    fn drop(&mut self) {
+        self.inner.minded().remove(&self.request);
+    }
 }
 
 impl fmt::Debug for Inner {
@@ -99,13 +114,29 @@ impl PodExecutor {
         let pods = Pods::watch(client.clone(), namespace, set);
         let (set, namespace) = (set.to_owned(), namespace.to_owned());
         let (spec, network) = (RwLock::new(Arc::new(spec)), RwLock::new(network));
-        Self(Arc::new(Inner { pods, gate, set, spec, facts, network, client, namespace, store }))
+        Self(Arc::new(Inner {
+            pods,
+            gate,
+            set,
+            spec,
+            facts,
+            network,
+            client,
+            namespace,
+            store,
+            minded: Mutex::default(),
+        }))
     }
 
     /// What pods are made with now.
     pub(crate) fn facts(&self) -> Facts {
         let network = self.0.network.read().unwrap_or_else(PoisonError::into_inner);
         Facts { ca_bundle: network.ca_bundle.clone(), ..self.0.facts.clone() }
+    }
+
+    /// UID of the pod that is minded for a request now.
+    pub(crate) fn minded(&self, request: &str) -> Option<String> {
+        self.0.minded().get(request).cloned()
     }
 
     /// From now on pods are made by this spec; those there are stay as they are.
@@ -134,6 +165,16 @@ enum Event {
 }
 
 impl Inner {
+    fn minded(&self) -> MutexGuard<'_, HashMap<String, String>> {
+        self.minded.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn mind_now(&self, place: &Place, request: RequestId) -> Minded<'_> {
+        let request = request.to_string();
+        self.minded().insert(request.clone(), place.uid.clone());
+        Minded { inner: self, request }
+    }
+
     fn spec(&self) -> Arc<AgentSetSpec> {
         self.spec.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -234,6 +275,7 @@ impl Inner {
         teller: Teller,
     ) -> WorkerExit {
         teller.pod(&place.name);
+        let _minded = self.mind_now(&place, job.message.request_id);
         let known_by = match &job.claimed {
             Some(_) => KnownBy::Nothing,
             None => KnownBy::Identity(place.uid.clone()),

@@ -397,7 +397,7 @@ impl KubernetesStore {
     }
 }
 
-fn is_closed(object: &PipelineJob) -> bool {
+pub(crate) fn is_closed(object: &PipelineJob) -> bool {
     object.labels().get(CLOSED).is_some_and(|value| value == "true")
 }
 

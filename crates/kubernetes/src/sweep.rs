@@ -19,7 +19,7 @@ use crate::{
     api::PipelineJob,
     calls::{CallError, Calls},
     ownership::Fence,
-    store::{AcceptingSet, CLOSED, NONCE, SET_UID},
+    store::{AcceptingSet, NONCE, SET_UID, is_closed},
 };
 
 /// How long a message may lie there without its record, which is being made. Counted from the sweep that saw
@@ -129,10 +129,6 @@ impl Sweep {
         };
         orphans.iter().copied().filter(|secret| is_old(secret)).collect()
     }
-}
-
-fn is_closed(job: &PipelineJob) -> bool {
-    job.labels().get(CLOSED).is_some_and(|value| value == "true")
 }
 
 fn age(since: Option<Time>, now: Timestamp) -> Duration {

@@ -1,6 +1,10 @@
 //! One `AgentSet`, from the moment it is seen until its agents are out of the pool.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use dayfly_client::{Backoff, Connection, Credential, RetryPolicy, describe};
 use dayfly_listener::{
@@ -23,6 +27,7 @@ use super::{
     roster::Roster,
     shift::Shift,
     status::{Finding, conditions, is_news},
+    strays::Strays,
     tidy::tidy,
     trouble::Trouble,
 };
@@ -60,6 +65,9 @@ pub(super) struct Set {
     told: Option<AgentSetStatus>,
     /// Whether the cluster takes its pods, as far as that is known.
     pub(super) template: Option<Finding>,
+    /// The last connection that could manage the pool. A namespace that is deleted takes the login first, and
+    /// the agents are to leave the pool all the same.
+    manager: Mutex<Option<Connection>>,
 }
 
 impl Set {
@@ -69,7 +77,7 @@ impl Set {
             (set.namespace().unwrap_or_default(), set.name_any())
         };
         let api = Api::namespaced(office.client.clone(), &namespace);
-        Self { office, wanted, api, namespace, name, told: None, template: None }
+        Self { office, wanted, api, namespace, name, told: None, template: None, manager: Mutex::default() }
     }
 
     /// Minds it to its end, or until the controller ends.
@@ -256,10 +264,11 @@ impl Set {
     }
 
     /// Tidies up after the set until this is dropped.
-    fn tidying(&self, set: AcceptingSet, fence: &Fence) -> AbortOnDropHandle<()> {
+    fn tidying(&self, set: AcceptingSet, fence: &Fence, executor: PodExecutor) -> AbortOnDropHandle<()> {
         let Office { client, config, calls, .. } = &*self.office;
         let sweep = Sweep::new(client.clone(), set.clone(), &config.namespace, fence.clone(), calls.clone());
-        AbortOnDropHandle::new(tokio::spawn(tidy(client.clone(), set, sweep, self.wanted.clone())))
+        let strays = Strays::new(client, &set, executor, fence.clone(), calls.clone());
+        AbortOnDropHandle::new(tokio::spawn(tidy(client.clone(), set, sweep, strays, self.wanted.clone())))
     }
 
     /// How the program gets into pods where the set leaves that to us. Copying works everywhere.
@@ -297,7 +306,7 @@ impl Set {
             self.office.gate.clone(),
             store.clone(),
         );
-        let _tidying = self.tidying(accepting, fence);
+        let _tidying = self.tidying(accepting, fence, executor.clone());
         let (sender, wanted) = watch::channel(Wanted { agents: Vec::new(), phase: Phase::Run });
         let listener = Config {
             server_url: roster.set.server_url.clone(),
@@ -329,14 +338,36 @@ impl Set {
     /// connection says by now.
     pub(super) async fn registrar(&self, object: &AgentSet, roster: &Roster) -> Result<Registrar, Trouble> {
         let url = roster.set.server_url.clone();
-        let access = self.access(object).await?;
-        if access.url != url && !self.is_deleted() {
-            return Err(Trouble::Moved { from: url, to: access.url });
-        }
-        let connection = Access { url: url.clone(), ..access }.manager()?;
+        let connection = match self.access(object).await {
+            Ok(access) if access.url != url && !self.is_deleted() => {
+                return Err(Trouble::Moved { from: url, to: access.url });
+            }
+            Ok(access) => Access { url: url.clone(), ..access }.manager(),
+            Err(error) => Err(error),
+        };
+        let connection = match (connection, self.remembered()) {
+            (Err(LoginError::Missing { .. }), Some(known)) if self.is_deleted() => known,
+            (connection, _) => connection?,
+        };
         let service = connection.connection_data().await?;
+        *self.manager.lock().unwrap_or_else(PoisonError::into_inner) = Some(connection.clone());
         let (key, description) = (roster.key.clone(), self.description(object));
         Ok(Registrar::new(connection, roster.set.pool, key, OnExisting::Adopt, description, &service, url))
+    }
+
+    fn remembered(&self) -> Option<Connection> {
+        self.manager.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Whether nobody can take the agents out of the pool any more: the login is deleted as well, and what is
+    /// remembered of it does not do.
+    async fn is_hopeless(&self, object: &AgentSet, trouble: &Trouble) -> bool {
+        let is_refused = matches!(trouble.reason(), "NotFound" | "CredentialRejected");
+        let missing = async {
+            let access = self.access(object).await;
+            matches!(access.and_then(Access::manager), Err(LoginError::Missing { .. }))
+        };
+        is_refused && missing.await
     }
 
     /// Takes the agents out of the pool, for as long as that may take, and lets the set go.
@@ -346,13 +377,16 @@ impl Set {
         let removing = async {
             loop {
                 match self.dismiss(&object, &roster).await {
-                    Ok(()) => return,
+                    Ok(()) => return true,
                     Err(trouble) => {
                         let message = describe(&trouble);
                         tracing::warn!(
                             set = self.name,
                             "could not take the agents out of the pool: {message}"
                         );
+                        if self.is_hopeless(&object, &trouble).await {
+                            return false;
+                        }
                     }
                 }
                 sleep(backoff.after_failure(&RETRY)).await;
@@ -360,7 +394,7 @@ impl Set {
         };
         tokio::select! {
             () = self.office.stop.cancelled() => return Ok(()),
-            removed = timeout(LEAVING, removing) => if removed.is_err() {
+            removed = timeout(LEAVING, removing) => if removed != Ok(true) {
                 tracing::warn!(
                     set = self.name,
                     "the set is deleted although its agents are still in the pool {}; delete them there",

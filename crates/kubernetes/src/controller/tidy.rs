@@ -11,24 +11,27 @@ use kube::{
 };
 use tokio::{sync::watch, time::interval};
 
+use super::strays::Strays;
 use crate::{
     api::{AgentSet, PipelineJob},
     names::{AGENT_SET_LABEL, JOB_LABEL},
-    store::{AcceptingSet, SET_UID},
+    store::{AcceptingSet, SET_UID, is_closed},
     sweep::Sweep,
 };
 
 /// How soon the deletion of a record is noticed.
 const LOOK: Duration = Duration::from_secs(2);
 
-/// How many looks there are to a sweep.
+/// How many looks there are to a sweep, and to a look for pods that nobody minds.
 const LOOKS_PER_SWEEP: u32 = 30;
+const LOOKS_PER_STRAYS: u32 = 5;
 
 /// Tidies up after one set, for as long as it is polled. `wanted` is its object.
 pub(super) async fn tidy(
     client: Client,
     set: AcceptingSet,
     sweep: Sweep,
+    mut strays: Strays,
     wanted: watch::Receiver<Arc<AgentSet>>,
 ) {
     let jobs = Api::<PipelineJob>::namespaced(client.clone(), &set.namespace);
@@ -36,8 +39,19 @@ pub(super) async fn tidy(
     let mut look = interval(LOOK);
     for looks in 0_u32.. {
         look.tick().await;
-        if let Err(error) = cancel_deleted(&jobs, &pods, &set).await {
-            tracing::info!(%error, set = set.name, "could not look for jobs that are to be cancelled");
+        let labels = ListParams::default().labels(&format!("{SET_UID}={}", set.uid));
+        match jobs.list(&labels).await {
+            Ok(all) => {
+                if let Err(error) = cancel_deleted(&all.items, &pods, &set).await {
+                    tracing::info!(%error, set = set.name, "could not cancel jobs whose records are deleted");
+                }
+                if looks % LOOKS_PER_STRAYS == 0
+                    && let Err(error) = strays.delete(all.iter().filter(|job| !is_closed(job))).await
+                {
+                    tracing::info!(set = set.name, "could not look for stray pods: {}", describe(&error));
+                }
+            }
+            Err(error) => tracing::info!(%error, set = set.name, "could not look after the records of jobs"),
         }
         let retention = Duration::from_secs(wanted.borrow().spec.ttl_seconds_after_finished.into());
         if looks % LOOKS_PER_SWEEP == 0
@@ -51,12 +65,11 @@ pub(super) async fn tidy(
 /// Deletes the pods of jobs whose records are deleted: their workers then cancel the jobs properly, and the
 /// records go when the results are known.
 async fn cancel_deleted(
-    jobs: &Api<PipelineJob>,
+    jobs: &[PipelineJob],
     pods: &Api<Pod>,
     set: &AcceptingSet,
 ) -> Result<(), kube::Error> {
-    let all = jobs.list(&ListParams::default().labels(&format!("{SET_UID}={}", set.uid))).await?;
-    for job in all.items.iter().filter(|job| job.metadata.deletion_timestamp.is_some()) {
+    for job in jobs.iter().filter(|job| job.metadata.deletion_timestamp.is_some()) {
         let labels = format!("{AGENT_SET_LABEL}={},{JOB_LABEL}={}", set.name, job.spec.request_id);
         for pod in pods.list(&ListParams::default().labels(&labels)).await? {
             let is_new = pod.metadata.deletion_timestamp.is_none();
