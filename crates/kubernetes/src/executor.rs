@@ -75,7 +75,9 @@ struct Inner {
     network: RwLock<Network>,
     client: Client,
     namespace: String,
-    store: Arc<KubernetesStore>,
+    /// Where the set keeps its jobs, if it is an object of the cluster. Without it, nothing is read of the
+    /// set's connection and nothing written of its jobs.
+    store: Option<Arc<KubernetesStore>>,
 }
 
 impl fmt::Debug for Inner {
@@ -86,7 +88,7 @@ impl fmt::Debug for Inner {
 
 impl PodExecutor {
     /// Makes pods for the jobs of the set of this name which `store` keeps, by the spec that holds when each
-    /// job comes.
+    /// job comes. Without a store the set is no object of the cluster: it has only this spec and network.
     pub(crate) fn new(
         client: Client,
         namespace: &str,
@@ -94,7 +96,7 @@ impl PodExecutor {
         spec: AgentSetSpec,
         (facts, network): (Facts, Network),
         gate: Arc<Gate>,
-        store: Arc<KubernetesStore>,
+        store: Option<Arc<KubernetesStore>>,
     ) -> Self {
         let pods = Pods::watch(client.clone(), namespace, set);
         let (set, namespace) = (set.to_owned(), namespace.to_owned());
@@ -159,8 +161,12 @@ impl Inner {
                 },
                 () = sleep(RECORD_PAUSE), if !unwritten.is_empty() => {}
             }
+            let Some(store) = &self.store else {
+                unwritten = Said::default();
+                continue;
+            };
             let Said { pod, reason } = unwritten.clone();
-            match self.store.note(request, pod, reason).await {
+            match store.note(request, pod, reason).await {
                 Ok(true) => unwritten = Said::default(),
                 Ok(false) => {}
                 Err(error) => {
@@ -173,6 +179,10 @@ impl Inner {
 
     /// How a pod reaches the world that is made now. What was known before will do when it cannot be read.
     async fn network(&self, spec: &AgentSetSpec) -> Network {
+        let known = || self.network.read().unwrap_or_else(PoisonError::into_inner).clone();
+        if self.store.is_none() {
+            return known();
+        }
         match network(&self.client, &self.namespace, &spec.connection_ref).await {
             Ok(network) => {
                 self.network.write().unwrap_or_else(PoisonError::into_inner).clone_from(&network);
@@ -180,7 +190,7 @@ impl Inner {
             }
             Err(error) => {
                 tracing::info!(set = self.set, "{}", describe(&error));
-                self.network.read().unwrap_or_else(PoisonError::into_inner).clone()
+                known()
             }
         }
     }

@@ -14,6 +14,7 @@ mod ownership;
 pub mod pod;
 mod protection;
 mod registrations;
+mod run;
 mod store;
 mod sweep;
 
@@ -22,5 +23,6 @@ pub use cluster::{ConnectError, connect};
 pub use controller::{Config, Error, Watcher, run};
 pub use identity::{Authority, AuthorityError, CA_CONFIG_MAP, CA_KEY, PodIdentity, TOKEN_AUDIENCE};
 pub use ownership::{Fence, Ownership};
+pub use run::{OpenRun, RunError, RunPlace, RunSettings, Traces};
 pub use store::{AcceptingSet, KubernetesStore};
 pub use sweep::{Sweep, SweepError, Swept};

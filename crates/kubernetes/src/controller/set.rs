@@ -27,8 +27,8 @@ use super::{
     trouble::Trouble,
 };
 use crate::{
-    api::{AgentSet, AgentSetStatus, Delivery},
-    cluster::bounded,
+    api::{AgentSet, AgentSetStatus},
+    cluster::{bounded, delivery},
     executor::PodExecutor,
     identity::{CA_CONFIG_MAP, CA_KEY},
     login::{Access, LoginError, access},
@@ -262,18 +262,6 @@ impl Set {
         AbortOnDropHandle::new(tokio::spawn(tidy(client.clone(), set, sweep, self.wanted.clone())))
     }
 
-    /// How the program gets into pods where the set leaves that to us. Copying works everywhere.
-    async fn delivery(&self) -> Delivery {
-        match self.office.client.apiserver_version().await {
-            Ok(version) if has_image_volumes(&version.major, &version.minor) => Delivery::ImageVolume,
-            Ok(_) => Delivery::Copy,
-            Err(error) => {
-                tracing::warn!(%error, "the version of the cluster is not known, so the program is copied");
-                Delivery::Copy
-            }
-        }
-    }
-
     /// Runs the agents until the set is deleted or the controller ends.
     async fn work(&mut self, object: &AgentSet, roster: &mut Roster, fence: &Fence) -> Result<(), Trouble> {
         let config = &self.office.config;
@@ -281,7 +269,7 @@ impl Set {
             dayfly_image: config.image.clone(),
             channel: config.channel.clone(),
             ca: CaConfigMap { name: CA_CONFIG_MAP.to_owned(), key: CA_KEY.to_owned() },
-            delivery: self.delivery().await,
+            delivery: delivery(&self.office.client).await,
             ca_bundle: None,
             service_account: "default".to_owned(),
         };
@@ -295,7 +283,7 @@ impl Set {
             object.spec.clone(),
             (facts, access.network),
             self.office.gate.clone(),
-            store.clone(),
+            Some(store.clone()),
         );
         let _tidying = self.tidying(accepting, fence);
         let (sender, wanted) = watch::channel(Wanted { agents: Vec::new(), phase: Phase::Run });
@@ -405,11 +393,4 @@ impl Set {
         let patch = Patch::Merge(serde_json::json!({ "metadata": metadata }));
         self.api.patch(&self.name, &PatchParams::default(), &patch).await.map(drop)
     }
-}
-
-/// Whether a cluster of this version mounts images as volumes without being asked to (1.35 and later). Some
-/// say `35+`.
-fn has_image_volumes(major: &str, minor: &str) -> bool {
-    let number = |text: &str| text.trim_end_matches('+').parse::<u32>().unwrap_or(0);
-    (number(major), number(minor)) >= (1, 35)
 }
