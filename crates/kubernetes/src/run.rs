@@ -16,11 +16,7 @@ use k8s_openapi::{
     api::core::v1::ConfigMap,
     apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference},
 };
-use kube::{
-    Api, Client, ResourceExt as _,
-    api::PostParams,
-    config::KubeConfigOptions,
-};
+use kube::{Api, Client, ResourceExt as _, api::PostParams, config::KubeConfigOptions};
 use serde_json::json;
 use tokio::net::TcpListener;
 use url::Url;
@@ -28,9 +24,7 @@ use url::Url;
 use self::front::Front;
 pub use self::traces::Traces;
 use crate::{
-    api::{
-        AgentSetSpec, Agents, CaBundle, ContainerUser, Delivery, KeyReference, Layout, Timeouts,
-    },
+    api::{AgentSetSpec, Agents, CaBundle, ContainerUser, Delivery, KeyReference, Layout, Timeouts},
     cluster::{ConnectError, bounded, client, delivery},
     executor::PodExecutor,
     identity::{AuthorityError, CA_KEY, PassingAuthority, PodIdentity},

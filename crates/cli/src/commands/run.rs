@@ -1,4 +1,4 @@
-//! `dayfly run [FILE]`: a pipeline on this machine.
+//! `dayfly run [FILE]`: a pipeline on this machine, or from it in pods of a cluster.
 
 use std::io::IsTerminal as _;
 use std::path::PathBuf;
@@ -8,12 +8,13 @@ use std::sync::Arc;
 use clap::{Args, ValueEnum};
 use secrecy::SecretString;
 
+use dayfly_kubernetes::RunSettings;
 use dayfly_pipelines::{Compiled, Diagnostics, Plan, Style};
 use dayfly_protocol::TaskResult;
 
 use crate::host;
 use crate::output;
-use crate::run::caveats::caveats;
+use crate::run::caveats::{On, caveats};
 use crate::run::engine::{self, Ended, Order, Output};
 use crate::run::inputs::{Pair, SecretSource};
 use crate::run::keep;
@@ -27,6 +28,10 @@ use crate::run::warnings;
 
 /// The run was cancelled, as shells say it of a program that was interrupted.
 const EXIT_CANCELLED: u8 = 130;
+/// How many jobs run at a time in a cluster unless the user says otherwise.
+const AGENTS_IN_CLUSTER: usize = 10;
+/// Above the options that are for clusters only.
+const IN_CLUSTER: &str = "With --on kubernetes";
 /// The most virtual agents of a run.
 const MAX_AGENTS: i64 = 256;
 
@@ -40,6 +45,7 @@ Examples:
   dayfly run -p configuration=Release         a parameter
   dayfly run --variables-file .env --secret TOKEN=env
   dayfly run --variable-group prod=@prod.yml  the values of a variable group
+  dayfly run --on kubernetes --image IMAGE --dayfly-image IMAGE    each job in a pod of the current cluster
 
 Exit codes: 0 succeeded (perhaps with issues), 1 failed, 2 bad usage or YAML that does not compile, \
 130 cancelled.
@@ -79,7 +85,7 @@ pub(crate) struct RunArgs {
     /// dependencies count as succeeded
     #[arg(long = "job", value_name = "NAME")]
     jobs: Vec<String>,
-    /// How many jobs run at a time [default: one per processor]
+    /// How many jobs run at a time [default: one per processor, in a cluster 10]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=MAX_AGENTS))]
     agents: Option<u16>,
     /// Show the plan as a tree and run nothing
@@ -103,6 +109,57 @@ pub(crate) struct RunArgs {
     /// Keep the jobs' work folders and print where they are
     #[arg(long)]
     keep_work: bool,
+    /// Where the jobs run: on this machine, or in pods of the cluster of KUBECONFIG, which need nothing installed
+    /// there
+    #[arg(long, value_enum, value_name = "WHERE", default_value_t)]
+    on: On,
+    #[command(flatten)]
+    cluster: ClusterArgs,
+}
+
+/// What is for `--on kubernetes` only.
+#[derive(Debug, Args)]
+struct ClusterArgs {
+    /// Image in which steps run when their job names no container; it needs git and bash
+    #[arg(
+        long,
+        help_heading = IN_CLUSTER,
+        value_name = "IMAGE",
+        env = "DAYFLY_RUN_IMAGE",
+        hide_env_values = true,
+        required_if_eq("on", "kubernetes")
+    )]
+    image: Option<String>,
+    /// Dayfly's own image, from which pods take the program: of this version
+    #[arg(
+        long,
+        help_heading = IN_CLUSTER,
+        value_name = "IMAGE",
+        env = "DAYFLY_RUN_DAYFLY_IMAGE",
+        hide_env_values = true,
+        required_if_eq("on", "kubernetes")
+    )]
+    dayfly_image: Option<String>,
+    /// Namespace of the pods [default: that of the context]
+    #[arg(long, help_heading = IN_CLUSTER, value_name = "NAMESPACE", requires = "on")]
+    namespace: Option<String>,
+    /// Context of the kubeconfig [default: the current one]
+    #[arg(long, help_heading = IN_CLUSTER, value_name = "NAME", requires = "on")]
+    context: Option<String>,
+    /// Name or address by which pods reach this machine [default: the address from which it reaches the cluster]
+    #[arg(long, help_heading = IN_CLUSTER, value_name = "HOST", requires = "on")]
+    address: Option<String>,
+}
+
+impl ClusterArgs {
+    /// The cluster that is meant, if one is.
+    fn settings(self, on: On) -> Option<RunSettings> {
+        let Self { image: Some(image), dayfly_image: Some(dayfly_image), namespace, context, address } = self
+        else {
+            return None;
+        };
+        (on == On::Kubernetes).then_some(RunSettings { context, namespace, address, image, dayfly_image })
+    }
 }
 
 /// Which versions of tools are taken.
@@ -122,6 +179,9 @@ const TOOLS_VARIABLE: &str = "Dayfly.Tools";
 pub(crate) fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
     host::protect();
     let json = args.json;
+    if args.on == On::Kubernetes && args.keep_work {
+        return misused("--keep-work is for jobs on this machine: the folders of a pod go with it", json);
+    }
     let read = pipeline::find(args.file.as_deref()).and_then(|file| {
         Ok((file, Values::read(&args.variables_files, &args.variable_groups)?, secrets(&args)?))
     });
@@ -161,7 +221,7 @@ pub(crate) fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
     };
     if args.list {
         list::keep(&mut plan, &wanted);
-        return show_plan(&plan, &file, &repositories, json);
+        return show_plan(&plan, &file, &repositories, args.on, json);
     }
     for folder in args.log_dir.iter().chain(&args.artifacts_dir) {
         if let Err(error) = keep::prepare(folder) {
@@ -173,7 +233,7 @@ pub(crate) fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
     }
     let checkouts = repositories.checkouts(&plan, &wanted);
     let of_checkouts = repositories.take_warnings().into_iter().chain(checkouts.missing);
-    for caveat in caveats(&plan, &wanted).into_iter().chain(of_checkouts) {
+    for caveat in caveats(&plan, &wanted, args.on).into_iter().chain(of_checkouts) {
         warnings::tell(&caveat, json)?;
     }
     names::name_scripts(&mut plan);
@@ -191,7 +251,8 @@ pub(crate) fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
         jobs,
         wanted,
         checkouts: checkouts.found,
-        agents: args.agents.map_or_else(processors, usize::from),
+        agents: args.agents.map_or_else(|| agents(args.on), usize::from),
+        cluster: args.cluster.settings(args.on),
         log_dir: args.log_dir,
         artifacts_dir: args.artifacts_dir,
         json,
@@ -240,8 +301,12 @@ fn exit_code(ended: Ended) -> u8 {
     }
 }
 
-fn processors() -> usize {
-    std::thread::available_parallelism().map_or(1, usize::from)
+/// How many jobs run at a time unless the user says it.
+fn agents(on: On) -> usize {
+    match on {
+        On::Local => std::thread::available_parallelism().map_or(1, usize::from),
+        On::Kubernetes => AGENTS_IN_CLUSTER,
+    }
 }
 
 /// Says why the pipeline does not compile, after these warnings.
@@ -264,12 +329,13 @@ fn show_plan(
     plan: &Plan,
     file: &PipelineFile,
     repositories: &Repositories,
+    on: On,
     json: bool,
 ) -> anyhow::Result<ExitCode> {
     if json {
         output::write(&format!("{}\n", list::json(plan)?))?;
     } else {
-        output::write(&list::tree(plan, &file.name, repositories))?;
+        output::write(&list::tree(plan, &file.name, repositories, on))?;
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -1,4 +1,4 @@
-//! What a pipeline asks for that this machine does not do, as far as it is known before the run.
+//! What a pipeline asks for that a run does not do, as far as it is known before the run.
 
 use std::collections::BTreeSet;
 
@@ -18,25 +18,46 @@ struct Wishes {
     shells: BTreeSet<&'static str>,
 }
 
+/// Where jobs run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum On {
+    /// This machine
+    #[default]
+    Local,
+    /// Pods of a cluster
+    Kubernetes,
+}
+
 /// Sentences for whoever starts a run of the wanted jobs.
-pub(crate) fn caveats(plan: &Plan, wanted: &[Vec<bool>]) -> Vec<String> {
+pub(crate) fn caveats(plan: &Plan, wanted: &[Vec<bool>], on: On) -> Vec<String> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let has = |program: &str| dayfly_processes::programs::find(program, &path).is_some();
     let mut wishes = Wishes::default();
     for (stage, wanted) in plan.stages.iter().zip(wanted) {
         for (job, _) in stage.jobs.iter().zip(wanted).filter(|(_, wanted)| **wanted) {
-            wishes.add(plan, stage, job, has);
+            wishes.add(plan, stage, job, on, has);
         }
     }
-    let mut sentences = wishes.sentences();
+    if on == On::Kubernetes {
+        // Pods have containers, and shells of their own.
+        wishes = Wishes {
+            images: wishes.images,
+            tasks: wishes.tasks,
+            servers: wishes.servers,
+            ..Wishes::default()
+        };
+        return wishes.sentences("in Linux pods");
+    }
+    let mut sentences = wishes.sentences(&format!("on this {} machine", system_name()));
     sentences.extend(of_sudo());
     sentences
 }
 
 impl Wishes {
-    fn add(&mut self, plan: &Plan, stage: &Stage, job: &Job, has: impl Fn(&str) -> bool) {
+    fn add(&mut self, plan: &Plan, stage: &Stage, job: &Job, on: On, has: impl Fn(&str) -> bool) {
         let name = || format!("`{}`", job.name);
-        self.images.extend(foreign_images(plan, stage, job).into_iter().map(|image| format!("`{image}`")));
+        let images = foreign_images(plan, stage, job, on);
+        self.images.extend(images.into_iter().map(|image| format!("`{image}`")));
         if job.container.is_some() {
             self.containers.insert(name());
         }
@@ -58,7 +79,8 @@ impl Wishes {
         }
     }
 
-    fn sentences(self) -> Vec<String> {
+    /// `place`: where jobs run, in words.
+    fn sentences(self, place: &str) -> Vec<String> {
         let mut sentences = Vec::new();
         let mut say = |names: BTreeSet<String>, sentence: &dyn Fn(&str) -> String| {
             if !names.is_empty() {
@@ -66,8 +88,7 @@ impl Wishes {
                 sentences.push(sentence(&names.join(", ")));
             }
         };
-        let here = system_name();
-        say(self.images, &|images| format!("jobs for {images} will run on this {here} machine"));
+        say(self.images, &|images| format!("jobs for {images} will run {place}"));
         say(self.tasks, &|tasks| {
             format!("Dayfly cannot run {tasks}: these steps will fail unless a condition skips them")
         });
@@ -160,10 +181,11 @@ pub(crate) fn reference(step: &Step) -> String {
 }
 
 /// The images of other operating systems that a job asks for.
-pub(crate) fn foreign_images(plan: &Plan, stage: &Stage, job: &Job) -> BTreeSet<String> {
+pub(crate) fn foreign_images(plan: &Plan, stage: &Stage, job: &Job, on: On) -> BTreeSet<String> {
+    let system = if on == On::Kubernetes { "linux" } else { std::env::consts::OS };
     let hooks = hooks(job).filter_map(|hook| hook.pool.as_ref());
     let images = std::iter::once(&job.pool).chain(hooks).flat_map(|pool| images(plan, stage, job, pool));
-    images.filter(|image| is_foreign(image, std::env::consts::OS)).collect()
+    images.filter(|image| is_foreign(image, system)).collect()
 }
 
 /// The images of a pool: a variable's name stands for its values in all legs.

@@ -3,6 +3,7 @@
 mod agents;
 pub(crate) mod caveats;
 mod change;
+mod cluster;
 pub(crate) mod console;
 pub(crate) mod engine;
 mod held;

@@ -56,7 +56,9 @@ mod tests {
     #[tokio::test]
     async fn an_api_server_on_this_machine_says_nothing_of_how_pods_reach_it() {
         let error = towards(&"https://127.0.0.1:6443".parse().expect("a URL")).await.expect_err("no address");
-        assert!(error.to_string().contains("reached at 127.0.0.1") && error.to_string().contains("--address"));
+        assert!(
+            error.to_string().contains("reached at 127.0.0.1") && error.to_string().contains("--address")
+        );
     }
 
     #[tokio::test]

@@ -91,7 +91,8 @@ impl Traces {
         let pods = Api::<Pod>::namespaced(self.client.clone(), &self.namespace);
         let list = ListParams::default().labels(&format!("{RUN_LABEL}={}", self.name));
         let found = bounded(pods.list(&list)).await?;
-        let parameters = DeleteParams { grace_period_seconds: Some(GRACE_SECONDS), ..DeleteParams::default() };
+        let parameters =
+            DeleteParams { grace_period_seconds: Some(GRACE_SECONDS), ..DeleteParams::default() };
         for pod in found.iter().filter(|pod| pod.metadata.deletion_timestamp.is_none()) {
             ignore_absence(bounded(pods.delete(&pod.name_any(), &parameters)).await.map(drop))?;
         }
