@@ -2,10 +2,7 @@
 
 use std::time::Duration;
 
-use kube::{
-    Client,
-    config::{InferConfigError, KubeconfigError},
-};
+use kube::{Client, config::InferConfigError};
 use tokio::time::timeout;
 
 use crate::api::Delivery;
@@ -19,9 +16,6 @@ pub enum ConnectError {
     /// Nothing says which one.
     #[error(transparent)]
     Unknown(#[from] InferConfigError),
-    /// The context that was asked for, or the files it should be in.
-    #[error("the context cannot be used")]
-    Context(#[from] KubeconfigError),
     /// What says it is of no use.
     #[error(transparent)]
     Unusable(#[from] kube::Error),

@@ -16,7 +16,11 @@ use k8s_openapi::{
     api::core::v1::ConfigMap,
     apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference},
 };
-use kube::{Api, Client, ResourceExt as _, api::PostParams, config::KubeConfigOptions};
+use kube::{
+    Api, Client, ResourceExt as _,
+    api::PostParams,
+    config::{KubeConfigOptions, KubeconfigError},
+};
 use serde_json::json;
 use tokio::net::TcpListener;
 use url::Url;
@@ -54,6 +58,15 @@ pub enum RunError {
     /// No cluster.
     #[error("no cluster can be used; set KUBECONFIG, and see `kubectl config get-contexts`")]
     Connect(#[from] ConnectError),
+    /// No such context, or one that is damaged.
+    #[error("the context `{name}` cannot be used; see `kubectl config get-contexts`")]
+    Context {
+        /// Its name.
+        name: String,
+        /// Why not.
+        #[source]
+        source: KubeconfigError,
+    },
     /// The API server does not say what we may do.
     #[error("the API server at {server} did not answer; see whether `kubectl get pods` works")]
     Silent {
@@ -85,6 +98,15 @@ pub enum RunError {
     /// No port.
     #[error("cannot listen on {address} for the pods; give another address of this machine with --address")]
     Listen {
+        /// Where.
+        address: String,
+        /// Why not.
+        #[source]
+        source: std::io::Error,
+    },
+    /// We cannot reach ourselves.
+    #[error("nobody reaches this machine at {address}, not even itself; give another address with --address")]
+    Unreachable {
         /// Where.
         address: String,
         /// Why not.
@@ -166,8 +188,8 @@ impl RunPlace {
             Some(address) => address.trim_matches(['[', ']']).to_owned(),
             None => address::towards(&server).await?.to_string(),
         };
-        let channel = address::listen(&host).await?;
-        let service = address::listen(&host).await?;
+        let (channel, service) = (address::listen(&host).await?, address::listen(&host).await?);
+        address::try_out(&host, &service).await?;
         let authority = PassingAuthority::new(&host)?;
         let traces = Traces::new(client.clone(), namespace, settings.context.clone());
         Ok(Self { client, traces, host, channel, service, authority, settings })
@@ -269,12 +291,13 @@ impl RunPlace {
 }
 
 /// The cluster of this context.
-async fn configuration(context: Option<String>) -> Result<kube::Config, ConnectError> {
-    if context.is_none() {
-        return Ok(kube::Config::infer().await?);
-    }
-    let options = KubeConfigOptions { context, ..KubeConfigOptions::default() };
-    Ok(kube::Config::from_kubeconfig(&options).await?)
+async fn configuration(context: Option<String>) -> Result<kube::Config, RunError> {
+    let Some(name) = context else {
+        return Ok(kube::Config::infer().await.map_err(ConnectError::from)?);
+    };
+    let options = KubeConfigOptions { context: Some(name.clone()), ..KubeConfigOptions::default() };
+    let found = kube::Config::from_kubeconfig(&options).await;
+    found.map_err(|source| RunError::Context { name, source })
 }
 
 /// The pods of a run, as an agent set says it.

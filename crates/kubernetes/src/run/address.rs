@@ -3,11 +3,18 @@
 use std::{
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    time::Duration,
 };
 
-use tokio::net::{TcpListener, UdpSocket, lookup_host};
+use tokio::{
+    net::{TcpListener, TcpStream, UdpSocket, lookup_host},
+    time::timeout,
+};
 
 use super::RunError;
+
+/// How long a connection to ourselves may take.
+const CONNECTING: Duration = Duration::from_secs(5);
 
 /// The address of this machine from which it reaches the API server: what is near the one is mostly near the
 /// other. Nothing is sent.
@@ -45,6 +52,21 @@ pub(super) async fn listen(host: &str) -> Result<TcpListener, RunError> {
     bound.map_err(|source| RunError::Listen { address: host.to_owned(), source })
 }
 
+/// Sees whether at least this machine reaches itself at that name or address, as its agents do.
+pub(super) async fn try_out(host: &str, listener: &TcpListener) -> Result<(), RunError> {
+    let tried = async {
+        let port = listener.local_addr()?.port();
+        timeout(CONNECTING, TcpStream::connect((host, port))).await?
+    };
+    let unreachable = |source| RunError::Unreachable { address: host.to_owned(), source };
+    let stream = tried.await.map_err(unreachable)?;
+    let is_loopback = stream.peer_addr().is_ok_and(|peer| peer.ip().is_loopback());
+    match is_loopback {
+        true => Err(RunError::NoAddress { reason: format!("{host} is each pod's own") }),
+        false => Ok(()),
+    }
+}
+
 fn unspecified(is_ipv6: bool) -> IpAddr {
     if is_ipv6 { Ipv6Addr::UNSPECIFIED.into() } else { Ipv4Addr::UNSPECIFIED.into() }
 }
@@ -69,5 +91,14 @@ mod tests {
         }
         let listener = listen("127.0.0.1").await.expect("a port");
         assert!(listener.local_addr().expect("an address").ip().is_loopback());
+    }
+
+    #[tokio::test]
+    async fn an_address_that_leads_nowhere_or_to_the_pod_itself_is_refused() {
+        let listener = listen("127.0.0.1").await.expect("a port");
+        let error = try_out("127.0.0.1", &listener).await.expect_err("loopback");
+        assert!(error.to_string().contains("127.0.0.1 is each pod's own"), "{error}");
+        let error = try_out("nowhere.invalid", &listener).await.expect_err("no such name");
+        assert!(matches!(error, RunError::Unreachable { .. }), "{error}");
     }
 }
