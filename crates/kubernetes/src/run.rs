@@ -37,6 +37,10 @@ use crate::{
     pod::{CaConfigMap, Facts},
 };
 
+/// How long a job has to end when its pod must leave its node, and a service that does not heed SIGTERM when
+/// its job is over.
+const GRACE_SECONDS: u32 = 30;
+
 /// Where and with what the jobs of a run get their pods.
 #[derive(Debug, Clone)]
 pub struct RunSettings {
@@ -304,6 +308,7 @@ async fn configuration(context: Option<String>) -> Result<kube::Config, RunError
 fn spec(image: &str, run: &str, owner: &OwnerReference) -> AgentSetSpec {
     let template = json!({
         "metadata": { "labels": { RUN_LABEL: run }, "ownerReferences": [owner] },
+        "spec": { "terminationGracePeriodSeconds": GRACE_SECONDS },
     });
     AgentSetSpec {
         connection_ref: String::new(),

@@ -6,6 +6,7 @@
 mod connections;
 mod containers;
 mod jobs;
+mod on_kubernetes;
 mod overrides;
 mod secrets;
 mod takeover;

@@ -15,6 +15,11 @@ use crate::{cluster::bounded, names::RUN_LABEL};
 /// How long everything may take to be gone.
 const REMOVAL: Duration = Duration::from_secs(60);
 
+/// How long pods have for that before their objects are deleted at once. Where a service does not heed SIGTERM
+/// and its pod's other containers have ended before the deletion came, the kubelet waits for the time that the
+/// pod names.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 /// How soon it is looked again whether it is.
 const LOOK: Duration = Duration::from_millis(300);
 
@@ -66,10 +71,10 @@ impl Traces {
     ///
     /// Something is left.
     pub async fn remove(&self) -> Result<(), RunError> {
-        let deadline = Instant::now() + REMOVAL;
-        let mut source = None;
+        let (began, mut source) = (Instant::now(), None);
         loop {
-            match timeout_at(deadline, self.delete()).await {
+            let is_late = began.elapsed() >= PATIENCE;
+            match timeout_at(began + REMOVAL, self.delete(is_late)).await {
                 Ok(Ok(true)) => return Ok(()),
                 Ok(Ok(false)) => source = None,
                 Ok(Err(error)) => source = Some(Box::new(error)),
@@ -84,16 +89,16 @@ impl Traces {
     }
 
     /// Deletes what there is; whether there was nothing. The owner goes first, so that pods that are made
-    /// even now have none and are collected.
-    async fn delete(&self) -> Result<bool, kube::Error> {
+    /// even now have none and are collected. `is_late`: without waiting for the ends of pods.
+    async fn delete(&self, is_late: bool) -> Result<bool, kube::Error> {
         let maps = Api::<ConfigMap>::namespaced(self.client.clone(), &self.namespace);
         ignore_absence(bounded(maps.delete(&self.name, &DeleteParams::default())).await.map(drop))?;
         let pods = Api::<Pod>::namespaced(self.client.clone(), &self.namespace);
         let list = ListParams::default().labels(&format!("{RUN_LABEL}={}", self.name));
         let found = bounded(pods.list(&list)).await?;
-        let parameters =
-            DeleteParams { grace_period_seconds: Some(GRACE_SECONDS), ..DeleteParams::default() };
-        for pod in found.iter().filter(|pod| pod.metadata.deletion_timestamp.is_none()) {
+        let grace = if is_late { 0 } else { GRACE_SECONDS };
+        let parameters = DeleteParams { grace_period_seconds: Some(grace), ..DeleteParams::default() };
+        for pod in found.iter().filter(|pod| is_late || pod.metadata.deletion_timestamp.is_none()) {
             ignore_absence(bounded(pods.delete(&pod.name_any(), &parameters)).await.map(drop))?;
         }
         Ok(found.items.is_empty())
