@@ -469,8 +469,7 @@ impl<'a> Watcher<'a> {
             word: "unreached",
             text: format!("The pod {} runs, but does not reach {meeting} on this machine.", self.place.name),
             advice: Some(
-                "See whether a firewall is in between, or give another address of this machine with --address."
-                    .to_owned(),
+                "See whether a firewall is in between, or give another address with --address.".to_owned(),
             ),
             verdict: Verdict::FailAt(UNREACHED_LIMIT),
             replaceable: false,

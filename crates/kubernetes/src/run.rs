@@ -82,8 +82,8 @@ pub enum RunError {
     },
     /// We may not do what is needed.
     #[error(
-        "you may not {missing} in namespace {namespace}; an administrator of the cluster can allow it, or give \
-         another namespace with --namespace"
+        "you may not {missing} in namespace {namespace}; ask an administrator of the cluster for that, or \
+         give another namespace with --namespace"
     )]
     Forbidden {
         /// Verbs and resources.
@@ -93,7 +93,8 @@ pub enum RunError {
     },
     /// How pods reach this machine cannot be told from how the API server is reached.
     #[error(
-        "pods must reach this machine, and the address for that is not known: {reason}; give it with --address"
+        "pods must reach this machine, and the address for that is not known: {reason}; give it with \
+         --address"
     )]
     NoAddress {
         /// Why not.

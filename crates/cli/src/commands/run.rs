@@ -45,7 +45,7 @@ Examples:
   dayfly run -p configuration=Release         a parameter
   dayfly run --variables-file .env --secret TOKEN=env
   dayfly run --variable-group prod=@prod.yml  the values of a variable group
-  dayfly run --on kubernetes --image IMAGE --dayfly-image IMAGE    each job in a pod of the current cluster
+  dayfly run --on kubernetes --image JOB-IMAGE --dayfly-image DAYFLY-IMAGE
 
 Exit codes: 0 succeeded (perhaps with issues), 1 failed, 2 bad usage or YAML that does not compile, \
 130 cancelled.
@@ -109,8 +109,7 @@ pub(crate) struct RunArgs {
     /// Keep the jobs' work folders and print where they are
     #[arg(long)]
     keep_work: bool,
-    /// Where the jobs run: on this machine, or in pods of the cluster of KUBECONFIG, which need nothing installed
-    /// there
+    /// Where the jobs run; nothing needs to be installed in the cluster
     #[arg(long, value_enum, value_name = "WHERE", default_value_t)]
     on: On,
     #[command(flatten)]
@@ -146,7 +145,7 @@ struct ClusterArgs {
     /// Context of the kubeconfig [default: the current one]
     #[arg(long, help_heading = IN_CLUSTER, value_name = "NAME", requires = "on")]
     context: Option<String>,
-    /// Name or address by which pods reach this machine [default: the address from which it reaches the cluster]
+    /// Name or address by which pods reach this machine [default: the one from which it reaches the cluster]
     #[arg(long, help_heading = IN_CLUSTER, value_name = "HOST", requires = "on")]
     address: Option<String>,
 }

@@ -24,7 +24,7 @@ pub(crate) enum On {
     /// This machine
     #[default]
     Local,
-    /// Pods of a cluster
+    /// Pods of the cluster of KUBECONFIG
     Kubernetes,
 }
 

@@ -70,8 +70,8 @@ pub(super) async fn clear(traces: &Traces, signals: &mut Signals, as_json: bool)
         }
         never = warnings::tell_if_slow("deleting the run's pods", as_json) => match never {},
         () = signals.next() => {
-            let command = traces.command();
-            warnings::tell(&format!("the run's objects may be left in the cluster; delete them by `{command}`"), as_json)?;
+            let left = "something of the run may be left in the cluster; this deletes it";
+            warnings::tell(&format!("{left}: `{}`", traces.command()), as_json)?;
         }
     }
     Ok(())

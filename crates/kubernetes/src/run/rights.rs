@@ -10,7 +10,7 @@ use super::RunError;
 use crate::cluster::bounded;
 
 /// What is done in the namespace: verb, resource and its part.
-const IN_NAMESPACE: [(&str, &str, &str); 9] = [
+const IN_NAMESPACE: [(&str, &str, &str); 10] = [
     ("create", "configmaps", ""),
     ("delete", "configmaps", ""),
     ("create", "pods", ""),
@@ -19,6 +19,7 @@ const IN_NAMESPACE: [(&str, &str, &str); 9] = [
     ("watch", "pods", ""),
     ("delete", "pods", ""),
     ("get", "pods", "log"),
+    ("list", "events", ""),
     ("watch", "events", ""),
 ];
 
@@ -69,7 +70,8 @@ fn words(wish: &ResourceAttributes) -> String {
         text.as_ref().map(|text| format!("{before}{text}")).unwrap_or_default()
     };
     let (verb, resource) = (part(&wish.verb, ""), part(&wish.resource, " "));
-    format!("{verb}{resource}{}{}", part(&wish.group, "."), part(&wish.subresource, "/"))
+    let reach = if wish.namespace.is_none() { " (in the whole cluster)" } else { "" };
+    format!("{verb}{resource}{}{}{reach}", part(&wish.group, "."), part(&wish.subresource, "/"))
 }
 
 #[cfg(test)]
@@ -79,6 +81,7 @@ mod tests {
     #[test]
     fn what_is_missing_is_said_as_kubectl_takes_it() {
         let wish = |group: Option<&str>, resource: &str, part: Option<&str>| ResourceAttributes {
+            namespace: group.is_none().then(|| "team".to_owned()),
             verb: Some("get".to_owned()),
             group: group.map(str::to_owned),
             resource: Some(resource.to_owned()),
@@ -87,6 +90,7 @@ mod tests {
         };
         assert_eq!(words(&wish(None, "pods", Some("log"))), "get pods/log");
         let group = Some("authentication.k8s.io");
-        assert_eq!(words(&wish(group, "tokenreviews", None)), "get tokenreviews.authentication.k8s.io");
+        let expected = "get tokenreviews.authentication.k8s.io (in the whole cluster)";
+        assert_eq!(words(&wish(group, "tokenreviews", None)), expected);
     }
 }

@@ -15,9 +15,9 @@ use crate::{cluster::bounded, names::RUN_LABEL};
 /// How long everything may take to be gone.
 const REMOVAL: Duration = Duration::from_secs(60);
 
-/// How long pods have for that before their objects are deleted at once. Where a service does not heed SIGTERM
-/// and its pod's other containers have ended before the deletion came, the kubelet waits for the time that the
-/// pod names.
+/// How long pods have for that before their objects are deleted at once. Where a service does not heed
+/// SIGTERM and its pod's other containers have ended before the deletion came, the kubelet waits for the time
+/// that the pod names.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// How soon it is looked again whether it is.
