@@ -14,12 +14,13 @@ use dayfly_protocol::TaskResult;
 
 use crate::host;
 use crate::output;
-use crate::run::caveats::{On, caveats};
+use crate::run::caveats::caveats;
 use crate::run::engine::{self, Ended, Order, Output};
 use crate::run::inputs::{Pair, SecretSource};
 use crate::run::keep;
 use crate::run::list;
 use crate::run::names;
+use crate::run::on::On;
 use crate::run::pipeline::{self, PipelineFile};
 use crate::run::repositories::{self, Repositories, RepositoryFolder};
 use crate::run::skip::{self, SkippedTask};

@@ -6,6 +6,8 @@ use dayfly_pipelines::Plan;
 use dayfly_pipelines::plan::{Job, Legs, Pool, Stage, Step, Strategy, Variable};
 use dayfly_protocol::task::{BASH, CHECKOUT, CMD_LINE, POWERSHELL};
 
+use super::on::On;
+
 /// What the wanted jobs ask for, each kind with the names of what does.
 #[derive(Debug, Default)]
 struct Wishes {
@@ -16,16 +18,6 @@ struct Wishes {
     servers: BTreeSet<String>,
     /// Shells that are not on the PATH.
     shells: BTreeSet<&'static str>,
-}
-
-/// Where jobs run.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
-pub(crate) enum On {
-    /// This machine
-    #[default]
-    Local,
-    /// Pods of the cluster of KUBECONFIG
-    Kubernetes,
 }
 
 /// Sentences for whoever starts a run of the wanted jobs.

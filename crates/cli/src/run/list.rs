@@ -3,10 +3,11 @@
 use dayfly_pipelines::Plan;
 use dayfly_pipelines::plan::{Job, Legs, Setting, Stage, Step, Strategy};
 
-use super::caveats::{self, On, reference};
+use super::caveats::{self, reference};
 use super::change::is_implicit;
 use super::lines::{FAINT, STRONG, sanitize};
 use super::names;
+use super::on::On;
 use super::repositories::Repositories;
 
 /// Leaves only the wanted jobs, and the stages that have some.

@@ -16,6 +16,7 @@ pub(crate) mod list;
 mod masking;
 pub(crate) mod model;
 pub(crate) mod names;
+pub(crate) mod on;
 pub(crate) mod pipeline;
 pub(crate) mod repositories;
 mod screen;
