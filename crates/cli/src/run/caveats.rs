@@ -32,12 +32,9 @@ pub(crate) fn caveats(plan: &Plan, wanted: &[Vec<bool>], on: On) -> Vec<String> 
     }
     if on == On::Kubernetes {
         // Pods have containers, and shells of their own.
-        wishes = Wishes {
-            images: wishes.images,
-            tasks: wishes.tasks,
-            servers: wishes.servers,
-            ..Wishes::default()
-        };
+        wishes.containers.clear();
+        wishes.services.clear();
+        wishes.shells.clear();
         return wishes.sentences("in Linux pods");
     }
     let mut sentences = wishes.sentences(&format!("on this {} machine", system_name()));
