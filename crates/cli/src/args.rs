@@ -60,7 +60,7 @@ pub(crate) enum LogFormat {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Run a pipeline on this machine
+    /// Run a pipeline on this machine, or in pods of a cluster
     Run(commands::run::RunArgs),
     /// Show the logs of recent runs on this machine
     Logs(commands::logs::LogsArgs),

@@ -66,6 +66,7 @@ pub enum Error {
 pub struct Emulator {
     app: App,
     url: Url,
+    address: SocketAddr,
     tasks: JoinSet<()>,
     folder: tempfile::TempDir,
 }
@@ -112,12 +113,17 @@ impl Emulator {
         tasks.spawn(control::sweep(app.clone(), stop.clone()));
         tasks.spawn(async move { hub.run(stop).await });
         tracing::info!(%url, "emulator listens");
-        Ok(Self { app, url, tasks, folder })
+        Ok(Self { app, url, address: local, tasks, folder })
     }
 
     /// The collection's URL, without a slash at its end.
     pub fn url(&self) -> &Url {
         &self.url
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
     }
 
     /// All events from now on. Whoever asks for them must take them: the queue is bounded, and when it is

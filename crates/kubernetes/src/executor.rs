@@ -22,7 +22,7 @@ use dayfly_listener::{
     WorkerExit, converse,
 };
 use dayfly_protocol::{RequestId, channel::Course};
-use k8s_openapi::api::core::v1::{ContainerStateTerminated, Pod};
+use k8s_openapi::api::core::v1::{ContainerState, ContainerStateTerminated, Pod};
 use kube::{Client, api::LogParams};
 use tokio::{
     sync::{mpsc, watch},
@@ -38,7 +38,7 @@ use self::{
 use crate::{
     api::AgentSetSpec,
     cluster::bounded,
-    diagnose::{Limits, Verdict, diagnose},
+    diagnose::{Diagnosis, Limits, Verdict, diagnose},
     login::{Network, network},
     pod::{AGENT_CONTAINER, Facts, WORK_DIRECTORY, ca_bundle_file},
     store::KubernetesStore,
@@ -59,6 +59,11 @@ const KILL_GRACE_SECONDS: u32 = 1;
 /// How soon it is looked again whether a job has its record.
 const RECORD_PAUSE: Duration = Duration::from_millis(100);
 
+/// How long the worker of a run's pod may take to come for its job before that is told, and how much longer
+/// before the job fails.
+const UNREACHED: Duration = Duration::from_secs(15);
+const UNREACHED_LIMIT: Duration = Duration::from_secs(45);
+
 /// How many of the last lines of a pod that failed are shown.
 const LAST_LINES: i64 = 20;
 
@@ -76,7 +81,9 @@ struct Inner {
     network: RwLock<Network>,
     client: Client,
     namespace: String,
-    store: Arc<KubernetesStore>,
+    /// Where the set keeps its jobs, if it is an object of the cluster. Without it, nothing is read of the
+    /// set's connection and nothing written of its jobs.
+    store: Option<Arc<KubernetesStore>>,
     /// UIDs of the pods that are minded now, by the request of their job.
     minded: Mutex<HashMap<String, String>>,
 }
@@ -101,7 +108,7 @@ impl fmt::Debug for Inner {
 
 impl PodExecutor {
     /// Makes pods for the jobs of the set of this name which `store` keeps, by the spec that holds when each
-    /// job comes.
+    /// job comes. Without a store the set is no object of the cluster: it has only this spec and network.
     pub(crate) fn new(
         client: Client,
         namespace: &str,
@@ -109,7 +116,7 @@ impl PodExecutor {
         spec: AgentSetSpec,
         (facts, network): (Facts, Network),
         gate: Arc<Gate>,
-        store: Arc<KubernetesStore>,
+        store: Option<Arc<KubernetesStore>>,
     ) -> Self {
         let pods = Pods::watch(client.clone(), namespace, set);
         let (set, namespace) = (set.to_owned(), namespace.to_owned());
@@ -200,8 +207,12 @@ impl Inner {
                 },
                 () = sleep(RECORD_PAUSE), if !unwritten.is_empty() => {}
             }
+            let Some(store) = &self.store else {
+                unwritten = Said::default();
+                continue;
+            };
             let Said { pod, reason } = unwritten.clone();
-            match self.store.note(request, pod, reason).await {
+            match store.note(request, pod, reason).await {
                 Ok(true) => unwritten = Said::default(),
                 Ok(false) => {}
                 Err(error) => {
@@ -214,6 +225,10 @@ impl Inner {
 
     /// How a pod reaches the world that is made now. What was known before will do when it cannot be read.
     async fn network(&self, spec: &AgentSetSpec) -> Network {
+        let known = || self.network.read().unwrap_or_else(PoisonError::into_inner).clone();
+        if self.store.is_none() {
+            return known();
+        }
         match network(&self.client, &self.namespace, &spec.connection_ref).await {
             Ok(network) => {
                 self.network.write().unwrap_or_else(PoisonError::into_inner).clone_from(&network);
@@ -221,7 +236,7 @@ impl Inner {
             }
             Err(error) => {
                 tracing::info!(set = self.set, "{}", describe(&error));
-                self.network.read().unwrap_or_else(PoisonError::into_inner).clone()
+                known()
             }
         }
     }
@@ -288,6 +303,8 @@ impl Inner {
         let mut course = host.course();
         let words = serde_json::to_string(&place).unwrap_or_default();
         let mut watcher = Watcher::new(&place, spec, job.claimed.is_some(), teller);
+        // The service of a run holds no job up, so that only the way to us can.
+        watcher.meeting = self.store.is_none().then(|| self.facts.channel.clone());
         let mut talk = std::pin::pin!(converse(host, expectation, job, words));
         let mut look = interval(LOOK);
         let judged = loop {
@@ -426,11 +443,24 @@ struct Watcher<'a> {
     matter: Option<(&'static str, Instant)>,
     /// What was told last.
     told: Option<Note>,
+    /// Where the worker is to come at once, if it is known that nothing else keeps it waiting.
+    meeting: Option<String>,
+    /// Since when its container has been running.
+    running: Option<Instant>,
 }
 
 impl<'a> Watcher<'a> {
     fn new(place: &'a Place, spec: &AgentSetSpec, is_claimed: bool, teller: Teller) -> Self {
-        Self { place, limits: Limits::of(spec), is_claimed, teller, matter: None, told: None }
+        Self {
+            place,
+            limits: Limits::of(spec),
+            is_claimed,
+            teller,
+            matter: None,
+            told: None,
+            meeting: None,
+            running: None,
+        }
     }
 
     fn gone(&self, last: Option<&Pod>) -> Judged {
@@ -443,7 +473,8 @@ impl<'a> Watcher<'a> {
 
     async fn judge(&mut self, seen: &Seen) -> Option<Judged> {
         let pod = seen.pod.as_deref()?;
-        if let Some(found) = diagnose(pod, &seen.events, &self.limits) {
+        let found = diagnose(pod, &seen.events, &self.limits).or_else(|| self.unreached(pod));
+        if let Some(found) = found {
             let note = Note {
                 word: found.word,
                 text: found.text.clone(),
@@ -470,13 +501,33 @@ impl<'a> Watcher<'a> {
         let ended = terminated(pod)?;
         Some(Judged { reason: how(ended), is_final: false, is_by_pod: true })
     }
+
+    /// That the worker runs and does not come.
+    fn unreached(&mut self, pod: &Pod) -> Option<Diagnosis> {
+        let meeting = self.meeting.as_ref().filter(|_| !self.is_claimed)?;
+        agent_state(pod)?.running.as_ref()?;
+        let since = *self.running.get_or_insert_with(Instant::now);
+        (since.elapsed() >= UNREACHED).then(|| Diagnosis {
+            word: "unreached",
+            text: format!("The pod {} runs, but does not reach {meeting} on this machine.", self.place.name),
+            advice: Some(
+                "See whether a firewall is in between, or give another address with --address.".to_owned(),
+            ),
+            verdict: Verdict::FailAt(UNREACHED_LIMIT),
+            replaceable: false,
+            is_problem: true,
+        })
+    }
 }
 
 /// How the worker's container ended, if it did.
 fn terminated(pod: &Pod) -> Option<&ContainerStateTerminated> {
+    agent_state(pod)?.terminated.as_ref()
+}
+
+fn agent_state(pod: &Pod) -> Option<&ContainerState> {
     let statuses = pod.status.as_ref()?.container_statuses.as_ref()?;
-    let agent = statuses.iter().find(|status| status.name == AGENT_CONTAINER)?;
-    agent.state.as_ref()?.terminated.as_ref()
+    statuses.iter().find(|status| status.name == AGENT_CONTAINER)?.state.as_ref()
 }
 
 fn how(ended: &ContainerStateTerminated) -> String {

@@ -4,6 +4,7 @@
 mod authority;
 mod review;
 
+pub(crate) use self::authority::PassingAuthority;
 pub use self::{
     authority::{Authority, AuthorityError, CA_CONFIG_MAP, CA_KEY},
     review::{PodIdentity, TOKEN_AUDIENCE},

@@ -13,3 +13,6 @@ pub(crate) const BUSY: &str = "busy";
 
 /// Label with the request that a pod's job has in its agent pool.
 pub(crate) const JOB_LABEL: &str = "dayfly.dev/job";
+
+/// Label with the name of the run that made an object, of `dayfly run`.
+pub(crate) const RUN_LABEL: &str = "dayfly.dev/run";

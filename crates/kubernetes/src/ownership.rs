@@ -100,19 +100,19 @@ impl Drop for Ownership {
 impl Ownership {
     /// Waits until the Lease `name` is ours. `client` must be one that tries nothing again by itself, and is
     /// best used for nothing else, so that no burst of other calls delays a renewal. `holder` is what others
-    /// learn of us.
-    pub async fn acquire(client: Client, namespace: &str, name: &str, holder: &str) -> Self {
+    /// learn of us. `None`: the namespace is being deleted and its Lease is gone, so nobody can have it any more.
+    pub async fn acquire(client: Client, namespace: &str, name: &str, holder: &str) -> Option<Self> {
         let leases = Leases {
             api: Api::namespaced(client, namespace),
             name: name.to_owned(),
             holder: holder.to_owned(),
         };
-        let (held, sent) = leases.acquire().await;
+        let (held, sent) = leases.acquire().await?;
         let fence = Fence::new();
         fence.extend(sent + HOLD);
         let released = CancellationToken::new();
         let renewal = tokio::spawn(leases.keep(held, fence.clone(), released.clone()));
-        Self { fence, released, renewal: Some(AbortOnDropHandle::new(renewal)) }
+        Some(Self { fence, released, renewal: Some(AbortOnDropHandle::new(renewal)) })
     }
 
     /// What falls when the Lease is lost.
@@ -145,13 +145,15 @@ enum Tried {
     Done(Box<Lease>),
     /// It is not as we thought.
     Changed,
+    /// The namespace is being deleted.
+    Doomed,
     /// Nobody knows.
     Failed,
 }
 
 impl Leases {
-    /// Answers the Lease, and the moment at which it was asked for.
-    async fn acquire(&self) -> (Lease, Instant) {
+    /// Answers the Lease, and the moment at which it was asked for; `None` if there never will be one.
+    async fn acquire(&self) -> Option<(Lease, Instant)> {
         let mut seen: Option<(Option<String>, Instant)> = None;
         loop {
             let now = Instant::now();
@@ -177,7 +179,8 @@ impl Leases {
                 Err(_) => Tried::Failed,
             };
             match tried {
-                Tried::Done(lease) => return (*lease, now),
+                Tried::Done(lease) => return Some((*lease, now)),
+                Tried::Doomed => return None,
                 Tried::Changed | Tried::Failed => sleep(LOOK.mul_f64(0.8 + fastrand::f64() * 0.4)).await,
             }
         }
@@ -225,7 +228,7 @@ impl Leases {
                     }
                     _ => {}
                 },
-                Tried::Failed => {}
+                Tried::Doomed | Tried::Failed => {}
             }
         }
         fence.lose();
@@ -267,6 +270,12 @@ fn said(answer: Result<kube::Result<Lease>, tokio::time::error::Elapsed>) -> Tri
     match answer {
         Ok(Ok(lease)) => Tried::Done(Box::new(lease)),
         Ok(Err(kube::Error::Api(status))) if matches!(status.code, 404 | 409) => Tried::Changed,
+        // In the words of the admission plugin NamespaceLifecycle.
+        Ok(Err(kube::Error::Api(status)))
+            if status.code == 403 && status.message.contains("because it is being terminated") =>
+        {
+            Tried::Doomed
+        }
         Ok(Err(error)) => {
             tracing::warn!(%error, "could not write the Lease of an agent set");
             Tried::Failed

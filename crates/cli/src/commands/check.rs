@@ -46,8 +46,8 @@ async fn check(args: &CheckArgs) -> anyhow::Result<Vec<Checked>> {
     let end = Instant::now() + Duration::from_secs(args.within.into());
     loop {
         let checked = dayfly_kubernetes::check(&client, &args.namespace).await.context(
-            "cannot list connections and agent sets; `dayfly crds | kubectl apply -f -` makes the cluster know \
-             them",
+            "cannot list connections and agent sets; `dayfly crds | kubectl apply -f -` makes the cluster \
+             know them",
         )?;
         if checked.iter().all(Checked::is_ready) || Instant::now() >= end {
             return Ok(checked);

@@ -1,4 +1,4 @@
-//! `dayfly run [FILE]`: a pipeline on this machine.
+//! `dayfly run [FILE]`: a pipeline on this machine, or from it in pods of a cluster.
 
 use std::io::IsTerminal as _;
 use std::path::PathBuf;
@@ -8,6 +8,7 @@ use std::sync::Arc;
 use clap::{Args, ValueEnum};
 use secrecy::SecretString;
 
+use dayfly_kubernetes::RunSettings;
 use dayfly_pipelines::{Compiled, Diagnostics, Plan, Style};
 use dayfly_protocol::TaskResult;
 
@@ -19,6 +20,7 @@ use crate::run::inputs::{Pair, SecretSource};
 use crate::run::keep;
 use crate::run::list;
 use crate::run::names;
+use crate::run::on::On;
 use crate::run::pipeline::{self, PipelineFile};
 use crate::run::repositories::{self, Repositories, RepositoryFolder};
 use crate::run::skip::{self, SkippedTask};
@@ -27,6 +29,10 @@ use crate::run::warnings;
 
 /// The run was cancelled, as shells say it of a program that was interrupted.
 const EXIT_CANCELLED: u8 = 130;
+/// How many jobs run at a time in a cluster unless the user says otherwise.
+const AGENTS_IN_CLUSTER: usize = 10;
+/// Above the options that are for clusters only.
+const IN_CLUSTER: &str = "With --on kubernetes";
 /// The most virtual agents of a run.
 const MAX_AGENTS: i64 = 256;
 
@@ -40,6 +46,7 @@ Examples:
   dayfly run -p configuration=Release         a parameter
   dayfly run --variables-file .env --secret TOKEN=env
   dayfly run --variable-group prod=@prod.yml  the values of a variable group
+  dayfly run --on kubernetes --image JOB-IMAGE --dayfly-image DAYFLY-IMAGE
 
 Exit codes: 0 succeeded (perhaps with issues), 1 failed, 2 bad usage or YAML that does not compile, \
 130 cancelled.
@@ -82,7 +89,7 @@ pub(crate) struct RunArgs {
     /// dependencies count as succeeded
     #[arg(long = "job", value_name = "NAME")]
     jobs: Vec<String>,
-    /// How many jobs run at a time [default: one per processor]
+    /// How many jobs run at a time [default: one per processor, in a cluster 10]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=MAX_AGENTS))]
     agents: Option<u16>,
     /// Show the plan as a tree and run nothing
@@ -106,6 +113,56 @@ pub(crate) struct RunArgs {
     /// Keep the jobs' work folders and print where they are
     #[arg(long)]
     keep_work: bool,
+    /// Where the jobs run; nothing needs to be installed in the cluster
+    #[arg(long, value_enum, value_name = "WHERE", default_value_t)]
+    on: On,
+    #[command(flatten)]
+    cluster: ClusterArgs,
+}
+
+/// What is for `--on kubernetes` only.
+#[derive(Debug, Args)]
+struct ClusterArgs {
+    /// Image in which steps run when their job names no container; it needs git and bash
+    #[arg(
+        long,
+        help_heading = IN_CLUSTER,
+        value_name = "IMAGE",
+        env = "DAYFLY_RUN_IMAGE",
+        hide_env_values = true,
+        required_if_eq("on", "kubernetes")
+    )]
+    image: Option<String>,
+    /// Dayfly's own image, from which pods take the program: of this version
+    #[arg(
+        long,
+        help_heading = IN_CLUSTER,
+        value_name = "IMAGE",
+        env = "DAYFLY_RUN_DAYFLY_IMAGE",
+        hide_env_values = true,
+        required_if_eq("on", "kubernetes")
+    )]
+    dayfly_image: Option<String>,
+    /// Namespace of the pods [default: that of the context]
+    #[arg(long, help_heading = IN_CLUSTER, value_name = "NAMESPACE", requires = "on")]
+    namespace: Option<String>,
+    /// Context of the kubeconfig [default: the current one]
+    #[arg(long, help_heading = IN_CLUSTER, value_name = "NAME", requires = "on")]
+    context: Option<String>,
+    /// Name or address by which pods reach this machine [default: the one from which it reaches the cluster]
+    #[arg(long, help_heading = IN_CLUSTER, value_name = "HOST", requires = "on")]
+    address: Option<String>,
+}
+
+impl ClusterArgs {
+    /// The cluster that is meant, if one is.
+    fn settings(self, on: On) -> Option<RunSettings> {
+        let Self { image: Some(image), dayfly_image: Some(dayfly_image), namespace, context, address } = self
+        else {
+            return None;
+        };
+        (on == On::Kubernetes).then_some(RunSettings { context, namespace, address, image, dayfly_image })
+    }
 }
 
 /// Which versions of tools are taken.
@@ -121,10 +178,16 @@ enum Tools {
 /// The variable by which the worker knows that any version of a tool will do.
 const TOOLS_VARIABLE: &str = "Dayfly.Tools";
 
+/// The variable by which a worker in a pod knows that no organization is behind its job.
+const RUN_VARIABLE: &str = "Dayfly.Run";
+
 /// Runs the pipeline.
 pub(crate) fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
     host::protect();
     let json = args.json;
+    if args.on == On::Kubernetes && args.keep_work {
+        return misused("--keep-work is for jobs on this machine: the folders of a pod go with it", json);
+    }
     let read = pipeline::find(args.file.as_deref()).and_then(|file| {
         Ok((file, Values::read(&args.variables_files, &args.variable_groups)?, secrets(&args)?))
     });
@@ -135,6 +198,9 @@ pub(crate) fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
     let mut variables = merged(std::mem::take(&mut values.variables), args.variables);
     if args.tools == Tools::Any {
         variables.push(Pair { name: TOOLS_VARIABLE.to_owned(), value: "any".to_owned() });
+    }
+    if args.on == On::Kubernetes {
+        variables.push(Pair { name: RUN_VARIABLE.to_owned(), value: "kubernetes".to_owned() });
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let head = runtime.block_on(pipeline::head(&file));
@@ -164,7 +230,7 @@ pub(crate) fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
     };
     if args.list {
         list::keep(&mut plan, &wanted);
-        return show_plan(&plan, &file, &repositories, json);
+        return show_plan(&plan, &file, &repositories, args.on, json);
     }
     for folder in args.log_dir.iter().chain(&args.artifacts_dir) {
         if let Err(error) = keep::prepare(folder) {
@@ -176,11 +242,11 @@ pub(crate) fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
     }
     let checkouts = repositories.checkouts(&plan, &wanted);
     let of_checkouts = repositories.take_warnings().into_iter().chain(checkouts.missing);
-    let caveats: Vec<String> = caveats(&plan, &wanted).into_iter().chain(of_checkouts).collect();
+    let caveats: Vec<String> = caveats(&plan, &wanted, args.on).into_iter().chain(of_checkouts).collect();
     if args.strict && !caveats.is_empty() {
         return misused(&format!("nothing was run, as `--strict` asks for: {}", caveats.join("; ")), json);
     }
-    for caveat in caveats.into_iter().chain(of_sudo()) {
+    for caveat in caveats.into_iter().chain(of_sudo().filter(|_| args.on == On::Local)) {
         warnings::tell(&caveat, json)?;
     }
     names::name_scripts(&mut plan);
@@ -198,7 +264,8 @@ pub(crate) fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
         jobs,
         wanted,
         checkouts: checkouts.found,
-        agents: args.agents.map_or_else(processors, usize::from),
+        agents: args.agents.map_or_else(|| agents(args.on), usize::from),
+        cluster: args.cluster.settings(args.on),
         log_dir: args.log_dir,
         artifacts_dir: args.artifacts_dir,
         json,
@@ -247,8 +314,12 @@ fn exit_code(ended: Ended) -> u8 {
     }
 }
 
-fn processors() -> usize {
-    std::thread::available_parallelism().map_or(1, usize::from)
+/// How many jobs run at a time unless the user says it.
+fn agents(on: On) -> usize {
+    match on {
+        On::Local => std::thread::available_parallelism().map_or(1, usize::from),
+        On::Kubernetes => AGENTS_IN_CLUSTER,
+    }
 }
 
 /// Says why the pipeline does not compile, after these warnings.
@@ -271,12 +342,13 @@ fn show_plan(
     plan: &Plan,
     file: &PipelineFile,
     repositories: &Repositories,
+    on: On,
     json: bool,
 ) -> anyhow::Result<ExitCode> {
     if json {
         output::write(&format!("{}\n", list::json(plan)?))?;
     } else {
-        output::write(&list::tree(plan, &file.name, repositories))?;
+        output::write(&list::tree(plan, &file.name, repositories, on))?;
     }
     Ok(ExitCode::SUCCESS)
 }

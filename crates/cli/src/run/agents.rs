@@ -1,4 +1,4 @@
-//! The virtual agents of a run, with a worker process for each job.
+//! The virtual agents of a run, with a worker process for each job, or a pod.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -11,19 +11,20 @@ use secrecy::SecretString;
 use dayfly_client::{Connection, Credential, HttpSettings};
 use dayfly_emulator::Emulator;
 use dayfly_listener::{
-    AgentSet, Agents, CONNECTING_AGENTS, Config, Description, EventStream, InMemory, OnExisting,
+    AgentSet, Agents, CONNECTING_AGENTS, Config, Description, EventStream, Executor, InMemory, OnExisting,
     ProcessExecutor,
 };
 use dayfly_processes::orphans::Adopt;
 use dayfly_protocol::channel::WorkerSettings;
 
+use super::cluster::Cluster;
 use super::engine::{Order, POOL, WORK, snapshot_in};
 
 /// The version the agents give themselves: demands for a minimum version are met.
 const AGENT_VERSION: &str = "4.999.0";
 
 /// The agents of a run, and all that happens to them.
-pub(super) struct LocalAgents {
+pub(super) struct RunAgents {
     pub(super) set: AgentSet,
     pub(super) events: EventStream,
 }
@@ -34,59 +35,82 @@ pub(super) async fn start(
     pat: SecretString,
     order: &Order,
     folder: &Path,
-) -> anyhow::Result<LocalAgents> {
+    cluster: Option<&Cluster>,
+) -> anyhow::Result<RunAgents> {
     let server_url = emulator.url().clone();
-    // The emulator speaks HTTP/2, so that all agents share a few connections.
-    let http = HttpSettings { plain_http2: true, ..HttpSettings::default() };
+    let http = match cluster {
+        // The emulator speaks HTTP/2, so that all agents share a few connections.
+        None => HttpSettings { plain_http2: true, ..HttpSettings::default() },
+        Some(cluster) => HttpSettings { ca_files: vec![cluster.ca_file.clone()], ..HttpSettings::default() },
+    };
     let connection = Connection::new(&server_url, Credential::PersonalAccessToken(pat), http)?;
     let machine_name = crate::host::name()?;
-    let program = std::env::current_exe().context("could not find Dayfly's own program file")?;
-    let work_directory = folder.join(WORK);
-    std::fs::create_dir_all(&work_directory)
-        .with_context(|| format!("could not make the work folder {}", work_directory.display()))?;
+    let (kind, operating_system) = match cluster {
+        None => ("local", std::env::consts::OS),
+        Some(_) => ("pod", "Linux (Kubernetes)"),
+    };
+    let (executor, worker): (Arc<dyn Executor>, _) = match cluster {
+        None => (Arc::new(processes()?), local_worker(order, folder)?),
+        Some(cluster) => (cluster.executor(), WorkerSettings::default()),
+    };
     let config = Config {
         server_url: server_url.clone(),
         agents: Agents::Managed {
             connection,
             pool: POOL.to_owned(),
-            names: (1..=order.agents).map(|number| Arc::from(format!("local-{number}"))).collect(),
+            names: (1..=order.agents).map(|number| Arc::from(format!("{kind}-{number}"))).collect(),
             key: None,
             on_existing: OnExisting::Refuse,
             remove_at_end: false,
         },
         description: Description {
             version: AGENT_VERSION.to_owned(),
-            operating_system: std::env::consts::OS.to_owned(),
+            operating_system: operating_system.to_owned(),
             owner_name: machine_name.clone(),
             capabilities: Arc::new(BTreeMap::new()),
         },
         worker: WorkerSettings {
-            work_directory,
-            home_directory: folder.to_owned(),
             machine_name,
             server_url: Some(server_url),
-            keep_work: order.keep_work,
             service_ends_with_listener: true,
-            folder_per_job: true,
-            // Whoever presses Ctrl-C expects what a terminal does.
-            signal_groups: true,
-            hidden_environment: order.hidden_environment.clone(),
-            self_repository: Some(snapshot_in(folder)),
-            ..WorkerSettings::default()
+            ..worker
         },
         once: false,
         connecting: CONNECTING_AGENTS,
         store: Arc::new(InMemory::default()),
         registrations: Arc::new(InMemory::default()),
     };
+    let (set, events) = AgentSet::start(config, executor).await?;
+    Ok(RunAgents { set, events })
+}
+
+/// Workers on this machine.
+fn processes() -> anyhow::Result<ProcessExecutor> {
+    let program = std::env::current_exe().context("could not find Dayfly's own program file")?;
     crate::host::adopt_orphans(Adopt::OtherSessions);
-    let executor = ProcessExecutor::new(
+    Ok(ProcessExecutor::new(
         program,
         vec![OsString::from("worker")],
         around_proxies(std::env::vars_os().collect()),
-    );
-    let (set, events) = AgentSet::start(config, Arc::new(executor)).await?;
-    Ok(LocalAgents { set, events })
+    ))
+}
+
+/// What workers on this machine must know.
+fn local_worker(order: &Order, folder: &Path) -> anyhow::Result<WorkerSettings> {
+    let work_directory = folder.join(WORK);
+    std::fs::create_dir_all(&work_directory)
+        .with_context(|| format!("could not make the work folder {}", work_directory.display()))?;
+    Ok(WorkerSettings {
+        work_directory,
+        home_directory: folder.to_owned(),
+        keep_work: order.keep_work,
+        folder_per_job: true,
+        // Whoever presses Ctrl-C expects what a terminal does.
+        signal_groups: true,
+        hidden_environment: order.hidden_environment.clone(),
+        self_repository: Some(snapshot_in(folder)),
+        ..WorkerSettings::default()
+    })
 }
 
 /// The environment in which workers, and the git of their steps, reach the emulator without a proxy: it is on

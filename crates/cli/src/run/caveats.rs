@@ -1,10 +1,12 @@
-//! What a pipeline asks for that this machine does not do, as far as it is known before the run.
+//! What a pipeline asks for that a run does not do, as far as it is known before the run.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use dayfly_pipelines::Plan;
 use dayfly_pipelines::plan::{Job, Legs, Pool, Stage, Step, Strategy, Variable};
 use dayfly_protocol::task::{BASH, CHECKOUT, CMD_LINE, POWERSHELL};
+
+use super::on::On;
 
 /// What the wanted jobs ask for, each kind with the names of what does.
 #[derive(Debug, Default)]
@@ -21,22 +23,30 @@ struct Wishes {
 }
 
 /// Sentences for whoever starts a run of the wanted jobs.
-pub(crate) fn caveats(plan: &Plan, wanted: &[Vec<bool>]) -> Vec<String> {
+pub(crate) fn caveats(plan: &Plan, wanted: &[Vec<bool>], on: On) -> Vec<String> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let has = |program: &str| dayfly_processes::programs::find(program, &path).is_some();
     let mut wishes = Wishes::default();
     for (stage, wanted) in plan.stages.iter().zip(wanted) {
         for (job, _) in stage.jobs.iter().zip(wanted).filter(|(_, wanted)| **wanted) {
-            wishes.add(plan, stage, job, has);
+            wishes.add(plan, stage, job, on, has);
         }
     }
-    wishes.sentences()
+    if on == On::Kubernetes {
+        // Pods have containers, and shells of their own.
+        wishes.containers.clear();
+        wishes.services.clear();
+        wishes.shells.clear();
+        return wishes.sentences("in Linux pods");
+    }
+    wishes.sentences(&format!("on this {} machine", system_name()))
 }
 
 impl Wishes {
-    fn add(&mut self, plan: &Plan, stage: &Stage, job: &Job, has: impl Fn(&str) -> bool) {
+    fn add(&mut self, plan: &Plan, stage: &Stage, job: &Job, on: On, has: impl Fn(&str) -> bool) {
         let name = || format!("`{}`", job.name);
-        self.images.extend(foreign_images(plan, stage, job).into_iter().map(|image| format!("`{image}`")));
+        let images = foreign_images(plan, stage, job, on);
+        self.images.extend(images.into_iter().map(|image| format!("`{image}`")));
         if job.container.is_some() {
             self.containers.insert(name());
         }
@@ -63,7 +73,8 @@ impl Wishes {
         }
     }
 
-    fn sentences(self) -> Vec<String> {
+    /// `place`: where jobs run, in words.
+    fn sentences(self, place: &str) -> Vec<String> {
         let mut sentences = Vec::new();
         let mut say = |names: BTreeSet<String>, sentence: &dyn Fn(&str) -> String| {
             if !names.is_empty() {
@@ -71,8 +82,7 @@ impl Wishes {
                 sentences.push(sentence(&names.join(", ")));
             }
         };
-        let here = system_name();
-        say(self.images, &|images| format!("jobs for {images} will run on this {here} machine"));
+        say(self.images, &|images| format!("jobs for {images} will run {place}"));
         let with_places = |tasks: BTreeMap<String, String>| {
             tasks.into_iter().map(|(task, place)| format!("`{task}`{place}")).collect::<BTreeSet<_>>()
         };
@@ -185,10 +195,11 @@ pub(crate) fn reference(step: &Step) -> String {
 }
 
 /// The images of other operating systems that a job asks for.
-pub(crate) fn foreign_images(plan: &Plan, stage: &Stage, job: &Job) -> BTreeSet<String> {
+pub(crate) fn foreign_images(plan: &Plan, stage: &Stage, job: &Job, on: On) -> BTreeSet<String> {
+    let system = if on == On::Kubernetes { "linux" } else { std::env::consts::OS };
     let hooks = hooks(job).filter_map(|hook| hook.pool.as_ref());
     let images = std::iter::once(&job.pool).chain(hooks).flat_map(|pool| images(plan, stage, job, pool));
-    images.filter(|image| is_foreign(image, std::env::consts::OS)).collect()
+    images.filter(|image| is_foreign(image, system)).collect()
 }
 
 /// The images of a pool: a variable's name stands for its values in all legs.

@@ -1,5 +1,4 @@
-//! One run from start to end: an emulator, virtual agents and process executors in this process tree, and a
-//! screen.
+//! One run from start to end: an emulator, virtual agents, an executor of processes or pods, and a screen.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -9,17 +8,20 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use secrecy::{ExposeSecret as _, SecretString};
+use url::Url;
 
 use dayfly_emulator::runs::{Placement, RunEvent, RunEvents, RunRepository, RunRequest};
 use dayfly_emulator::{Emulator, Settings, snapshot};
+use dayfly_kubernetes::{RunPlace, RunSettings};
 use dayfly_listener::{AgentSet, Event, EventStream, NextEvent, Summary};
 use dayfly_pipelines::Plan;
 use dayfly_protocol::timeline::VariableValue;
 use dayfly_protocol::{BuildId, TaskResult};
 
-use super::agents::{self, LocalAgents};
+use super::agents::{self, RunAgents};
 use super::caveats::missing_submodules;
 use super::change::Change;
+use super::cluster;
 use super::history::{self, Notes};
 use super::inputs::Pair;
 use super::keep;
@@ -55,6 +57,8 @@ pub(crate) struct Order {
     /// What jobs check out besides the pipeline's own repository.
     pub(crate) checkouts: Vec<Checkout>,
     pub(crate) agents: usize,
+    /// The cluster in whose pods jobs run; none runs them here.
+    pub(crate) cluster: Option<RunSettings>,
     pub(crate) log_dir: Option<PathBuf>,
     pub(crate) artifacts_dir: Option<PathBuf>,
     pub(crate) json: bool,
@@ -86,16 +90,48 @@ pub(crate) enum Ended {
 pub(crate) async fn run(order: Order) -> anyhow::Result<Ended> {
     // From before there is anything to clean up.
     let mut signals = Signals::new()?;
+    let place = match &order.cluster {
+        None => None,
+        Some(settings) => match cluster::find(settings, &mut signals, order.json).await? {
+            Some(place) => Some(place),
+            None => return Ok(interrupted_early()),
+        },
+    };
     let work = WorkFolder::new()?;
-    let folder = work.path().to_owned();
+    let traces = place.as_ref().map(RunPlace::traces);
+    let outcome = run_at(&order, place, work.path(), &mut signals).await;
+    if let Some(traces) = traces {
+        cluster::clear(&traces, &mut signals, order.json).await?;
+    }
+    if order.keep_work {
+        output::note(&format!("work folders: {}", work.keep().join(WORK).display()));
+    } else {
+        work.remove(&mut signals, order.json).await;
+    }
+    outcome
+}
+
+/// Runs it at its place in a cluster, or here. What is left is the folder, and what is in the cluster.
+async fn run_at(
+    order: &Order,
+    place: Option<RunPlace>,
+    folder: &Path,
+    signals: &mut Signals,
+) -> anyhow::Result<Ended> {
     let pat =
         SecretString::from(format!("{}{}", uuid::Uuid::new_v4().simple(), uuid::Uuid::new_v4().simple()));
-    let emulator =
-        Emulator::start(settings(pat.clone(), &folder)).await.context("could not start the emulator")?;
-    let mut agents =
-        agents::start(&emulator, pat, &order, &folder).await.context("could not start the agents")?;
-
-    let outcome = follow(&order, &emulator, &mut agents, &folder, &mut signals).await;
+    let public_url = place.as_ref().map(RunPlace::service_url).transpose()?;
+    let emulator = Emulator::start(settings(pat.clone(), folder, public_url))
+        .await
+        .context("could not start the emulator")?;
+    let cluster = match place {
+        Some(place) => Some(cluster::open(place, &emulator, folder, order.json).await?),
+        None => None,
+    };
+    let mut agents = agents::start(&emulator, pat, order, folder, cluster.as_ref())
+        .await
+        .context("could not start the agents")?;
+    let outcome = follow(order, &emulator, &mut agents, folder, signals).await;
     let summary = tokio::select! {
         summary = end(agents.set) => summary,
         never = warnings::tell_if_slow("waiting for the workers to end", order.json) => match never {},
@@ -103,13 +139,14 @@ pub(crate) async fn run(order: Order) -> anyhow::Result<Ended> {
     for (agent, reason) in &summary.failures {
         tracing::warn!(%agent, %reason, "a virtual agent failed");
     }
+    drop(cluster);
     emulator.stop().await;
-    if order.keep_work {
-        output::note(&format!("work folders: {}", work.keep().join(WORK).display()));
-    } else {
-        work.remove(&mut signals, order.json).await;
-    }
     outcome
+}
+
+fn interrupted_early() -> Ended {
+    output::note("cancelled before any job started");
+    Ended::Interrupted
 }
 
 /// Lets workers end that have reported, and stops those that do not.
@@ -126,11 +163,12 @@ async fn end(set: AgentSet) -> Summary {
     }
 }
 
-fn settings(pat: SecretString, folder: &Path) -> Settings {
+fn settings(pat: SecretString, folder: &Path, public_url: Option<Url>) -> Settings {
     let mut settings = Settings::new(pat);
     settings.projects = vec![PROJECT.to_owned()];
     settings.pools = vec![POOL.to_owned()];
     settings.data_folder = Some(folder.to_owned());
+    settings.public_url = public_url;
     settings
 }
 
@@ -146,7 +184,7 @@ pub(super) fn snapshot_in(folder: &Path) -> PathBuf {
 async fn follow(
     order: &Order,
     emulator: &Emulator,
-    agents: &mut LocalAgents,
+    agents: &mut RunAgents,
     folder: &Path,
     signals: &mut Signals,
 ) -> anyhow::Result<Ended> {
@@ -163,10 +201,7 @@ async fn follow(
     let (snapshot, others, online) = tokio::select! {
         ready = ready => ready,
         never = warnings::tell_if_slow("taking a snapshot of the work tree", order.json) => match never {},
-        () = signals.next() => {
-            output::note("cancelled before any job started");
-            return Ok(Ended::Interrupted);
-        }
+        () = signals.next() => return Ok(interrupted_early()),
     };
     let snapshot = snapshot.context("could not snapshot the repository")?;
     let (others, of_others) = others?;
@@ -222,6 +257,10 @@ fn advise(order: &Order, screen: &Screen, has_logs: bool) {
     if has_logs {
         output::hint(&format!("`dayfly logs {job}` shows the whole log of that job"));
     }
+    // Folders of pods go with them.
+    if order.cluster.is_some() {
+        return;
+    }
     let file = if order.has_default_name { String::new() } else { format!(" {}", order.file.name) };
     output::hint(&format!(
         "`dayfly run{file} --job {job} --keep-work` runs only that job and keeps its folder"
@@ -266,7 +305,7 @@ impl View<'_> {
 async fn show(
     order: &Order,
     emulator: &Emulator,
-    agents: &mut LocalAgents,
+    agents: &mut RunAgents,
     build: BuildId,
     events: &mut RunEvents,
     view: &mut View<'_>,

@@ -7,6 +7,7 @@ use super::caveats::{self, reference};
 use super::change::is_implicit;
 use super::lines::{FAINT, STRONG, sanitize};
 use super::names;
+use super::on::On;
 use super::repositories::Repositories;
 
 /// Leaves only the wanted jobs, and the stages that have some.
@@ -23,11 +24,12 @@ pub(crate) fn keep(plan: &mut Plan, wanted: &[Vec<bool>]) {
 struct Listed<'a> {
     plan: &'a Plan,
     repositories: &'a Repositories,
+    on: On,
 }
 
 /// The plan as text, with colours.
-pub(crate) fn tree(plan: &Plan, file: &str, repositories: &Repositories) -> String {
-    let listed = Listed { plan, repositories };
+pub(crate) fn tree(plan: &Plan, file: &str, repositories: &Repositories, on: On) -> String {
+    let listed = Listed { plan, repositories, on };
     let mut text = format!("{STRONG}{}{STRONG:#}\n", sanitize(file));
     let implicit = plan.stages.len() == 1 && is_implicit(&plan.stages[0].name);
     if implicit {
@@ -46,11 +48,11 @@ fn jobs(text: &mut String, prefix: &str, listed: &Listed<'_>, stage: &Stage) {
     for (last, job) in with_last(&stage.jobs) {
         let kind = if job.deployment.is_some() { "deployment" } else { "job" };
         let mut notes = notes_of_job(job);
-        let foreign = Vec::from_iter(caveats::foreign_images(listed.plan, stage, job));
+        let foreign = Vec::from_iter(caveats::foreign_images(listed.plan, stage, job, listed.on));
         if !foreign.is_empty() {
             notes.push(format!("for {}, but runs here", foreign.join(" and ")));
         }
-        notes.extend(refused(job).map(|what| format!("{what}: cannot run here")));
+        notes.extend(refused(job, listed.on).map(|what| format!("{what}: cannot run here")));
         branch(text, prefix, last, kind, &job.name, &job.display_name, &notes);
         let prefix = format!("{prefix}{}", indent(last));
         match &job.deployment {
@@ -72,10 +74,11 @@ fn jobs(text: &mut String, prefix: &str, listed: &Listed<'_>, stage: &Stage) {
 }
 
 /// What a job has that Dayfly cannot do yet.
-fn refused(job: &Job) -> impl Iterator<Item = &'static str> {
+fn refused(job: &Job, on: On) -> impl Iterator<Item = &'static str> {
+    let has_containers = on == On::Kubernetes;
     let wishes = [
-        (job.container.is_some(), "container"),
-        (!job.services.is_empty(), "services"),
+        (job.container.is_some() && !has_containers, "container"),
+        (!job.services.is_empty() && !has_containers, "services"),
         (job.pool.server, "pool: server"),
     ];
     wishes.into_iter().filter(|(is_there, _)| *is_there).map(|(_, what)| what)

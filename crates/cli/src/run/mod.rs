@@ -3,6 +3,7 @@
 mod agents;
 pub(crate) mod caveats;
 mod change;
+mod cluster;
 pub(crate) mod console;
 pub(crate) mod engine;
 mod held;
@@ -15,6 +16,7 @@ pub(crate) mod list;
 mod masking;
 pub(crate) mod model;
 pub(crate) mod names;
+pub(crate) mod on;
 pub(crate) mod pipeline;
 pub(crate) mod repositories;
 mod screen;

@@ -10,8 +10,8 @@ use std::{
 
 use crate::world::{PAT, Run, World, eventually};
 
-/// Rounds for each moment at which the controller is killed; each takes as long as a Lease lasts. The variable
-/// `DAYFLY_TEST_ROUNDS` asks for more.
+/// Rounds for each moment at which the controller is killed; each takes as long as a Lease lasts. The
+/// variable `DAYFLY_TEST_ROUNDS` asks for more.
 const ROUNDS: usize = 2;
 
 /// Counts how often steps ran, wherever they did: each tells its name to a port of this process.
@@ -138,6 +138,22 @@ fn a_controller_that_was_frozen_gives_way_to_the_one_that_took_over() {
     world.no_pod_is_left();
     assert_eq!(tally.counts().len(), 5);
     assert!(tally.counts().values().all(|count| *count == 1), "{:?}", tally.counts);
+}
+
+#[test]
+fn a_namespace_goes_away_whose_controller_comes_too_late() {
+    let Some(mut world) = World::new("late", 2) else { return };
+    world.kill_controller();
+    let namespace = world.namespace.clone();
+    world.kubectl(&["delete", "namespace", &namespace, "--wait=false"]);
+    eventually("the Lease is gone", || {
+        world.kubectl(&["get", "leases", "--output=name"]).is_empty().then_some(())
+    });
+    world.start_controller();
+    eventually("the namespace is gone", || {
+        let get = ["get", "namespace", &namespace, "--ignore-not-found", "--output=name"];
+        world.kubectl(&get).is_empty().then_some(())
+    });
 }
 
 #[test]

@@ -7,6 +7,7 @@ mod connections;
 mod containers;
 mod crashes;
 mod jobs;
+mod on_kubernetes;
 mod overrides;
 mod secrets;
 mod takeover;

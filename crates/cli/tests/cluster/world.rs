@@ -19,14 +19,14 @@ const PATIENCE: Duration = Duration::from_secs(120);
 pub(crate) const PAT: &str = "cluster-test-pat-5f1c0d5e";
 
 /// The program.
-const DAYFLY: &str = env!("CARGO_BIN_EXE_dayfly");
+pub(crate) const DAYFLY: &str = env!("CARGO_BIN_EXE_dayfly");
 
 /// What the cluster is to these tests; see `.ci/run cluster`.
 pub(crate) struct Cluster {
     /// This machine, as pods see it.
     pub(crate) address: String,
     /// An image with `/dayfly`.
-    image: String,
+    pub(crate) image: String,
     /// An image with git and bash.
     pub(crate) job_image: String,
     /// An image that listens on port 9418.
@@ -478,7 +478,7 @@ pub(crate) fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> 
     }
 }
 
-fn git(folder: &Path, arguments: &[&str]) {
+pub(crate) fn git(folder: &Path, arguments: &[&str]) {
     let status = Command::new("git").current_dir(folder).args(arguments).status().expect("git");
     assert!(status.success());
 }
@@ -489,7 +489,7 @@ fn dayfly(arguments: &[&str]) -> String {
     String::from_utf8(output.stdout).expect("text")
 }
 
-fn kubectl(arguments: &[&str]) -> String {
+pub(crate) fn kubectl(arguments: &[&str]) -> String {
     let output = Command::new("kubectl").args(arguments).output().expect("kubectl");
     let errors = String::from_utf8_lossy(&output.stderr);
     // A pod may have gone since it was listed.
@@ -497,7 +497,7 @@ fn kubectl(arguments: &[&str]) -> String {
     String::from_utf8(output.stdout).expect("text")
 }
 
-fn apply(objects: &str) {
+pub(crate) fn apply(objects: &str) {
     apply_in(&[], objects);
 }
 

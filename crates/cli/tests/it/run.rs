@@ -469,9 +469,9 @@ stages:
         windows: { image: windows-latest }
     steps:
     - checkout: none
-    - task: NuGetCommand@2
+    - task: PackerBuild@1
       condition: false
-    - task: SonarQubePrepare@5
+    - task: Gulp@1
       condition: false
 - stage: Ship
   jobs:
@@ -482,12 +482,18 @@ stages:
 ",
     );
     let list = project.run(&["--list"], 0).stdout;
-    assert!(list.contains("NuGetCommand@2  if false, cannot run here"), "{list}");
+    assert!(list.contains("PackerBuild@1  if false, cannot run here"), "{list}");
     assert!(list.contains("for macOS-99 and windows-latest, but runs here"), "{list}");
     let ended = project.run(&[], 0);
     assert_eq!(ended.stderr.matches("warning:").count(), 2, "{}", ended.stderr);
     assert!(ended.stderr.contains("`windows-latest` will run on this"), "{}", ended.stderr);
-    assert!(ended.stderr.contains("cannot run `NuGetCommand@2`, `SonarQubePrepare@5`:"), "{}", ended.stderr);
+    assert!(
+        ended.stderr.contains(
+            "cannot run `Gulp@1` (azure-pipelines.yml:17), `PackerBuild@1` (azure-pipelines.yml:15):"
+        ),
+        "{}",
+        ended.stderr
+    );
     assert!(!ended.stderr.contains("ubuntu"), "{}", ended.stderr);
     // What is not chosen is neither listed nor warned of.
     let chosen = project.run(&["--list", "--stage", "ship"], 0).stdout;

@@ -2,6 +2,8 @@
 
 use std::process::{Command, Output};
 
+use crate::project::Project;
+
 fn dayfly(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_dayfly")).args(arguments).output().expect("the built binary starts")
 }
@@ -48,4 +50,46 @@ fn every_help_text_has_examples_and_ends_with_the_options_of_every_command() {
             );
         }
     }
+}
+
+#[test]
+fn a_run_in_a_cluster_says_what_it_needs() {
+    let images = ["--image", "a", "--dayfly-image", "b"];
+    for (options, code, wanted) in [
+        (&["--on", "kubernetes", "--image", "a"][..], 2, "--dayfly-image <IMAGE>"),
+        (&["--namespace", "team"], 2, "--on <WHERE>"),
+        (
+            &[&["--on", "kubernetes", "--keep-work"][..], &images].concat(),
+            2,
+            "--keep-work is for jobs on this machine",
+        ),
+        (&[&["--on", "kubernetes"][..], &images].concat(), 1, "no cluster can be used; set KUBECONFIG"),
+        (
+            &[&["--on", "kubernetes", "--context", "far"][..], &images].concat(),
+            1,
+            "the context `far` cannot be used",
+        ),
+    ] {
+        let project = Project::with_pipeline("steps:\n- bash: echo never\n");
+        let mut command = project.command(&[&["run"], options].concat());
+        for variable in ["DAYFLY_RUN_IMAGE", "DAYFLY_RUN_DAYFLY_IMAGE", "KUBERNETES_SERVICE_HOST"] {
+            command.env_remove(variable);
+        }
+        let output = command.env("KUBECONFIG", "/nonexistent/config").output().expect("the binary starts");
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(code), "{options:?}: {text}");
+        assert!(text.contains(wanted), "{options:?}: {text}");
+    }
+}
+
+#[test]
+fn containers_are_no_reason_for_a_warning_where_jobs_run_in_pods() {
+    let project = Project::with_pipeline("container: ubuntu:24.04\nsteps:\n- bash: echo hello\n");
+    let listed = |on: &str| {
+        let options = ["run", "--list", "--on", on, "--image", "a", "--dayfly-image", "b"];
+        let output = project.command(&options).output().expect("the binary starts");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    assert!(listed("local").contains("container: cannot run here"), "{}", listed("local"));
+    assert!(!listed("kubernetes").contains("cannot run here"), "{}", listed("kubernetes"));
 }

@@ -32,8 +32,8 @@ use super::{
     trouble::Trouble,
 };
 use crate::{
-    api::{AgentSet, AgentSetStatus, Delivery},
-    cluster::bounded,
+    api::{AgentSet, AgentSetStatus},
+    cluster::{bounded, delivery},
     executor::PodExecutor,
     identity::{CA_CONFIG_MAP, CA_KEY},
     login::{Access, LoginError, access},
@@ -168,9 +168,22 @@ impl Set {
             () = self.office.stop.cancelled() => return Ok(()),
             ownership = Ownership::acquire(client, &self.namespace, &lease, &holder) => ownership,
         };
+        let Some(ownership) = ownership else { return self.go_with_namespace().await };
         let served = self.serve_ours(&ownership.fence()).await;
         ownership.release().await;
         served
+    }
+
+    /// Lets the set go with its namespace, in which there are no Leases any more.
+    async fn go_with_namespace(&mut self) -> Result<(), Trouble> {
+        let stop = self.office.stop.clone();
+        while !self.is_deleted() {
+            tokio::select! {
+                () = stop.cancelled() => return Ok(()),
+                there = self.changed() => if !there { return Ok(()) },
+            }
+        }
+        self.serve_ours(&Fence::new()).await
     }
 
     async fn serve_ours(&mut self, fence: &Fence) -> Result<(), Trouble> {
@@ -271,18 +284,6 @@ impl Set {
         AbortOnDropHandle::new(tokio::spawn(tidy(client.clone(), set, sweep, strays, self.wanted.clone())))
     }
 
-    /// How the program gets into pods where the set leaves that to us. Copying works everywhere.
-    async fn delivery(&self) -> Delivery {
-        match self.office.client.apiserver_version().await {
-            Ok(version) if has_image_volumes(&version.major, &version.minor) => Delivery::ImageVolume,
-            Ok(_) => Delivery::Copy,
-            Err(error) => {
-                tracing::warn!(%error, "the version of the cluster is not known, so the program is copied");
-                Delivery::Copy
-            }
-        }
-    }
-
     /// Runs the agents until the set is deleted or the controller ends.
     async fn work(&mut self, object: &AgentSet, roster: &mut Roster, fence: &Fence) -> Result<(), Trouble> {
         let config = &self.office.config;
@@ -290,7 +291,7 @@ impl Set {
             dayfly_image: config.image.clone(),
             channel: config.channel.clone(),
             ca: CaConfigMap { name: CA_CONFIG_MAP.to_owned(), key: CA_KEY.to_owned() },
-            delivery: self.delivery().await,
+            delivery: delivery(&self.office.client).await,
             ca_bundle: None,
             service_account: "default".to_owned(),
         };
@@ -304,7 +305,7 @@ impl Set {
             object.spec.clone(),
             (facts, access.network),
             self.office.gate.clone(),
-            store.clone(),
+            Some(store.clone()),
         );
         let _tidying = self.tidying(accepting, fence, executor.clone());
         let (sender, wanted) = watch::channel(Wanted { agents: Vec::new(), phase: Phase::Run });
@@ -439,11 +440,4 @@ impl Set {
         let patch = Patch::Merge(serde_json::json!({ "metadata": metadata }));
         self.api.patch(&self.name, &PatchParams::default(), &patch).await.map(drop)
     }
-}
-
-/// Whether a cluster of this version mounts images as volumes without being asked to (1.35 and later). Some
-/// say `35+`.
-fn has_image_volumes(major: &str, minor: &str) -> bool {
-    let number = |text: &str| text.trim_end_matches('+').parse::<u32>().unwrap_or(0);
-    (number(major), number(minor)) >= (1, 35)
 }

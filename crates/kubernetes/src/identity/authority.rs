@@ -140,13 +140,7 @@ impl Authority {
     ///
     /// TLS cannot be used.
     pub fn server(&self) -> Result<Arc<ServerConfig>, AuthorityError> {
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let configuration = ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .map_err(AuthorityError::Tls)?
-            .with_no_client_auth()
-            .with_cert_resolver(self.leaf.clone());
-        Ok(Arc::new(configuration))
+        server(self.leaf.clone()).map(Arc::new)
     }
 
     /// Puts the bundle where the pods of a namespace find it.
@@ -199,6 +193,34 @@ impl Authority {
         *self.leaf.0.write().unwrap_or_else(PoisonError::into_inner) = leaf;
         Ok(())
     }
+}
+
+/// An authority that nobody keeps: it ends with the run that made it.
+pub(crate) struct PassingAuthority {
+    /// Its public certificate, PEM.
+    pub(crate) bundle: String,
+    /// TLS with a certificate by it.
+    pub(crate) server: ServerConfig,
+}
+
+impl PassingAuthority {
+    /// One whose certificate is for the name or address `host`.
+    pub(crate) fn new(host: &str) -> Result<Self, AuthorityError> {
+        let root = new_root().map_err(AuthorityError::Certificate)?;
+        let bundle = root.certificate.clone();
+        let leaf = leaf(&[root], host)?;
+        Ok(Self { bundle, server: server(Arc::new(Leaf(RwLock::new(leaf))))? })
+    }
+}
+
+fn server(leaf: Arc<Leaf>) -> Result<ServerConfig, AuthorityError> {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let configuration = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(AuthorityError::Tls)?
+        .with_no_client_auth()
+        .with_cert_resolver(leaf);
+    Ok(configuration)
 }
 
 /// The roots of this namespace, the oldest first, with a new one if it is time for that.

@@ -17,7 +17,7 @@ const LONG: Duration = Duration::from_secs(60);
 
 async fn acquire(server: &ApiServer, namespace: &str, holder: &str) -> Ownership {
     let ownership = Ownership::acquire(server.client(), namespace, "linux", holder);
-    timeout(LONG, ownership).await.expect("it becomes free")
+    timeout(LONG, ownership).await.expect("it becomes free").expect("there is such a namespace")
 }
 
 #[tokio::test]
@@ -53,7 +53,7 @@ async fn who_was_stopped_finds_its_set_lost_before_it_acts() {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         runtime.block_on(async move {
             let client = client.try_into().expect("the configuration is whole");
-            let one = Ownership::acquire(client, &place, "linux", "one").await;
+            let one = Ownership::acquire(client, &place, "linux", "one").await.expect("a Lease");
             let fence = one.fence();
             assert!(fence.is_held());
             got.send(()).expect("it is waited for");

@@ -80,8 +80,8 @@ pub struct Gate {
 
 #[derive(Debug, Default)]
 struct Expected {
-    /// By the number of the expectation. Jobs of the same name have the same id in all runs, so at a time there
-    /// may be many of one id.
+    /// By the number of the expectation. Jobs of the same name have the same id in all runs, so at a time
+    /// there may be many of one id.
     guests: Mutex<HashMap<u64, Guest>>,
     numbers: AtomicU64,
     changed: Notify,

@@ -100,9 +100,7 @@ pub fn can_run(task: Uuid, version: &str) -> bool {
 /// Whether a task is to be downloaded. With a service elsewhere, Microsoft's own tasks come before those that
 /// are built in, since they also do what only that service can do for them.
 pub(crate) fn is_downloaded(job: &JobContext, task: &TaskReference) -> bool {
-    let service = job.variable_or_empty("system.collectionUri");
-    Definition::of(task.id.0).is_none()
-        && !(built_in::is_on_this_machine(&service) && can_run(task.id.0, &task.version))
+    Definition::of(task.id.0).is_none() && !(built_in::is_local(job) && can_run(task.id.0, &task.version))
 }
 
 /// Whether this worker has a stand-in for the task of this name, for when there is no package of it.
@@ -163,8 +161,8 @@ pub(crate) async fn run(context: &StepContext, step: &Step, part: Part) -> Resul
             return stand_in(context, step, installer).await;
         }
         // Elsewhere nothing is left out: what cannot be had fails.
-        let is_here = built_in::is_on_this_machine(&context.job.variable_or_empty("system.collectionUri"));
-        if let Some(elsewhere) = Elsewhere::of(&reference.name).filter(|_| is_here) {
+        let elsewhere = Elsewhere::of(&reference.name).filter(|_| built_in::is_local(&context.job));
+        if let Some(elsewhere) = elsewhere {
             return Ok(elsewhere.run(context).await);
         }
         return Err(StepError::Failed(match package {

@@ -30,7 +30,7 @@ use futures::future::BoxFuture;
 use uuid::{Uuid, uuid};
 
 use super::{Definition, Prepared, StepError};
-use crate::context::StepContext;
+use crate::context::{JobContext, StepContext};
 
 /// What the work of a task comes to.
 pub(super) type Running<'a> = BoxFuture<'a, Result<TaskResult, StepError>>;
@@ -81,8 +81,19 @@ pub(super) fn of(id: Uuid, version: &str) -> Option<&'static Task> {
     TASKS.iter().find(|(own, versions, _)| *own == id && versions.contains(&major)).map(|(_, _, task)| *task)
 }
 
-/// Whether the service is the emulator of this machine.
-pub(super) fn is_on_this_machine(service: &str) -> bool {
+/// The variable by which `dayfly run` says that it is one, where jobs reach its service by another way than
+/// this machine.
+const RUN: &str = "Dayfly.Run";
+
+/// Whether the job is one of `dayfly run`, or of an emulator on this machine: what an organization has is not
+/// there.
+pub(super) fn is_local(job: &JobContext) -> bool {
+    !job.variable_or_empty(RUN).is_empty()
+        || is_on_this_machine(&job.variable_or_empty("system.collectionUri"))
+}
+
+/// Whether a service is on this machine.
+fn is_on_this_machine(service: &str) -> bool {
     let Ok(service) = url::Url::parse(service) else { return false };
     match service.host() {
         Some(url::Host::Ipv4(address)) => address.is_loopback(),

@@ -9,7 +9,7 @@ use futures::FutureExt as _;
 use super::super::definition::{aliased, text};
 use super::super::{Definition, Prepared, StepError};
 use super::matching::{Links, files_in};
-use super::{Task, is_on_this_machine};
+use super::{Task, is_local};
 use crate::context::StepContext;
 use crate::test_results::{Format, Order, Published, Runs};
 
@@ -100,7 +100,7 @@ async fn publish(step: &StepContext, order: Order) -> Result<Published, StepErro
     for warning in &published.warnings {
         step.warning(warning).await;
     }
-    if is_on_this_machine(&step.job.variable_or_empty("system.collectionUri")) {
+    if is_local(&step.job) {
         tell_of_failures(step, &published).await;
     }
     Ok(published)
