@@ -100,7 +100,8 @@ impl Drop for Ownership {
 impl Ownership {
     /// Waits until the Lease `name` is ours. `client` must be one that tries nothing again by itself, and is
     /// best used for nothing else, so that no burst of other calls delays a renewal. `holder` is what others
-    /// learn of us. `None`: the namespace is being deleted and its Lease is gone, so nobody can have it any more.
+    /// learn of us. `None`: the namespace is being deleted and its Lease is gone, so nobody can have it any
+    /// more.
     pub async fn acquire(client: Client, namespace: &str, name: &str, holder: &str) -> Option<Self> {
         let leases = Leases {
             api: Api::namespaced(client, namespace),

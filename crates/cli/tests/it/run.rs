@@ -489,7 +489,7 @@ stages:
     assert!(ended.stderr.contains("`windows-latest` will run on this"), "{}", ended.stderr);
     assert!(
         ended.stderr.contains(
-            "cannot run `Gulp@1` (azure-pipelines.yml:17), `PackerBuild@1` (azure-pipelines.yml:15):"
+            "cannot run `PackerBuild@1` (azure-pipelines.yml:15), `gulp@1` (azure-pipelines.yml:17):"
         ),
         "{}",
         ended.stderr

@@ -14,6 +14,7 @@ use tokio::{sync::watch, time::interval};
 use super::strays::Strays;
 use crate::{
     api::{AgentSet, PipelineJob},
+    cluster::bounded,
     names::{AGENT_SET_LABEL, JOB_LABEL},
     store::{AcceptingSet, SET_UID, is_closed},
     sweep::Sweep,
@@ -40,7 +41,7 @@ pub(super) async fn tidy(
     for looks in 0_u32.. {
         look.tick().await;
         let labels = ListParams::default().labels(&format!("{SET_UID}={}", set.uid));
-        match jobs.list(&labels).await {
+        match bounded(jobs.list(&labels)).await {
             Ok(all) => {
                 if let Err(error) = cancel_deleted(&all.items, &pods, &set).await {
                     tracing::info!(%error, set = set.name, "could not cancel jobs whose records are deleted");
@@ -71,11 +72,11 @@ async fn cancel_deleted(
 ) -> Result<(), kube::Error> {
     for job in jobs.iter().filter(|job| job.metadata.deletion_timestamp.is_some()) {
         let labels = format!("{AGENT_SET_LABEL}={},{JOB_LABEL}={}", set.name, job.spec.request_id);
-        for pod in pods.list(&ListParams::default().labels(&labels)).await? {
+        for pod in bounded(pods.list(&ListParams::default().labels(&labels))).await? {
             let is_new = pod.metadata.deletion_timestamp.is_none();
             if let Some(name) = pod.metadata.name.filter(|_| is_new) {
                 tracing::info!(set = set.name, pod = name, "a job is cancelled, since its record is deleted");
-                pods.delete(&name, &DeleteParams::default()).await?;
+                bounded(pods.delete(&name, &DeleteParams::default())).await?;
             }
         }
     }
