@@ -68,6 +68,12 @@ pub(crate) struct Access {
 }
 
 impl Access {
+    /// The usual way to a service whose connection is gone, without a login.
+    pub(crate) fn without_connection(url: &Url, missing: LoginError) -> Self {
+        let (settings, network) = (HttpSettings::default(), Network::default());
+        Self { url: url.clone(), settings, network, credential: Err(missing) }
+    }
+
     /// A connection that may manage the pool.
     pub(crate) fn manager(self) -> Result<Connection, LoginError> {
         Ok(Connection::new(&self.url, self.credential?, self.settings)?)

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::world::{PAT, Run, World, eventually};
+use crate::world::{Differences, PAT, Run, World, eventually};
 
 /// Rounds for each moment at which the controller is killed; each takes as long as a Lease lasts. The
 /// variable `DAYFLY_TEST_ROUNDS` asks for more.
@@ -142,7 +142,9 @@ fn a_controller_that_was_frozen_gives_way_to_the_one_that_took_over() {
 
 #[test]
 fn a_namespace_goes_away_whose_controller_comes_too_late() {
-    let Some(mut world) = World::new("late", 2) else { return };
+    let apart = Differences { is_apart: true, ..Differences::default() };
+    let Some(mut world) = World::without_agents("late", 2, &apart) else { return };
+    world.has_online(2);
     world.kill_controller();
     let namespace = world.namespace.clone();
     world.kubectl(&["delete", "namespace", &namespace, "--wait=false"]);

@@ -69,6 +69,8 @@ pub(crate) struct Differences {
     /// Where the emulator listens, and under which URL it is known.
     pub(crate) listen: Option<String>,
     pub(crate) public_url: Option<String>,
+    /// Whether the controller has a namespace of its own.
+    pub(crate) is_apart: bool,
 }
 
 impl From<&str> for Differences {
@@ -82,6 +84,8 @@ impl From<&str> for Differences {
 pub(crate) struct World {
     pub(crate) cluster: Cluster,
     pub(crate) namespace: String,
+    /// The namespace of the controller.
+    home: String,
     folder: tempfile::TempDir,
     channel: u16,
     emulator: Child,
@@ -137,8 +141,18 @@ impl World {
         let channel =
             CHANNEL.fetch_add(1, Ordering::Relaxed) + u16::try_from(std::process::id() % 500).unwrap_or(0);
         let namespace = format!("dayfly-{name}-{}", std::process::id());
-        let mut world =
-            Self { cluster, namespace, folder, channel, emulator, controller: None, others: Vec::new(), url };
+        let home = if differences.is_apart { format!("{namespace}-home") } else { namespace.clone() };
+        let mut world = Self {
+            cluster,
+            namespace,
+            home,
+            folder,
+            channel,
+            emulator,
+            controller: None,
+            others: Vec::new(),
+            url,
+        };
         world.set_up(max, differences);
         if let Some(direct) = direct {
             world.url = direct;
@@ -161,6 +175,9 @@ impl World {
             "apiVersion: v1\nkind: Namespace\nmetadata:\n  name: {namespace}\n  labels:\n    \
              pod-security.kubernetes.io/enforce: restricted\n"
         ));
+        if differences.is_apart {
+            apply(&format!("apiVersion: v1\nkind: Namespace\nmetadata: {{ name: {} }}\n", self.home));
+        }
         apply(&dayfly(&["crds"]));
         for definition in ["azuredevopsconnections", "agentsets", "pipelinejobs"] {
             let name = format!("crd/{definition}.dayfly.dev");
@@ -213,7 +230,7 @@ impl World {
         let log = File::options().append(true).create(true).open(file).expect("a log");
         let channel = format!("{}:{channel}", self.cluster.address);
         Command::new(DAYFLY)
-            .args(["controller", "--namespace", &self.namespace, "--controller-namespace", &self.namespace])
+            .args(["controller", "--namespace", &self.namespace, "--controller-namespace", &self.home])
             .args(["--image", &self.cluster.image, "--channel", &channel, "--channel-listen", &channel])
             .args(["--folder", &self.folder.path().to_string_lossy(), "--name", name])
             .env("DAYFLY_LOG", "info")
@@ -428,7 +445,8 @@ impl Drop for World {
             let _ = child.kill();
             let _ = child.wait();
         }
-        let namespace = ["delete", "namespace", &self.namespace, "--wait=false"];
+        let namespace =
+            ["delete", "namespace", &self.namespace, &self.home, "--wait=false", "--ignore-not-found"];
         let _ = Command::new("kubectl").args(namespace).stdout(Stdio::null()).status();
     }
 }

@@ -295,7 +295,13 @@ impl Set {
             ca_bundle: None,
             service_account: "default".to_owned(),
         };
-        let access = self.access(object).await?;
+        let access = match self.access(object).await {
+            // Its jobs are to end properly all the same, and its agents to leave.
+            Err(missing @ LoginError::Missing { .. }) if self.is_deleted() => {
+                Access::without_connection(&roster.set.server_url, missing)
+            }
+            access => access?,
+        };
         let accepting = self.accepting(object, roster.set.pool);
         let store = Arc::new(self.store(accepting.clone(), fence));
         let executor = PodExecutor::new(
