@@ -177,6 +177,7 @@ fn logging_commands_publish_results_and_coverage() {
         "Py: 2 tests, 1 passed, 1 failed, 0 others",
         "Failed: breaks",
         "Published Test Run : http://",
+        "/_TestManagement/Runs?runId=",
         "Publishing coverage summary data to TFS server.",
         " Lines- 7 of 8 covered.",
         "as artifact 'Code Coverage Report_1'",

@@ -30,6 +30,8 @@ pub(crate) fn routes() -> Router<App> {
 /// A test run as callers see it.
 fn wire(app: &App, project: &str, run: &TestRun) -> Value {
     let count = |outcome: &str| run.results.iter().filter(|result| result.outcome == outcome).count();
+    let mut page = app.url(&format!("{project}/_TestManagement/Runs"));
+    page.set_query(Some(&format!("runId={}", run.id)));
     json!({
         "id": run.id,
         "name": run.new.name,
@@ -41,7 +43,7 @@ fn wire(app: &App, project: &str, run: &TestRun) -> Value {
         "notApplicableTests": 0,
         "unanalyzedTests": count("Failed"),
         "pipelineReference": run.new.pipeline_reference,
-        "webAccessUrl": app.url(&format!("{project}/_TestManagement/Runs?runId={}", run.id)),
+        "webAccessUrl": page,
     })
 }
 
