@@ -17,3 +17,17 @@ pub(crate) async fn is_folder(path: impl AsRef<Path>) -> bool {
 pub(crate) async fn exists(path: impl AsRef<Path>) -> bool {
     tokio::fs::metadata(path).await.is_ok()
 }
+
+/// The bytes of a file that has at most so many; else says why it is not read. It waits for the disk.
+pub(crate) fn read_bounded(path: &Path, most: u64) -> Result<Vec<u8>, String> {
+    let length = std::fs::metadata(path).map_err(|error| error.to_string())?.len();
+    if length > most {
+        return Err(format!("it has {length} bytes, and at most {most} are taken"));
+    }
+    std::fs::read(path).map_err(|error| error.to_string())
+}
+
+/// The same for a text in UTF-8.
+pub(crate) fn read_bounded_text(path: &Path, most: u64) -> Result<String, String> {
+    String::from_utf8(read_bounded(path, most)?).map_err(|error| error.to_string())
+}

@@ -27,7 +27,7 @@ pub(crate) struct TestRun {
     pub(crate) new: NewTestRun,
     pub(crate) is_completed: bool,
     pub(crate) results: Vec<TestCaseResult>,
-    /// Names and sizes in bytes; the files themselves are in the log of whoever sent them.
+    /// Names and sizes in bytes. The files themselves are not kept: nobody asks the emulator for them.
     pub(crate) attachments: Vec<(String, usize)>,
 }
 

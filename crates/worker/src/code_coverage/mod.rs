@@ -8,19 +8,14 @@ use dayfly_protocol::test_results::{CodeCoverageData, CodeCoverageStatistics};
 
 pub(crate) use self::report::Coverage;
 use crate::context::JobContext;
+use crate::files::read_bounded_text;
 
 /// The largest report that is read.
 const MAX_REPORT_BYTES: u64 = 256 * 1024 * 1024;
 
 /// Reads a report; else says what is wrong with it.
 pub(crate) async fn read(file: PathBuf) -> Result<Coverage, String> {
-    let work = move || {
-        let length = std::fs::metadata(&file).map_err(|error| error.to_string())?.len();
-        if length > MAX_REPORT_BYTES {
-            return Err(format!("it has {length} bytes, and at most {MAX_REPORT_BYTES} are read"));
-        }
-        Coverage::read(&std::fs::read_to_string(&file).map_err(|error| error.to_string())?)
-    };
+    let work = move || Coverage::read(&read_bounded_text(&file, MAX_REPORT_BYTES)?);
     tokio::task::spawn_blocking(work).await.map_err(|error| error.to_string())?
 }
 

@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 
 use dayfly_client::describe;
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 
 use super::command::Command;
 use super::{CommandResult, local_path};
-use crate::artifacts::{Kind, NewArtifact, nothing_in};
+use crate::artifacts::{Artifacts, Kind, NewArtifact, nothing_in};
 use crate::context::{PendingFailure, StepContext};
 use crate::files;
 
@@ -62,21 +63,31 @@ pub(super) async fn upload(step: &StepContext, command: &Command) -> CommandResu
     let cancel = step.cancel.clone();
     step.start_pending("Upload Artifact", || async move {
         let new = NewArtifact { kind: Kind::Build, name: &name, folder: &folder, source: &path, properties };
-        let (log, mut told) = mpsc::channel(1);
-        let mut lines = Vec::new();
-        let telling = async {
-            while let Some(line) = told.recv().await {
-                lines.push(line);
-            }
-        };
-        match tokio::join!(artifacts.upload(new, &cancel, log), telling).0 {
-            Ok(Some(_)) => {}
-            Ok(None) => lines.push(nothing_in(&path, &name)),
-            Err(error) => return Err(PendingFailure { lines, message: describe(&error) }),
-        }
-        Ok(lines)
+        upload_new(&artifacts, new, &cancel).await
     })
     .await
+}
+
+/// Uploads an artifact; answers what the log is to say.
+pub(super) async fn upload_new(
+    artifacts: &Artifacts,
+    new: NewArtifact<'_>,
+    cancel: &CancellationToken,
+) -> Result<Vec<String>, PendingFailure> {
+    let nothing = nothing_in(new.source, new.name);
+    let (log, mut told) = mpsc::channel(1);
+    let mut lines = Vec::new();
+    let telling = async {
+        while let Some(line) = told.recv().await {
+            lines.push(line);
+        }
+    };
+    match tokio::join!(artifacts.upload(new, cancel, log), telling).0 {
+        Ok(Some(_)) => {}
+        Ok(None) => lines.push(nothing),
+        Err(error) => return Err(PendingFailure { lines, message: describe(&error) }),
+    }
+    Ok(lines)
 }
 
 /// What kind of place a location is: a server path of TFVC or a path in a file container.

@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use dayfly_client::describe;
-use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use super::artifact::upload_new;
 use super::command::Command;
 use super::{CommandResult, local_path};
 use crate::artifacts::{Kind, NewArtifact};
@@ -16,16 +16,18 @@ use crate::context::{JobContext, PendingFailure, StepContext};
 use crate::files;
 use crate::test_results::{Format, Order, Runs};
 
+/// A property that must be there; `called`: its name in the error.
+fn needed<'a>(command: &'a Command, name: &str, called: &str) -> Result<&'a str, String> {
+    command.non_empty(name).ok_or_else(|| format!("'{called}' has to be specified."))
+}
+
 /// Publishes the reports of test runners.
 pub(super) async fn publish(step: &StepContext, command: &Command) -> CommandResult {
-    let needed = |name: &str, called: &str| {
-        command.non_empty(name).ok_or_else(|| format!("'{called}' has to be specified."))
-    };
     let files = match command.data.trim() {
-        "" => needed("resultFiles", "TestResults")?,
+        "" => needed(command, "resultFiles", "TestResults")?,
         data => data,
     };
-    let kind = needed("type", "Testrunner")?;
+    let kind = needed(command, "type", "Testrunner")?;
     // What is neither true nor false is as if it were not there.
     let flag = |name: &str, default: bool| {
         let text = command.property(name).map(str::to_ascii_lowercase);
@@ -59,14 +61,11 @@ pub(super) async fn publish(step: &StepContext, command: &Command) -> CommandRes
 
 /// Publishes a report of code coverage, and the folder with its pages as an artifact.
 pub(super) async fn publish_code_coverage(step: &StepContext, command: &Command) -> CommandResult {
-    let needed = |name: &str, called: &str| {
-        command.non_empty(name).ok_or_else(|| format!("'{called}' has to be specified."))
-    };
-    let tool = needed("codecoveragetool", "CodeCoverageTool")?;
+    let tool = needed(command, "codecoveragetool", "CodeCoverageTool")?;
     if !["cobertura", "jacoco"].contains(&tool.to_ascii_lowercase().as_str()) {
         return Err(format!("Code coverage tool '{tool}' is not supported."));
     }
-    let summary = local_path(step, needed("summaryfile", "SummaryFile")?);
+    let summary = local_path(step, needed(command, "summaryfile", "SummaryFile")?);
     let pages = command.non_empty("reportdirectory").map(|folder| local_path(step, folder));
     step.output(&format!("Reading code coverage summary from '{}'", summary.display())).await;
     let coverage = code_coverage::read(summary.clone()).await;
@@ -87,20 +86,23 @@ pub(super) async fn publish_code_coverage(step: &StepContext, command: &Command)
             return Ok(lines);
         }
         lines.push("Publishing code coverage files to TFS server.".to_owned());
-        lines.push(upload(&job, pages, &cancel).await?);
+        lines.extend(upload(&job, pages, &cancel).await?);
         Ok(lines)
     })
     .await
 }
 
-/// Uploads the pages of a report.
-async fn upload(job: &JobContext, pages: PathBuf, cancel: &CancellationToken) -> Result<String, String> {
+/// Uploads the pages of a report; answers what the log is to say.
+async fn upload(
+    job: &JobContext,
+    pages: PathBuf,
+    cancel: &CancellationToken,
+) -> Result<Vec<String>, PendingFailure> {
     let artifacts = job.service.artifacts().map_err(|error| describe(&error))?;
     let name = format!("Code Coverage Report_{}", artifacts.build);
     let properties = BTreeMap::new();
     let new = NewArtifact { kind: Kind::Build, name: &name, folder: &name, source: &pages, properties };
-    let (log, mut told) = mpsc::channel(1);
-    let listening = async { while told.recv().await.is_some() {} };
-    tokio::join!(artifacts.upload(new, cancel, log), listening).0.map_err(|error| describe(&error))?;
-    Ok(format!("Published '{}' as artifact '{name}'", pages.display()))
+    let mut lines = upload_new(&artifacts, new, cancel).await?;
+    lines.push(format!("Published '{}' as artifact '{name}'", pages.display()));
+    Ok(lines)
 }

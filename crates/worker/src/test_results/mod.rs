@@ -19,6 +19,7 @@ use dayfly_protocol::{BuildId, ProjectId};
 pub(crate) use self::report::Format;
 use self::report::{Outcome, Report};
 use crate::context::JobContext;
+use crate::files::{read_bounded, read_bounded_text};
 
 /// The largest report that is read.
 const MAX_REPORT_BYTES: u64 = 256 * 1024 * 1024;
@@ -211,18 +212,13 @@ fn result(test: &report::Test, format: Format) -> TestCaseResult {
 }
 
 async fn read(file: PathBuf, format: Format) -> Result<Report, String> {
-    let work = move || {
-        check(&file, MAX_REPORT_BYTES, "read")?;
-        let text = std::fs::read_to_string(&file).map_err(|error| error.to_string())?;
-        Report::read(&text, format)
-    };
+    let work = move || Report::read(&read_bounded_text(&file, MAX_REPORT_BYTES)?, format);
     tokio::task::spawn_blocking(work).await.map_err(|error| error.to_string())?
 }
 
 async fn attachment(file: PathBuf) -> Result<TestAttachment, String> {
     let work = move || {
-        check(&file, MAX_ATTACHMENT_BYTES, "kept")?;
-        let bytes = std::fs::read(&file).map_err(|error| error.to_string())?;
+        let bytes = read_bounded(&file, MAX_ATTACHMENT_BYTES)?;
         Ok(TestAttachment {
             attachment_type: "GeneralAttachment".to_owned(),
             file_name: file.file_name().unwrap_or_default().to_string_lossy().into_owned(),
@@ -230,13 +226,4 @@ async fn attachment(file: PathBuf) -> Result<TestAttachment, String> {
         })
     };
     tokio::task::spawn_blocking(work).await.map_err(|error| error.to_string())?
-}
-
-/// Whether a file is not too large for what is to be done with it.
-fn check(file: &Path, most: u64, done: &str) -> Result<(), String> {
-    let length = std::fs::metadata(file).map_err(|error| error.to_string())?.len();
-    match length > most {
-        true => Err(format!("it has {length} bytes, and at most {most} are {done}")),
-        false => Ok(()),
-    }
 }

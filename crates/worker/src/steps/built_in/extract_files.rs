@@ -9,7 +9,7 @@ use super::super::definition::{path, text};
 use super::super::{Definition, Inputs, Prepared, StepError, normalize};
 use super::Task;
 use super::delete_files::remove;
-use super::matching::{Links, Patterns, Reading, find};
+use super::matching::{Links, Patterns, Reading, files_of};
 use super::program::{Program, arguments};
 use crate::context::StepContext;
 use crate::files;
@@ -151,14 +151,7 @@ async fn search(step: &StepContext, folder: PathBuf, pattern: &str) -> Result<Ve
     // The task takes every line as a pattern that includes.
     let pattern = pattern.trim_start_matches('!');
     let patterns = Patterns::new(pattern, &folder, Reading { of_library: false, braces: true, dots: false })?;
-    let cancel = step.cancel.clone();
-    let work = move || {
-        let (taken, _) = patterns.part(find(&folder, Links::Followed, &cancel)?, &folder);
-        Ok(taken.into_iter().filter(|entry| !entry.is_folder).map(|entry| entry.path).collect())
-    };
-    tokio::task::spawn_blocking(work)
-        .await
-        .map_err(|error| StepError::Failed(format!("The search ended unexpectedly: {error}")))?
+    files_of(step, patterns, folder, Links::Followed).await
 }
 
 /// The program that extracts an archive.

@@ -93,11 +93,21 @@ pub(super) async fn files_in(
     let root = step.job.variable_or_empty("system.defaultWorkingDirectory");
     let folder = normalize(&Path::new(&root).join(folder));
     let patterns = Patterns::new(lines, &folder, Reading::DEFAULT)?;
+    files_of(step, patterns, folder, links).await
+}
+
+/// The files that patterns with this root match.
+pub(super) async fn files_of(
+    step: &StepContext,
+    patterns: Patterns,
+    root: PathBuf,
+    links: Links,
+) -> Result<Vec<PathBuf>, StepError> {
     let cancel = step.cancel.clone();
     let work = move || {
         let mut files = Vec::new();
         for start in patterns.starts() {
-            let (taken, _) = patterns.part(find(start, links, &cancel)?, &folder);
+            let (taken, _) = patterns.part(find(start, links, &cancel)?, &root);
             files.extend(taken.into_iter().filter(|entry| !entry.is_folder).map(|entry| entry.path));
         }
         Ok(files)

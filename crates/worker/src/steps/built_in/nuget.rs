@@ -11,7 +11,7 @@ use super::super::definition::{aliased, path, text};
 use super::super::{Definition, Inputs, Prepared, StepError};
 use super::Task;
 use super::matching::{Links, files_in};
-use super::package_version::package_version;
+use super::package_version::{package_properties, package_version};
 use super::program::{Program, arguments, first_of, words};
 use crate::context::StepContext;
 
@@ -144,14 +144,8 @@ async fn pack(step: &StepContext, prepared: &Prepared) -> Result<TaskResult, Ste
     let made = tokio::fs::create_dir_all(output).await;
     made.map_err(|error| StepError::Failed(format!("Cannot make {output}: {error}")))?;
     let mut options = arguments([&"-NonInteractive", &"-OutputDirectory", &output]);
-    let configuration = inputs.get("configurationToPack").filter(|name| *name != "$(BuildConfiguration)");
-    let properties: Vec<String> = configuration
-        .map(|configuration| format!("Configuration={configuration}"))
-        .into_iter()
-        .chain(inputs.get("buildProperties").map(str::to_owned))
-        .collect();
-    if !properties.is_empty() {
-        options.extend(arguments([&"-Properties", &properties.join(";")]));
+    if let Some(properties) = package_properties(inputs) {
+        options.extend(arguments([&"-Properties", &properties]));
     }
     if let Some(base) = inputs.get("basePath") {
         options.extend(arguments([&"-BasePath", &base]));

@@ -1,4 +1,4 @@
-//! The version of packages that a step makes (`packcommand.ts`).
+//! The version and the properties of packages that a step makes (`packcommand.ts`).
 
 use std::sync::LazyLock;
 
@@ -41,4 +41,14 @@ pub(super) fn package_version(step: &StepContext, inputs: &Inputs) -> Result<Opt
         },
         _ => Ok(None),
     }
+}
+
+/// The properties that packages are built with, as one argument; none if the inputs name none.
+pub(super) fn package_properties(inputs: &Inputs) -> Option<String> {
+    // Where the variable is not set, the default stays as it is written.
+    let configuration = inputs.get("configurationToPack").filter(|name| *name != "$(BuildConfiguration)");
+    let configuration = configuration.map(|configuration| format!("Configuration={configuration}"));
+    let all: Vec<String> =
+        configuration.into_iter().chain(inputs.get("buildProperties").map(str::to_owned)).collect();
+    (!all.is_empty()).then(|| all.join(";"))
 }

@@ -7,7 +7,7 @@ use dayfly_protocol::TaskResult;
 
 use super::super::super::{Prepared, StepError};
 use super::super::matching::{Links, files_in};
-use super::super::package_version::package_version;
+use super::super::package_version::{package_properties, package_version};
 use super::super::program::{Program, arguments};
 use super::verbosity;
 use crate::context::StepContext;
@@ -27,14 +27,8 @@ pub(super) async fn run(step: &StepContext, prepared: &Prepared) -> Result<TaskR
     ];
     options
         .extend(flags.iter().filter(|(input, _)| inputs.flag(input)).map(|(_, flag)| OsString::from(flag)));
-    let configuration = inputs.get("configurationToPack").filter(|name| *name != "$(BuildConfiguration)");
-    let properties: Vec<String> = configuration
-        .map(|configuration| format!("Configuration={configuration}"))
-        .into_iter()
-        .chain(inputs.get("buildProperties").map(str::to_owned))
-        .collect();
-    if !properties.is_empty() {
-        options.push(format!("/p:{}", properties.join(";")).into());
+    if let Some(properties) = package_properties(inputs) {
+        options.push(format!("/p:{properties}").into());
     }
     if let Some(version) = package_version(step, inputs)? {
         options.push(format!("/p:PackageVersion={version}").into());
