@@ -18,8 +18,8 @@ use std::{
 
 use dayfly_client::describe;
 use dayfly_listener::{
-    AcceptedJob, Controls, Ending, Executor, Gate, Host, KnownBy, LastLines, Note, Reported, RunningJob,
-    WorkerExit, converse,
+    AcceptedJob, Controls, Ending, Executor, Gate, Host, Hosting, KnownBy, LastLines, Note, Reported,
+    RunningJob, WorkerExit, converse,
 };
 use dayfly_protocol::{RequestId, channel::Course};
 use k8s_openapi::api::core::v1::{ContainerState, ContainerStateTerminated, Pod};
@@ -74,6 +74,8 @@ pub(crate) struct PodExecutor(Arc<Inner>);
 struct Inner {
     pods: Pods,
     gate: Arc<Gate>,
+    /// Workers wait for their jobs at the gate as long as this lives.
+    _hosting: Hosting,
     set: String,
     spec: RwLock<Arc<AgentSetSpec>>,
     facts: Facts,
@@ -123,6 +125,7 @@ impl PodExecutor {
         let (spec, network) = (RwLock::new(Arc::new(spec)), RwLock::new(network));
         Self(Arc::new(Inner {
             pods,
+            _hosting: gate.host(),
             gate,
             set,
             spec,

@@ -9,7 +9,7 @@ mod host;
 mod link;
 
 pub use self::{
-    gate::{Arrival, Expectation, Gate, Identify, KnownBy},
+    gate::{Arrival, Expectation, Gate, Hosting, Identify, KnownBy},
     host::{Host, LastLines, Parted},
     link::Link,
 };

@@ -27,7 +27,7 @@ pub use agents::{
     set::{AgentSet, Agents, CONNECTING_AGENTS, Config, Error, ExistingAgent, Stopper},
     summary::Summary,
 };
-pub use channel::{Arrival, Expectation, Gate, Host, Identify, KnownBy, LastLines, Link, Parted};
+pub use channel::{Arrival, Expectation, Gate, Host, Hosting, Identify, KnownBy, LastLines, Link, Parted};
 pub use description::Description;
 pub use events::{AgentEnd, Event, EventStream, JobLabel, Next as NextEvent};
 pub use executor::{

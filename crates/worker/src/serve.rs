@@ -189,6 +189,8 @@ impl<D: Dial> Talk<D> {
                         if since.elapsed() >= REFUSAL_PATIENCE {
                             return Err(error);
                         }
+                        // So may the next one behind the same address.
+                        self.pause = FIRST_PAUSE;
                         error
                     }
                     Err(error) => return Err(error),

@@ -13,10 +13,16 @@ use dayfly_client::ProxySettings;
 use dayfly_processes::orphans::Adopt;
 use dayfly_worker::{Once, Outcome, ServeError, Surroundings, Tls, Unix, serve};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::step_host::Authorities;
 use crate::host;
+
+/// How long the worker waits after its job for the controller to delete the pod. When it ends before that,
+/// the pod ends by itself, and services that ignore SIGTERM keep it for all of its grace period, which
+/// deleting it at that moment does not always cut short.
+const REMOVAL_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Arguments of `dayfly worker`.
 #[derive(Debug, Args)]
@@ -40,6 +46,7 @@ pub(crate) struct WorkerArgs {
 /// Runs the job and answers its result as the exit code: 100 plus the result's number.
 async fn run(args: WorkerArgs) -> anyhow::Result<ExitCode> {
     let stop = CancellationToken::new();
+    let is_in_pod = args.claim_file.is_some();
     // A pod that must leave its node is told so by this signal.
     let mut terminated = signal(SignalKind::terminate()).context("signals cannot be listened to")?;
     let outcome = {
@@ -54,6 +61,9 @@ async fn run(args: WorkerArgs) -> anyhow::Result<ExitCode> {
         }
     };
     let outcome = outcome.context("the worker could not run a job")?;
+    if is_in_pod && !stop.is_cancelled() {
+        let _ = timeout(REMOVAL_PATIENCE, terminated.recv()).await;
+    }
     Ok(ExitCode::from(u8::try_from(outcome.exit_code()).context("a result has no exit code")?))
 }
 

@@ -140,6 +140,46 @@ fn a_controller_that_was_frozen_gives_way_to_the_one_that_took_over() {
     assert!(tally.counts().values().all(|count| *count == 1), "{:?}", tally.counts);
 }
 
+/// The second of two replicas takes a running job over from the first, which is frozen or killed, and keeps
+/// it.
+fn a_job_moves_to_the_second_replica(name: &str, signal: &str) {
+    let replicas = Differences { is_behind_service: true, ..Differences::default() };
+    let Some(mut world) = World::without_agents(name, 2, &replicas) else { return };
+    world.has_online(2);
+    world.start_another_controller("second");
+    let mut tally = Tally::new(&world);
+    let run = world.queue(&pipeline(&format!(
+        "- bash: {}; touch /work/began; until [ -e /work/go ]; do sleep 0.1; done\n- bash: {}\n",
+        tally.command("before"),
+        tally.command("after")
+    )));
+    let pod = world.pod_whose_step_began();
+    assert_eq!(world.holder(), "first");
+    let first = world.controller_signal(signal);
+    eventually("the second replica has the set", || (world.holder() == "second").then_some(()));
+    eventually("it has the job", || (world.get("agentset/linux", "{.status.running}") == "1").then_some(()));
+    world.kubectl(&["exec", &pod, "--", "touch", "/work/go"]);
+    is_green(run);
+    if signal == "STOP" {
+        World::signal(first, "CONT");
+    }
+    is_green(world.queue(&pipeline(&format!("- bash: {}\n", tally.command("next")))));
+    world.no_pod_is_left();
+    assert_eq!(world.holder(), "second", "the first one came back, and leaves the set alone");
+    let once = ["after", "before", "next"].map(|name| (name.to_owned(), 1));
+    assert_eq!(tally.counts(), &BTreeMap::from(once));
+}
+
+#[test]
+fn the_job_of_a_replica_that_is_frozen_moves_to_the_other() {
+    a_job_moves_to_the_second_replica("thawed", "STOP");
+}
+
+#[test]
+fn the_job_of_a_replica_that_is_killed_moves_to_the_other() {
+    a_job_moves_to_the_second_replica("replicas", "KILL");
+}
+
 #[test]
 fn a_namespace_goes_away_whose_controller_comes_too_late() {
     let apart = Differences { is_apart: true, ..Differences::default() };

@@ -1,6 +1,6 @@
 //! What goes wrong with pods is told in the build.
 
-use crate::world::{World, eventually};
+use crate::world::{Cluster, World, apply, eventually, kubectl};
 
 #[test]
 fn an_image_that_cannot_be_pulled_is_told_and_fails_the_job() {
@@ -52,6 +52,76 @@ fn a_busy_pod_is_evicted_only_without_its_protection() {
     let (is_green, text) = run.end();
     assert!(!is_green && text.contains("cleaned up"), "{text}");
     world.no_pod_is_left();
+}
+
+/// The node has room for one of the two, by a resource that only this test knows; so the scheduler takes it
+/// from the job for a pod of higher priority.
+#[test]
+fn a_pod_that_must_make_room_for_another_says_so_and_ends_its_job_properly() {
+    let Some(room) = Room::new() else { return };
+    let request = format!("resources: {{ limits: {{ {}: 1 }} }}", room.resource);
+    let spec = format!("  template: {{ spec: {{ containers: [{{ name: job, {request} }}] }} }}\n");
+    let Some(world) = World::with("preempted", 1, &spec) else { return };
+    let run = world.queue(
+        "pool: k8s\nsteps:\n- bash: touch /work/began; sleep 300\n- bash: echo cleaned up\n  condition: always()\n",
+    );
+    world.pod_whose_step_began();
+    let image = &world.cluster.job_image;
+    let priority = &room.priority_class;
+    world.apply(&format!(
+        "apiVersion: v1\nkind: Pod\nmetadata: {{ name: urgent }}\nspec:\n  priorityClassName: {priority}\n  \
+         restartPolicy: Never\n  securityContext: {{ runAsNonRoot: true, runAsUser: 1000, \
+         seccompProfile: {{ type: RuntimeDefault }} }}\n  containers:\n  - name: urgent\n    image: {image}\n    \
+         command: [sleep, \"300\"]\n    securityContext: {{ allowPrivilegeEscalation: false, \
+         capabilities: {{ drop: [ALL] }} }}\n    {request}\n"
+    ));
+    let (is_green, text) = run.end();
+    assert!(!is_green && text.contains("cleaned up"), "{text}");
+    let logs = world.logs();
+    assert!(logs.contains("The pod must make room for one of higher priority"), "it is in the build: {logs}");
+    eventually("the other pod has the room", || {
+        (world.get("pod/urgent", "{.status.phase}") == "Running").then_some(())
+    });
+}
+
+/// A resource of which the node has one, and a class of pods that may take it from others.
+struct Room {
+    resource: String,
+    priority_class: String,
+}
+
+impl Room {
+    /// `None` if there is no cluster.
+    fn new() -> Option<Self> {
+        Cluster::find()?;
+        let number = std::process::id();
+        let room = Self {
+            resource: format!("dayfly.test/room-{number}"),
+            priority_class: format!("dayfly-urgent-{number}"),
+        };
+        room.patch("add", r#","value":"1""#);
+        apply(&format!(
+            "apiVersion: scheduling.k8s.io/v1\nkind: PriorityClass\nmetadata: {{ name: {} }}\nvalue: 1000000\n\
+             description: A test of Dayfly's.\n",
+            room.priority_class
+        ));
+        Some(room)
+    }
+
+    /// Changes what the first node has.
+    fn patch(&self, operation: &str, value: &str) {
+        let node = kubectl(&["get", "nodes", "--output=jsonpath={.items[0].metadata.name}"]);
+        let resource = self.resource.replace('/', "~1");
+        let patch = format!(r#"[{{"op":"{operation}","path":"/status/capacity/{resource}"{value}}}]"#);
+        kubectl(&["patch", "node", &node, "--subresource=status", "--type=json", "--patch", &patch]);
+    }
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        self.patch("remove", "");
+        kubectl(&["delete", "priorityclass", &self.priority_class]);
+    }
 }
 
 /// The pod is pending all the time; the scheduler's own words are in the build, and a cancellation is carried

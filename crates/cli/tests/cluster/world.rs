@@ -12,6 +12,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use crate::service::Service;
+
 /// How long a condition may take.
 const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -71,6 +73,8 @@ pub(crate) struct Differences {
     pub(crate) public_url: Option<String>,
     /// Whether the controller has a namespace of its own.
     pub(crate) is_apart: bool,
+    /// Whether pods reach all controllers at one address.
+    pub(crate) is_behind_service: bool,
 }
 
 impl From<&str> for Differences {
@@ -88,6 +92,7 @@ pub(crate) struct World {
     home: String,
     folder: tempfile::TempDir,
     channel: u16,
+    service: Option<Service>,
     emulator: Child,
     controller: Option<Child>,
     /// Those beside it.
@@ -142,12 +147,14 @@ impl World {
             CHANNEL.fetch_add(1, Ordering::Relaxed) + u16::try_from(std::process::id() % 500).unwrap_or(0);
         let namespace = format!("dayfly-{name}-{}", std::process::id());
         let home = if differences.is_apart { format!("{namespace}-home") } else { namespace.clone() };
+        let service = differences.is_behind_service.then(|| Service::new(&cluster.address));
         let mut world = Self {
             cluster,
             namespace,
             home,
             folder,
             channel,
+            service,
             emulator,
             controller: None,
             others: Vec::new(),
@@ -198,6 +205,11 @@ impl World {
         self.start_controller();
     }
 
+    /// The name of the controller that minds the set.
+    pub(crate) fn holder(&self) -> String {
+        self.get("lease/dayfly-linux", "{.spec.holderIdentity}")
+    }
+
     /// Waits until so many agents are online.
     pub(crate) fn has_online(&self, count: u16) {
         eventually("the agents are online", || {
@@ -228,10 +240,17 @@ impl World {
     fn spawn_controller(&self, name: &str, channel: u16) -> Child {
         let file = self.folder.path().join("controller.log");
         let log = File::options().append(true).create(true).open(file).expect("a log");
-        let channel = format!("{}:{channel}", self.cluster.address);
+        let listen = format!("{}:{channel}", self.cluster.address);
+        let channel = self.service.as_ref().map_or_else(
+            || listen.clone(),
+            |service| {
+                service.add(listen.parse().expect("an address"));
+                service.address.to_string()
+            },
+        );
         Command::new(DAYFLY)
             .args(["controller", "--namespace", &self.namespace, "--controller-namespace", &self.home])
-            .args(["--image", &self.cluster.image, "--channel", &channel, "--channel-listen", &channel])
+            .args(["--image", &self.cluster.image, "--channel", &channel, "--channel-listen", &listen])
             .args(["--folder", &self.folder.path().to_string_lossy(), "--name", name])
             .env("DAYFLY_LOG", "info")
             .stdout(log.try_clone().expect("a log"))

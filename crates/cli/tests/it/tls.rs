@@ -12,15 +12,17 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use dayfly_listener::{
-    AcceptedJob, AgentSet, Agents, Config, Description, Ending, Executor, Gate, Host, KnownBy, LastLines,
-    Note, OnDisk, Phase, Progress, RegisteredSet, Reported, RunningJob, Timings, Wanted, WorkerExit,
-    converse,
+    AcceptedJob, AgentSet, Agents, Config, Description, Ending, Executor, Gate, Host, Hosting, KnownBy,
+    LastLines, Note, OnDisk, Phase, Progress, RegisteredSet, Reported, RunningJob, Timings, Wanted,
+    WorkerExit, converse,
 };
 use dayfly_protocol::channel::{Course, Key, WorkerSettings};
 use dayfly_protocol::crypto::AgentKey;
 use dayfly_protocol::{JobId, TaskResult};
 use dayfly_testing::Authority;
 use futures::FutureExt as _;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
@@ -30,6 +32,7 @@ use crate::service::{Process, Service, bounded, eventually};
 #[derive(Clone, Debug)]
 struct Elsewhere {
     gate: Arc<Gate>,
+    _hosting: Arc<Hosting>,
     address: SocketAddr,
     folder: PathBuf,
     /// The one worker that there is, with the token of its place.
@@ -59,6 +62,14 @@ impl Elsewhere {
         claim
     }
 
+    /// Ends the place of a worker that is done, as the kubelet does when its pod is deleted.
+    fn remove(&self) {
+        if let Some((_, child)) = &*self.worker.lock().unwrap() {
+            let process = Pid::from_raw(child.id().try_into().unwrap());
+            kill(process, Signal::SIGTERM).unwrap();
+        }
+    }
+
     fn has_ended(&self) -> bool {
         self.worker.lock().unwrap().as_mut().is_none_or(|(_, child)| child.try_wait().unwrap().is_some())
     }
@@ -79,8 +90,12 @@ impl Executor for Elsewhere {
             );
             let mut course = host.course();
             let mut talk = std::pin::pin!(converse(host, expectation, job, String::new()).fuse());
-            let mut is_said = false;
+            let (mut is_said, mut is_removed) = (false, false);
             while !elsewhere.has_ended() {
+                if !is_removed && matches!(*course.borrow(), Course::Finished { .. }) {
+                    is_removed = true;
+                    elsewhere.remove();
+                }
                 tokio::select! {
                     said = &mut talk => panic!("the conversation has ended: {said:?}"),
                     began = began(&mut course), if !is_said => {
@@ -159,8 +174,10 @@ impl World {
             }
         })
         .await;
+        let gate = Arc::new(Gate::tls(door, self.configuration.clone(), None));
         let executor = Elsewhere {
-            gate: Arc::new(Gate::tls(door, self.configuration.clone(), None)),
+            _hosting: Arc::new(gate.host()),
+            gate,
             address: self.address,
             folder: self.service.folder.path().to_owned(),
             worker: self.worker.clone(),

@@ -10,7 +10,7 @@ use std::{
     path::Path,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -85,6 +85,8 @@ struct Expected {
     guests: Mutex<HashMap<u64, Guest>>,
     numbers: AtomicU64,
     changed: Notify,
+    /// How many take jobs here.
+    hosts: AtomicUsize,
 }
 
 #[derive(Debug)]
@@ -93,6 +95,16 @@ struct Guest {
     known_by: KnownBy,
     resume: Option<KeyDigest>,
     arrivals: mpsc::Sender<Arrival>,
+}
+
+/// Jobs are taken at a gate for as long as this lives.
+#[derive(Debug)]
+pub struct Hosting(Arc<Expected>);
+
+impl Drop for Hosting {
+    fn drop(&mut self) {
+        self.0.hosts.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// The wait of one job for its worker; nobody is let in any more when it is dropped.
@@ -131,8 +143,9 @@ impl Gate {
         Ok(Self { expected, _accepting: AbortOnDropHandle::new(tokio::spawn(accepting)) })
     }
 
-    /// A port behind TLS. `identify` is asked whose the tokens are of workers that have no job yet; without
-    /// it, workers are known by the tokens themselves.
+    /// A port behind TLS. Workers are sent away at once unless somebody [hosts](Self::host) jobs: another
+    /// listener behind the same address may have theirs. `identify` is asked whose the tokens are of workers
+    /// that have no job yet; without it, workers are known by the tokens themselves.
     pub fn tls(
         listener: TcpListener,
         configuration: Arc<rustls::ServerConfig>,
@@ -155,6 +168,13 @@ impl Gate {
             }
         };
         Self { expected, _accepting: AbortOnDropHandle::new(tokio::spawn(accepting)) }
+    }
+
+    /// Says that jobs are taken here, so that a worker may wait a moment for its own.
+    #[must_use]
+    pub fn host(&self) -> Hosting {
+        self.expected.hosts.fetch_add(1, Ordering::Relaxed);
+        Hosting(self.expected.clone())
     }
 
     /// Lets the worker of a job in from now on. `resume` is the key that the worker drew, if the job was
@@ -256,6 +276,9 @@ async fn by_claim(
             let (reader, writer) = tokio::io::split(stream);
             let mut link = Link::new(reader, writer);
             if let Some(hello) = greeted(&mut link).await {
+                if expected.hosts.load(Ordering::Relaxed) == 0 {
+                    return refuse(&mut link, Refusal::Unknown).await;
+                }
                 let origin = identity(&hello, identify.as_deref()).await;
                 receive(link, hello, &origin, &expected).await;
             }

@@ -1,0 +1,96 @@
+//! The node or the API server goes away for a while. Nothing else can run on the cluster meanwhile, so these
+//! tests run only where variables say how it is done, one at a time.
+
+use std::{
+    process::Command,
+    time::{Duration, Instant},
+};
+
+use crate::world::{World, eventually};
+
+/// How long the API server is away.
+const AWAY: Duration = Duration::from_secs(180);
+
+/// A part of the cluster that can be taken away, by commands for the shell.
+struct Part {
+    down: String,
+    up: String,
+}
+
+impl Part {
+    /// The one for which there are `DAYFLY_TEST_<name>_DOWN` and `_UP`; else a word about it.
+    fn find(name: &str) -> Option<Self> {
+        let variable = |way| std::env::var(format!("DAYFLY_TEST_{name}_{way}")).ok();
+        let found = (|| Some(Self { down: variable("DOWN")?, up: variable("UP")? }))();
+        if found.is_none() {
+            eprintln!(
+                "skipped: set DAYFLY_TEST_{name}_DOWN and DAYFLY_TEST_{name}_UP to commands that take it \
+                 away and bring it back"
+            );
+        }
+        found
+    }
+
+    /// Away until this is dropped.
+    fn down(self) -> Away {
+        run(&self.down);
+        Away { up: self.up }
+    }
+}
+
+struct Away {
+    up: String,
+}
+
+impl Drop for Away {
+    fn drop(&mut self) {
+        run(&self.up);
+    }
+}
+
+fn run(command: &str) {
+    let output = Command::new("bash").args(["-c", command]).output().expect("bash");
+    assert!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// A step that ends when it is told to, by a file in its work volume or after so many seconds.
+fn waits(seconds: u64) -> String {
+    format!("pool: k8s\nsteps:\n- bash: touch /work/began; sleep {seconds}; echo still here\n")
+}
+
+#[test]
+fn a_running_job_does_not_notice_that_the_api_server_is_away() {
+    let Some(api_server) = Part::find("API_SERVER") else { return };
+    let Some(world) = World::new("away", 2) else { return };
+    let run = world.queue(&waits(60));
+    world.pod_whose_step_began();
+    let began = Instant::now();
+    let away = api_server.down();
+    // The time itself is what is tested: many times as long as a Lease lasts.
+    std::thread::sleep(AWAY.saturating_sub(began.elapsed()));
+    drop(away);
+    let (is_green, text) = run.end();
+    assert!(is_green && text.contains("still here"), "{text}");
+    let (is_green, text) = world.queue("pool: k8s\nsteps:\n- bash: echo the next one\n").end();
+    assert!(is_green && text.contains("the next one"), "{text}");
+    world.no_pod_is_left();
+    eventually("all records say that their job is over", || {
+        let phases = world.get("pipelinejobs", "{.items[*].status.phase}");
+        phases.split_whitespace().all(|phase| phase == "Finished").then_some(())
+    });
+}
+
+#[test]
+fn a_job_whose_node_is_lost_says_so_and_fails() {
+    let Some(node) = Part::find("NODE") else { return };
+    let Some(world) = World::with("lost", 1, "  timeouts: { nodeLostSeconds: 20 }\n") else { return };
+    let run = world.queue(&waits(600));
+    world.pod_whose_step_began();
+    let away = node.down();
+    let (is_green, text) = run.end();
+    drop(away);
+    assert!(!is_green && text.contains("does not answer"), "{text}");
+    let (is_green, text) = world.queue("pool: k8s\nsteps:\n- bash: echo the next one\n").end();
+    assert!(is_green && text.contains("the next one"), "{text}");
+    world.no_pod_is_left();
+}
