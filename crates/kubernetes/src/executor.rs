@@ -6,6 +6,7 @@
 
 mod place;
 mod pods;
+mod pull_secret;
 mod teller;
 
 use std::{
@@ -257,7 +258,16 @@ impl Inner {
         }
         job.worker.proxy = proxy;
         let facts = Facts { ca_bundle, ..self.facts.clone() };
-        place::create(&self.pods, &self.set, spec, job, &facts, teller).await
+        let (place, logins) = place::create(&self.pods, &self.set, spec, job, &facts, teller).await?;
+        if let Some(logins) = logins {
+            let made = pull_secret::create(&self.client, &self.namespace, &self.set, &place, &logins).await;
+            if let Err(reason) = made {
+                // If that fails too, it is swept later.
+                let _ = place::delete(&self.pods, &place, KILL_GRACE_SECONDS).await;
+                return Err(Mishap::Final(reason));
+            }
+        }
+        Ok(place)
     }
 
     async fn run_told(&self, mut job: AcceptedJob, controls: Controls, teller: Teller) -> WorkerExit {

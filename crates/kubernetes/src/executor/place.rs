@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use dayfly_client::{describe, pause_around};
 use dayfly_listener::{AcceptedJob, Note};
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::OwnerReference};
 use kube::{
     ResourceExt as _,
     api::{DeleteParams, PostParams, Preconditions},
@@ -17,14 +17,14 @@ use crate::{
     api::AgentSetSpec,
     cluster::bounded,
     diagnose::Limits,
-    pod::{Facts, Job, shape},
+    pod::{Facts, Job, PullLogins, shape},
 };
 
-/// How often a pod is tried to be made when the cluster does not answer as it should.
-const TRIES: u32 = 6;
+/// How often something is tried to be made when the cluster does not answer as it should.
+pub(super) const TRIES: u32 = 6;
 
 /// Pause after the first failure; doubles with each further one.
-const PAUSE: Duration = Duration::from_millis(250);
+pub(super) const PAUSE: Duration = Duration::from_millis(250);
 
 /// Pause between two tries when a quota is used up.
 const QUOTA_PAUSE: Duration = Duration::from_secs(5);
@@ -37,6 +37,14 @@ pub(super) struct Place {
     pub(super) uid: String,
 }
 
+impl Place {
+    /// The pod as the owner of what goes with it.
+    pub(super) fn as_owner(&self) -> OwnerReference {
+        let (name, uid) = (self.name.clone(), self.uid.clone());
+        OwnerReference { api_version: "v1".into(), kind: "Pod".into(), name, uid, ..Default::default() }
+    }
+}
+
 /// Why a job has no pod.
 #[derive(Debug)]
 pub(super) enum Mishap {
@@ -46,7 +54,8 @@ pub(super) enum Mishap {
     Lost(String),
 }
 
-/// Makes the pod. A quota that is used up is waited for as long as a pod may be pending.
+/// Makes the pod, and says how its images are pulled if the pipeline does. A quota that is used up is waited
+/// for as long as a pod may be pending.
 pub(super) async fn create(
     pods: &Pods,
     set: &str,
@@ -54,7 +63,7 @@ pub(super) async fn create(
     job: &AcceptedJob,
     facts: &Facts,
     teller: &Teller,
-) -> Result<Place, Mishap> {
+) -> Result<(Place, Option<PullLogins>), Mishap> {
     let shaped = shape(spec, set, &Job { message: &job.message, nonce: &nonce() }, facts)
         .map_err(|error| Mishap::Final(describe(&error)))?;
     let pod: Pod = serde_json::from_value(shaped.pod)
@@ -66,7 +75,7 @@ pub(super) async fn create(
     let (began, mut failures, mut is_told) = (Instant::now(), 0, false);
     loop {
         let error = match bounded(pods.api().create(&PostParams::default(), &pod)).await {
-            Ok(pod) => return Ok(placed(&pod)),
+            Ok(pod) => return Ok((placed(&pod), shaped.pull_logins)),
             Err(error) => error,
         };
         match &error {
@@ -74,7 +83,7 @@ pub(super) async fn create(
             kube::Error::Api(status) if status.is_already_exists() => {
                 let name = pod.name_any();
                 match bounded(pods.api().get(&name)).await {
-                    Ok(pod) => return Ok(placed(&pod)),
+                    Ok(pod) => return Ok((placed(&pod), shaped.pull_logins)),
                     Err(error) => {
                         return Err(Mishap::Lost(format!("its pod {name} cannot be read: {error}")));
                     }
@@ -133,7 +142,7 @@ fn left_out(what: &[String]) -> Note {
         word: "left-out",
         text: format!("The pod does without {}.", what.join("; ")),
         advice: Some(
-            "They are for Docker; say the same for pods in `spec.template` of the AgentSet.".to_owned(),
+            "What the job needs of that, say for pods in `spec.template` of the AgentSet.".to_owned(),
         ),
         is_problem: false,
     }

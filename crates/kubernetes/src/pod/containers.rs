@@ -1,12 +1,12 @@
 //! The containers of a job's pod.
 
 use dayfly_protocol::{
-    containers::{JOB_CONTAINER, Port, StepContainer, services, step_containers},
+    containers::{JOB_CONTAINER, Port, services, step_containers},
     job::{AgentJobRequestMessage, ContainerResource},
 };
 use serde_json::{Value, json};
 
-use super::{Facts, ShapeError};
+use super::{Facts, PullLogins, ShapeError, registries::Registries};
 use crate::api::{AgentSetSpec, Delivery, Layout};
 
 /// The container that runs the worker.
@@ -40,6 +40,8 @@ pub(super) struct Containers {
     pub(super) regular: Vec<Value>,
     /// The names by which steps find the services.
     pub(super) service_names: Vec<String>,
+    /// How their images are pulled.
+    pub(super) pull_logins: Option<PullLogins>,
 }
 
 /// How the binary gets into a pod of this set.
@@ -70,14 +72,14 @@ pub(super) fn of(
     let image = set.image.as_deref().ok_or_else(|| ShapeError::NoImage(set_name.to_owned()))?;
     let steps = step_containers(message)?;
     let services = services(message)?;
-    let mut left_out = Vec::new();
+    let (mut left_out, mut registries) = (Vec::new(), Registries::new(message));
     let mut first = Vec::new();
     if delivery(set, facts) == Delivery::Copy {
         first.push(deliverer(facts));
     }
     for (name, resource) in &services {
         note_left_out(&mut left_out, resource);
-        first.push(service(name, resource, message)?);
+        first.push(service(name, resource, registries.image(resource)?, message)?);
     }
     let job_image = job_image.unwrap_or(image);
     let agent_image = match set.layout {
@@ -88,10 +90,14 @@ pub(super) fn of(
     match set.layout {
         Layout::TwoContainers => {
             for container in &steps {
-                if let Some(resource) = &container.resource {
-                    note_left_out(&mut left_out, resource);
-                }
-                regular.push(step_host(container, job_image, facts));
+                let image = match &container.resource {
+                    Some(resource) => {
+                        note_left_out(&mut left_out, resource);
+                        registries.image(resource)?
+                    }
+                    None => job_image.to_owned(),
+                };
+                regular.push(step_host(&container.name, &image, facts));
             }
         }
         Layout::OneContainer if steps.iter().any(|container| container.resource.is_some()) => {
@@ -104,7 +110,9 @@ pub(super) fn of(
     left_out.extend(others.into_iter().map(|(name, _)| {
         format!("the name `{name}` of a service, which no host may have: find it under `localhost`")
     }));
-    Ok((Containers { first, regular, service_names }, left_out))
+    let pull_logins = registries.logins();
+    left_out.extend(registries.left_out);
+    Ok((Containers { first, regular, service_names, pull_logins }, left_out))
 }
 
 fn agent(set: &AgentSetSpec, image: &str, facts: &Facts) -> Value {
@@ -138,17 +146,15 @@ fn agent(set: &AgentSetSpec, image: &str, facts: &Facts) -> Value {
 }
 
 /// A container in which steps run. Its own environment stays what its image says.
-fn step_host(container: &StepContainer, image: &str, facts: &Facts) -> Value {
+fn step_host(name: &str, image: &str, facts: &Facts) -> Value {
     let mut command =
         json!(["/dayfly/dayfly", "step-host", "--connect", format!("{STEP_HOSTS_DIRECTORY}/socket")]);
     let mut mounts = mounts();
-    add_trust(&container.name, facts, &mut command, &mut mounts);
-    mounts.push(json!({
-        "name": STEP_HOSTS, "mountPath": STEP_HOSTS_DIRECTORY, "subPath": container.name,
-    }));
+    add_trust(name, facts, &mut command, &mut mounts);
+    mounts.push(json!({ "name": STEP_HOSTS, "mountPath": STEP_HOSTS_DIRECTORY, "subPath": name }));
     json!({
-        "name": container.name,
-        "image": container.resource.as_ref().map_or(image, |resource| resource.properties.image.as_str()),
+        "name": name,
+        "image": image,
         "command": command,
         "env": environment(),
         "securityContext": security(),
@@ -188,6 +194,7 @@ fn deliverer(facts: &Facts) -> Value {
 fn service(
     name: &str,
     resource: &ContainerResource,
+    image: String,
     message: &AgentJobRequestMessage,
 ) -> Result<Value, ShapeError> {
     let ports = resource.properties.ports.iter().filter_map(|text| Port::parse(text));
@@ -200,7 +207,7 @@ fn service(
     }
     let mut container = json!({
         "name": service_container(name),
-        "image": resource.properties.image,
+        "image": image,
         "restartPolicy": "Always",
         "securityContext": security(),
     });

@@ -3,13 +3,17 @@
 mod containers;
 mod overrides;
 mod quantity;
+mod registries;
 mod shape;
 mod template;
 
 use dayfly_protocol::{containers::UnknownContainer, job::AgentJobRequestMessage};
 
 pub(crate) use self::containers::{AGENT_CONTAINER, WORK_DIRECTORY, ca_bundle_file, is_step_host};
-pub use self::shape::{Shaped, shape};
+pub use self::{
+    registries::PullLogins,
+    shape::{Shaped, shape},
+};
 use crate::api::{CaBundle, Delivery};
 
 /// A job for which a pod is wanted.
@@ -76,6 +80,18 @@ pub enum ShapeError {
         service: String,
         /// The variable.
         variable: String,
+    },
+    /// A container's image is in a registry to which its service connection is no way.
+    #[error(
+        "the container `{container}` cannot be pulled by the service connection `{connection}`: {reason}"
+    )]
+    Registry {
+        /// The container.
+        container: String,
+        /// The service connection.
+        connection: String,
+        /// Why not.
+        reason: String,
     },
     /// The job wants what its set does not allow.
     #[error(

@@ -6,7 +6,7 @@ use serde::Deserialize as _;
 use serde_json::{Value, json};
 
 use super::{
-    Facts, Job, ShapeError,
+    Facts, Job, PullLogins, ShapeError,
     containers::{self, AGENT_CONTAINER, CHANNEL, DAYFLY, STEP_HOSTS, TRUST, WORK},
     overrides::Overrides,
     template,
@@ -39,6 +39,8 @@ pub struct Shaped {
     pub pod: Value,
     /// What the pipeline asks for and the pod does not have, for the job's log.
     pub left_out: Vec<String>,
+    /// What must be in a Secret with the pod's name, which the pod takes its pull logins from.
+    pub pull_logins: Option<PullLogins>,
 }
 
 /// The pod for a job of the set with that name.
@@ -97,7 +99,11 @@ pub fn shape(set: &AgentSetSpec, set_name: &str, job: &Job<'_>, facts: &Facts) -
     }
     overrides.apply(&mut pod, containers::of_steps(set));
     own(&mut pod, set_name, job);
-    Ok(Shaped { pod, left_out })
+    let pull_logins = containers.pull_logins;
+    if pull_logins.is_some() {
+        add_pull_secret(&mut pod);
+    }
+    Ok(Shaped { pod, left_out, pull_logins })
 }
 
 /// Whether all fields that Kubernetes knows have the types that it wants. What is put into the pod afterwards
@@ -118,6 +124,15 @@ fn own(pod: &mut Value, set_name: &str, job: &Job<'_>) {
         pod["metadata"]["labels"][label] = json!(value);
     }
     pod["spec"]["restartPolicy"] = json!("Never");
+}
+
+/// Has the kubelet take the logins of the pipeline's registries beside those of the template.
+fn add_pull_secret(pod: &mut Value) {
+    let secret = json!({ "name": pod["metadata"]["name"] });
+    match pod["spec"]["imagePullSecrets"].as_array_mut() {
+        Some(secrets) => secrets.push(secret),
+        None => pod["spec"]["imagePullSecrets"] = json!([secret]),
+    }
 }
 
 /// `<set>-<request id>-<nonce>`, a DNS label: the set's name gives way where it would be too long.
