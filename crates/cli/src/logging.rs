@@ -6,9 +6,13 @@ use tracing_subscriber::EnvFilter;
 
 use crate::args::{GlobalArgs, LogFormat};
 
+/// What is not logged unless somebody asks: kube says at the level of errors what its callers get as one, and
+/// try again.
+const QUIET: &str = "kube_client";
+
 /// Installs the log. A filter that does not parse falls back to `warn` and says so.
 pub(crate) fn start(args: &GlobalArgs) {
-    let (filter, mistake) = match EnvFilter::try_new(&args.log) {
+    let (filter, mistake) = match EnvFilter::try_new(with_defaults(&args.log)) {
         Ok(filter) => (filter, None),
         Err(error) => (EnvFilter::new("warn"), Some(error)),
     };
@@ -24,5 +28,13 @@ pub(crate) fn start(args: &GlobalArgs) {
     }
     if let Some(error) = mistake {
         tracing::warn!("--log `{}` is not a valid filter ({error}); using `warn`", args.log);
+    }
+}
+
+/// The filter with what is quiet by default, if it says nothing about that.
+fn with_defaults(filter: &str) -> String {
+    match filter.contains(QUIET) {
+        true => filter.to_owned(),
+        false => format!("{QUIET}=off,{filter}"),
     }
 }

@@ -309,7 +309,7 @@ impl Inner {
             None => KnownBy::Identity(place.uid.clone()),
         };
         let resume = job.claimed.as_ref().map(|claim| claim.resume.clone());
-        let mut news = self.pods.news(&place.name);
+        let mut news = self.pods.news(&place.name, job.claimed.is_none());
         let expectation = self.gate.expect(job.label.id, known_by, resume);
         let lines = LastLines::default();
         let host = Host::new(controls.orders, controls.progress.clone(), job.ledger.clone(), lines.clone());
@@ -368,7 +368,10 @@ impl Inner {
         if seen.may_be_gone {
             match self.pods.live(&watcher.place.name, &watcher.place.uid).await {
                 Ok(None) => return Some(watcher.gone(seen.pod.as_deref())),
-                Ok(Some(_)) => {}
+                Ok(Some(pod)) => {
+                    self.pods.found(&seen, pod);
+                    return None;
+                }
                 Err(error) => {
                     tracing::info!(%error, pod = watcher.place.name, "cannot tell whether a pod is gone");
                 }

@@ -156,6 +156,8 @@ impl Leases {
     /// Answers the Lease, and the moment at which it was asked for; `None` if there never will be one.
     async fn acquire(&self) -> Option<(Lease, Instant)> {
         let mut seen: Option<(Option<String>, Instant)> = None;
+        // Said once, not twice a second for as long as the API server is away.
+        let mut is_away = false;
         loop {
             let now = Instant::now();
             let tried = match timeout(CALL, self.api.get_opt(&self.name)).await {
@@ -174,7 +176,9 @@ impl Leases {
                     }
                 }
                 Ok(Err(error)) => {
-                    tracing::warn!(lease = self.name, %error, "could not read the Lease of an agent set");
+                    if !std::mem::replace(&mut is_away, true) {
+                        tracing::warn!(lease = self.name, %error, "could not read the Lease of an agent set");
+                    }
                     Tried::Failed
                 }
                 Err(_) => Tried::Failed,

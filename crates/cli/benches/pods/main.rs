@@ -1,4 +1,5 @@
-//! Jobs in pods beside bare pods of the same shape: `cargo bench -p dayfly --bench pods [-- RUNS]`.
+//! Jobs in pods beside bare pods of the same shape: `cargo bench -p dayfly --bench pods [-- RUNS]`; then what
+//! a job costs the API server, a burst of 200 jobs, and 1,000 agents that are taken over.
 //!
 //! It needs the cluster that `.ci/run cluster` says; without it nothing is measured. Each figure is the time
 //! until the first command of a container connects to this process: from the queueing of a job, and from the
@@ -8,10 +9,15 @@
 #![expect(dead_code, reason = "the world of the cluster tests has more than is needed here")]
 #![expect(clippy::print_stderr, clippy::print_stdout, reason = "it is a program that prints figures")]
 
+#[path = "../../tests/cluster/service.rs"]
+mod service;
+mod usage;
 #[path = "../../tests/cluster/world.rs"]
 mod world;
+mod writes;
 
-use std::io::{BufRead as _, BufReader};
+use std::collections::BTreeMap;
+use std::io::{BufRead as _, BufReader, Read as _};
 use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -23,6 +29,12 @@ use self::world::{PAT, World};
 /// Jobs and pods at once.
 const BURST: usize = 20;
 
+/// Jobs that are queued at once when there are agents for [`BURST`] of them.
+const CROWD: usize = 200;
+
+/// Agents that are online at once.
+const AGENTS: u16 = 1_000;
+
 /// Where commands connect to, and what starts pods and jobs.
 struct Bench {
     world: World,
@@ -30,6 +42,8 @@ struct Bench {
     http: reqwest::Client,
     runtime: tokio::runtime::Runtime,
     proxy: Child,
+    /// The API server, and the pods there.
+    server: String,
     api: String,
 }
 
@@ -48,18 +62,50 @@ fn main() {
     let mut line = String::new();
     BufReader::new(proxy.stdout.take().expect("its output")).read_line(&mut line).expect("its address");
     let address = line.trim().rsplit(' ').next().expect("an address");
-    let api = format!("http://{address}/api/v1/namespaces/{}/pods", world.namespace);
+    let server = format!("http://{address}");
+    let api = format!("{server}/api/v1/namespaces/{}/pods", world.namespace);
     let listener = TcpListener::bind((world.cluster.address.as_str(), 0)).expect("a port");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    let bench = Bench { world, listener, http: reqwest::Client::new(), runtime, proxy, api };
+    let bench = Bench { world, listener, http: reqwest::Client::new(), runtime, proxy, server, api };
     for layout in ["TwoContainers", "OneContainer"] {
         let patch = format!(r#"{{"spec":{{"layout":"{layout}"}}}}"#);
         bench.world.kubectl(&["patch", "agentset", "linux", "--type=merge", "--patch", &patch]);
         bench.world.has_online(BURST as u16);
-        let bare = bench.bare_pod();
-        bench.one_at_a_time(layout, &bare, runs);
+        let bare = bench.bare_pod("");
+        bench.one_at_a_time(layout, "", &bare, runs);
         bench.burst(layout, &bare);
     }
+    bench.world.kubectl(&["patch", "agentset", "linux", "--type=merge", "--patch", DEFAULT_LAYOUT]);
+    for count in [1, 3] {
+        let services = bench.services(count);
+        let bare = bench.bare_pod(&services);
+        bench.one_at_a_time(&format!("{count} services"), &services, &bare, runs);
+    }
+    bench.ten_more();
+    bench.writes();
+    bench.crowd();
+    drop(bench);
+    many_agents();
+}
+
+const DEFAULT_LAYOUT: &str = r#"{"spec":{"layout":"TwoContainers"}}"#;
+
+/// How long a thousand agents take to come online, and to be taken over by the next controller.
+fn many_agents() {
+    let began = Instant::now();
+    let Some(mut world) = World::new("thousand", AGENTS) else { return };
+    println!("{AGENTS} agents: registered and online in {:.1} s", began.elapsed().as_secs_f64());
+    println!(
+        "  the controller with them: {}",
+        usage::of(world.controller_signal("0"), Duration::from_secs(30))
+    );
+    world.kill_controller();
+    let began = Instant::now();
+    world.start_controller();
+    let zero = || world.get("agentset/linux", "{.status.online}") != AGENTS.to_string();
+    world::eventually("the next controller says what it has", || zero().then_some(()));
+    world.has_online(AGENTS);
+    println!("  taken over after SIGKILL in {:.1} s", began.elapsed().as_secs_f64());
 }
 
 impl Bench {
@@ -69,8 +115,9 @@ impl Bench {
         format!("exec 3<>/dev/tcp/{}/{}", address.ip(), address.port())
     }
 
-    fn one_at_a_time(&self, layout: &str, bare: &Value, runs: usize) {
-        let pipeline = format!("pool: k8s\nsteps:\n- checkout: none\n- bash: {}\n", self.command());
+    /// Jobs with `more` in their pipeline, and bare pods like theirs, in turn.
+    fn one_at_a_time(&self, what: &str, more: &str, bare: &Value, runs: usize) {
+        let pipeline = format!("pool: k8s\n{more}steps:\n- checkout: none\n- bash: {}\n", self.command());
         let (mut pods, mut jobs) = (Vec::new(), Vec::new());
         for run in 0..=runs {
             let began = Instant::now();
@@ -89,7 +136,7 @@ impl Bench {
             }
         }
         let (pod, job) = (percentiles(&mut pods), percentiles(&mut jobs));
-        println!("{layout}, one at a time, {runs} of each in turn:");
+        println!("{}, one at a time, {runs} of each in turn:", what.trim());
         println!("  bare pod of the same shape, created -> process: {}", told(pod));
         println!(
             "  job, queued -> first step's process:            {}, {:.2} x the bare pod",
@@ -119,6 +166,88 @@ impl Bench {
             last(&pods),
             last(&jobs),
             last(&jobs) / last(&pods)
+        );
+    }
+
+    /// So many services, in YAML.
+    fn services(&self, count: usize) -> String {
+        let image = &self.world.cluster.service_image;
+        // All containers of a pod share its ports, so each listens at another.
+        let container = |n| format!("{{ container: c{n}, image: {image}, env: {{ PORT: {} }} }}", 9418 + n);
+        let join = |one: &dyn Fn(usize) -> String| (0..count).map(one).collect::<Vec<_>>().join(", ");
+        format!(
+            "resources: {{ containers: [{}] }}\nservices: {{ {} }}\n",
+            join(&container),
+            join(&|n| format!("s{n}: c{n}"))
+        )
+    }
+
+    /// Ten more jobs while ten run.
+    fn ten_more(&self) {
+        let ten = |step: &str| {
+            format!(
+                "pool: k8s\njobs:\n- job: ten\n  strategy: {{ parallel: 10 }}\n  steps:\n  - checkout: none\n  - bash: \
+                 {}; {step}\n",
+                self.command()
+            )
+        };
+        let [first, more] = ["sleep 45", "true"].map(|step| {
+            let began = Instant::now();
+            self.queue(&ten(step));
+            percentiles(&mut self.arrivals(10, began))
+        });
+        self.world.no_pod_is_left();
+        println!("ten jobs: {}; ten more while they run: {}", told(first), told(more));
+    }
+
+    /// What the API server writes for a job.
+    fn writes(&self) {
+        let before = self.writes_so_far();
+        let began = Instant::now();
+        for _ in 0..10 {
+            self.queue(&format!("pool: k8s\nsteps:\n- checkout: none\n- bash: {}\n", self.command()));
+            self.arrivals(1, began);
+            self.world.no_pod_is_left();
+        }
+        println!("calls that write, for one of ten jobs, by all of the cluster:");
+        for (what, count) in self.writes_so_far() {
+            let made = count - before.get(&what).copied().unwrap_or_default();
+            if made > 0 {
+                println!("  {:4.1}  {what}", f64::from(made) / 10.0);
+            }
+        }
+    }
+
+    fn writes_so_far(&self) -> BTreeMap<String, u32> {
+        let text = self.runtime.block_on(async {
+            self.http.get(format!("{}/metrics", self.server)).send().await?.error_for_status()?.text().await
+        });
+        writes::count(&text.expect("its metrics"))
+    }
+
+    /// Many more jobs than agents.
+    fn crowd(&self) {
+        let began = Instant::now();
+        for run in 0..CROWD / 50 {
+            self.queue(&format!(
+                "pool: k8s\njobs:\n- job: many\n  strategy: {{ parallel: 50 }}\n  steps:\n  - checkout: none\n  - \
+                 bash: {}; echo {run}-$(System.JobPositionInPhase) >&3\n",
+                self.command()
+            ));
+        }
+        let mut ran = BTreeMap::<String, usize>::new();
+        for _ in 0..CROWD {
+            let (mut stream, _) = self.listener.accept().expect("a connection");
+            let mut name = String::new();
+            stream.read_to_string(&mut name).expect("a name");
+            *ran.entry(name).or_default() += 1;
+        }
+        let took = began.elapsed().as_secs_f64();
+        self.world.no_pod_is_left();
+        let twice = ran.values().filter(|count| **count > 1).count();
+        println!(
+            "{CROWD} jobs on {BURST} agents: {took:.0} s until the last step, {} jobs, {twice} of them twice",
+            ran.len()
         );
     }
 
@@ -156,10 +285,12 @@ impl Bench {
         answer.expect("it is taken");
     }
 
-    /// The pod that a job has now, with a command that connects in the container of its steps.
-    fn bare_pod(&self) -> Value {
-        let run =
-            self.world.queue("pool: k8s\nsteps:\n- checkout: none\n- bash: touch /work/began; sleep 3\n");
+    /// The pod that a job with `more` in its pipeline has now, with a command that connects in the container
+    /// of its steps.
+    fn bare_pod(&self, more: &str) -> Value {
+        let run = self.world.queue(&format!(
+            "pool: k8s\n{more}steps:\n- checkout: none\n- bash: touch /work/began; sleep 3\n"
+        ));
         let pod = self.world.pod_whose_step_began();
         let text = self.world.kubectl(&["get", "pod", &pod, "--output", "json"]);
         let mut spec = serde_json::from_str::<Value>(&text).expect("JSON")["spec"].take();

@@ -87,7 +87,8 @@ fn a_job_whose_node_is_lost_says_so_and_fails() {
     let run = world.queue(&waits(600));
     world.pod_whose_step_began();
     let away = node.down();
-    let (is_green, text) = run.end();
+    // The cluster gives a node up after up to a minute, and we wait for the end of its pod for another.
+    let (is_green, text) = run.end_within(Duration::from_mins(4));
     drop(away);
     assert!(!is_green && text.contains("does not answer"), "{text}");
     let (is_green, text) = world.queue("pool: k8s\nsteps:\n- bash: echo the next one\n").end();

@@ -490,8 +490,14 @@ impl Run {
     }
 
     /// Waits for its end: whether it succeeded, and what it printed.
-    pub(crate) fn end(mut self) -> (bool, String) {
-        let status = eventually("the run ends", || self.child.try_wait().expect("it can be waited for"));
+    pub(crate) fn end(self) -> (bool, String) {
+        self.end_within(PATIENCE)
+    }
+
+    /// The same of one that takes its time.
+    pub(crate) fn end_within(mut self, patience: Duration) -> (bool, String) {
+        let look = || self.child.try_wait().expect("it can be waited for");
+        let status = within(patience, "the run ends", look);
         (status.success(), self.text())
     }
 }
@@ -504,13 +510,17 @@ impl Drop for Run {
 }
 
 /// Looks until there is what is looked for.
-pub(crate) fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + PATIENCE;
+pub(crate) fn eventually<T>(what: &str, look: impl FnMut() -> Option<T>) -> T {
+    within(PATIENCE, what, look)
+}
+
+fn within<T>(patience: Duration, what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + patience;
     loop {
         if let Some(found) = look() {
             return found;
         }
-        assert!(Instant::now() < deadline, "not within {} s: {what}", PATIENCE.as_secs());
+        assert!(Instant::now() < deadline, "not within {} s: {what}", patience.as_secs());
         sleep(Duration::from_millis(200));
     }
 }

@@ -30,7 +30,7 @@ const KEPT_EVENTS: usize = 20;
 pub(crate) struct Seen {
     /// As it was last; `None` until it was seen.
     pub(crate) pod: Option<Arc<Pod>>,
-    /// That the watch says it is gone; the API server is to be asked.
+    /// That it is gone as far as the watch has told; the API server is to be asked.
     pub(crate) may_be_gone: bool,
     /// Its warnings, the oldest first.
     pub(crate) events: Vec<Event>,
@@ -90,11 +90,26 @@ impl Pods {
         &self.api
     }
 
-    /// News of the pod of this name from now on. There is one reader per pod.
-    pub(crate) fn news(&self, name: &str) -> News {
-        let (sender, seen) = watch::channel(Seen::default());
+    /// News of the pod of this name from now on. There is one reader per pod. `is_new`: it was made just now;
+    /// of another one we may have missed all there is, and it may have ended long ago.
+    pub(crate) fn news(&self, name: &str, is_new: bool) -> News {
+        let (sender, seen) = watch::channel(Seen { may_be_gone: !is_new, ..Seen::default() });
         self.minded.lock().insert(name.to_owned(), sender);
         News { name: name.to_owned(), minded: self.minded.clone(), seen }
+    }
+
+    /// Says that the pod is there, as somebody found who had seen `before` and asked the API server. What
+    /// came in between is newer than its answer.
+    pub(crate) fn found(&self, before: &Seen, pod: Pod) {
+        self.minded.change(&pod.name_any(), |seen| {
+            let is_as_before = match (&seen.pod, &before.pod) {
+                (Some(now), Some(before)) => Arc::ptr_eq(now, before),
+                (now, before) => now.is_none() && before.is_none(),
+            };
+            if is_as_before {
+                (seen.pod, seen.may_be_gone) = (Some(Arc::new(pod)), false);
+            }
+        });
     }
 
     /// The pod itself, as the API server has it now; `None` if there is none of this name and UID. Caches are

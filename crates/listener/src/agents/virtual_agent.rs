@@ -23,7 +23,7 @@ use futures::future::BoxFuture;
 use tokio::{
     sync::watch,
     task::{JoinError, JoinSet},
-    time::{Instant, timeout},
+    time::{Instant, sleep_until, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -166,7 +166,7 @@ impl VirtualAgent {
         Box::pin(self.take_up()).await;
         self.phase_changed();
         Box::pin(self.go_offline()).await;
-        let mut network = self.network();
+        let (mut network, mut settles_at) = (self.network(), self.settles_at());
         loop {
             if self.end.is_some() && self.current.is_none() && self.deliveries.is_empty() {
                 break;
@@ -186,6 +186,10 @@ impl VirtualAgent {
                 event = checked(&mut self.check) => event,
                 Some(delivered) = self.deliveries.join_next() => Event::Delivered(delivered),
                 event = &mut network, if !self.is_ending() => event,
+                () = sleep_until(settles_at), if self.online.is_some() && self.context.session().is_some() => {
+                    self.came_online();
+                    continue
+                }
             };
             let is_network = matches!(
                 event,
@@ -195,7 +199,7 @@ impl VirtualAgent {
             Box::pin(self.handle(event)).await;
             Box::pin(self.go_offline()).await;
             if std::mem::take(&mut self.must_poll_anew) || is_network {
-                network = self.network();
+                (network, settles_at) = (self.network(), self.settles_at());
             }
         }
         // A session may be on its way; it must not be left behind unknown, or it would block the agent's name

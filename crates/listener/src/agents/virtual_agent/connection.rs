@@ -22,6 +22,11 @@ use crate::{
 /// How often it is tried to register a deleted agent again.
 const RECOVERY_TRIES: u32 = 5;
 
+/// How long the first poll of a session of an earlier listener may be without an answer until it counts as
+/// taken: a session that is no more is refused at once, and a poll of one that lasts without a message takes
+/// nearly a minute.
+const SETTLED: Duration = Duration::from_secs(3);
+
 impl VirtualAgent {
     /// The next call to make.
     pub(super) fn network(&self) -> BoxFuture<'static, Event> {
@@ -52,6 +57,11 @@ impl VirtualAgent {
                 })
             }
         }
+    }
+
+    /// When the call that is made now has told by its silence that the session is alive.
+    pub(super) fn settles_at(&self) -> Instant {
+        self.pace.not_before().unwrap_or_else(Instant::now).max(Instant::now()) + SETTLED
     }
 
     pub(super) fn connected(&mut self, answer: Result<TaskAgentSession, ClientError>) {
