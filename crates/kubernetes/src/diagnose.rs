@@ -148,10 +148,13 @@ fn disrupted(status: &PodStatus) -> Option<Diagnosis> {
     Some(Diagnosis::new(word, format!("{text}: {message}"), Verdict::Wait).replaceable())
 }
 
-/// The node controller has not heard of the node for a while.
+/// The node controller has not heard of the node for a while. It only changes the status of the condition
+/// `Ready` then (`MarkPodsNotReady`), which the kubelet has never false while all containers are ready but for
+/// readiness gates.
 fn node_lost(pod: &Pod, status: &PodStatus, limits: &Limits) -> Option<Diagnosis> {
     let ready = condition(status, "Ready", "False")?;
-    if ready.reason.as_deref() != Some("NodeNotReady") {
+    condition(status, "ContainersReady", "True")?;
+    if ready.reason.as_deref() == Some("ReadinessGatesNotReady") {
         return None;
     }
     let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()).unwrap_or("unknown");

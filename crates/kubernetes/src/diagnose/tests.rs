@@ -31,6 +31,14 @@ fn container(state: &Value) -> Value {
     json!({ "containerStatuses": [status] })
 }
 
+/// All containers run as far as the kubelet said last, and the node controller has its doubts since.
+fn lost_node(reason: &str) -> Value {
+    let mut status = condition("Ready", "False", reason, "");
+    let containers = json!({ "type": "ContainersReady", "status": "True" });
+    status["conditions"].as_array_mut().expect("conditions").push(containers);
+    status
+}
+
 fn condition(kind: &str, value: &str, reason: &str, message: &str) -> Value {
     json!({ "conditions": [{ "type": kind, "status": value, "reason": reason, "message": message }] })
 }
@@ -49,7 +57,7 @@ fn everything_that_can_be_the_matter_has_its_word_and_its_verdict() {
         (condition("DisruptionTarget", "True", "PreemptionByScheduler", ""), "preempted", Wait, true),
         (condition("DisruptionTarget", "True", "EvictionByEvictionAPI", ""), "evicted", Wait, true),
         (condition("DisruptionTarget", "True", "DeletionByTaintManager", ""), "tainted", Wait, true),
-        (condition("Ready", "False", "NodeNotReady", ""), "node-lost", FailAt(limits().node_lost), true),
+        (lost_node(""), "node-lost", FailAt(limits().node_lost), true),
         (
             condition("PodScheduled", "False", "Unschedulable", "0/1 nodes: Insufficient cpu"),
             "scheduling",
@@ -89,6 +97,7 @@ fn what_is_no_trouble_is_not_told() {
         container(&json!({ "running": {} })),
         container(&json!({ "terminated": { "reason": "Error", "exitCode": 102 } })),
         condition("Ready", "False", "ContainersNotReady", ""),
+        lost_node("ReadinessGatesNotReady"),
     ] {
         assert_eq!(found(&status, &json!([])), None, "{status}");
     }
