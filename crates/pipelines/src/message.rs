@@ -49,6 +49,8 @@ pub struct RunContext {
     pub build: BuildContext,
     /// The pipeline's own repository under the alias `self`, and others that its jobs use.
     pub repositories: Vec<RepositoryContext>,
+    /// The service connections that its jobs may name.
+    pub endpoints: Vec<ServiceEndpoint>,
     /// When the run was started, as [`RunInputs::start_time`](crate::RunInputs).
     pub start_time: String,
 }
@@ -210,6 +212,8 @@ pub fn message(
     run: &RunContext,
     token: &SecretString,
 ) -> Result<AgentJobRequestMessage, MessageError> {
+    let variables = variables(instance, run, token);
+    let endpoints = std::iter::once(system_connection(run, token));
     Ok(AgentJobRequestMessage {
         message_type: PIPELINE_AGENT_JOB_REQUEST.to_owned(),
         plan: run.plan.clone(),
@@ -220,7 +224,7 @@ pub fn message(
         job_container: instance.container.clone(),
         job_sidecar_containers: instance.services.clone(),
         resources: JobResources {
-            endpoints: vec![system_connection(run, token)],
+            endpoints: endpoints.chain(connections(instance, run, &variables)).collect(),
             repositories: repositories(instance, run)?,
             containers: instance.containers.iter().map(container).collect(),
             secure_files: Vec::new(),
@@ -236,8 +240,8 @@ pub fn message(
             ),
         }),
         mask: vec![MaskHint { hint_type: "regex".to_owned(), value: escaped(token.expose_secret()) }],
-        variables: variables(instance, run, token),
         steps: instance.steps.iter().map(|written| step(written, instance, run)).collect(),
+        variables,
         ..AgentJobRequestMessage::default()
     })
 }
@@ -306,6 +310,29 @@ fn system_connection(run: &RunContext, token: &SecretString) -> ServiceEndpoint 
         ]),
         ..ServiceEndpoint::default()
     }
+}
+
+/// The service connections that the job's steps and containers name. Others are not the job's business.
+fn connections(instance: &JobInstance, run: &RunContext, variables: &Variables) -> Vec<ServiceEndpoint> {
+    let set = VariableSet::new(variables);
+    let inputs = instance.steps.iter().flat_map(|step| step.inputs.values()).map(|value| set.expand(value));
+    let registries = instance.containers.iter().filter_map(|container| container.endpoint.clone());
+    let named: Vec<String> = inputs.chain(registries).collect();
+    let is_named = |endpoint: &&ServiceEndpoint| {
+        let (id, name) = (endpoint.id.map(|id| id.to_string()), endpoint.name.as_deref());
+        let is = |wanted: &str, known: Option<&str>| {
+            known.is_some_and(|known| known.eq_ignore_ascii_case(wanted.trim()))
+        };
+        named.iter().any(|wanted| is(wanted, id.as_deref()) || is(wanted, name))
+    };
+    run.endpoints.iter().filter(is_named).cloned().collect()
+}
+
+/// A text with the macros `$(name)` expanded by these variables, secrets among them: what the service does
+/// with the inputs of a task that it runs itself.
+#[must_use]
+pub fn expand(text: &str, variables: &Variables) -> String {
+    VariableSet::new(variables).expand_all(text)
 }
 
 /// The pipeline's own repository, always, and what the job's steps use besides.

@@ -14,7 +14,7 @@ use dayfly_protocol::TaskResult;
 
 use crate::host;
 use crate::output;
-use crate::run::caveats::{caveats, of_sudo};
+use crate::run::caveats::{self, caveats, of_sudo};
 use crate::run::engine::{self, Ended, Order, Output};
 use crate::run::inputs::{Pair, SecretSource};
 use crate::run::keep;
@@ -24,6 +24,7 @@ use crate::run::on::On;
 use crate::run::pipeline::{self, PipelineFile};
 use crate::run::repositories::{self, Repositories, RepositoryFolder};
 use crate::run::skip::{self, SkippedTask};
+use crate::run::validations::Decider;
 use crate::run::values::{GroupSource, Values};
 use crate::run::warnings;
 
@@ -79,6 +80,9 @@ pub(crate) struct RunArgs {
     /// Leave out the steps of this task, as `SonarQubePrepare` or `AzureCLI@2`; may be given several times
     #[arg(long = "skip-task", value_name = "NAME[@N]")]
     skipped_tasks: Vec<SkippedTask>,
+    /// Approve every validation (`ManualValidation`) without asking
+    #[arg(long)]
+    approve: bool,
     /// Run nothing if this machine does not do all that the pipeline asks for
     #[arg(long)]
     strict: bool,
@@ -240,9 +244,14 @@ pub(crate) fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
     for sentence in skip::skip(&mut plan, &args.skipped_tasks) {
         warnings::tell(&sentence, json)?;
     }
+    if let Some(mistake) = caveats::unknown_on_server(&plan, &wanted) {
+        return misused(&mistake, json);
+    }
+    let decider = Decider::new(args.approve, json);
     let checkouts = repositories.checkouts(&plan, &wanted);
     let of_checkouts = repositories.take_warnings().into_iter().chain(checkouts.missing);
-    let caveats: Vec<String> = caveats(&plan, &wanted, args.on).into_iter().chain(of_checkouts).collect();
+    let caveats: Vec<String> =
+        caveats(&plan, &wanted, args.on, decider).into_iter().chain(of_checkouts).collect();
     if args.strict && !caveats.is_empty() {
         return misused(&format!("nothing was run, as `--strict` asks for: {}", caveats.join("; ")), json);
     }
@@ -265,6 +274,7 @@ pub(crate) fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
         wanted,
         checkouts: checkouts.found,
         agents: args.agents.map_or_else(|| agents(args.on), usize::from),
+        decider,
         cluster: args.cluster.settings(args.on),
         log_dir: args.log_dir,
         artifacts_dir: args.artifacts_dir,

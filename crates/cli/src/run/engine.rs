@@ -30,6 +30,7 @@ use super::model::Model;
 use super::pipeline::PipelineFile;
 use super::repositories::{self, Checkout};
 use super::screen::Screen;
+use super::validations::{Decider, Validations};
 use super::warnings;
 use super::work_folder::WorkFolder;
 use crate::output;
@@ -57,6 +58,8 @@ pub(crate) struct Order {
     /// What jobs check out besides the pipeline's own repository.
     pub(crate) checkouts: Vec<Checkout>,
     pub(crate) agents: usize,
+    /// Who decides on validations.
+    pub(crate) decider: Decider,
     /// The cluster in whose pods jobs run; none runs them here.
     pub(crate) cluster: Option<RunSettings>,
     pub(crate) log_dir: Option<PathBuf>,
@@ -313,20 +316,31 @@ async fn show(
 ) -> anyhow::Result<Ended> {
     let begun = Instant::now();
     let mut ticks = tokio::time::interval(view.screen.tick());
+    let mut validations = Validations::new(order.decider);
     let mut cancelled = false;
     let mut give_up_at = None;
     loop {
+        if let Some(question) = validations.question() {
+            view.screen.ask(&question)?;
+        }
         tokio::select! {
             event = events.next() => {
                 let Some(event) = event else { bail!("the emulator stopped before the run was over") };
                 let completed = completed(&event, build);
+                validations.note(&event);
                 view.show(event, order, begun)?;
                 if let Some(result) = completed {
                     return Ok(if cancelled { Ended::Interrupted } else { Ended::Completed(result) });
                 }
             }
             warning = warning(&mut agents.events) => view.screen.note(&format!("warning: {warning}")),
-            _ = ticks.tick() => view.screen.redraw()?,
+            _ = ticks.tick(), if !validations.is_asking() => view.screen.redraw()?,
+            decision = validations.decision() => {
+                if let Some((id, verdict)) = decision {
+                    // It was withdrawn a moment ago.
+                    let _ = emulator.answer_validation(id, verdict);
+                }
+            }
             () = signals.next() => {
                 if cancelled {
                     view.screen.note("killing the run");

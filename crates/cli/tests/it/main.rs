@@ -29,6 +29,7 @@ mod terminal;
 mod tls;
 mod trust;
 mod usage;
+mod validations;
 mod variables;
 mod watching;
 mod width;

@@ -231,6 +231,7 @@ impl App {
                 reason: request.reason,
                 requested_for: request.requested_for,
                 container,
+                endpoints: request.endpoints,
                 collection: self.base().clone(),
             },
             now,

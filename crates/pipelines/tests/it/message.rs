@@ -8,7 +8,7 @@ use dayfly_pipelines::{
 };
 use dayfly_protocol::{
     PlanId, ProjectId, TimelineId,
-    job::AgentJobRequestMessage,
+    job::{AgentJobRequestMessage, ServiceEndpoint},
     json,
     plan::{TaskOrchestrationOwner, TaskOrchestrationPlanReference},
     timeline::VariableValue,
@@ -62,8 +62,27 @@ fn context() -> RunContext {
             message: "Say hello\n\nbody".to_owned(),
             checkout: BTreeMap::from([("fetchDepth".to_owned(), "1".to_owned())]),
         }],
+        endpoints: ["Api", "other"].map(connection).into(),
         start_time: "2026-11-24 20:55:00+00:00".to_owned(),
     }
+}
+
+fn connection(name: &str) -> ServiceEndpoint {
+    ServiceEndpoint { name: Some(name.to_owned()), ..ServiceEndpoint::default() }
+}
+
+#[test]
+fn a_job_gets_the_service_connections_that_its_steps_name() {
+    let text = "
+variables: { name: api }
+steps:
+- task: Kubernetes@1
+  inputs: { kubernetesServiceEndpoint: $(name) }
+- script: echo other connections
+";
+    let message = sent(text, "Job.__default").unwrap();
+    let names = message.resources.endpoints.iter().map(|endpoint| endpoint.name.as_deref().unwrap());
+    assert_eq!(names.collect::<Vec<_>>(), ["SystemVssConnection", "Api"]);
 }
 
 fn sent(text: &str, identifier: &str) -> Result<AgentJobRequestMessage, MessageError> {
