@@ -11,8 +11,8 @@ use dayfly_protocol::{
     job::{
         AgentJobRequestMessage, CheckoutOptions, ContainerProperties, ContainerResource,
         EndpointAuthorization, EndpointReference, JobResources, MaskHint, RepositoryProperties,
-        RepositoryResource, SYSTEM_CONNECTION, ServiceEndpoint, SettableVariables, Step, StepTarget,
-        Variables, VersionInfo, WorkspaceOptions,
+        RepositoryResource, SYSTEM_CONNECTION, SecureFile, ServiceEndpoint, SettableVariables, Step,
+        StepTarget, Variables, VersionInfo, WorkspaceOptions,
     },
     message::PIPELINE_AGENT_JOB_REQUEST,
     plan::TaskOrchestrationPlanReference,
@@ -51,6 +51,8 @@ pub struct RunContext {
     pub repositories: Vec<RepositoryContext>,
     /// The service connections that its jobs may name.
     pub endpoints: Vec<ServiceEndpoint>,
+    /// The secure files that its jobs may name.
+    pub secure_files: Vec<SecureFile>,
     /// When the run was started, as [`RunInputs::start_time`](crate::RunInputs).
     pub start_time: String,
 }
@@ -214,6 +216,7 @@ pub fn message(
 ) -> Result<AgentJobRequestMessage, MessageError> {
     let variables = variables(instance, run, token);
     let endpoints = std::iter::once(system_connection(run, token));
+    let named = Named::new(instance, &variables);
     Ok(AgentJobRequestMessage {
         message_type: PIPELINE_AGENT_JOB_REQUEST.to_owned(),
         plan: run.plan.clone(),
@@ -224,10 +227,10 @@ pub fn message(
         job_container: instance.container.clone(),
         job_sidecar_containers: instance.services.clone(),
         resources: JobResources {
-            endpoints: endpoints.chain(connections(instance, run, &variables)).collect(),
+            endpoints: endpoints.chain(named.connections(run)).collect(),
             repositories: repositories(instance, run)?,
             containers: instance.containers.iter().map(container).collect(),
-            secure_files: Vec::new(),
+            secure_files: named.secure_files(run),
         },
         workspace: instance.workspace_clean.map(|clean| WorkspaceOptions {
             clean: Some(
@@ -312,20 +315,35 @@ fn system_connection(run: &RunContext, token: &SecretString) -> ServiceEndpoint 
     }
 }
 
-/// The service connections that the job's steps and containers name. Others are not the job's business.
-fn connections(instance: &JobInstance, run: &RunContext, variables: &Variables) -> Vec<ServiceEndpoint> {
-    let set = VariableSet::new(variables);
-    let inputs = instance.steps.iter().flat_map(|step| step.inputs.values()).map(|value| set.expand(value));
-    let registries = instance.containers.iter().filter_map(|container| container.endpoint.clone());
-    let named: Vec<String> = inputs.chain(registries).collect();
-    let is_named = |endpoint: &&ServiceEndpoint| {
-        let (id, name) = (endpoint.id.map(|id| id.to_string()), endpoint.name.as_deref());
-        let is = |wanted: &str, known: Option<&str>| {
-            known.is_some_and(|known| known.eq_ignore_ascii_case(wanted.trim()))
-        };
-        named.iter().any(|wanted| is(wanted, id.as_deref()) || is(wanted, name))
-    };
-    run.endpoints.iter().filter(is_named).cloned().collect()
+/// What the steps and containers of a job name. Other service connections and files are not its business.
+struct Named(Vec<String>);
+
+impl Named {
+    fn new(instance: &JobInstance, variables: &Variables) -> Self {
+        let set = VariableSet::new(variables);
+        let inputs = instance.steps.iter().flat_map(|step| step.inputs.values());
+        let registries = instance.containers.iter().filter_map(|container| container.endpoint.clone());
+        Self(inputs.map(|value| set.expand(value)).chain(registries).collect())
+    }
+
+    /// By its name in any case, or by its id.
+    fn has(&self, id: Option<Uuid>, name: Option<&str>) -> bool {
+        let id = id.map(|id| id.to_string());
+        let known = [id.as_deref(), name];
+        self.0
+            .iter()
+            .any(|wanted| known.iter().flatten().any(|known| known.eq_ignore_ascii_case(wanted.trim())))
+    }
+
+    fn connections(&self, run: &RunContext) -> Vec<ServiceEndpoint> {
+        let is_named = |endpoint: &&ServiceEndpoint| self.has(endpoint.id, endpoint.name.as_deref());
+        run.endpoints.iter().filter(is_named).cloned().collect()
+    }
+
+    fn secure_files(&self, run: &RunContext) -> Vec<SecureFile> {
+        let is_named = |file: &&SecureFile| self.has(Some(file.id), Some(&file.name));
+        run.secure_files.iter().filter(is_named).cloned().collect()
+    }
 }
 
 /// A text with the macros `$(name)` expanded by these variables, secrets among them: what the service does

@@ -37,6 +37,8 @@ pub struct RunRequest {
     pub variables: BTreeMap<String, VariableValue>,
     /// Service connections that jobs may name.
     pub endpoints: Vec<ServiceEndpoint>,
+    /// Secure files that jobs may name, and where they are.
+    pub secure_files: Vec<(String, PathBuf)>,
     /// Only these stages, by name; all if empty.
     pub stages: Vec<String>,
     /// Only these jobs, by name (`job` or `stage.job`); all if empty.
@@ -67,6 +69,7 @@ impl RunRequest {
             repositories: BTreeMap::new(),
             variables: BTreeMap::new(),
             endpoints: Vec::new(),
+            secure_files: Vec::new(),
             stages: Vec::new(),
             jobs: Vec::new(),
             placement: Placement::AsWritten,

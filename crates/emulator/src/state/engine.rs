@@ -31,6 +31,7 @@ use super::records::{
     stage_record,
 };
 use super::runs::{Run, RunJob, RunStatus, new_ids, person_id};
+use super::secure_files::KeptFile;
 use super::test_runs::TestResults;
 use super::{Error, Result, State};
 use crate::events::{Event, JobChange, JobOfRun, JobSignal, Place, RunChange};
@@ -55,6 +56,7 @@ pub(crate) struct NewRun {
     pub(crate) requested_for: String,
     pub(crate) container: ContainerId,
     pub(crate) endpoints: Vec<ServiceEndpoint>,
+    pub(crate) secure_files: Vec<KeptFile>,
     pub(crate) collection: Url,
 }
 
@@ -138,6 +140,7 @@ impl State {
             tags: BTreeSet::new(),
             artifacts: Vec::new(),
             tests: TestResults::default(),
+            secure_files: new.secure_files,
             jobs: HashMap::new(),
         });
         self.tell(id, RunChange::Started { pipeline, number });
@@ -198,6 +201,7 @@ impl State {
             },
             repositories: repositories?,
             endpoints: new.endpoints.clone(),
+            secure_files: new.secure_files.iter().map(|kept| kept.file.clone()).collect(),
             start_time: now.strftime("%Y-%m-%d %H:%M:%S+00:00").to_string(),
         })
     }

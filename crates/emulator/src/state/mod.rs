@@ -36,6 +36,7 @@ mod records;
 pub(crate) mod repositories;
 pub(crate) mod requests;
 pub(crate) mod runs;
+pub(crate) mod secure_files;
 pub(crate) mod server_jobs;
 pub(crate) mod sessions;
 mod statistics;

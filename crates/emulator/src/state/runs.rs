@@ -11,6 +11,7 @@ use dayfly_protocol::{BuildId, ContainerId, JobId, PlanId, PoolId, ProjectId, Ta
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
+use super::secure_files::KeptFile;
 use super::test_runs::{self, TestResults};
 use super::{Error, Result, State, named_id};
 use crate::events::JobOfRun;
@@ -160,6 +161,7 @@ pub(crate) struct Run {
     pub(crate) tags: BTreeSet<String>,
     pub(crate) artifacts: Vec<BuildArtifact>,
     pub(crate) tests: TestResults,
+    pub(crate) secure_files: Vec<KeptFile>,
     /// Jobs that were queued, by id.
     pub(crate) jobs: HashMap<JobId, RunJob>,
 }
