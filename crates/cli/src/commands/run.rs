@@ -11,10 +11,12 @@ use secrecy::SecretString;
 use dayfly_kubernetes::RunSettings;
 use dayfly_pipelines::{Compiled, Diagnostics, Plan, Style};
 use dayfly_protocol::TaskResult;
+use dayfly_protocol::job::ServiceEndpoint;
 
 use crate::host;
 use crate::output;
 use crate::run::caveats::{self, caveats, of_sudo};
+use crate::run::config::Config;
 use crate::run::engine::{self, Ended, Order, Output};
 use crate::run::inputs::{Pair, SecretSource};
 use crate::run::keep;
@@ -65,6 +67,10 @@ pub(crate) struct RunArgs {
     /// wins
     #[arg(long = "variables-file", value_name = "FILE")]
     variables_files: Vec<PathBuf>,
+    /// The file with variable groups, service connections and secure files [default: `dayfly.toml` beside the
+    /// pipeline or at the top of its repository]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
     /// The values of a variable group of the pipeline, from a file like those of `--variables-file`
     #[arg(long = "variable-group", value_name = "NAME=@FILE")]
     variable_groups: Vec<GroupSource>,
@@ -193,9 +199,10 @@ pub(crate) fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
         return misused("--keep-work is for jobs on this machine: the folders of a pod go with it", json);
     }
     let read = pipeline::find(args.file.as_deref()).and_then(|file| {
-        Ok((file, Values::read(&args.variables_files, &args.variable_groups)?, secrets(&args)?))
+        let config = Config::read(args.config.as_deref(), &file)?;
+        Ok((file, config, Values::read(&args.variables_files, &args.variable_groups)?, secrets(&args)?))
     });
-    let (file, mut values, given_secrets) = match read {
+    let (file, config, mut values, given_secrets) = match read {
         Ok(read) => read,
         Err(error) => return misused(&format!("{error:#}"), json),
     };
@@ -209,8 +216,8 @@ pub(crate) fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let head = runtime.block_on(pipeline::head(&file));
     let repositories = Arc::new(Repositories::new(args.repositories, file.root.clone()));
-    let compiled =
-        pipeline::compile(&file, &head, &args.parameters, &variables, &values.groups, &repositories);
+    let groups = config.groups_below(&values.groups);
+    let compiled = pipeline::compile(&file, &head, &args.parameters, &variables, &groups, &repositories);
     let of_repositories = repositories.take_warnings();
     let Compiled { mut plan, warnings: said } = match compiled {
         Ok(compiled) => compiled,
@@ -247,6 +254,10 @@ pub(crate) fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
     if let Some(mistake) = caveats::unknown_on_server(&plan, &wanted) {
         return misused(&mistake, json);
     }
+    let beside = match Beside::of(&config, &plan, &wanted) {
+        Ok(beside) => beside,
+        Err(error) => return misused(&format!("{error:#}"), json),
+    };
     let decider = Decider::new(args.approve, json);
     let checkouts = repositories.checkouts(&plan, &wanted);
     let of_checkouts = repositories.take_warnings().into_iter().chain(checkouts.missing);
@@ -259,21 +270,29 @@ pub(crate) fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
         warnings::tell(&caveat, json)?;
     }
     names::name_scripts(&mut plan);
-    let hidden_environment =
-        args.secrets.iter().filter_map(SecretSource::environment_variable).map(str::to_owned).collect();
+    let of_options = args.secrets.iter().filter_map(SecretSource::environment_variable);
+    let hidden_environment = of_options.chain(config.environment_variables()).map(str::to_owned).collect();
     let ended = runtime.block_on(engine::run(Order {
         file,
         has_default_name: args.file.is_none(),
         plan: Arc::new(plan),
         variables,
         // The last one of a name counts: what is given by itself.
-        secrets: group_secrets.into_iter().chain(values.secrets).chain(given_secrets).collect(),
+        secrets: beside
+            .group_secrets
+            .into_iter()
+            .chain(group_secrets)
+            .chain(values.secrets)
+            .chain(given_secrets)
+            .collect(),
         hidden_environment,
         stages: args.stages,
         jobs,
         wanted,
         checkouts: checkouts.found,
         agents: args.agents.map_or_else(|| agents(args.on), usize::from),
+        endpoints: beside.endpoints,
+        secure_files: config.secure_files(),
         decider,
         cluster: args.cluster.settings(args.on),
         log_dir: args.log_dir,
@@ -287,6 +306,23 @@ pub(crate) fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
     runtime.shutdown_background();
     let ended = ended?;
     Ok(ExitCode::from(exit_code(ended)))
+}
+
+/// What a pipeline takes from `dayfly.toml` when it runs.
+struct Beside {
+    group_secrets: Vec<(String, SecretString)>,
+    endpoints: Vec<ServiceEndpoint>,
+}
+
+impl Beside {
+    fn of(config: &Config, plan: &Plan, wanted: &[Vec<bool>]) -> anyhow::Result<Self> {
+        let is_named = |name: &str| caveats::is_input(plan, wanted, name);
+        config.check_secure_files(is_named)?;
+        Ok(Self {
+            group_secrets: config.group_secrets(&plan.variable_groups)?,
+            endpoints: config.connections(is_named)?,
+        })
+    }
 }
 
 /// The secrets that are given one by one.

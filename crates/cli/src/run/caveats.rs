@@ -142,6 +142,13 @@ pub(crate) fn unknown_on_server(plan: &Plan, wanted: &[Vec<bool>]) -> Option<Str
     })
 }
 
+/// Whether a step of the wanted jobs has a text for an input.
+pub(crate) fn is_input(plan: &Plan, wanted: &[Vec<bool>], text: &str) -> bool {
+    let mut inputs =
+        wanted_jobs(plan, wanted).flat_map(|(_, job)| steps(job)).flat_map(|step| step.inputs.values());
+    inputs.any(|value| value.trim().eq_ignore_ascii_case(text))
+}
+
 /// The steps of a job, or of its hooks, that run without an agent.
 fn server_steps(job: &Job) -> impl Iterator<Item = &Step> {
     let of_hooks = hooks(job)

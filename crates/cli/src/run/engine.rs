@@ -15,6 +15,7 @@ use dayfly_emulator::{Emulator, Settings, snapshot};
 use dayfly_kubernetes::{RunPlace, RunSettings};
 use dayfly_listener::{AgentSet, Event, EventStream, NextEvent, Summary};
 use dayfly_pipelines::Plan;
+use dayfly_protocol::job::ServiceEndpoint;
 use dayfly_protocol::timeline::VariableValue;
 use dayfly_protocol::{BuildId, TaskResult};
 
@@ -58,6 +59,10 @@ pub(crate) struct Order {
     /// What jobs check out besides the pipeline's own repository.
     pub(crate) checkouts: Vec<Checkout>,
     pub(crate) agents: usize,
+    /// Service connections that jobs may name.
+    pub(crate) endpoints: Vec<ServiceEndpoint>,
+    /// Secure files that jobs may name, and where they are.
+    pub(crate) secure_files: Vec<(String, PathBuf)>,
     /// Who decides on validations.
     pub(crate) decider: Decider,
     /// The cluster in whose pods jobs run; none runs them here.
@@ -221,7 +226,7 @@ async fn follow(
     let mut screen = Screen::new(order);
     let mut view = View {
         model: Model::default(),
-        secrets: KnownSecrets::new(&order.secrets),
+        secrets: KnownSecrets::new(&order.secrets, &order.endpoints),
         screen: &mut screen,
         notes: Notes::default(),
     };
@@ -279,6 +284,8 @@ fn request(order: &Order, repository: RunRepository) -> RunRequest {
         .iter()
         .map(|(name, value)| (name.clone(), VariableValue::secret(value.expose_secret())));
     request.variables = public.chain(secret).collect::<BTreeMap<_, _>>();
+    request.endpoints.clone_from(&order.endpoints);
+    request.secure_files.clone_from(&order.secure_files);
     request.stages.clone_from(&order.stages);
     request.jobs.clone_from(&order.jobs);
     request.placement = Placement::Everything { pool: POOL.to_owned() };

@@ -4,6 +4,7 @@ mod agents;
 pub(crate) mod caveats;
 mod change;
 mod cluster;
+pub(crate) mod config;
 pub(crate) mod console;
 pub(crate) mod engine;
 mod held;

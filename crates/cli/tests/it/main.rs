@@ -9,6 +9,7 @@ mod bad_input;
 mod built_in;
 mod chaos;
 mod conditions;
+mod config;
 mod emulator;
 mod eval;
 mod handover;
