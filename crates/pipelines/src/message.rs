@@ -216,7 +216,8 @@ pub fn message(
 ) -> Result<AgentJobRequestMessage, MessageError> {
     let variables = variables(instance, run, token);
     let endpoints = std::iter::once(system_connection(run, token));
-    let named = Named::new(instance, &variables);
+    let set = VariableSet::new(&variables);
+    let named = Named::new(instance, &set);
     Ok(AgentJobRequestMessage {
         message_type: PIPELINE_AGENT_JOB_REQUEST.to_owned(),
         plan: run.plan.clone(),
@@ -243,7 +244,7 @@ pub fn message(
             ),
         }),
         mask: vec![MaskHint { hint_type: "regex".to_owned(), value: escaped(token.expose_secret()) }],
-        steps: instance.steps.iter().map(|written| step(written, instance, run)).collect(),
+        steps: instance.steps.iter().map(|written| step(written, instance, run, &set)).collect(),
         variables,
         ..AgentJobRequestMessage::default()
     })
@@ -319,8 +320,7 @@ fn system_connection(run: &RunContext, token: &SecretString) -> ServiceEndpoint 
 struct Named(Vec<String>);
 
 impl Named {
-    fn new(instance: &JobInstance, variables: &Variables) -> Self {
-        let set = VariableSet::new(variables);
+    fn new(instance: &JobInstance, set: &VariableSet) -> Self {
         let inputs = instance.steps.iter().flat_map(|step| step.inputs.values());
         let registries = instance.containers.iter().filter_map(|container| container.endpoint.clone());
         Self(inputs.map(|value| set.expand(value)).chain(registries).collect())
@@ -429,7 +429,33 @@ fn container(resource: &plan::ContainerResource) -> ContainerResource {
     }
 }
 
-fn step(written: &plan::Step, instance: &JobInstance, run: &RunContext) -> Step {
+/// The inputs of a step. Service connections and secure files stand there by their ids, by which tasks look
+/// for them.
+fn inputs(written: &plan::Step, run: &RunContext, set: &VariableSet) -> BTreeMap<String, String> {
+    let id = |value: &str| {
+        let value = set.expand(value);
+        let is = |name: &str| name.eq_ignore_ascii_case(value.trim());
+        let mut endpoints = run.endpoints.iter();
+        let endpoint = endpoints.find(|endpoint| endpoint.name.as_deref().is_some_and(is));
+        let file = || run.secure_files.iter().find(|file| is(&file.name)).map(|file| file.id);
+        endpoint.and_then(|endpoint| endpoint.id).or_else(file)
+    };
+    let replaced = |(name, value): (&String, &String)| {
+        let id = Some(value).filter(|_| names_a_resource(name)).and_then(|value| id(value));
+        (name.clone(), id.map_or_else(|| value.clone(), |id| id.to_string()))
+    };
+    written.inputs.iter().map(replaced).collect()
+}
+
+/// Whether an input is of the kind that names a service connection or a secure file. The service knows that
+/// from the task's task.json; here its name has to say it.
+fn names_a_resource(input: &str) -> bool {
+    let name = input.to_lowercase();
+    let words = ["connection", "connectedservice", "endpoint", "subscription", "registry", "securefile"];
+    words.iter().any(|word| name.contains(word))
+}
+
+fn step(written: &plan::Step, instance: &JobInstance, run: &RunContext, set: &VariableSet) -> Step {
     let identifier = format!("{}.{}", instance.job.identifier, written.name);
     let number = |value: u32| i32::try_from(value).unwrap_or(i32::MAX);
     Step {
@@ -447,7 +473,7 @@ fn step(written: &plan::Step, instance: &JobInstance, run: &RunContext) -> Step 
         enabled: true,
         timeout_in_minutes: number(written.timeout_in_minutes),
         retry_count_on_task_failure: number(written.retry_count_on_task_failure),
-        inputs: written.inputs.clone(),
+        inputs: inputs(written, run, set),
         environment: written.env.clone(),
         target: written.target.as_ref().map(|target| StepTarget {
             target: target.container.clone(),

@@ -69,21 +69,25 @@ fn context() -> RunContext {
 }
 
 fn connection(name: &str) -> ServiceEndpoint {
-    ServiceEndpoint { name: Some(name.to_owned()), ..ServiceEndpoint::default() }
+    let id = Some(Uuid::from_u128(name.len() as u128));
+    ServiceEndpoint { id, name: Some(name.to_owned()), ..ServiceEndpoint::default() }
 }
 
 #[test]
-fn a_job_gets_the_service_connections_that_its_steps_name() {
+fn a_job_gets_the_service_connections_that_its_steps_name_by_their_ids() {
     let text = "
 variables: { name: api }
 steps:
 - task: Kubernetes@1
-  inputs: { kubernetesServiceEndpoint: $(name) }
+  inputs: { kubernetesServiceEndpoint: $(name), arguments: api }
 - script: echo other connections
 ";
     let message = sent(text, "Job.__default").unwrap();
     let names = message.resources.endpoints.iter().map(|endpoint| endpoint.name.as_deref().unwrap());
     assert_eq!(names.collect::<Vec<_>>(), ["SystemVssConnection", "Api"]);
+    let inputs = &message.steps[1].inputs;
+    assert_eq!(inputs["kubernetesServiceEndpoint"], Uuid::from_u128(3).to_string());
+    assert_eq!(inputs["arguments"], "api");
 }
 
 fn sent(text: &str, identifier: &str) -> Result<AgentJobRequestMessage, MessageError> {
