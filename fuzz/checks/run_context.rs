@@ -30,6 +30,8 @@ pub(crate) fn sample() -> RunContext {
             message: "m".to_owned(),
             checkout: Default::default(),
         }],
+        endpoints: Vec::new(),
+        secure_files: Vec::new(),
         start_time: "2026-01-02 03:04:05+00:00".to_owned(),
     }
 }

@@ -61,7 +61,7 @@ pub(crate) enum LogFormat {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Run a pipeline on this machine, or in pods of a cluster
-    Run(commands::run::RunArgs),
+    Run(Box<commands::run::RunArgs>),
     /// Show the logs of recent runs on this machine
     Logs(commands::logs::LogsArgs),
     /// Run as an agent of a pool: wait for jobs and run them here

@@ -29,7 +29,7 @@ fn main() -> ExitCode {
 
 fn dispatch(command: Command, format: LogFormat) -> anyhow::Result<ExitCode> {
     match command {
-        Command::Run(args) => commands::run::run(args),
+        Command::Run(args) => commands::run::run(*args),
         Command::Logs(args) => commands::logs::run(&args),
         Command::Agent(args) => commands::agent::run(&args, format),
         Command::Controller(args) => commands::controller::run(args),

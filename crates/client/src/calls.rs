@@ -10,6 +10,7 @@ pub(crate) mod messages;
 pub(crate) mod pipelines;
 pub(crate) mod plans;
 pub(crate) mod pools;
+pub(crate) mod secure_files;
 pub(crate) mod sessions;
 pub(crate) mod tasks;
 pub(crate) mod test_results;

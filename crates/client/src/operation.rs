@@ -47,6 +47,8 @@ pub enum Operation {
     UploadItem,
     ListItems,
     DownloadItem,
+    /// A secure file of the library.
+    DownloadSecureFile,
     CreateArtifact,
     ListArtifacts,
     UpdateBuild,
@@ -94,6 +96,7 @@ impl Operation {
             Operation::UploadItem => "upload_item",
             Operation::ListItems => "list_items",
             Operation::DownloadItem => "download_item",
+            Operation::DownloadSecureFile => "download_secure_file",
             Operation::CreateArtifact => "create_artifact",
             Operation::ListArtifacts => "list_artifacts",
             Operation::UpdateBuild => "update_build",
@@ -141,6 +144,7 @@ impl Operation {
             Operation::UploadItem => "upload the file",
             Operation::ListItems => "list the files",
             Operation::DownloadItem => "download the file",
+            Operation::DownloadSecureFile => "download the secure file",
             Operation::CreateArtifact => "create the artifact",
             Operation::ListArtifacts => "list the artifacts",
             Operation::UpdateBuild => "update the build",
@@ -172,6 +176,7 @@ impl Operation {
             | Operation::DownloadTask
             | Operation::ListItems
             | Operation::DownloadItem
+            | Operation::DownloadSecureFile
             | Operation::ListArtifacts
             | Operation::ListPipelines
             | Operation::GetBuild

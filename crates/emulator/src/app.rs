@@ -2,6 +2,7 @@
 
 pub(crate) mod body_room;
 pub(crate) mod connections;
+mod logs;
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -21,7 +21,7 @@ use crate::app::App;
 use crate::events::{Event, Hub};
 use crate::faults::{self, FaultRule, Faults};
 use crate::http;
-use crate::runs::control;
+use crate::runs::{control, server};
 use crate::settings::Settings;
 use crate::state::jobs::NewJob;
 use crate::state::{self, State, Statistics};
@@ -111,6 +111,7 @@ impl Emulator {
         tasks.spawn(expire(app.clone(), stop.clone()));
         tasks.spawn(control::drive(app.clone(), receiver, stop.clone()));
         tasks.spawn(control::sweep(app.clone(), stop.clone()));
+        tasks.spawn(server::drive(app.clone(), stop.clone()));
         tasks.spawn(async move { hub.run(stop).await });
         tracing::info!(%url, "emulator listens");
         Ok(Self { app, url, address: local, tasks, folder })

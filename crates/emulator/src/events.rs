@@ -12,6 +12,7 @@ use dayfly_protocol::{BuildId, JobId, LogId, PlanId, RecordId, RequestId, TaskRe
 use jiff::Timestamp;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 /// Something that happened.
 #[derive(Clone, Debug)]
@@ -149,10 +150,29 @@ pub enum RunChange {
         finished: Timestamp,
         reason: Option<String>,
     },
+    ValidationPending {
+        validation: PendingValidation,
+    },
+    ValidationWithdrawn {
+        id: Uuid,
+    },
     Completed {
         number: String,
         result: TaskResult,
     },
+}
+
+/// A validation (`ManualValidation`) that waits for somebody's answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PendingValidation {
+    /// What the answer names.
+    pub id: Uuid,
+    /// The run.
+    pub build: BuildId,
+    /// The job that waits.
+    pub job: JobOfRun,
+    /// What the person is to look at, masked; may be empty.
+    pub instructions: String,
 }
 
 /// A job, as events name it.

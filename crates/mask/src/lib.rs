@@ -1,7 +1,7 @@
 //! Hides secrets in everything a user may read: log lines, console lines, issues, names.
 //!
-//! The worker masks all that it writes, the listener what it tells of a worker that died, and `dayfly run`
-//! what it shows.
+//! The worker masks all that it writes, the listener what it tells of a worker that died, the emulator what
+//! the jobs say that it runs itself, and `dayfly run` what it shows.
 //!
 //! A [`Masker`] knows all secrets of a job in all their written forms ([`secrets::written_forms`]) and the
 //! regular expressions of the job message. Values found are replaced by `***`; matches that overlap or touch

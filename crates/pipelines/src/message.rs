@@ -11,8 +11,8 @@ use dayfly_protocol::{
     job::{
         AgentJobRequestMessage, CheckoutOptions, ContainerProperties, ContainerResource,
         EndpointAuthorization, EndpointReference, JobResources, MaskHint, RepositoryProperties,
-        RepositoryResource, SYSTEM_CONNECTION, ServiceEndpoint, SettableVariables, Step, StepTarget,
-        Variables, VersionInfo, WorkspaceOptions,
+        RepositoryResource, SYSTEM_CONNECTION, SecureFile, ServiceEndpoint, SettableVariables, Step,
+        StepTarget, Variables, VersionInfo, WorkspaceOptions,
     },
     message::PIPELINE_AGENT_JOB_REQUEST,
     plan::TaskOrchestrationPlanReference,
@@ -49,6 +49,10 @@ pub struct RunContext {
     pub build: BuildContext,
     /// The pipeline's own repository under the alias `self`, and others that its jobs use.
     pub repositories: Vec<RepositoryContext>,
+    /// The service connections that its jobs may name.
+    pub endpoints: Vec<ServiceEndpoint>,
+    /// The secure files that its jobs may name.
+    pub secure_files: Vec<SecureFile>,
     /// When the run was started, as [`RunInputs::start_time`](crate::RunInputs).
     pub start_time: String,
 }
@@ -210,6 +214,10 @@ pub fn message(
     run: &RunContext,
     token: &SecretString,
 ) -> Result<AgentJobRequestMessage, MessageError> {
+    let variables = variables(instance, run, token);
+    let endpoints = std::iter::once(system_connection(run, token));
+    let set = VariableSet::new(&variables);
+    let named = Named::new(instance, &set);
     Ok(AgentJobRequestMessage {
         message_type: PIPELINE_AGENT_JOB_REQUEST.to_owned(),
         plan: run.plan.clone(),
@@ -220,10 +228,10 @@ pub fn message(
         job_container: instance.container.clone(),
         job_sidecar_containers: instance.services.clone(),
         resources: JobResources {
-            endpoints: vec![system_connection(run, token)],
+            endpoints: endpoints.chain(named.connections(run)).collect(),
             repositories: repositories(instance, run)?,
             containers: instance.containers.iter().map(container).collect(),
-            secure_files: Vec::new(),
+            secure_files: named.secure_files(run),
         },
         workspace: instance.workspace_clean.map(|clean| WorkspaceOptions {
             clean: Some(
@@ -236,8 +244,8 @@ pub fn message(
             ),
         }),
         mask: vec![MaskHint { hint_type: "regex".to_owned(), value: escaped(token.expose_secret()) }],
-        variables: variables(instance, run, token),
-        steps: instance.steps.iter().map(|written| step(written, instance, run)).collect(),
+        steps: instance.steps.iter().map(|written| step(written, instance, run, &set)).collect(),
+        variables,
         ..AgentJobRequestMessage::default()
     })
 }
@@ -306,6 +314,43 @@ fn system_connection(run: &RunContext, token: &SecretString) -> ServiceEndpoint 
         ]),
         ..ServiceEndpoint::default()
     }
+}
+
+/// What the steps and containers of a job name. Other service connections and files are not its business.
+struct Named(Vec<String>);
+
+impl Named {
+    fn new(instance: &JobInstance, set: &VariableSet) -> Self {
+        let inputs = instance.steps.iter().flat_map(|step| step.inputs.values());
+        let registries = instance.containers.iter().filter_map(|container| container.endpoint.clone());
+        Self(inputs.map(|value| set.expand(value)).chain(registries).collect())
+    }
+
+    /// By its name in any case, or by its id.
+    fn has(&self, id: Option<Uuid>, name: Option<&str>) -> bool {
+        let id = id.map(|id| id.to_string());
+        let known = [id.as_deref(), name];
+        self.0
+            .iter()
+            .any(|wanted| known.iter().flatten().any(|known| known.eq_ignore_ascii_case(wanted.trim())))
+    }
+
+    fn connections(&self, run: &RunContext) -> Vec<ServiceEndpoint> {
+        let is_named = |endpoint: &&ServiceEndpoint| self.has(endpoint.id, endpoint.name.as_deref());
+        run.endpoints.iter().filter(is_named).cloned().collect()
+    }
+
+    fn secure_files(&self, run: &RunContext) -> Vec<SecureFile> {
+        let is_named = |file: &&SecureFile| self.has(Some(file.id), Some(&file.name));
+        run.secure_files.iter().filter(is_named).cloned().collect()
+    }
+}
+
+/// A text with the macros `$(name)` expanded by these variables, secrets among them: what the service does
+/// with the inputs of a task that it runs itself.
+#[must_use]
+pub fn expand(text: &str, variables: &Variables) -> String {
+    VariableSet::new(variables).expand_all(text)
 }
 
 /// The pipeline's own repository, always, and what the job's steps use besides.
@@ -384,7 +429,33 @@ fn container(resource: &plan::ContainerResource) -> ContainerResource {
     }
 }
 
-fn step(written: &plan::Step, instance: &JobInstance, run: &RunContext) -> Step {
+/// The inputs of a step. Service connections and secure files stand there by their ids, by which tasks look
+/// for them.
+fn inputs(written: &plan::Step, run: &RunContext, set: &VariableSet) -> BTreeMap<String, String> {
+    let id = |value: &str| {
+        let value = set.expand(value);
+        let is = |name: &str| name.eq_ignore_ascii_case(value.trim());
+        let mut endpoints = run.endpoints.iter();
+        let endpoint = endpoints.find(|endpoint| endpoint.name.as_deref().is_some_and(is));
+        let file = || run.secure_files.iter().find(|file| is(&file.name)).map(|file| file.id);
+        endpoint.and_then(|endpoint| endpoint.id).or_else(file)
+    };
+    let replaced = |(name, value): (&String, &String)| {
+        let id = Some(value).filter(|_| names_a_resource(name)).and_then(|value| id(value));
+        (name.clone(), id.map_or_else(|| value.clone(), |id| id.to_string()))
+    };
+    written.inputs.iter().map(replaced).collect()
+}
+
+/// Whether an input is of the kind that names a service connection or a secure file. The service knows that
+/// from the task's task.json; here its name has to say it.
+fn names_a_resource(input: &str) -> bool {
+    let name = input.to_lowercase();
+    let words = ["connection", "connectedservice", "endpoint", "subscription", "registry", "securefile"];
+    words.iter().any(|word| name.contains(word))
+}
+
+fn step(written: &plan::Step, instance: &JobInstance, run: &RunContext, set: &VariableSet) -> Step {
     let identifier = format!("{}.{}", instance.job.identifier, written.name);
     let number = |value: u32| i32::try_from(value).unwrap_or(i32::MAX);
     Step {
@@ -402,7 +473,7 @@ fn step(written: &plan::Step, instance: &JobInstance, run: &RunContext) -> Step 
         enabled: true,
         timeout_in_minutes: number(written.timeout_in_minutes),
         retry_count_on_task_failure: number(written.retry_count_on_task_failure),
-        inputs: written.inputs.clone(),
+        inputs: inputs(written, run, set),
         environment: written.env.clone(),
         target: written.target.as_ref().map(|target| StepTarget {
             target: target.container.clone(),

@@ -119,6 +119,34 @@ impl BuiltinTasks {
     }
 }
 
+/// Where a task runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum RunsOn {
+    /// On an agent, which nearly all do.
+    Agent,
+    /// In the service itself.
+    Server,
+}
+
+/// The tasks that the service runs itself (`runsOn` is `Server` or `ServerGate` in their task.json).
+const ON_SERVER: &[&str] = &[
+    "AzureFunction",
+    "AzureMonitor",
+    "AzurePolicyCheckGate",
+    "Delay",
+    "InvokeRESTAPI",
+    "ManualIntervention",
+    "ManualValidation",
+    "PublishToAzureServiceBus",
+    "queryWorkItems",
+];
+
+/// Where a task runs. `None`: it is not in the list of tasks that every organization has.
+pub(crate) fn runs_on(task: Uuid) -> Option<RunsOn> {
+    let (name, _, _) = CHECKOUT_TASK.iter().chain(IN_BOX).find(|(_, id, _)| *id == task)?;
+    Some(if ON_SERVER.contains(name) { RunsOn::Server } else { RunsOn::Agent })
+}
+
 fn major_of(version: &str) -> Option<u32> {
     version.split('.').next()?.parse().ok()
 }

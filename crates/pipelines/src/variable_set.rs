@@ -62,25 +62,41 @@ impl VariableSet {
     /// Expands `$(name)`, also within the values that come in. Unknown names, circles and secrets stay as
     /// they are written.
     pub(crate) fn expand(&self, text: &str) -> String {
-        let mut budget = MAX_EXPANDED_BYTES;
-        let mut within = Vec::new();
-        self.expand_within(text, &mut within, &mut budget)
+        let mut expansion = Expansion { set: self, with_secrets: false, budget: MAX_EXPANDED_BYTES };
+        expansion.expand(text, &mut Vec::new())
     }
 
-    fn expand_within(&self, text: &str, within: &mut Vec<String>, budget: &mut usize) -> String {
+    /// The same, with secrets.
+    pub(crate) fn expand_all(&self, text: &str) -> String {
+        let mut expansion = Expansion { set: self, with_secrets: true, budget: MAX_EXPANDED_BYTES };
+        expansion.expand(text, &mut Vec::new())
+    }
+}
+
+/// Expands one text.
+struct Expansion<'a> {
+    set: &'a VariableSet,
+    with_secrets: bool,
+    /// How many bytes may still come in.
+    budget: usize,
+}
+
+impl Expansion<'_> {
+    /// `within` are the names whose values are being expanded.
+    fn expand(&mut self, text: &str, within: &mut Vec<String>) -> String {
         let mut result = String::new();
         let mut rest = text;
         while let Some(start) = rest.find("$(") {
             let Some(length) = rest[start + 2..].find(')') else { break };
             let name = rest[start + 2..start + 2 + length].to_lowercase();
-            let value = self.values.get(&name).filter(|(_, value)| !value.is_secret);
-            let usable = !within.contains(&name) && within.len() < MAX_DEPTH && *budget > 0;
+            let value = self.set.values.get(&name).filter(|(_, value)| self.with_secrets || !value.is_secret);
+            let usable = !within.contains(&name) && within.len() < MAX_DEPTH && self.budget > 0;
             match value.and_then(|(_, value)| value.value.as_deref()).filter(|_| usable) {
                 Some(value) => {
                     result.push_str(&rest[..start]);
-                    *budget = budget.saturating_sub(value.len().max(1));
+                    self.budget = self.budget.saturating_sub(value.len().max(1));
                     within.push(name);
-                    result.push_str(&self.expand_within(value, within, budget));
+                    result.push_str(&self.expand(value, within));
                     within.pop();
                     rest = &rest[start + 2 + length + 1..];
                 }
@@ -141,6 +157,7 @@ mod tests {
         set.put("fixed", VariableValue::read_only("1"));
         set.put("FIXED", VariableValue::public("2"));
         assert_eq!(set.expand("$(token) $(fixed)"), "$(token) 1");
+        assert_eq!(set.expand_all("$(token) $(fixed)"), "hunter2 1");
         assert!(is_secret("x hunter2", set.secrets()));
         assert_eq!(masked("x hunter2", set.secrets()), "x ***");
     }

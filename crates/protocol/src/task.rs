@@ -18,3 +18,12 @@ pub const DOWNLOAD_PIPELINE_ARTIFACT: Uuid = uuid!("61f2a582-95ae-4948-b34d-a1b3
 pub const PUBLISH_BUILD_ARTIFACTS: Uuid = uuid!("2ff763a7-ce83-4e1f-bc89-0ae63477cebe");
 /// DownloadBuildArtifacts.
 pub const DOWNLOAD_BUILD_ARTIFACTS: Uuid = uuid!("a433f589-fce1-4460-9ee6-44a624aeb1fb");
+/// DownloadSecureFile.
+pub const DOWNLOAD_SECURE_FILE: Uuid = uuid!("2a6ca863-f2ce-4f4d-8bcb-15e64608ec4b");
+
+/// Delay: the service runs it itself.
+pub const DELAY: Uuid = uuid!("28782b92-5e8e-4458-9751-a71cd1492bae");
+/// InvokeRESTAPI: the service runs it itself.
+pub const INVOKE_REST_API: Uuid = uuid!("9c3e8943-130d-4c78-ac63-8af81df62dfb");
+/// ManualValidation: the service runs it itself.
+pub const MANUAL_VALIDATION: Uuid = uuid!("2003ad3a-104a-451a-9238-60474ab294e6");

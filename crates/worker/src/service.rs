@@ -11,6 +11,7 @@ use dayfly_protocol::job::AgentJobRequestMessage;
 use dayfly_protocol::{BuildId, ContainerId, JobId, ProjectId, TaskId, TaskResult};
 use tokio::io::AsyncWrite;
 use tokio::sync::oneshot;
+use uuid::Uuid;
 
 use crate::Surroundings;
 use crate::artifacts::Artifacts;
@@ -115,6 +116,16 @@ impl Service {
         sink: &mut (dyn AsyncWrite + Unpin + Send),
     ) -> Result<u64, dayfly_client::Error> {
         self.connection().download_task(task, version, sink).await
+    }
+
+    /// Downloads a secure file into a writer, by the ticket that the job got for it.
+    pub(crate) async fn download_secure_file(
+        &self,
+        file: Uuid,
+        ticket: &str,
+        sink: &mut (dyn AsyncWrite + Unpin + Send),
+    ) -> Result<u64, dayfly_client::Error> {
+        self.connection().download_secure_file(self.project, file, ticket, sink).await
     }
 
     /// Reports the job's result, five times at the most; a plan that does not want it is not asked again.

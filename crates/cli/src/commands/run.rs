@@ -11,10 +11,12 @@ use secrecy::SecretString;
 use dayfly_kubernetes::RunSettings;
 use dayfly_pipelines::{Compiled, Diagnostics, Plan, Style};
 use dayfly_protocol::TaskResult;
+use dayfly_protocol::job::ServiceEndpoint;
 
 use crate::host;
 use crate::output;
-use crate::run::caveats::{caveats, of_sudo};
+use crate::run::caveats::{self, caveats, of_sudo};
+use crate::run::config::Config;
 use crate::run::engine::{self, Ended, Order, Output};
 use crate::run::inputs::{Pair, SecretSource};
 use crate::run::keep;
@@ -24,6 +26,7 @@ use crate::run::on::On;
 use crate::run::pipeline::{self, PipelineFile};
 use crate::run::repositories::{self, Repositories, RepositoryFolder};
 use crate::run::skip::{self, SkippedTask};
+use crate::run::validations::Decider;
 use crate::run::values::{GroupSource, Values};
 use crate::run::warnings;
 
@@ -64,6 +67,10 @@ pub(crate) struct RunArgs {
     /// wins
     #[arg(long = "variables-file", value_name = "FILE")]
     variables_files: Vec<PathBuf>,
+    /// The file with variable groups, service connections and secure files [default: `dayfly.toml` beside the
+    /// pipeline or at the top of its repository]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
     /// The values of a variable group of the pipeline, from a file like those of `--variables-file`
     #[arg(long = "variable-group", value_name = "NAME=@FILE")]
     variable_groups: Vec<GroupSource>,
@@ -79,6 +86,9 @@ pub(crate) struct RunArgs {
     /// Leave out the steps of this task, as `SonarQubePrepare` or `AzureCLI@2`; may be given several times
     #[arg(long = "skip-task", value_name = "NAME[@N]")]
     skipped_tasks: Vec<SkippedTask>,
+    /// Approve every validation (`ManualValidation`) without asking
+    #[arg(long)]
+    approve: bool,
     /// Run nothing if this machine does not do all that the pipeline asks for
     #[arg(long)]
     strict: bool,
@@ -189,9 +199,10 @@ pub(crate) fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
         return misused("--keep-work is for jobs on this machine: the folders of a pod go with it", json);
     }
     let read = pipeline::find(args.file.as_deref()).and_then(|file| {
-        Ok((file, Values::read(&args.variables_files, &args.variable_groups)?, secrets(&args)?))
+        let config = Config::read(args.config.as_deref(), &file)?;
+        Ok((file, config, Values::read(&args.variables_files, &args.variable_groups)?, secrets(&args)?))
     });
-    let (file, mut values, given_secrets) = match read {
+    let (file, config, mut values, given_secrets) = match read {
         Ok(read) => read,
         Err(error) => return misused(&format!("{error:#}"), json),
     };
@@ -205,8 +216,8 @@ pub(crate) fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let head = runtime.block_on(pipeline::head(&file));
     let repositories = Arc::new(Repositories::new(args.repositories, file.root.clone()));
-    let compiled =
-        pipeline::compile(&file, &head, &args.parameters, &variables, &values.groups, &repositories);
+    let groups = config.groups_below(&values.groups);
+    let compiled = pipeline::compile(&file, &head, &args.parameters, &variables, &groups, &repositories);
     let of_repositories = repositories.take_warnings();
     let Compiled { mut plan, warnings: said } = match compiled {
         Ok(compiled) => compiled,
@@ -240,9 +251,18 @@ pub(crate) fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
     for sentence in skip::skip(&mut plan, &args.skipped_tasks) {
         warnings::tell(&sentence, json)?;
     }
+    if let Some(mistake) = caveats::unknown_on_server(&plan, &wanted) {
+        return misused(&mistake, json);
+    }
+    let beside = match Beside::of(&config, &plan, &wanted) {
+        Ok(beside) => beside,
+        Err(error) => return misused(&format!("{error:#}"), json),
+    };
+    let decider = Decider::new(args.approve, json);
     let checkouts = repositories.checkouts(&plan, &wanted);
     let of_checkouts = repositories.take_warnings().into_iter().chain(checkouts.missing);
-    let caveats: Vec<String> = caveats(&plan, &wanted, args.on).into_iter().chain(of_checkouts).collect();
+    let caveats: Vec<String> =
+        caveats(&plan, &wanted, args.on, decider).into_iter().chain(of_checkouts).collect();
     if args.strict && !caveats.is_empty() {
         return misused(&format!("nothing was run, as `--strict` asks for: {}", caveats.join("; ")), json);
     }
@@ -250,21 +270,30 @@ pub(crate) fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
         warnings::tell(&caveat, json)?;
     }
     names::name_scripts(&mut plan);
-    let hidden_environment =
-        args.secrets.iter().filter_map(SecretSource::environment_variable).map(str::to_owned).collect();
+    let of_options = args.secrets.iter().filter_map(SecretSource::environment_variable);
+    let hidden_environment = of_options.chain(config.environment_variables()).map(str::to_owned).collect();
     let ended = runtime.block_on(engine::run(Order {
         file,
         has_default_name: args.file.is_none(),
         plan: Arc::new(plan),
         variables,
         // The last one of a name counts: what is given by itself.
-        secrets: group_secrets.into_iter().chain(values.secrets).chain(given_secrets).collect(),
+        secrets: beside
+            .group_secrets
+            .into_iter()
+            .chain(group_secrets)
+            .chain(values.secrets)
+            .chain(given_secrets)
+            .collect(),
         hidden_environment,
         stages: args.stages,
         jobs,
         wanted,
         checkouts: checkouts.found,
         agents: args.agents.map_or_else(|| agents(args.on), usize::from),
+        endpoints: beside.endpoints,
+        secure_files: config.secure_files(),
+        decider,
         cluster: args.cluster.settings(args.on),
         log_dir: args.log_dir,
         artifacts_dir: args.artifacts_dir,
@@ -277,6 +306,23 @@ pub(crate) fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
     runtime.shutdown_background();
     let ended = ended?;
     Ok(ExitCode::from(exit_code(ended)))
+}
+
+/// What a pipeline takes from `dayfly.toml` when it runs.
+struct Beside {
+    group_secrets: Vec<(String, SecretString)>,
+    endpoints: Vec<ServiceEndpoint>,
+}
+
+impl Beside {
+    fn of(config: &Config, plan: &Plan, wanted: &[Vec<bool>]) -> anyhow::Result<Self> {
+        let is_named = |name: &str| caveats::is_input(plan, wanted, name);
+        config.check_secure_files(is_named)?;
+        Ok(Self {
+            group_secrets: config.group_secrets(&plan.variable_groups)?,
+            endpoints: config.connections(is_named)?,
+        })
+    }
 }
 
 /// The secrets that are given one by one.

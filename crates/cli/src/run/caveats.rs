@@ -2,11 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use dayfly_emulator::runs::runs_on_server;
 use dayfly_pipelines::Plan;
 use dayfly_pipelines::plan::{Job, Legs, Pool, Stage, Step, Strategy, Variable};
-use dayfly_protocol::task::{BASH, CHECKOUT, CMD_LINE, POWERSHELL};
+use dayfly_protocol::task::{BASH, CHECKOUT, CMD_LINE, MANUAL_VALIDATION, POWERSHELL};
 
 use super::on::On;
+use super::validations::Decider;
 
 /// What the wanted jobs ask for, each kind with the names of what does.
 #[derive(Debug, Default)]
@@ -17,20 +19,22 @@ struct Wishes {
     left_out: BTreeMap<String, String>,
     containers: BTreeSet<String>,
     services: BTreeSet<String>,
-    servers: BTreeSet<String>,
+    /// Jobs that wait for a validation which nobody can give.
+    validations: BTreeSet<String>,
     /// Shells that are not on the PATH.
     shells: BTreeSet<&'static str>,
 }
 
 /// Sentences for whoever starts a run of the wanted jobs.
-pub(crate) fn caveats(plan: &Plan, wanted: &[Vec<bool>], on: On) -> Vec<String> {
+pub(crate) fn caveats(plan: &Plan, wanted: &[Vec<bool>], on: On, decider: Decider) -> Vec<String> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let has = |program: &str| dayfly_processes::programs::find(program, &path).is_some();
     let mut wishes = Wishes::default();
-    for (stage, wanted) in plan.stages.iter().zip(wanted) {
-        for (job, _) in stage.jobs.iter().zip(wanted).filter(|(_, wanted)| **wanted) {
-            wishes.add(plan, stage, job, on, has);
-        }
+    for (stage, job) in wanted_jobs(plan, wanted) {
+        wishes.add(plan, stage, job, on, has);
+    }
+    if decider != Decider::Nobody {
+        wishes.validations.clear();
     }
     if on == On::Kubernetes {
         // Pods have containers, and shells of their own.
@@ -53,8 +57,8 @@ impl Wishes {
         if !job.services.is_empty() {
             self.services.insert(name());
         }
-        if job.pool.server {
-            self.servers.insert(name());
+        if steps(job).any(|step| step.task.id == MANUAL_VALIDATION) {
+            self.validations.insert(name());
         }
         for step in steps(job) {
             let tasks = match () {
@@ -97,8 +101,8 @@ impl Wishes {
         });
         say(self.containers, &|jobs| format!("{jobs} will fail: Dayfly cannot run jobs in a container yet"));
         say(self.services, &|jobs| format!("{jobs} will fail: Dayfly cannot start service containers yet"));
-        say(self.servers, &|jobs| {
-            format!("{jobs} will fail: jobs of `pool: server` run only in Azure DevOps")
+        say(self.validations, &|jobs| {
+            format!("{jobs} will fail: there is no terminal to ask on; `--approve` approves all validations")
         });
         for shell in self.shells {
             sentences.push(match shell {
@@ -112,6 +116,45 @@ impl Wishes {
         }
         sentences
     }
+}
+
+/// The jobs that are wanted, each with its stage.
+fn wanted_jobs<'a>(plan: &'a Plan, wanted: &'a [Vec<bool>]) -> impl Iterator<Item = (&'a Stage, &'a Job)> {
+    plan.stages.iter().zip(wanted).flat_map(|(stage, wanted)| {
+        let jobs = stage.jobs.iter().zip(wanted).filter(|(_, wanted)| **wanted);
+        jobs.map(move |(job, _)| (stage, job))
+    })
+}
+
+/// What is wrong if wanted jobs that run without an agent have tasks which only Azure DevOps runs.
+pub(crate) fn unknown_on_server(plan: &Plan, wanted: &[Vec<bool>]) -> Option<String> {
+    let steps = wanted_jobs(plan, wanted).flat_map(|(_, job)| server_steps(job));
+    let unknown: BTreeSet<String> = steps
+        .filter(|step| !runs_on_server(step.task.id))
+        .map(|step| format!("`{}`{}", reference(step), place(step)))
+        .collect();
+    (!unknown.is_empty()).then(|| {
+        format!(
+            "Dayfly cannot run {}: in jobs of `pool: server` it runs Delay, InvokeRESTAPI and \
+             ManualValidation; `--skip-task NAME` leaves other steps out",
+            Vec::from_iter(unknown).join(", ")
+        )
+    })
+}
+
+/// Whether a step of the wanted jobs has a text for an input.
+pub(crate) fn is_input(plan: &Plan, wanted: &[Vec<bool>], text: &str) -> bool {
+    let mut inputs =
+        wanted_jobs(plan, wanted).flat_map(|(_, job)| steps(job)).flat_map(|step| step.inputs.values());
+    inputs.any(|value| value.trim().eq_ignore_ascii_case(text))
+}
+
+/// The steps of a job, or of its hooks, that run without an agent.
+fn server_steps(job: &Job) -> impl Iterator<Item = &Step> {
+    let of_hooks = hooks(job)
+        .filter(|hook| hook.pool.as_ref().map_or(job.pool.server, |pool| pool.server))
+        .flat_map(|hook| &hook.steps);
+    job.steps.iter().filter(|_| job.pool.server).chain(of_hooks)
 }
 
 /// As people call the system that this runs on.
@@ -174,7 +217,9 @@ pub(crate) fn missing_submodules(plan: &Plan, wanted: &[Vec<bool>], missing: &[S
 /// Whether the worker can run a step's task.
 pub(crate) fn is_known(step: &Step) -> bool {
     let task = &step.task;
-    dayfly_worker::can_run(task.id, &task.version) || dayfly_worker::can_stand_in(&task.name)
+    dayfly_worker::can_run(task.id, &task.version)
+        || dayfly_worker::can_stand_in(&task.name)
+        || runs_on_server(task.id)
 }
 
 /// Whether the step's task is left out by what stands in for it.

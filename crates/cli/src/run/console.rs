@@ -6,7 +6,7 @@ use std::io::{self, IsTerminal as _};
 use std::time::{Duration, Instant};
 
 use anstyle::{AnsiColor, Effects, Style};
-use indicatif::{MultiProgress, ProgressBar};
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget};
 
 use dayfly_protocol::TaskResult;
 
@@ -63,6 +63,8 @@ pub(crate) struct Console {
     rest: Option<ProgressBar>,
     /// Identifiers and names of the jobs that wait for an agent.
     waiting: Vec<(String, String)>,
+    /// Whether a question stands below all that was printed.
+    is_asking: bool,
 }
 
 struct Job {
@@ -84,6 +86,7 @@ impl Console {
             status,
             rest: None,
             waiting: Vec::new(),
+            is_asking: false,
         }
     }
 
@@ -361,6 +364,11 @@ impl Console {
 
     /// Lets status lines go on and announces steps that say nothing; to be called every [`TICK`].
     pub(crate) fn tick(&mut self) -> io::Result<()> {
+        if std::mem::take(&mut self.is_asking)
+            && let Some(status) = self.status()
+        {
+            status.set_draw_target(ProgressDrawTarget::stderr());
+        }
         let mut text = String::new();
         let prefixes: Vec<String> = self.jobs.keys().map(|id| self.prefix(id)).collect();
         for (job, prefix) in self.jobs.values_mut().zip(prefixes) {
@@ -383,6 +391,18 @@ impl Console {
             Some(status) => status.suspend(|| output::note(text)),
             None => output::note(text),
         }
+    }
+
+    /// Asks a question. There are no status lines until the next [`Console::tick`]: what is typed stands
+    /// where they are drawn.
+    pub(crate) fn ask(&mut self, question: &str) -> io::Result<()> {
+        if let Some(status) = self.status() {
+            status.clear()?;
+            status.set_draw_target(ProgressDrawTarget::hidden());
+        }
+        self.is_asking = true;
+        output::note(question);
+        Ok(())
     }
 
     /// The status lines, as long as there is a terminal to draw them on: they panic on one that was closed.

@@ -15,6 +15,7 @@ use dayfly_emulator::{Emulator, Settings, snapshot};
 use dayfly_kubernetes::{RunPlace, RunSettings};
 use dayfly_listener::{AgentSet, Event, EventStream, NextEvent, Summary};
 use dayfly_pipelines::Plan;
+use dayfly_protocol::job::ServiceEndpoint;
 use dayfly_protocol::timeline::VariableValue;
 use dayfly_protocol::{BuildId, TaskResult};
 
@@ -30,6 +31,7 @@ use super::model::Model;
 use super::pipeline::PipelineFile;
 use super::repositories::{self, Checkout};
 use super::screen::Screen;
+use super::validations::{Decider, Validations};
 use super::warnings;
 use super::work_folder::WorkFolder;
 use crate::output;
@@ -57,6 +59,12 @@ pub(crate) struct Order {
     /// What jobs check out besides the pipeline's own repository.
     pub(crate) checkouts: Vec<Checkout>,
     pub(crate) agents: usize,
+    /// Service connections that jobs may name.
+    pub(crate) endpoints: Vec<ServiceEndpoint>,
+    /// Secure files that jobs may name, and where they are.
+    pub(crate) secure_files: Vec<(String, PathBuf)>,
+    /// Who decides on validations.
+    pub(crate) decider: Decider,
     /// The cluster in whose pods jobs run; none runs them here.
     pub(crate) cluster: Option<RunSettings>,
     pub(crate) log_dir: Option<PathBuf>,
@@ -218,7 +226,7 @@ async fn follow(
     let mut screen = Screen::new(order);
     let mut view = View {
         model: Model::default(),
-        secrets: KnownSecrets::new(&order.secrets),
+        secrets: KnownSecrets::new(&order.secrets, &order.endpoints),
         screen: &mut screen,
         notes: Notes::default(),
     };
@@ -276,6 +284,8 @@ fn request(order: &Order, repository: RunRepository) -> RunRequest {
         .iter()
         .map(|(name, value)| (name.clone(), VariableValue::secret(value.expose_secret())));
     request.variables = public.chain(secret).collect::<BTreeMap<_, _>>();
+    request.endpoints.clone_from(&order.endpoints);
+    request.secure_files.clone_from(&order.secure_files);
     request.stages.clone_from(&order.stages);
     request.jobs.clone_from(&order.jobs);
     request.placement = Placement::Everything { pool: POOL.to_owned() };
@@ -313,20 +323,31 @@ async fn show(
 ) -> anyhow::Result<Ended> {
     let begun = Instant::now();
     let mut ticks = tokio::time::interval(view.screen.tick());
+    let mut validations = Validations::new(order.decider);
     let mut cancelled = false;
     let mut give_up_at = None;
     loop {
+        if let Some(question) = validations.question() {
+            view.screen.ask(&question)?;
+        }
         tokio::select! {
             event = events.next() => {
                 let Some(event) = event else { bail!("the emulator stopped before the run was over") };
                 let completed = completed(&event, build);
+                validations.note(&event);
                 view.show(event, order, begun)?;
                 if let Some(result) = completed {
                     return Ok(if cancelled { Ended::Interrupted } else { Ended::Completed(result) });
                 }
             }
             warning = warning(&mut agents.events) => view.screen.note(&format!("warning: {warning}")),
-            _ = ticks.tick() => view.screen.redraw()?,
+            _ = ticks.tick(), if !validations.is_asking() => view.screen.redraw()?,
+            decision = validations.decision() => {
+                if let Some((id, verdict)) = decision {
+                    // It was withdrawn a moment ago.
+                    let _ = emulator.answer_validation(id, verdict);
+                }
+            }
             () = signals.next() => {
                 if cancelled {
                     view.screen.note("killing the run");

@@ -62,6 +62,16 @@ impl FromStr for SecretSource {
 }
 
 impl SecretSource {
+    /// A secret in a file.
+    pub(crate) fn in_file(name: &str, path: PathBuf) -> Self {
+        Self { name: name.to_owned(), place: Place::File(path) }
+    }
+
+    /// A secret in an environment variable.
+    pub(crate) fn in_environment(name: &str, variable: &str) -> Self {
+        Self { name: name.to_owned(), place: Place::Environment(variable.to_owned()) }
+    }
+
     /// The environment variable it comes from, which steps must not inherit.
     pub(crate) fn environment_variable(&self) -> Option<&str> {
         match &self.place {

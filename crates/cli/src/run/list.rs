@@ -79,7 +79,6 @@ fn refused(job: &Job, on: On) -> impl Iterator<Item = &'static str> {
     let wishes = [
         (job.container.is_some() && !has_containers, "container"),
         (!job.services.is_empty() && !has_containers, "services"),
-        (job.pool.server, "pool: server"),
     ];
     wishes.into_iter().filter(|(is_there, _)| *is_there).map(|(_, what)| what)
 }

@@ -9,6 +9,7 @@ use std::borrow::Cow;
 
 use dayfly_emulator::runs::RunEvent;
 use dayfly_mask::Masker;
+use dayfly_protocol::job::{EndpointAuthorization, ServiceEndpoint};
 use secrecy::{ExposeSecret as _, SecretString};
 
 use super::change::Change;
@@ -17,10 +18,12 @@ use super::change::Change;
 pub(crate) struct KnownSecrets(Masker);
 
 impl KnownSecrets {
-    /// Those given to the run.
-    pub(crate) fn new(secrets: &[(String, SecretString)]) -> Self {
+    /// Those given to the run, and those of its service connections.
+    pub(crate) fn new(secrets: &[(String, SecretString)], endpoints: &[ServiceEndpoint]) -> Self {
         let masker = Masker::new();
         masker.add_values(secrets.iter().map(|(_, value)| value.expose_secret()));
+        let logins = endpoints.iter().filter_map(|endpoint| endpoint.authorization.as_ref());
+        masker.add_values(logins.flat_map(EndpointAuthorization::secrets));
         Self(masker)
     }
 

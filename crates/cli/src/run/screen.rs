@@ -63,6 +63,15 @@ impl Screen {
         }
     }
 
+    /// Asks a question, on standard error. What is typed stands below it until the next [`Screen::redraw`].
+    pub(crate) fn ask(&mut self, question: &str) -> io::Result<()> {
+        match self {
+            Self::Json => output::note(question),
+            Self::Console { console, .. } => console.ask(question)?,
+        }
+        Ok(())
+    }
+
     /// How often [`Screen::redraw`] wants to be called.
     pub(crate) fn tick(&self) -> Duration {
         TICK

@@ -19,7 +19,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         &["dayfly-client", "dayfly-expressions", "dayfly-mask", "dayfly-processes", "dayfly-protocol"],
     ),
     ("dayfly-listener", &["dayfly-client", "dayfly-mask", "dayfly-processes", "dayfly-protocol"]),
-    ("dayfly-emulator", &["dayfly-pipelines", "dayfly-protocol"]),
+    ("dayfly-emulator", &["dayfly-expressions", "dayfly-mask", "dayfly-pipelines", "dayfly-protocol"]),
     ("dayfly-testing", &["dayfly-client", "dayfly-emulator", "dayfly-protocol"]),
     ("dayfly-kubernetes", &["dayfly-client", "dayfly-listener", "dayfly-protocol"]),
     (
@@ -196,7 +196,7 @@ const LISTENER_ROOMS: Rooms = &[
 const EMULATOR_ROOMS: Rooms = &[
     ("emulator", &["app", "events", "faults", "http", "runs", "settings", "state", "stores"]),
     ("http", &["app", "events", "faults", "runs", "settings", "state", "stores"]),
-    ("runs", &["app", "events", "state", "stores"]),
+    ("runs", &["app", "clock", "events", "state", "stores"]),
     ("app", &["clock", "events", "faults", "settings", "state", "stores"]),
     ("state", &["clock", "events", "settings", "stores"]),
     ("settings", &["clock", "faults"]),

@@ -314,10 +314,6 @@ jobs:
   condition: false
   services: { db: postgres }
   steps: [{ checkout: tools }]
-- job: approval
-  condition: false
-  pool: server
-  steps: [{ task: ManualValidation@0 }]
 - job: shells
   steps:
   - checkout: none
@@ -326,12 +322,7 @@ jobs:
 ",
     );
     let list = project.run(&["--list"], 0);
-    for text in [
-        "container: cannot run here",
-        "services: cannot run here",
-        "pool: server: cannot run here",
-        "tools  not available here",
-    ] {
+    for text in ["container: cannot run here", "services: cannot run here", "tools  not available here"] {
         assert_has(&list, text);
     }
     // A machine with little on it.
@@ -346,7 +337,6 @@ jobs:
     for text in [
         "`boxed` will fail: Dayfly cannot run jobs in a container yet",
         "`served` will fail: Dayfly cannot start service containers yet",
-        "`approval` will fail: jobs of `pool: server` run only in Azure DevOps",
         "jobs that check out `tools` will fail: the address of the repository `elsewhere` is not known",
         "`pwsh` is not on the PATH: PowerShell steps will fail",
     ] {

@@ -3,10 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use dayfly_protocol::{BuildId, JobId, TaskResult};
+use uuid::Uuid;
 
 use super::Emulator;
 use crate::runs::compile::{self, QueueRequest};
-use crate::runs::{RunArtifact, RunEvents, RunLog, RunRequest};
+use crate::runs::{RunArtifact, RunEvents, RunLog, RunRequest, Verdict};
 use crate::state::Result;
 use crate::state::definitions::PipelineFile;
 use crate::state::runs::container_of;
@@ -46,6 +47,15 @@ impl Emulator {
     /// If there is no such run.
     pub fn cancel_run(&self, build: BuildId) -> Result<()> {
         self.app().state().cancel_run(build, self.app().now())
+    }
+
+    /// Answers a validation that a job waits for ([`RunEvent`](crate::runs::RunEvent) tells of them). Only
+    /// the first answer counts.
+    ///
+    /// # Errors
+    /// If no such validation waits.
+    pub fn answer_validation(&self, id: Uuid, verdict: Verdict) -> Result<()> {
+        self.app().state().answer_validation(id, verdict)
     }
 
     /// What happens in all runs from now on. Ask before a run is queued to miss nothing. While nobody takes

@@ -171,6 +171,9 @@ impl From<Error> for ApiError {
             Error::DefinitionExists(_) => (StatusCode::CONFLICT, "DefinitionExistsException"),
             Error::BuildNotFound(_) => (StatusCode::NOT_FOUND, "BuildNotFoundException"),
             Error::ArtifactExists { .. } => (StatusCode::CONFLICT, "ArtifactExistsException"),
+            Error::SecureFileNotFound(_) | Error::ValidationNotFound(_) => {
+                (StatusCode::NOT_FOUND, type_key::RESOURCE_NOT_FOUND)
+            }
             Error::TestRunNotFound(_) => (StatusCode::NOT_FOUND, "TestObjectNotFoundException"),
             Error::ArtifactNotFound { .. } => (StatusCode::NOT_FOUND, "ArtifactNotFoundException"),
             Error::QueueNotFound(_) => (StatusCode::NOT_FOUND, "TaskAgentQueueNotFoundException"),

@@ -60,6 +60,7 @@ const LOCATIONS: &[Location] = &[
     row(uuid!("46f5667d-263a-4684-91b1-dff7fdcf64e2"), "distributedtask", "logs", "{scopeIdentifier}/_apis/distributedtask/hubs/{hubName}/plans/{planId}/logs/{logId}"),
     row(uuid!("7898f959-9cdf-4096-b29e-7f293031629e"), "distributedtask", "attachments", "{scopeIdentifier}/_apis/distributedtask/hubs/{hubName}/plans/{planId}/timelines/{timelineId}/records/{recordId}/attachments/{type}/{name}"),
     row(uuid!("eb55e5d6-2f30-4295-b5ed-38da50b1fc52"), "distributedtask", "attachments", "{scopeIdentifier}/_apis/distributedtask/hubs/{hubName}/plans/{planId}/attachments/{type}"),
+    row(uuid!("adcfd8bc-b184-43ba-bd84-7c8c6a2ff421"), "distributedtask", "securefiles", "{project}/_apis/distributedtask/securefiles/{secureFileId}"),
     row(uuid!("60aac929-f0cd-4bc8-9ce4-6b30e8f1b1bd"), "distributedtask", "tasks", "_apis/distributedtask/tasks/{taskId}/{versionString}"),
     row(uuid!("0cd358e1-9217-4d94-8269-1c1ee6f93dcf"), "build", "builds", "{project}/_apis/build/builds/{buildId}"),
     row(uuid!("8baac422-4c6e-4de5-8532-db96d92acffa"), "build", "Timeline", "{project}/_apis/build/builds/{buildId}/timeline/{timelineId}"),

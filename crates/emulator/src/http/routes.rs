@@ -24,6 +24,7 @@ mod pools;
 mod projects;
 mod queues;
 mod repositories;
+mod secure_files;
 mod sessions;
 mod tasks;
 mod telemetry;
@@ -63,6 +64,7 @@ pub(crate) fn router() -> Router<App> {
         .merge(projects::routes())
         .merge(queues::routes())
         .merge(repositories::routes())
+        .merge(secure_files::routes())
         .merge(sessions::routes())
         .merge(tasks::routes())
         .merge(telemetry::routes())

@@ -20,6 +20,7 @@ use crate::runs::{Placement, RunReason, RunRepository, RunRequest};
 use crate::state::definitions::PipelineFile;
 use crate::state::engine::{NewRun, ResourceRepository};
 use crate::state::garbage::Left;
+use crate::state::secure_files::KeptFile;
 use crate::state::{self, State};
 use crate::stores::git::plain_git;
 use crate::stores::snapshot;
@@ -231,6 +232,8 @@ impl App {
                 reason: request.reason,
                 requested_for: request.requested_for,
                 container,
+                endpoints: request.endpoints,
+                secure_files: request.secure_files.into_iter().map(KeptFile::new).collect(),
                 collection: self.base().clone(),
             },
             now,

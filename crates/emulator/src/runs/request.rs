@@ -6,12 +6,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use dayfly_pipelines::Plan;
+use dayfly_protocol::job::ServiceEndpoint;
 use dayfly_protocol::timeline::{TimelineRecord, VariableValue};
 use dayfly_protocol::{BuildId, JobId, LogId, PlanId, RecordId, TaskResult};
 use jiff::Timestamp;
 use tokio::sync::mpsc;
+use uuid::Uuid;
 
-use crate::events::{Event, JobOfRun, RunChange};
+use crate::events::{Event, JobOfRun, PendingValidation, RunChange};
 use crate::state::runs::{Placement, RunReason, RunRepository};
 
 /// A run to be queued.
@@ -33,6 +35,10 @@ pub struct RunRequest {
     pub repositories: BTreeMap<String, RunRepository>,
     /// Variables given when the run is queued; secrets among them are masked and kept out of environments.
     pub variables: BTreeMap<String, VariableValue>,
+    /// Service connections that jobs may name.
+    pub endpoints: Vec<ServiceEndpoint>,
+    /// Secure files that jobs may name, and where they are.
+    pub secure_files: Vec<(String, PathBuf)>,
     /// Only these stages, by name; all if empty.
     pub stages: Vec<String>,
     /// Only these jobs, by name (`job` or `stage.job`); all if empty.
@@ -62,6 +68,8 @@ impl RunRequest {
             repository,
             repositories: BTreeMap::new(),
             variables: BTreeMap::new(),
+            endpoints: Vec::new(),
+            secure_files: Vec::new(),
             stages: Vec::new(),
             jobs: Vec::new(),
             placement: Placement::AsWritten,
@@ -165,6 +173,20 @@ pub enum RunEvent {
         /// Why it was skipped, or failed without an agent.
         reason: Option<String>,
     },
+    /// A job waits for somebody's answer; see [`Emulator::answer_validation`](crate::Emulator).
+    ValidationPending {
+        /// The run.
+        build: BuildId,
+        /// What is to be answered.
+        validation: PendingValidation,
+    },
+    /// The job does not wait for the answer any longer: it was cancelled, or the time is over.
+    ValidationWithdrawn {
+        /// The run.
+        build: BuildId,
+        /// The validation.
+        id: Uuid,
+    },
     /// The run has ended. The last event of the run.
     RunCompleted {
         /// The run.
@@ -255,6 +277,8 @@ fn public_event(build: BuildId, change: RunChange) -> RunEvent {
         RunChange::JobCompleted { job, result, started, finished, reason } => {
             RunEvent::JobCompleted { build, job, result, started, finished, reason }
         }
+        RunChange::ValidationPending { validation } => RunEvent::ValidationPending { build, validation },
+        RunChange::ValidationWithdrawn { id } => RunEvent::ValidationWithdrawn { build, id },
         RunChange::Completed { number, result } => RunEvent::RunCompleted { build, number, result },
     }
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use dayfly_pipelines::message::{BuildContext, RepositoryContext};
 use dayfly_pipelines::orchestration::RunCounters;
 use dayfly_pipelines::{Action, JobInstance, Orchestration, Plan, RunContext, RunInputs, run_number};
-use dayfly_protocol::job::Variables;
+use dayfly_protocol::job::{AgentJobRequestMessage, ServiceEndpoint, Variables};
 use dayfly_protocol::plan::{
     TaskOrchestrationOwner, TaskOrchestrationPlanReference, WORKER_REPORTS_FROM_VERSION,
 };
@@ -31,6 +31,7 @@ use super::records::{
     stage_record,
 };
 use super::runs::{Run, RunJob, RunStatus, new_ids, person_id};
+use super::secure_files::KeptFile;
 use super::test_runs::TestResults;
 use super::{Error, Result, State};
 use crate::events::{Event, JobChange, JobOfRun, JobSignal, Place, RunChange};
@@ -54,6 +55,8 @@ pub(crate) struct NewRun {
     pub(crate) reason: RunReason,
     pub(crate) requested_for: String,
     pub(crate) container: ContainerId,
+    pub(crate) endpoints: Vec<ServiceEndpoint>,
+    pub(crate) secure_files: Vec<KeptFile>,
     pub(crate) collection: Url,
 }
 
@@ -137,6 +140,7 @@ impl State {
             tags: BTreeSet::new(),
             artifacts: Vec::new(),
             tests: TestResults::default(),
+            secure_files: new.secure_files,
             jobs: HashMap::new(),
         });
         self.tell(id, RunChange::Started { pipeline, number });
@@ -196,6 +200,8 @@ impl State {
                 container_id: new.container.0,
             },
             repositories: repositories?,
+            endpoints: new.endpoints.clone(),
+            secure_files: new.secure_files.iter().map(|kept| kept.file.clone()).collect(),
             start_time: now.strftime("%Y-%m-%d %H:%M:%S+00:00").to_string(),
         })
     }
@@ -310,7 +316,7 @@ impl State {
         self.tell(id, RunChange::JobStarted { job, agent });
     }
 
-    fn job_ended(
+    pub(super) fn job_ended(
         &mut self,
         id: BuildId,
         job_id: JobId,
@@ -335,7 +341,7 @@ impl State {
     }
 
     /// Does what is next, until there is nothing to do but to wait for jobs.
-    fn advance_run(&mut self, id: BuildId, now: Timestamp) {
+    pub(super) fn advance_run(&mut self, id: BuildId, now: Timestamp) {
         loop {
             let Ok(run) = self.runs.any_mut(id) else { return };
             let actions = run.orchestration.advance();
@@ -402,9 +408,13 @@ impl State {
         self.write_record(id, TimelineRecord { state: Some(TimelineRecordState::Pending), ..record }, now);
         let cancel_timeout = Duration::from_secs(60 * u64::from(instance.cancel_timeout_in_minutes));
         let Ok(run) = self.runs.any_mut(id) else { return };
-        run.jobs.insert(job, RunJob { shown: shown.clone(), cancel_timeout, started: None });
+        run.jobs.insert(job, RunJob { shown: shown.clone(), cancel_timeout, started: None, on_server: None });
         self.tell(id, RunChange::JobQueued { job: shown });
-        if let Err(error) = self.queue_run_job(id, instance, now) {
+        let queued = match instance.pool.server {
+            true => self.queue_server_job(id, instance),
+            false => self.queue_run_job(id, instance, now),
+        };
+        if let Err(error) = queued {
             let message = error.to_string();
             let name = &instance.job.identifier;
             tracing::info!(build = %id, job = %name, %message, "could not queue a job");
@@ -417,12 +427,9 @@ impl State {
 
     fn queue_run_job(&mut self, id: BuildId, instance: &JobInstance, now: Timestamp) -> Result<()> {
         let run = self.runs.any(id)?;
-        let plan_id = run.plan_id;
         let (pool, demands) = self.place(run, instance)?;
-        let token = self.issue_job_token(plan_id, instance.job.id)?;
+        let message = self.job_message(id, instance)?;
         let run = self.runs.any(id)?;
-        let message = dayfly_pipelines::message::message(instance, &run.context, &token)
-            .map_err(|error| Error::Invalid { what: "the job", reason: error.to_string() })?;
         let minutes = instance.timeout_in_minutes;
         self.queue_job(
             NewJob {
@@ -438,6 +445,19 @@ impl State {
             now,
         )?;
         Ok(())
+    }
+
+    /// The message of a job, with its own token.
+    pub(super) fn job_message(
+        &mut self,
+        id: BuildId,
+        instance: &JobInstance,
+    ) -> Result<AgentJobRequestMessage> {
+        let plan = self.runs.any(id)?.plan_id;
+        let token = self.issue_job_token(plan, instance.job.id)?;
+        let context = &self.runs.any(id)?.context;
+        dayfly_pipelines::message::message(instance, context, &token)
+            .map_err(|error| Error::Invalid { what: "the job", reason: error.to_string() })
     }
 
     /// The pool of a job, and what its agent has to offer.
@@ -461,7 +481,11 @@ impl State {
 
     fn cancel_job_of(&mut self, id: BuildId, job: JobId, now: Timestamp) {
         let Ok(run) = self.runs.any(id) else { return };
-        let timeout = run.jobs.get(&job).map_or(Duration::ZERO, |job| job.cancel_timeout);
+        let known = run.jobs.get(&job);
+        if let Some(cancel) = known.and_then(|job| job.on_server.as_ref()) {
+            return cancel.cancel();
+        }
+        let timeout = known.map_or(Duration::ZERO, |job| job.cancel_timeout);
         if let Err(error) = self.cancel_job(run.plan_id, job, timeout, now) {
             // It ended in the meantime; its signal is on its way.
             tracing::debug!(build = %id, %job, %error, "a job needs no cancellation");
@@ -494,7 +518,7 @@ impl State {
         self.tell(id, RunChange::JobCompleted { job, result, started: None, finished: now, reason });
     }
 
-    fn write_record(&mut self, id: BuildId, record: TimelineRecord, now: Timestamp) {
+    pub(crate) fn write_record(&mut self, id: BuildId, record: TimelineRecord, now: Timestamp) {
         let Ok(run) = self.runs.any(id) else { return };
         let (plan, timeline) = (run.plan_id, run.timeline);
         if let Err(error) = self.update_records(plan, timeline, vec![record], now, Place::default()) {
@@ -502,7 +526,7 @@ impl State {
         }
     }
 
-    fn tell(&self, id: BuildId, change: RunChange) {
+    pub(super) fn tell(&self, id: BuildId, change: RunChange) {
         if let Ok(run) = self.runs.any(id) {
             self.hub.send(Event::RunChanged { build: id, plan: run.plan_id, change }, Place::default());
         }

@@ -154,6 +154,12 @@ pub enum Error {
     /// No such queue.
     #[error("queue {0} does not exist in this project")]
     QueueNotFound(QueueId),
+    /// No such secure file, or not for this job, or by this ticket.
+    #[error("secure file {0} does not exist, or its ticket is not valid for this job")]
+    SecureFileNotFound(uuid::Uuid),
+    /// No such validation, or it was answered, or nobody waits for it any longer.
+    #[error("no validation {0} waits for an answer")]
+    ValidationNotFound(uuid::Uuid),
     /// There is no test run of this number.
     #[error("there is no test run {0}")]
     TestRunNotFound(i32),

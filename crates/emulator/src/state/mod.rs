@@ -36,6 +36,8 @@ mod records;
 pub(crate) mod repositories;
 pub(crate) mod requests;
 pub(crate) mod runs;
+pub(crate) mod secure_files;
+pub(crate) mod server_jobs;
 pub(crate) mod sessions;
 mod statistics;
 pub(crate) mod test_runs;
@@ -102,6 +104,7 @@ pub(crate) struct State {
     pub(crate) repositories: repositories::Repositories,
     pub(crate) definitions: definitions::Definitions,
     pub(crate) runs: runs::Runs,
+    pub(crate) server_jobs: server_jobs::ServerJobs,
     pub(crate) garbage: garbage::Garbage,
     /// Where logs and attachments count.
     pub(crate) disk: Disk,
@@ -162,6 +165,7 @@ impl State {
             repositories: repositories::Repositories::default(),
             definitions: definitions::Definitions::default(),
             runs: runs::Runs::default(),
+            server_jobs: server_jobs::ServerJobs::default(),
             garbage: garbage::Garbage::default(),
             disk,
             hub,

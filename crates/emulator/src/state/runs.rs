@@ -9,7 +9,9 @@ use dayfly_pipelines::{Orchestration, RunContext};
 use dayfly_protocol::artifact::{ArtifactResource, BuildArtifact};
 use dayfly_protocol::{BuildId, ContainerId, JobId, PlanId, PoolId, ProjectId, TaskResult, TimelineId};
 use jiff::Timestamp;
+use tokio_util::sync::CancellationToken;
 
+use super::secure_files::KeptFile;
 use super::test_runs::{self, TestResults};
 use super::{Error, Result, State, named_id};
 use crate::events::JobOfRun;
@@ -159,6 +161,7 @@ pub(crate) struct Run {
     pub(crate) tags: BTreeSet<String>,
     pub(crate) artifacts: Vec<BuildArtifact>,
     pub(crate) tests: TestResults,
+    pub(crate) secure_files: Vec<KeptFile>,
     /// Jobs that were queued, by id.
     pub(crate) jobs: HashMap<JobId, RunJob>,
 }
@@ -169,8 +172,10 @@ pub(crate) struct RunJob {
     pub(crate) shown: JobOfRun,
     /// How long it may take to end when it is cancelled.
     pub(crate) cancel_timeout: Duration,
-    /// When an agent had it.
+    /// When an agent had it, or it began in the service.
     pub(crate) started: Option<Timestamp>,
+    /// What cancels it if the service runs it itself.
+    pub(crate) on_server: Option<CancellationToken>,
 }
 
 impl Run {

@@ -288,7 +288,7 @@ fn digest_of(token: &str) -> Digest {
 }
 
 /// 256 random bits as text.
-fn random_token() -> SecretString {
+pub(super) fn random_token() -> SecretString {
     let mut bytes = [0; 32];
     aws_lc_rs::rand::fill(&mut bytes).expect("the system's random numbers do not run out");
     SecretString::from(URL_SAFE_NO_PAD.encode(bytes))

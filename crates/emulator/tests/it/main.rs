@@ -18,6 +18,7 @@ mod plans;
 mod repositories;
 mod runs;
 mod scopes;
+mod server_jobs;
 mod service;
 mod sessions;
 mod snapshot;

@@ -103,9 +103,6 @@ pub(super) fn unfold(
     secret_outputs: &[String],
 ) -> Result<Unfolded, String> {
     let evaluate = |text: &str| surroundings.text(text).map(|text| variables.expand(&text));
-    if job.pool.server {
-        return Err("the job runs on no agent (`pool: server`), which is not supported here".to_owned());
-    }
     let display_name = variables.expand(&job.display_name);
     let (drafts, max_parallel) = match (&job.deployment, &job.strategy) {
         (Some(deployment), _) => {

@@ -166,6 +166,7 @@ impl Hooks<'_> {
         };
         fields.finish(reader);
         let server = pool.as_ref().map_or(self.job.pool.server, |pool| pool.server);
+        steps::check_place(&list, server, reader);
         if kind == HookKind::Deploy && !list.download_written && !server {
             let download: Option<Step> = steps::automatic_download(reader);
             list.steps.splice(0..0, download);

@@ -52,7 +52,7 @@ pub(super) fn implicit(
     job.strategy = strategy::strategy(fields.take("strategy"), reader);
     // The root's variables are the run's; its pool is the default pool already.
     let list = steps::steps(node, reader);
-    finish_steps(&mut job, list);
+    finish_steps(&mut job, list, reader);
     job
 }
 
@@ -96,7 +96,7 @@ pub(super) fn job(item: &Node, pool: Option<&Pool>, reader: &mut Reader<'_>) -> 
             // A job without steps is taken: it checks out and ends.
             None => steps::Steps::default(),
         };
-        finish_steps(&mut job, list);
+        finish_steps(&mut job, list, reader);
     }
     for kept in ["templateContext", "lockBehavior"] {
         fields.take(kept);
@@ -216,7 +216,8 @@ fn workspace(node: Option<&Node>, reader: &mut Reader<'_>) -> Option<WorkspaceCl
     }
 }
 
-fn finish_steps(job: &mut Job, mut list: steps::Steps) {
+fn finish_steps(job: &mut Job, mut list: steps::Steps, reader: &mut Reader<'_>) {
+    steps::check_place(&list, job.pool.server, reader);
     if !list.checkout_written && !job.pool.server {
         list.steps.insert(0, steps::automatic_checkout());
     }

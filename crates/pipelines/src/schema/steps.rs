@@ -10,8 +10,10 @@ use super::{
     reader::{Fields, Reader, closest, is_slip, short},
 };
 use crate::{
+    diagnostics::Span,
     expression::{self, Place},
     plan::{Step, StepTarget, TaskReference},
+    tasks::{self, RunsOn},
     yaml::{Kind, Node},
 };
 
@@ -38,6 +40,8 @@ const KINDS: &[&str] = &[
 #[derive(Debug, Default)]
 pub(super) struct Steps {
     pub(super) steps: Vec<Step>,
+    /// Where each of them is written.
+    spans: Vec<Span>,
     /// A checkout step is written (also `checkout: none`).
     pub(super) checkout_written: bool,
     /// A download step is written (also `download: none`).
@@ -58,8 +62,37 @@ pub(super) fn steps(node: &Node, reader: &mut Reader<'_>) -> Steps {
                 .help("step names must be unique in a job: outputs are found by them");
         }
         result.steps.push(step);
+        result.spans.push(item.span);
     }
     result
+}
+
+/// Refuses steps whose task does not run where the job does: the service runs some tasks itself, in jobs of
+/// `pool: server`, and no others there (`runsOn` in their task.json). Of what is no task of the service's own
+/// nobody knows it here.
+pub(super) fn check_place(list: &Steps, is_server_job: bool, reader: &mut Reader<'_>) {
+    for (step, span) in list.steps.iter().zip(&list.spans) {
+        let runs_here = match tasks::runs_on(step.task.id) {
+            None => true,
+            Some(RunsOn::Server) => is_server_job,
+            Some(RunsOn::Agent) => !is_server_job,
+        };
+        if runs_here {
+            continue;
+        }
+        let name = &step.task.name;
+        if is_server_job {
+            reader
+                .collector
+                .error(*span, format!("`{name}` runs on an agent, and a job of `pool: server` has none"))
+                .help("put the step into another job; only tasks that the service runs itself go here");
+        } else {
+            reader
+                .collector
+                .error(*span, format!("`{name}` does not run on an agent, only in a job of `pool: server`"))
+                .help("put the step into a job of its own with `pool: server`");
+        }
+    }
 }
 
 /// Gives names to steps without one: the task's name when only one step of the task is unnamed, else the

@@ -8,7 +8,7 @@ use dayfly_pipelines::{
 };
 use dayfly_protocol::{
     PlanId, ProjectId, TimelineId,
-    job::AgentJobRequestMessage,
+    job::{AgentJobRequestMessage, ServiceEndpoint},
     json,
     plan::{TaskOrchestrationOwner, TaskOrchestrationPlanReference},
     timeline::VariableValue,
@@ -62,8 +62,32 @@ fn context() -> RunContext {
             message: "Say hello\n\nbody".to_owned(),
             checkout: BTreeMap::from([("fetchDepth".to_owned(), "1".to_owned())]),
         }],
+        secure_files: Vec::new(),
+        endpoints: ["Api", "other"].map(connection).into(),
         start_time: "2026-11-24 20:55:00+00:00".to_owned(),
     }
+}
+
+fn connection(name: &str) -> ServiceEndpoint {
+    let id = Some(Uuid::from_u128(name.len() as u128));
+    ServiceEndpoint { id, name: Some(name.to_owned()), ..ServiceEndpoint::default() }
+}
+
+#[test]
+fn a_job_gets_the_service_connections_that_its_steps_name_by_their_ids() {
+    let text = "
+variables: { name: api }
+steps:
+- task: Kubernetes@1
+  inputs: { kubernetesServiceEndpoint: $(name), arguments: api }
+- script: echo other connections
+";
+    let message = sent(text, "Job.__default").unwrap();
+    let names = message.resources.endpoints.iter().map(|endpoint| endpoint.name.as_deref().unwrap());
+    assert_eq!(names.collect::<Vec<_>>(), ["SystemVssConnection", "Api"]);
+    let inputs = &message.steps[1].inputs;
+    assert_eq!(inputs["kubernetesServiceEndpoint"], Uuid::from_u128(3).to_string());
+    assert_eq!(inputs["arguments"], "api");
 }
 
 fn sent(text: &str, identifier: &str) -> Result<AgentJobRequestMessage, MessageError> {

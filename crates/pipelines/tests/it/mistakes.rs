@@ -916,6 +916,64 @@ fn reports_are_data_and_colours_are_on_demand() {
     assert_eq!(diagnostics.error_count(), 1);
 }
 
+#[test]
+fn steps_stand_where_their_task_runs() {
+    let text = "\
+jobs:
+- job: server
+  pool: server
+  steps:
+  - task: ManualValidation@1
+  - task: SomebodysOwn@1
+  - checkout: self
+  - pwsh: x
+- job: agent
+  steps:
+  - task: InvokeRESTAPI@1
+- deployment: d
+  environment: e
+  pool: server
+  strategy:
+    runOnce:
+      deploy: { steps: [ { task: Delay@1 } ] }
+      preDeploy: { pool: q, steps: [ { task: Delay@1 } ] }
+";
+    let inputs = Inputs { tasks: std::sync::Arc::new(dayfly_pipelines::AnyTasks), ..Inputs::default() };
+    insta::assert_snapshot!(rejected_with(text, &inputs), @r"
+error: `Checkout` runs on an agent, and a job of `pool: server` has none
+ --> azure-pipelines.yml:7:5
+  |
+7 |   - checkout: self
+  |     ^^^^^^^^^^^^^^
+  |
+  = help: put the step into another job; only tasks that the service runs itself go here
+
+error: `PowerShell` runs on an agent, and a job of `pool: server` has none
+ --> azure-pipelines.yml:8:5
+  |
+8 |   - pwsh: x
+  |     ^^^^^^^
+  |
+  = help: put the step into another job; only tasks that the service runs itself go here
+
+error: `InvokeRESTAPI` does not run on an agent, only in a job of `pool: server`
+  --> azure-pipelines.yml:11:5
+   |
+11 |   - task: InvokeRESTAPI@1
+   |     ^^^^^^^^^^^^^^^^^^^^^
+   |
+   = help: put the step into a job of its own with `pool: server`
+
+error: `Delay` does not run on an agent, only in a job of `pool: server`
+  --> azure-pipelines.yml:18:38
+   |
+18 |       preDeploy: { pool: q, steps: [ { task: Delay@1 } ] }
+   |                                      ^^^^^^^^^^^^^^^
+   |
+   = help: put the step into a job of its own with `pool: server`
+");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 256, ..ProptestConfig::default() })]
 

@@ -739,13 +739,12 @@ stage __default
     start j.__default "j"
 "#);
     let mut run = Run::new(
-        "variables:\n  b: x\njobs:\n- job: j\n  variables:\n    a: $[ gt(1, variables.b) ]\n- job: k\n  condition: gt(1, variables.b)\n- job: s\n  pool: server\n- job: t\n  timeoutInMinutes: $(b)\n",
+        "variables:\n  b: x\njobs:\n- job: j\n  variables:\n    a: $[ gt(1, variables.b) ]\n- job: k\n  condition: gt(1, variables.b)\n- job: t\n  timeoutInMinutes: $(b)\n",
     );
     insta::assert_snapshot!(run.advance(), @r"
 stage __default
   phase j Failed (the variable `a`: `$[ gt(1, variables.b) ]` cannot be evaluated: cannot convert this String to Number at position 8)
   phase k Failed (the condition `gt(1, variables.b)` cannot be evaluated: cannot convert this String to Number at position 7)
-  phase s Failed (the job runs on no agent (`pool: server`), which is not supported here)
   phase t Failed (`timeoutInMinutes: $(b)` gives `x`, which is not a whole number)
 stage __default Failed
 run Failed

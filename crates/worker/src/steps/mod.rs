@@ -121,7 +121,7 @@ pub(crate) fn has(packages: &Packages, step: &Step, part: Part) -> bool {
     match (part, packages.of(reference)) {
         (Part::Main, _) => true,
         (part, Some(Ok(package))) => package.manifest.has(stage(part)),
-        (Part::PostJob, None) => reference.id.0 == task::CHECKOUT,
+        (Part::PostJob, None) => [task::CHECKOUT, task::DOWNLOAD_SECURE_FILE].contains(&reference.id.0),
         (Part::PreJob | Part::PostJob, _) => false,
     }
 }
@@ -239,6 +239,7 @@ async fn run_task(
         (task::DOWNLOAD_BUILD_ARTIFACTS, Part::Main) => artifacts::download_build(context, prepared).await,
         (task::CHECKOUT, Part::Main) => checkout::run(context, prepared).await,
         (task::CHECKOUT, Part::PostJob) => checkout::cleanup::run(context).await,
+        (task::DOWNLOAD_SECURE_FILE, Part::PostJob) => built_in::download_secure_file::delete(context).await,
         _ => Err(StepError::Failed(unknown_task(step))),
     }
 }

@@ -5,7 +5,7 @@ use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::time::Duration;
 
 use dayfly_emulator::Event;
-use dayfly_emulator::runs::RunChange;
+use dayfly_emulator::runs::{RunChange, SERVER};
 use dayfly_pipelines::identifiers::shown;
 use dayfly_protocol::BuildId;
 use tokio::sync::mpsc;
@@ -108,6 +108,14 @@ impl Activity {
                 run.number = number;
                 return None;
             }
+            RunChange::JobStarted { job, agent } if agent == SERVER => {
+                format!("job {} started without an agent", shown(&job.identifier))
+            }
+            RunChange::ValidationPending { validation } => format!(
+                "job {} waits for a validation: POST /_dayfly/validations/{}",
+                shown(&validation.job.identifier),
+                validation.id
+            ),
             RunChange::JobStarted { job, agent } => {
                 format!("job {} assigned to agent {agent}", shown(&job.identifier))
             }

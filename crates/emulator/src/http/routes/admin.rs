@@ -1,11 +1,13 @@
 //! `/_dayfly`: what the real service has not. For people with all rights.
 
 use axum::extract::State;
-use axum::routing::{delete, get};
+use axum::routing::{delete, get, post};
 use axum::{Extension, Router};
-use dayfly_protocol::ListOf;
+use dayfly_protocol::{BuildId, ListOf};
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
+
+use uuid::Uuid;
 
 use crate::app::App;
 use crate::app::connections::Connection;
@@ -15,6 +17,7 @@ use crate::http::error::ApiError;
 use crate::http::extract::{Json, Path, Unread};
 use crate::settings::Scope;
 use crate::state::Statistics;
+use crate::state::server_jobs::Verdict;
 
 pub(crate) fn routes() -> Router<App> {
     Router::new()
@@ -23,6 +26,8 @@ pub(crate) fn routes() -> Router<App> {
         .route("/_dayfly/connections", delete(cut_connections))
         .route("/_dayfly/sessions", delete(lose_sessions))
         .route("/_dayfly/statistics", get(statistics))
+        .route("/_dayfly/validations", get(list_validations))
+        .route("/_dayfly/validations/{id}", post(answer_validation))
 }
 
 /// One rule, or several.
@@ -31,6 +36,16 @@ pub(crate) fn routes() -> Router<App> {
 enum Rules {
     Several(Vec<FaultRule>),
     One(Box<FaultRule>),
+}
+
+/// A validation that a job waits for.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Validation {
+    id: Uuid,
+    build_id: BuildId,
+    job: String,
+    instructions: String,
 }
 
 #[derive(Serialize)]
@@ -108,6 +123,33 @@ async fn lose_sessions(State(app): State<App>, caller: Caller) -> Result<Json<Lo
     caller.require(Scope::Full)?;
     let sessions = app.state().end_all_sessions(app.now());
     Ok(Json(Lost { sessions }))
+}
+
+async fn list_validations(
+    State(app): State<App>,
+    caller: Caller,
+) -> Result<Json<ListOf<Validation>>, ApiError> {
+    caller.require(Scope::Full)?;
+    let pending = app.state().server_jobs.validations();
+    let validations = pending.into_iter().map(|pending| Validation {
+        id: pending.id,
+        build_id: pending.build,
+        job: pending.job.identifier,
+        instructions: pending.instructions,
+    });
+    Ok(Json(validations.collect::<Vec<_>>().into()))
+}
+
+async fn answer_validation(
+    State(app): State<App>,
+    caller: Caller,
+    Path(id): Path<Uuid>,
+    body: Unread,
+) -> Result<StatusCode, ApiError> {
+    caller.require(Scope::Full)?;
+    let verdict: Verdict = body.json(&app).await?;
+    app.state().answer_validation(id, verdict)?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 async fn statistics(State(app): State<App>, caller: Caller) -> Result<Json<Statistics>, ApiError> {

@@ -1,7 +1,5 @@
 //! Logs of a plan: made, appended to block by block, read by lines.
 
-use std::io::Write;
-
 use axum::Router;
 use axum::extract::State;
 use axum::response::Response;
@@ -11,14 +9,12 @@ use dayfly_protocol::{ListOf, LogId, PlanId};
 use http::HeaderMap;
 
 use crate::app::App;
-use crate::events::Place;
 use crate::http::caller::Caller;
 use crate::http::error::ApiError;
 use crate::http::extract::{Json, Path, Unread};
 use crate::http::log_text::{self, FirstLine};
 use crate::http::query::Query;
 use crate::settings::Scope;
-use crate::state::logs::Appended;
 
 pub(crate) fn routes() -> Router<App> {
     Router::new()
@@ -58,45 +54,10 @@ async fn append(
     body: Unread,
 ) -> Result<Json<TaskLog>, ApiError> {
     caller.require_plan(plan, Scope::Full)?;
-    let writer = app.state().plan_at(&project, &hub, plan)?.log(log)?.writer();
+    app.state().plan_at(&project, &hub, plan)?.log(log)?;
     let block = body.upload(&app).await?;
-    let place = app.hub().place().await;
-    let writer = writer.lock_owned().await;
-    let disk = app.disk().clone();
-    let appended = disk.run(move || {
-        let appended = append_block(&app, plan, log, &block, place);
-        drop(writer);
-        appended
-    });
-    Ok(Json(appended.await.map_err(broken)??))
-}
-
-fn append_block(
-    app: &App,
-    plan: PlanId,
-    log: LogId,
-    block: &[u8],
-    place: Place,
-) -> Result<TaskLog, ApiError> {
-    let (file, on_disk) = app.state().begin_append(plan, log, block.len() as u64)?;
-    write_block(&file, block).map_err(broken)?;
-    let block = Appended {
-        line_ends: memchr::memchr_iter(b'\n', block).count(),
-        has_open_line: block.last().map(|last| *last != b'\n'),
-        on_disk,
-    };
-    Ok(app.state().end_append(plan, log, block, app.now(), place)?)
-}
-
-fn broken(error: std::io::Error) -> ApiError {
-    ApiError::internal("could not write a log", &error)
-}
-
-fn write_block(file: &std::path::Path, block: &[u8]) -> std::io::Result<()> {
-    if let Some(folder) = file.parent() {
-        std::fs::create_dir_all(folder)?;
-    }
-    std::fs::OpenOptions::new().create(true).append(true).open(file)?.write_all(block)
+    let appended = app.append_to_log(plan, log, block).await;
+    Ok(Json(appended.map_err(|error| ApiError::internal("could not write a log", &error))??))
 }
 
 async fn read(

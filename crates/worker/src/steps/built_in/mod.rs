@@ -8,6 +8,7 @@ mod copy_files;
 mod delete_files;
 mod docker;
 mod dotnet;
+pub(super) mod download_secure_file;
 mod extract_files;
 mod go;
 mod gradle;
@@ -25,7 +26,7 @@ mod shell_script;
 
 use std::ops::RangeInclusive;
 
-use dayfly_protocol::TaskResult;
+use dayfly_protocol::{TaskResult, task};
 use futures::future::BoxFuture;
 use uuid::{Uuid, uuid};
 
@@ -73,6 +74,7 @@ const TASKS: &[(Uuid, RangeInclusive<u32>, &Task)] = &[
     (uuid!("e28912f1-0114-4464-802a-a3a35437fd16"), 0..=0, &docker::DOCKER_0),
     (uuid!("3a6a2d63-f2b2-4e93-bcf9-0cbe22f5dc26"), 1..=LATER, &ant::ANT),
     (uuid!("d53ccab4-555e-4494-9d06-11db043fb4a9"), 2..=LATER, &cache::CACHE),
+    (task::DOWNLOAD_SECURE_FILE, 1..=LATER, &download_secure_file::DOWNLOAD_SECURE_FILE),
 ];
 
 /// The built-in task with an id, and a version such as `2.1.0`.

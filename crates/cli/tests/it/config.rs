@@ -1,0 +1,153 @@
+//! `dayfly.toml` in `dayfly run`: variable groups, service connections, secure files.
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpListener;
+use std::thread::JoinHandle;
+
+use crate::project::{Ended, Project};
+
+/// A server for one request, which it gives back: first line, headers in lower case, body.
+fn server() -> (String, JoinHandle<String>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/api", listener.local_addr().unwrap());
+    let served = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut reader = BufReader::new(stream.try_clone().unwrap());
+        let (mut request, mut length) = (String::new(), 0);
+        loop {
+            let mut line = String::new();
+            reader.read_line(&mut line).unwrap();
+            if let Some(value) = line.to_lowercase().strip_prefix("content-length:") {
+                length = value.trim().parse().unwrap();
+            }
+            if line.trim().is_empty() {
+                break;
+            }
+            request.push_str(&line);
+        }
+        let mut body = vec![0; length];
+        reader.read_exact(&mut body).unwrap();
+        request.push_str(&String::from_utf8(body).unwrap());
+        let answer = r#"{"state": "ready"}"#;
+        write!(stream, "HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{answer}", answer.len()).unwrap();
+        request
+    });
+    (url, served)
+}
+
+const PIPELINE: &str = "
+variables:
+- group: prod
+jobs:
+- job: call
+  pool: server
+  steps:
+  - task: InvokeRESTAPI@1
+    inputs:
+      serviceConnection: api
+      urlSuffix: /deploy?host=$(host)
+      body: '{\"token\": \"$(token)\"}'
+      successCriteria: eq(root['state'], 'ready')
+- job: use
+  dependsOn: call
+  steps:
+  - checkout: none
+  - task: DownloadSecureFile@1
+    name: key
+    inputs: { secureFile: signing.p12, retryCount: 2 }
+  - bash: |
+      echo \"host $(host), token $TOKEN, inherited [$PROD_TOKEN]\"
+      echo \"file $(cat '$(key.secureFilePath)') $(stat -c %a '$(key.secureFilePath)')\"
+    env: { TOKEN: $(token) }
+- job: later
+  dependsOn: use
+  variables:
+    place: $[ dependencies.use.outputs['key.secureFilePath'] ]
+  steps:
+  - checkout: none
+  - bash: if [ ! -e '$(place)' ]; then echo gone $(basename '$(place)'); fi
+";
+
+const CONFIG: &str = "
+[variable-groups.Prod]
+host = 'example.org'
+token = { env = 'PROD_TOKEN' }
+
+[variable-groups.unused]
+other = { env = 'NOT_SET' }
+
+[service-connections.API]
+url = 'URL'
+scheme = 'UsernamePassword'
+parameters = { username = 'ada', password = { file = 'secrets/password' } }
+
+[service-connections.unused]
+url = 'https://nowhere.invalid'
+parameters = { password = { env = 'NOT_SET' } }
+
+[secure-files]
+'signing.p12' = 'secrets/key'
+";
+
+fn run(project: &Project, arguments: &[&str]) -> Ended {
+    let mut command = project.command(&["run"]);
+    Ended::from(command.args(arguments).env("PROD_TOKEN", "hunter2-token").output().unwrap())
+}
+
+#[test]
+fn groups_connections_and_files_reach_the_jobs_and_secrets_stay_hidden() {
+    let project = Project::with_pipeline(PIPELINE);
+    let (url, served) = server();
+    project.write("dayfly.toml", &CONFIG.replace("URL", &url));
+    project.write("secrets/password", "hunter2-password\n");
+    project.write("secrets/key", "content of the key");
+    let ended = run(&project, &["--verbose", "--keep-work"]);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    let request = served.join().unwrap();
+    assert!(request.starts_with("POST /api/deploy?host=example.org HTTP/1.1"), "{request}");
+    assert!(request.contains("Basic YWRhOmh1bnRlcjItcGFzc3dvcmQ="), "{request}");
+    assert!(request.ends_with(r#"{"token": "hunter2-token"}"#), "{request}");
+    for text in [
+        r#"Request body: {"token": "***"}"#,
+        "host example.org, token ***, inherited []",
+        "file content of the key 600",
+        "Deleted secure file: ",
+        "gone signing.p12",
+    ] {
+        assert!(ended.stdout.contains(text), "{text}: {ended:?}");
+    }
+    assert!(!format!("{ended:?}").contains("hunter2"), "{ended:?}");
+    let folder = ended.stderr.lines().find_map(|line| line.strip_prefix("work folders: ")).unwrap();
+    std::fs::remove_dir_all(std::path::Path::new(folder).parent().unwrap()).unwrap();
+}
+
+#[test]
+fn mistakes_are_told_before_the_run_with_their_place() {
+    let project = Project::with_pipeline(PIPELINE);
+    project.write("secrets/password", "hunter2-password");
+    let whole = CONFIG.replace("URL", "http://127.0.0.1:9");
+    for (config, expected) in [
+        (format!("secrets = 1\n{whole}"), "dayfly.toml:1:1: unknown field `secrets`"),
+        (whole.clone(), "dayfly.toml:19:17: the secure file `signing.p12` is not there"),
+        (
+            whole.replace("secrets/password", "secrets/none"),
+            "dayfly.toml:12:45: secret `password`: cannot read the file",
+        ),
+    ] {
+        project.write("dayfly.toml", &config);
+        if config.contains("secrets/none") {
+            project.write("secrets/key", "");
+        }
+        let ended = run(&project, &[]);
+        assert_eq!(ended.code, Some(2), "{ended:?}");
+        assert!(ended.stderr.contains(expected), "{expected}: {ended:?}");
+    }
+    let ended = run(&project, &["--config", "elsewhere.toml"]);
+    assert_eq!(ended.code, Some(2), "{ended:?}");
+    assert!(ended.stderr.contains("cannot read `elsewhere.toml`"), "{ended:?}");
+
+    project.write("dayfly.toml", "");
+    let ended = run(&project, &["--job", "use"]);
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    assert!(ended.stdout.contains("The job was not given a secure file 'signing.p12'"), "{ended:?}");
+}
