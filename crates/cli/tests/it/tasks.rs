@@ -1,6 +1,7 @@
 //! Tasks that the agent downloads and runs by Node, from the pipeline to the log.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use dayfly_protocol::TaskResult;
@@ -28,13 +29,30 @@ fn task(folder: &Path, name: &str, id: u128, manifest: Value, files: &[(&str, &s
     }
 }
 
+/// A script that can be run.
+fn program(folder: &Path, name: &str, script: &str) {
+    let path = folder.join(name);
+    fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+}
+
 /// Runs these jobs by an agent; the tasks are made first.
 async fn run(jobs: &str, tasks: impl FnOnce(&Path)) -> (TaskResult, String) {
+    run_with(jobs, &[], tasks).await
+}
+
+/// The same by an agent that has these programs before all others on its path.
+async fn run_with(jobs: &str, programs: &[(&str, &str)], tasks: impl FnOnce(&Path)) -> (TaskResult, String) {
     let folder = tempfile::tempdir().unwrap();
     tasks(folder.path());
     let path = folder.path().to_owned();
     let service = Service::new(move |settings| settings.tasks_folder = Some(path)).await;
-    let _agent = Process::spawn(&mut service.agent("one", &[]));
+    let before = tempfile::tempdir().unwrap();
+    for (name, script) in programs {
+        program(before.path(), name, script);
+    }
+    let path = format!("{}:{}", before.path().display(), std::env::var("PATH").unwrap());
+    let _agent = Process::spawn(service.agent("one", &[]).env("PATH", path));
     service.online("one").await;
     service.pipeline(jobs).await
 }
@@ -43,7 +61,7 @@ const GREET: &str = r"
 const e = process.env;
 const find = (prefix) => Object.keys(e).filter((name) => name.startsWith(prefix)).sort().join(',');
 console.log(`greets ${e.INPUT_WHOM} in ${e.INPUT_TONE} at ${e.INPUT_PLACE}`);
-console.log(`runs in ${process.cwd() === __dirname ? 'its folder' : process.cwd()}`);
+console.log(`runs in ${process.cwd()}`);
 console.log(`secret of ${(e.SECRET_PASSWORD || '').length}, not ${e.PASSWORD}, ${e.VSTS_SECRET_VARIABLES.includes('password')}`);
 console.log(`public ${e.COLOUR} ${JSON.parse(e.VSTS_PUBLIC_VARIABLES).includes('colour')}`);
 console.log(`system ${find('ENDPOINT_AUTH_SCHEME')} ${!!JSON.parse(e.ENDPOINT_AUTH_SYSTEMVSSCONNECTION).parameters.AccessToken}`);
@@ -78,7 +96,7 @@ async fn a_task_runs_with_all_its_parts_and_what_the_library_reads() {
                 &[
                     ("before.js", word),
                     ("old.js", "process.exit(9)"),
-                    ("lib/main.js", &GREET.replace("__dirname", "require('path').dirname(__dirname)")),
+                    ("lib/main.js", GREET),
                     ("after.js", "console.log('after all of ' + process.env.INPUT_WHOM)"),
                 ],
             );
@@ -92,8 +110,9 @@ async fn a_task_runs_with_all_its_parts_and_what_the_library_reads() {
         "Task         : Greet friendly",
         "Help         : [help]",
         "greets blue world in a blue tone at ",
-        "/s/sub/folder",
-        "runs in its folder",
+        "/s/sub/folder\n",
+        "/s\n",
+        "runs in /",
         "secret of 4, not undefined, true",
         "public blue true",
         "system ENDPOINT_AUTH_SCHEME_SYSTEMVSSCONNECTION true",
@@ -116,7 +135,7 @@ async fn what_a_task_says_of_its_end_counts() {
         let say = "console.log('##vso[task.complete result=Failed;]it is broken')";
         task(folder, "Say", 0x2221, node("a.js"), &[("a.js", say)]);
         task(folder, "Crash", 0x2222, node("a.js"), &[("a.js", "process.exit(3)")]);
-        let windows = json!({ "execution": { "PowerShell3": { "target": "a.ps1" } } });
+        let windows = json!({ "execution": { "AzurePowerShell": { "target": "a.ps1" } } });
         task(folder, "Windows", 0x2223, windows, &[]);
         let mut careful = node("a.js");
         careful["restrictions"] = json!({ "settableVariables": { "allowed": ["good*"] } });
@@ -128,7 +147,7 @@ async fn what_a_task_says_of_its_end_counts() {
     for line in [
         "##[error]Exit code 3 returned from process: file name '",
         "##[error]A supported task execution handler was not found.",
-        "(The task Windows has: PowerShell3.)",
+        "(The task Windows has: AzurePowerShell.)",
         "Setting variable 'bad' has been disabled by the task or build definition.",
     ] {
         assert!(log.contains(line), "no `{line}` in {log}");
@@ -143,4 +162,110 @@ async fn a_task_that_cannot_be_had_fails_only_where_it_runs() {
     assert_eq!(result, TaskResult::Failed, "{log}");
     assert!(log.contains("first\n"), "{log}");
     assert!(log.contains("cannot run the task PackerBuild@1") && log.contains("could not download"), "{log}");
+}
+
+/// The machine has one Node: the newest handler that it can run is taken.
+#[tokio::test]
+async fn the_handler_fits_the_node_of_the_machine() {
+    let node = "[ \"$1\" = --version ] && echo v18.19.0 && exit\nPATH=${PATH#*:} exec node \"$@\"";
+    let steps = "steps:\n- checkout: none\n- task: Both@1\n- task: New@1\n";
+    let (result, log) = run_with(steps, &[("node", node)], |folder| {
+        let files =
+            [("new.js", "console.log('by the new one')"), ("old.js", "console.log('by the old one')")];
+        let both = json!({ "Node20_1": { "target": "new.js" }, "Node16": { "target": "old.js" } });
+        task(folder, "Both", 0x3331, json!({ "execution": both }), &files);
+        let new = json!({ "Node24": { "target": "new.js" } });
+        task(folder, "New", 0x3332, json!({ "execution": new }), &files);
+    })
+    .await;
+    assert_eq!(result, TaskResult::Succeeded, "{log}");
+    assert!(log.contains("by the old one") && log.contains("by the new one"), "{log}");
+    let warning = "##[warning]The task New runs on Node.js 24 or newer (handler Node24), and `";
+    assert!(log.contains(warning) && log.contains("is Node.js 18. It is tried with that."), "{log}");
+
+    let (node, steps) = ("echo v14.21.3", "steps:\n- checkout: none\n- task: Both@1\n");
+    let (result, log) = run_with(steps, &[("node", node)], |folder| {
+        let manifest = json!({ "execution": { "Node16": { "target": "a.js" } } });
+        task(folder, "Both", 0x3331, manifest, &[("a.js", "")]);
+    })
+    .await;
+    assert_eq!(result, TaskResult::Failed, "{log}");
+    assert!(log.contains("##[error]The task Both runs on Node.js 16 or newer (handler Node16)"), "{log}");
+}
+
+#[tokio::test]
+async fn powershell_and_programs_are_handlers_too() {
+    let steps = "steps:\n- checkout: none\n- task: Shell@1\n- task: Program@1\n  inputs: {file: whole, words: one two}\n\
+                 - task: Strict@1\n  continueOnError: true\n";
+    let pwsh = "echo \"pwsh gets $# words, input $INPUT_TONE\"; echo \"last: $5\"";
+    let tasks = |folder: &Path| {
+        let shell = json!({
+            "inputs": [{ "name": "tone", "defaultValue": "low" }],
+            "execution": { "PowerShell3": { "target": "a.ps1", "platforms": ["windows"] } },
+        });
+        let library = "ps_modules/VstsTaskSdk/VstsTaskSdk.psd1";
+        task(folder, "Shell", 0x4441, shell, &[("a.ps1", ""), (library, "")]);
+        let run = json!({
+            "inputs": [{ "name": "file" }, { "name": "words" }, { "name": "failOnStandardError", "defaultValue": false }],
+            "execution": { "Process": {
+                "target": "$(currentdirectory)/$(file)", "argumentFormat": "$(words)", "workingDirectory": "$(Build.SourcesDirectory)",
+            } },
+        });
+        task(folder, "Program", 0x4442, run, &[]);
+        program(&folder.join("Program"), "whole", "echo \"got $# words in $PWD\"; echo aside >&2");
+        let strict =
+            json!({ "execution": { "Process": { "target": "echo", "argumentFormat": "wrong >&2" } } });
+        task(folder, "Strict", 0x4443, strict, &[]);
+    };
+    let (result, log) = run_with(steps, &[("pwsh", pwsh)], tasks).await;
+    assert_eq!(result, TaskResult::SucceededWithIssues, "{log}");
+    for line in [
+        "pwsh gets 5 words, input low",
+        "last: Import-Module -Name '/",
+        "Invoke-VstsTaskScript -ScriptBlock ([scriptblock]::Create('. ''/",
+        "got 2 words in /",
+        "aside\n",
+        "##[error]wrong",
+        "##[error]Process completed with exit code 0 and had 1 error(s) written to the error stream.",
+    ] {
+        assert!(log.contains(line), "no `{line}` in {log}");
+    }
+    assert!(!log.contains("##[error]aside"), "{log}");
+}
+
+/// What is wrong with a task, or with what a step gives it, is said with the task's name.
+#[tokio::test]
+async fn faults_of_tasks_and_inputs_are_told() {
+    let steps = "steps:\n- checkout: none\n- task: Shell@1\n  continueOnError: true\n- task: Hollow@1\n  continueOnError: true\n\
+                 - task: Newer@1\n  continueOnError: true\n- task: Wants@1\n  inputs: {pth: a, other: b}\n";
+    let (result, log) = run(steps, |folder| {
+        let shell = json!({ "execution": { "PowerShell3": { "target": "a.ps1" } } });
+        task(folder, "Shell", 0x5551, shell, &[("a.ps1", "")]);
+        let node = json!({ "execution": { "Node16": { "target": "gone.js" } } });
+        task(folder, "Hollow", 0x5552, node, &[]);
+        let mut newer = json!({ "execution": { "Node16": { "target": "a.js" } } });
+        newer["minimumAgentVersion"] = "99.1.0".into();
+        task(folder, "Newer", 0x5553, newer, &[("a.js", "")]);
+        let wants = json!({
+            "inputs": [
+                { "name": "path", "required": true, "unheard": { "of": [1] } },
+                { "name": "more", "required": true, "visibleRule": "path = x" },
+            ],
+            "execution": { "Node16": { "target": "a.js" } }, "groups": null, "Instance": 7,
+        });
+        task(folder, "Wants", 0x5554, wants, &[("a.js", "console.log('runs all the same')")]);
+    })
+    .await;
+    assert_eq!(result, TaskResult::SucceededWithIssues, "{log}");
+    for line in [
+        "##[error]The task Shell runs on PowerShell (handler PowerShell3), and there is no `pwsh` on the PATH. Install",
+        "##[error]The task Hollow names /",
+        "/gone.js in its handler Node16, and there is no such file.",
+        "##[error]The task Newer needs version 99.1.0 of Microsoft's agent, and Dayfly follows",
+        "##[warning]The inputs of the task Wants: it has no input `other`; it has no input `pth` (did you mean `path`?); \
+         it needs the input `path`, which is empty.",
+        "runs all the same",
+    ] {
+        assert!(log.contains(line), "no `{line}` in {log}");
+    }
 }

@@ -213,6 +213,9 @@ async fn run_package(
     let prepared = inputs::prepare(context, step, known, place);
     if part == Part::Main {
         context.set_unset_macros(UnsetMacros::of(&context.job, step));
+        if let Some(faults) = tasks::check(manifest, step, &prepared.inputs) {
+            context.warning(&faults).await;
+        }
     }
     let result = tasks::run(context, package, stage(part), &prepared).await;
     context.take_unset_macros().tell(context).await;

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::fs;
 use std::io::{self, Read as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -143,7 +144,7 @@ fn plain(name: &str) -> String {
 fn read_manifest(path: &Path) -> io::Result<Manifest> {
     let mut text = String::new();
     fs::File::open(path)?.take(MAX_MANIFEST_BYTES).read_to_string(&mut text)?;
-    Ok(serde_json::from_str(text.trim_start_matches('\u{feff}'))?)
+    dayfly_protocol::json::from_str(&text).map_err(io::Error::other)
 }
 
 /// Gets the package and puts it to its place as a whole. Of two jobs that do so at once, one wins.
@@ -200,6 +201,8 @@ fn unpack(zip: &Path, folder: &Path) -> Result<(), String> {
             entry.enclosed_name().ok_or_else(|| format!("it would write outside its folder: {name}"))?;
         let path = folder.join(path);
         let is_folder = entry.is_dir();
+        // Some tasks bring programs. What this user could not read or delete is of no use.
+        let mode = entry.unix_mode().map(|mode| mode & 0o777 | 0o600);
         let written = (|| {
             if is_folder {
                 fs::create_dir_all(&path)?;
@@ -207,7 +210,11 @@ fn unpack(zip: &Path, folder: &Path) -> Result<(), String> {
             }
             path.parent().map(fs::create_dir_all).transpose()?;
             // Of the size that an entry claims to have nothing is believed.
-            io::copy(&mut entry.take(left + 1), &mut fs::File::create(&path)?)
+            let mut file = fs::File::create(&path)?;
+            if let Some(mode) = mode {
+                file.set_permissions(fs::Permissions::from_mode(mode))?;
+            }
+            io::copy(&mut entry.take(left + 1), &mut file)
         })()
         .map_err(|error: io::Error| format!("{name}: {error}"))?;
         left = left.checked_sub(written).ok_or_else(|| format!("it has more than {MAX_BYTES} bytes"))?;
@@ -242,7 +249,8 @@ mod tests {
         let mut file = tempfile::NamedTempFile::new().expect("a file");
         let mut writer = zip::ZipWriter::new(io::Cursor::new(Vec::new()));
         for (name, content) in entries {
-            let options = zip::write::SimpleFileOptions::default();
+            let mode = if name.starts_with("bin/") { 0o755 } else { 0o644 };
+            let options = zip::write::SimpleFileOptions::default().unix_permissions(mode);
             writer.start_file(*name, options).expect("an entry");
             writer.write_all(content.as_bytes()).expect("its content");
         }
@@ -252,11 +260,16 @@ mod tests {
     }
 
     #[test]
-    fn a_package_is_unpacked_with_its_folders() {
+    fn a_package_is_unpacked_with_its_folders_and_modes() {
         let folder = tempfile::tempdir().expect("a folder");
-        let zip = zip_of(&[("task.json", "{}"), ("lib/a.js", "1")]);
+        let zip = zip_of(&[("task.json", "{}"), ("lib/a.js", "1"), ("bin/tool", "2")]);
         unpack(zip.path(), folder.path()).expect("it is one");
         assert_eq!(fs::read_to_string(folder.path().join("lib/a.js")).expect("it is there"), "1");
+        let mode = |file: &str| {
+            let metadata = fs::metadata(folder.path().join(file)).expect("it is there");
+            metadata.permissions().mode() & 0o777
+        };
+        assert_eq!((mode("lib/a.js"), mode("bin/tool")), (0o644, 0o755));
     }
 
     #[test]
@@ -269,6 +282,10 @@ mod tests {
         let mut none = tempfile::NamedTempFile::new().expect("a file");
         none.write_all(b"this is no zip").expect("it is written");
         assert!(unpack(none.path(), &inner).is_err());
+        let half = zip_of(&[("task.json", "{}"), ("lib/a.js", "1")]);
+        let length = half.as_file().metadata().expect("it is there").len();
+        half.as_file().set_len(length / 2).expect("it is cut");
+        assert!(unpack(half.path(), &inner).is_err());
     }
 
     #[test]
