@@ -100,7 +100,8 @@ pub fn can_run(task: Uuid, version: &str) -> bool {
 /// Whether a task is to be downloaded. With a service elsewhere, Microsoft's own tasks come before those that
 /// are built in, since they also do what only that service can do for them.
 pub(crate) fn is_downloaded(job: &JobContext, task: &TaskReference) -> bool {
-    Definition::of(task.id.0).is_none() && !(built_in::is_local(job) && can_run(task.id.0, &task.version))
+    let is_local = built_in::is_local(job) || built_in::is_plugin(task.id.0);
+    Definition::of(task.id.0).is_none() && !(is_local && can_run(task.id.0, &task.version))
 }
 
 /// Whether this worker has a stand-in for the task of this name, for when there is no package of it.
@@ -121,7 +122,9 @@ pub(crate) fn has(packages: &Packages, step: &Step, part: Part) -> bool {
     match (part, packages.of(reference)) {
         (Part::Main, _) => true,
         (part, Some(Ok(package))) => package.manifest.has(stage(part)),
-        (Part::PostJob, None) => reference.id.0 == task::CHECKOUT,
+        (Part::PostJob, None) => {
+            reference.id.0 == task::CHECKOUT || built_in::post_job(reference.id.0).is_some()
+        }
         (Part::PreJob | Part::PostJob, _) => false,
     }
 }
@@ -178,7 +181,11 @@ pub(crate) async fn run(context: &StepContext, step: &Step, part: Part) -> Resul
     }
     let result = match task {
         Some(task) if part == Part::Main => (task.run)(context, &prepared).await,
-        _ => run_task(context, step, part, reference.id.0, &prepared).await,
+        Some(_) => match built_in::post_job(reference.id.0).filter(|_| part == Part::PostJob) {
+            Some(post_job) => post_job(context, &prepared).await,
+            None => Err(StepError::Failed(unknown_task(step))),
+        },
+        None => run_task(context, step, part, reference.id.0, &prepared).await,
     };
     context.take_unset_macros().tell(context).await;
     result
