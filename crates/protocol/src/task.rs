@@ -1,6 +1,11 @@
 //! Tasks that the worker knows by heart, and what a task definition says.
 
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
 use uuid::{Uuid, uuid};
+
+use crate::TaskId;
 
 /// CmdLine, behind `script:`.
 pub const CMD_LINE: Uuid = uuid!("d9bafed4-0b18-4f58-968d-86655b4d2ce9");
@@ -18,3 +23,37 @@ pub const DOWNLOAD_PIPELINE_ARTIFACT: Uuid = uuid!("61f2a582-95ae-4948-b34d-a1b3
 pub const PUBLISH_BUILD_ARTIFACTS: Uuid = uuid!("2ff763a7-ce83-4e1f-bc89-0ae63477cebe");
 /// DownloadBuildArtifacts.
 pub const DOWNLOAD_BUILD_ARTIFACTS: Uuid = uuid!("a433f589-fce1-4460-9ee6-44a624aeb1fb");
+
+/// A task of an organization, in one version (`TaskDefinition.cs`); what is not asked for is left out.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct TaskDefinition {
+    /// All versions have the same.
+    pub id: TaskId,
+    /// Its name.
+    pub name: String,
+    /// Its exact version.
+    pub version: TaskVersion,
+    /// Whether no pipeline may use it.
+    pub disabled: bool,
+}
+
+/// A task's exact version.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct TaskVersion {
+    /// What a pipeline names after `@`.
+    pub major: u32,
+    /// The sprint, for Microsoft's own tasks.
+    pub minor: u32,
+    /// Counts within the minor version.
+    pub patch: u32,
+    /// Whether it is for its author's tests only.
+    pub is_test: bool,
+}
+
+impl fmt::Display for TaskVersion {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}.{}.{}", self.major, self.minor, self.patch)
+    }
+}

@@ -14,16 +14,17 @@ use dayfly_protocol::TaskResult;
 
 use crate::host;
 use crate::output;
-use crate::run::caveats::{caveats, of_sudo};
+use crate::run::caveats::{caveats, of_sudo, tasks};
 use crate::run::engine::{self, Ended, Order, Output};
 use crate::run::inputs::{Pair, SecretSource};
 use crate::run::keep;
 use crate::run::list;
 use crate::run::names;
 use crate::run::on::On;
-use crate::run::pipeline::{self, PipelineFile};
+use crate::run::pipeline::{self, Catalog, PipelineFile};
 use crate::run::repositories::{self, Repositories, RepositoryFolder};
 use crate::run::skip::{self, SkippedTask};
+use crate::run::tasks::Pulled;
 use crate::run::values::{GroupSource, Values};
 use crate::run::warnings;
 
@@ -205,8 +206,9 @@ pub(crate) fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let head = runtime.block_on(pipeline::head(&file));
     let repositories = Arc::new(Repositories::new(args.repositories, file.root.clone()));
-    let compiled =
-        pipeline::compile(&file, &head, &args.parameters, &variables, &values.groups, &repositories);
+    let pulled = Arc::new(Pulled::read());
+    let catalog = Catalog { groups: &values.groups, tasks: Arc::clone(&pulled) };
+    let compiled = pipeline::compile(&file, &head, &args.parameters, &variables, &catalog, &repositories);
     let of_repositories = repositories.take_warnings();
     let Compiled { mut plan, warnings: said } = match compiled {
         Ok(compiled) => compiled,
@@ -230,7 +232,7 @@ pub(crate) fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
     };
     if args.list {
         list::keep(&mut plan, &wanted);
-        return show_plan(&plan, &file, &repositories, args.on, json);
+        return show_plan(&plan, &file, &repositories, args.on, &pulled, json);
     }
     for folder in args.log_dir.iter().chain(&args.artifacts_dir) {
         if let Err(error) = keep::prepare(folder) {
@@ -242,7 +244,8 @@ pub(crate) fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
     }
     let checkouts = repositories.checkouts(&plan, &wanted);
     let of_checkouts = repositories.take_warnings().into_iter().chain(checkouts.missing);
-    let caveats: Vec<String> = caveats(&plan, &wanted, args.on).into_iter().chain(of_checkouts).collect();
+    let caveats: Vec<String> =
+        caveats(&plan, &wanted, args.on, &pulled).into_iter().chain(of_checkouts).collect();
     if args.strict && !caveats.is_empty() {
         return misused(&format!("nothing was run, as `--strict` asks for: {}", caveats.join("; ")), json);
     }
@@ -252,8 +255,11 @@ pub(crate) fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
     names::name_scripts(&mut plan);
     let hidden_environment =
         args.secrets.iter().filter_map(SecretSource::environment_variable).map(str::to_owned).collect();
+    let used = tasks(&plan);
+    let tasks_folder = pulled.folder_for(used.iter().map(|(task, _)| task));
     let ended = runtime.block_on(engine::run(Order {
         file,
+        tasks_folder,
         has_default_name: args.file.is_none(),
         plan: Arc::new(plan),
         variables,
@@ -343,12 +349,13 @@ fn show_plan(
     file: &PipelineFile,
     repositories: &Repositories,
     on: On,
+    pulled: &Pulled,
     json: bool,
 ) -> anyhow::Result<ExitCode> {
     if json {
         output::write(&format!("{}\n", list::json(plan)?))?;
     } else {
-        output::write(&list::tree(plan, &file.name, repositories, on))?;
+        output::write(&list::tree(plan, &file.name, repositories, on, pulled))?;
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -25,6 +25,7 @@ mod stale;
 mod status;
 mod step;
 mod summary;
+pub(crate) mod tasks;
 pub(crate) mod values;
 pub(crate) mod warnings;
 pub(crate) mod words;

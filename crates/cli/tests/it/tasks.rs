@@ -7,7 +7,8 @@ use std::path::Path;
 use dayfly_protocol::TaskResult;
 use serde_json::{Value, json};
 
-use crate::service::{Process, Service};
+use crate::project::Project;
+use crate::service::{PAT, Process, Service};
 
 /// A task of the service.
 fn task(folder: &Path, name: &str, id: u128, manifest: Value, files: &[(&str, &str)]) {
@@ -268,4 +269,84 @@ async fn faults_of_tasks_and_inputs_are_told() {
     ] {
         assert!(log.contains(line), "no `{line}` in {log}");
     }
+}
+
+/// Tasks of an organization are fetched once, and run without it.
+#[tokio::test(flavor = "multi_thread")]
+async fn pulled_tasks_run_without_the_organization() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = |text: &str| json!({ "execution": { "Node16": { "target": text } } });
+    let hello = [("main.js", "console.log(`hello ${process.env.INPUT_WHOM}`)")];
+    let mut manifest = node("main.js");
+    manifest["inputs"] = json!([{ "name": "whom" }]);
+    task(folder.path(), "Hello", 0x6661, manifest, &hello);
+    task(
+        folder.path(),
+        "UseNode",
+        0x6662,
+        node("main.js"),
+        &[("main.js", "console.log('uses another node')")],
+    );
+    let path = folder.path().to_owned();
+    let service = Service::new(move |settings| settings.tasks_folder = Some(path)).await;
+    let project = Project::with_pipeline(
+        "steps:\n- checkout: none\n- task: Hello@1\n  inputs: {whom: world}\n- task: UseNode@1\n- task: Nobody@2\n  condition: false\n",
+    );
+    let listed = project.dayfly(&["tasks", "list", "azure-pipelines.yml"]);
+    assert_eq!(listed.code, Some(0), "{}", listed.stderr);
+    for line in ["stands in  UseNode@1 (azure-pipelines.yml:5)", "missing    Hello@1 (azure-pipelines.yml:3)"]
+    {
+        assert!(listed.stdout.contains(line), "no `{line}` in {}", listed.stdout);
+    }
+    assert!(listed.stderr.contains("dayfly tasks pull"), "{}", listed.stderr);
+    let ended = project.run(&[], 1);
+    assert!(ended.stderr.contains("Dayfly cannot run `Hello@1` (azure-pipelines.yml:3)"), "{}", ended.stderr);
+
+    let url = service.emulator.url().to_string();
+    let token = project.write("token", PAT);
+    let pull = |more: &[&str]| {
+        let token = token.to_str().unwrap();
+        let all = [&["tasks", "pull", "--organization", &url, "--token-file", token], more].concat();
+        project.dayfly(&all)
+    };
+    let unknown = pull(&["Hello", "Helo@1"]);
+    assert_eq!(unknown.code, Some(2), "{}{}", unknown.stdout, unknown.stderr);
+    assert!(unknown.stderr.contains("has no task `Helo@1`"), "{}", unknown.stderr);
+    let first = pull(&[]);
+    assert_eq!((first.code, first.stdout.as_str()), (Some(0), "Hello@1 (1.2.3)\n"), "{}", first.stderr);
+    let second = pull(&[]);
+    assert_eq!((second.code, second.stdout.as_str()), (Some(0), ""), "{}", second.stderr);
+    assert!(second.stderr.contains("0 fetched, 1 were here, 0 failed"), "{}", second.stderr);
+
+    drop(service);
+    let listed = project.dayfly(&["tasks", "list"]);
+    assert!(listed.stdout.contains("pulled     Hello@1\n"), "{}", listed.stdout);
+    assert!(listed.stdout.contains("built in   CopyFiles@2\n"), "{}", listed.stdout);
+    let ended = project.run(&["--verbose"], 0);
+    assert!(ended.stdout.contains("hello world"), "{}", ended.stdout);
+    assert!(!ended.stdout.contains("uses another node"), "{}", ended.stdout);
+}
+
+/// A task that is named comes before what stands in for it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pulled_task_comes_before_a_stand_in() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = json!({ "execution": { "Node16": { "target": "main.js" } } });
+    task(folder.path(), "UseNode", 0x7771, node, &[("main.js", "console.log('uses another node')")]);
+    let path = folder.path().to_owned();
+    let service = Service::new(move |settings| settings.tasks_folder = Some(path)).await;
+    let project = Project::with_pipeline("steps:\n- checkout: none\n- task: UseNode@1\n");
+    let url = service.emulator.url().to_string();
+    let arguments = ["tasks", "pull", "--organization", &url, "UseNode@1"];
+    let refused = project.dayfly(&arguments);
+    assert_eq!(refused.code, Some(2), "{}", refused.stderr);
+    assert!(refused.stderr.contains("no token"), "{}", refused.stderr);
+    let mut command = project.command(&arguments);
+    let wrong = command.env("AZURE_DEVOPS_EXT_PAT", "wrong").output().unwrap();
+    assert_eq!(wrong.status.code(), Some(1));
+    assert!(!String::from_utf8_lossy(&wrong.stderr).contains("wrong"));
+    let pulled = project.command(&arguments).env("AZURE_DEVOPS_EXT_PAT", PAT).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&pulled.stdout), "UseNode@1 (1.2.3)\n");
+    let ended = project.run(&["--verbose"], 0);
+    assert!(ended.stdout.contains("uses another node"), "{}", ended.stdout);
 }

@@ -30,6 +30,7 @@ pub(crate) use definition::Definition;
 pub(crate) use inputs::{Inputs, expand, normalize};
 pub(crate) use macros::UnsetMacros;
 pub(crate) use tasks::Packages;
+pub use tasks::{Error as TaskError, keep as keep_task};
 
 use crate::containers;
 use crate::context::{JobContext, StepContext};

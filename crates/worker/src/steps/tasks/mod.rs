@@ -17,6 +17,7 @@ mod wishes;
 use manifest::{Input, Manifest};
 
 pub(crate) use manifest::Stage;
+pub use package::{Error, keep};
 pub(crate) use package::{Package, Packages};
 pub(crate) use run::run;
 pub(crate) use wishes::check;

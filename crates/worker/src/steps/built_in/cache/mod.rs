@@ -6,7 +6,6 @@
 mod key;
 mod store;
 
-use std::ffi::OsString;
 use std::path::Path;
 
 use dayfly_protocol::TaskResult;
@@ -179,20 +178,19 @@ async fn pack(
     let folder = prepared.inputs.required("path")?;
     if !files::is_folder(folder).await {
         return Err(StepError::Failed(format!(
-            "There is no folder {folder} to keep. The input `path` of Cache is one folder, which the steps of \
-             the job fill."
+            "There is no folder {folder} to keep. The input `path` of Cache is one folder, which the steps \
+             of the job fill."
         )));
     }
     let (begun, place) = (store.clone(), store.folder.clone());
     let archive = in_background(move || begun.begin()).await?;
-    let words: [&dyn AsRef<std::ffi::OsStr>; 5] = [&"-cf", &&*archive, &"-C", &folder, &"."];
-    let words: Vec<OsString> = arguments(words);
+    let words = arguments([&"-cf", &&*archive, &"-C", &folder, &"."]);
     Program::new("tar", words, place).must(step, prepared).await?;
     let length = length(&archive).await?;
     if length > MAX_BYTES {
         step.warning(&format!(
-            "{folder} makes a cache of {length} bytes; at most {MAX_BYTES} are kept on this machine, so it is \
-             not."
+            "{folder} makes a cache of {length} bytes, and at most {MAX_BYTES} are kept on this machine, so \
+             it is not."
         ))
         .await;
         return Ok(TaskResult::Succeeded);
