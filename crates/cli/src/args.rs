@@ -74,6 +74,8 @@ pub(crate) enum Command {
     Check(commands::check::CheckArgs),
     /// Serve an Azure DevOps on this machine: for agents, clients and tests
     Emulator(Box<commands::emulator::EmulatorArgs>),
+    /// Show which tasks run here, and fetch those of an organization
+    Tasks(commands::tasks::TasksArgs),
     /// Evaluate an expression of a pipeline
     Eval(commands::eval::EvalArgs),
     /// Run one job for a listener

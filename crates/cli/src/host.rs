@@ -23,6 +23,14 @@ pub(crate) fn state_folder() -> Option<PathBuf> {
     state.map(|state| state.join("dayfly"))
 }
 
+/// Where Dayfly keeps what can be had again, by kind; none where there is neither `XDG_CACHE_HOME` nor a
+/// home.
+pub(crate) fn cache_folder(kind: &str) -> Option<PathBuf> {
+    let variable = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let cache = variable("XDG_CACHE_HOME").or_else(|| variable("HOME").map(|home| home.join(".cache")))?;
+    Some(cache.join("dayfly").join(kind))
+}
+
 /// Whether this process was started to ignore SIGHUP. Where that cannot be found out, it is left as it is.
 pub(crate) fn ignores_hangup() -> bool {
     let Ok(status) = std::fs::read_to_string("/proc/self/status") else { return true };

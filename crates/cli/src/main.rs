@@ -36,6 +36,7 @@ fn dispatch(command: Command, format: LogFormat) -> anyhow::Result<ExitCode> {
         Command::Crds => commands::crds::run(),
         Command::Check(args) => commands::check::run(&args),
         Command::Emulator(args) => commands::emulator::run(&args),
+        Command::Tasks(args) => commands::tasks::run(args),
         Command::Eval(args) => commands::eval::run(&args),
         Command::Worker(args) => commands::worker::run_to_the_end(args),
         Command::StepHost(args) => commands::step_host::run(args),

@@ -43,6 +43,7 @@ pub enum Operation {
     PostLines,
     Attach,
     PostEvent,
+    ListTasks,
     DownloadTask,
     UploadItem,
     ListItems,
@@ -92,6 +93,7 @@ impl Operation {
             Operation::PostLines => "post_lines",
             Operation::Attach => "attach",
             Operation::PostEvent => "post_event",
+            Operation::ListTasks => "list_tasks",
             Operation::DownloadTask => "download_task",
             Operation::UploadItem => "upload_item",
             Operation::ListItems => "list_items",
@@ -140,6 +142,7 @@ impl Operation {
             Operation::PostLines => "post console lines",
             Operation::Attach => "attach a file",
             Operation::PostEvent => "post an event",
+            Operation::ListTasks => "list the tasks",
             Operation::DownloadTask => "download the task",
             Operation::UploadItem => "upload the file",
             Operation::ListItems => "list the files",
@@ -173,6 +176,7 @@ impl Operation {
             | Operation::GetJobRequest
             | Operation::GetTimeline
             | Operation::ListLogs
+            | Operation::ListTasks
             | Operation::DownloadTask
             | Operation::ListItems
             | Operation::DownloadItem

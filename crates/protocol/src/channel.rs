@@ -325,4 +325,16 @@ pub struct WorkerSettings {
     /// A bare repository on this disk with the objects of `self`, absolute. A new clone of `self` copies
     /// them, so that its fetch transfers none; none if there is no such repository.
     pub self_repository: Option<std::path::PathBuf>,
+    /// Where the task Cache keeps files for later jobs of an emulator; none keeps none.
+    pub caches: Option<Caches>,
+}
+
+/// Where the task Cache keeps files on this disk.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Caches {
+    /// The folder, absolute.
+    pub folder: std::path::PathBuf,
+    /// What tells the pipeline from others whose caches are in the same folder; none: its number.
+    pub pipeline: Option<String>,
 }

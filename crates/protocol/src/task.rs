@@ -1,6 +1,11 @@
 //! Tasks that the worker knows by heart, and what a task definition says.
 
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
 use uuid::{Uuid, uuid};
+
+use crate::TaskId;
 
 /// CmdLine, behind `script:`.
 pub const CMD_LINE: Uuid = uuid!("d9bafed4-0b18-4f58-968d-86655b4d2ce9");
@@ -27,3 +32,37 @@ pub const DELAY: Uuid = uuid!("28782b92-5e8e-4458-9751-a71cd1492bae");
 pub const INVOKE_REST_API: Uuid = uuid!("9c3e8943-130d-4c78-ac63-8af81df62dfb");
 /// ManualValidation: the service runs it itself.
 pub const MANUAL_VALIDATION: Uuid = uuid!("2003ad3a-104a-451a-9238-60474ab294e6");
+
+/// A task of an organization, in one version (`TaskDefinition.cs`); what is not asked for is left out.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct TaskDefinition {
+    /// All versions have the same.
+    pub id: TaskId,
+    /// Its name.
+    pub name: String,
+    /// Its exact version.
+    pub version: TaskVersion,
+    /// Whether no pipeline may use it.
+    pub disabled: bool,
+}
+
+/// A task's exact version.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct TaskVersion {
+    /// What a pipeline names after `@`.
+    pub major: u32,
+    /// The sprint, for Microsoft's own tasks.
+    pub minor: u32,
+    /// Counts within the minor version.
+    pub patch: u32,
+    /// Whether it is for its author's tests only.
+    pub is_test: bool,
+}
+
+impl fmt::Display for TaskVersion {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}.{}.{}", self.major, self.minor, self.patch)
+    }
+}

@@ -28,7 +28,7 @@ use dayfly_listener::{
 use dayfly_processes::orphans::Adopt;
 use dayfly_protocol::{
     agent_files::{self, AgentCredentials, AgentSettings},
-    channel::WorkerSettings,
+    channel::{Caches, WorkerSettings},
 };
 use secrecy::{ExposeSecret as _, SecretString};
 use url::Url;
@@ -185,6 +185,7 @@ async fn listen(
         home_directory: prepared.home.clone(),
         ca_files: settings.ca_files.clone(),
         hidden_environment: TOKEN_VARIABLES.map(str::to_owned).to_vec(),
+        caches: host::cache_folder("caches").map(|folder| Caches { folder, pipeline: None }),
         ..WorkerSettings::default()
     };
     host::adopt_orphans(Adopt::OtherSessions);

@@ -13,4 +13,5 @@ pub(crate) mod logs;
 mod metrics;
 pub(crate) mod run;
 pub(crate) mod step_host;
+pub(crate) mod tasks;
 pub(crate) mod worker;

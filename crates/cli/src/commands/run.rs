@@ -15,7 +15,7 @@ use dayfly_protocol::job::ServiceEndpoint;
 
 use crate::host;
 use crate::output;
-use crate::run::caveats::{self, caveats, of_sudo};
+use crate::run::caveats::{self, caveats, of_sudo, tasks};
 use crate::run::config::Config;
 use crate::run::engine::{self, Ended, Order, Output};
 use crate::run::inputs::{Pair, SecretSource};
@@ -23,9 +23,10 @@ use crate::run::keep;
 use crate::run::list;
 use crate::run::names;
 use crate::run::on::On;
-use crate::run::pipeline::{self, PipelineFile};
+use crate::run::pipeline::{self, Catalog, PipelineFile};
 use crate::run::repositories::{self, Repositories, RepositoryFolder};
 use crate::run::skip::{self, SkippedTask};
+use crate::run::tasks::Pulled;
 use crate::run::validations::Decider;
 use crate::run::values::{GroupSource, Values};
 use crate::run::warnings;
@@ -217,7 +218,9 @@ pub(crate) fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
     let head = runtime.block_on(pipeline::head(&file));
     let repositories = Arc::new(Repositories::new(args.repositories, file.root.clone()));
     let groups = config.groups_below(&values.groups);
-    let compiled = pipeline::compile(&file, &head, &args.parameters, &variables, &groups, &repositories);
+    let pulled = Arc::new(Pulled::read());
+    let catalog = Catalog { groups: &groups, tasks: Arc::clone(&pulled) };
+    let compiled = pipeline::compile(&file, &head, &args.parameters, &variables, &catalog, &repositories);
     let of_repositories = repositories.take_warnings();
     let Compiled { mut plan, warnings: said } = match compiled {
         Ok(compiled) => compiled,
@@ -241,7 +244,7 @@ pub(crate) fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
     };
     if args.list {
         list::keep(&mut plan, &wanted);
-        return show_plan(&plan, &file, &repositories, args.on, json);
+        return show_plan(&plan, &file, &repositories, args.on, &pulled, json);
     }
     for folder in args.log_dir.iter().chain(&args.artifacts_dir) {
         if let Err(error) = keep::prepare(folder) {
@@ -262,7 +265,7 @@ pub(crate) fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
     let checkouts = repositories.checkouts(&plan, &wanted);
     let of_checkouts = repositories.take_warnings().into_iter().chain(checkouts.missing);
     let caveats: Vec<String> =
-        caveats(&plan, &wanted, args.on, decider).into_iter().chain(of_checkouts).collect();
+        caveats(&plan, &wanted, args.on, decider, &pulled).into_iter().chain(of_checkouts).collect();
     if args.strict && !caveats.is_empty() {
         return misused(&format!("nothing was run, as `--strict` asks for: {}", caveats.join("; ")), json);
     }
@@ -272,8 +275,11 @@ pub(crate) fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
     names::name_scripts(&mut plan);
     let of_options = args.secrets.iter().filter_map(SecretSource::environment_variable);
     let hidden_environment = of_options.chain(config.environment_variables()).map(str::to_owned).collect();
+    let used = tasks(&plan);
+    let tasks_folder = pulled.folder_for(used.iter().map(|(task, _)| task));
     let ended = runtime.block_on(engine::run(Order {
         file,
+        tasks_folder,
         has_default_name: args.file.is_none(),
         plan: Arc::new(plan),
         variables,
@@ -389,12 +395,13 @@ fn show_plan(
     file: &PipelineFile,
     repositories: &Repositories,
     on: On,
+    pulled: &Pulled,
     json: bool,
 ) -> anyhow::Result<ExitCode> {
     if json {
         output::write(&format!("{}\n", list::json(plan)?))?;
     } else {
-        output::write(&list::tree(plan, &file.name, repositories, on))?;
+        output::write(&list::tree(plan, &file.name, repositories, on, pulled))?;
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -15,7 +15,7 @@ use dayfly_listener::{
     ProcessExecutor,
 };
 use dayfly_processes::orphans::Adopt;
-use dayfly_protocol::channel::WorkerSettings;
+use dayfly_protocol::channel::{Caches, WorkerSettings};
 
 use super::cluster::Cluster;
 use super::engine::{Order, POOL, WORK, snapshot_in};
@@ -109,6 +109,8 @@ fn local_worker(order: &Order, folder: &Path) -> anyhow::Result<WorkerSettings> 
         signal_groups: true,
         hidden_environment: order.hidden_environment.clone(),
         self_repository: Some(snapshot_in(folder)),
+        caches: crate::host::cache_folder("caches")
+            .map(|folder| Caches { folder, pipeline: Some(order.file.path.to_string_lossy().into_owned()) }),
         ..WorkerSettings::default()
     })
 }

@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use dayfly_emulator::runs::runs_on_server;
 use dayfly_pipelines::Plan;
-use dayfly_pipelines::plan::{Job, Legs, Pool, Stage, Step, Strategy, Variable};
+use dayfly_pipelines::plan::{Job, Legs, Pool, Stage, Step, Strategy, TaskReference, Variable};
 use dayfly_protocol::task::{BASH, CHECKOUT, CMD_LINE, MANUAL_VALIDATION, POWERSHELL};
 
 use super::on::On;
+use super::tasks::{Pulled, State, short};
 use super::validations::Decider;
 
 /// What the wanted jobs ask for, each kind with the names of what does.
@@ -26,12 +27,19 @@ struct Wishes {
 }
 
 /// Sentences for whoever starts a run of the wanted jobs.
-pub(crate) fn caveats(plan: &Plan, wanted: &[Vec<bool>], on: On, decider: Decider) -> Vec<String> {
+pub(crate) fn caveats(
+    plan: &Plan,
+    wanted: &[Vec<bool>],
+    on: On,
+    decider: Decider,
+    pulled: &Pulled,
+) -> Vec<String> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let has = |program: &str| dayfly_processes::programs::find(program, &path).is_some();
     let mut wishes = Wishes::default();
     for (stage, job) in wanted_jobs(plan, wanted) {
         wishes.add(plan, stage, job, on, has);
+        wishes.add_tasks(job, pulled);
     }
     if decider != Decider::Nobody {
         wishes.validations.clear();
@@ -61,19 +69,22 @@ impl Wishes {
             self.validations.insert(name());
         }
         for step in steps(job) {
-            let tasks = match () {
-                () if !is_known(step) => Some(&mut self.tasks),
-                () if is_left_out(step) => Some(&mut self.left_out),
-                () => None,
-            };
-            if let Some(tasks) = tasks {
-                tasks.entry(reference(step)).or_insert_with(|| place(step));
-            }
             self.shells.extend(
                 shells(step)
                     .filter(|programs| !programs.iter().any(|one| has(one)))
                     .map(|programs| programs[0]),
             );
+        }
+    }
+
+    fn add_tasks(&mut self, job: &Job, pulled: &Pulled) {
+        for step in steps(job) {
+            let tasks = match pulled.state(&step.task) {
+                State::Missing => &mut self.tasks,
+                State::LeftOut => &mut self.left_out,
+                State::BuiltIn | State::Pulled | State::StandsIn => continue,
+            };
+            tasks.entry(short(&step.task)).or_insert_with(|| place(step));
         }
     }
 
@@ -93,7 +104,7 @@ impl Wishes {
         say(with_places(self.tasks), &|tasks| {
             format!(
                 "Dayfly cannot run {tasks}: these steps will fail unless a condition skips them; \
-                 `--skip-task NAME` leaves them out"
+                 `--skip-task NAME` leaves them out, `dayfly tasks pull` fetches them from your organization"
             )
         });
         say(with_places(self.left_out), &|tasks| {
@@ -131,7 +142,7 @@ pub(crate) fn unknown_on_server(plan: &Plan, wanted: &[Vec<bool>]) -> Option<Str
     let steps = wanted_jobs(plan, wanted).flat_map(|(_, job)| server_steps(job));
     let unknown: BTreeSet<String> = steps
         .filter(|step| !runs_on_server(step.task.id))
-        .map(|step| format!("`{}`{}", reference(step), place(step)))
+        .map(|step| format!("`{}`{}", short(&step.task), place(step)))
         .collect();
     (!unknown.is_empty()).then(|| {
         format!(
@@ -214,29 +225,18 @@ pub(crate) fn missing_submodules(plan: &Plan, wanted: &[Vec<bool>], missing: &[S
     ))
 }
 
-/// Whether the worker can run a step's task.
-pub(crate) fn is_known(step: &Step) -> bool {
-    let task = &step.task;
-    dayfly_worker::can_run(task.id, &task.version)
-        || dayfly_worker::can_stand_in(&task.name)
-        || runs_on_server(task.id)
-}
-
-/// Whether the step's task is left out by what stands in for it.
-pub(crate) fn is_left_out(step: &Step) -> bool {
-    let task = &step.task;
-    !dayfly_worker::can_run(task.id, &task.version) && dayfly_worker::is_left_out(&task.name)
+/// The tasks of a plan, each with where it is first.
+pub(crate) fn tasks(plan: &Plan) -> Vec<(TaskReference, String)> {
+    let mut tasks = BTreeMap::new();
+    for step in plan.stages.iter().flat_map(|stage| &stage.jobs).flat_map(steps) {
+        tasks.entry(short(&step.task)).or_insert_with(|| (step.task.clone(), place(step)));
+    }
+    tasks.into_values().collect()
 }
 
 /// Where a step is written, as people and editors know it.
 fn place(step: &Step) -> String {
     step.location.as_ref().map(|place| format!(" ({}:{})", place.file, place.line)).unwrap_or_default()
-}
-
-/// A task as files name it: `CMake@1`.
-pub(crate) fn reference(step: &Step) -> String {
-    let version = step.task.version.as_str();
-    format!("{}@{}", step.task.name, version.split_once('.').map_or(version, |(major, _)| major))
 }
 
 /// The images of other operating systems that a job asks for.

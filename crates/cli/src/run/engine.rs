@@ -46,6 +46,8 @@ const LAST_WORDS: Duration = Duration::from_secs(10);
 /// What to run and how.
 pub(crate) struct Order {
     pub(crate) file: PipelineFile,
+    /// Where packages of its tasks are, if it needs some.
+    pub(crate) tasks_folder: Option<PathBuf>,
     /// Whether the file was found, not named.
     pub(crate) has_default_name: bool,
     pub(crate) plan: Arc<Plan>,
@@ -129,7 +131,7 @@ async fn run_at(
     let pat =
         SecretString::from(format!("{}{}", uuid::Uuid::new_v4().simple(), uuid::Uuid::new_v4().simple()));
     let public_url = place.as_ref().map(RunPlace::service_url).transpose()?;
-    let emulator = Emulator::start(settings(pat.clone(), folder, public_url))
+    let emulator = Emulator::start(settings(pat.clone(), folder, public_url, order.tasks_folder.clone()))
         .await
         .context("could not start the emulator")?;
     let cluster = match place {
@@ -171,12 +173,18 @@ async fn end(set: AgentSet) -> Summary {
     }
 }
 
-fn settings(pat: SecretString, folder: &Path, public_url: Option<Url>) -> Settings {
+fn settings(
+    pat: SecretString,
+    folder: &Path,
+    public_url: Option<Url>,
+    tasks_folder: Option<PathBuf>,
+) -> Settings {
     let mut settings = Settings::new(pat);
     settings.projects = vec![PROJECT.to_owned()];
     settings.pools = vec![POOL.to_owned()];
     settings.data_folder = Some(folder.to_owned());
     settings.public_url = public_url;
+    settings.tasks_folder = tasks_folder;
     settings
 }
 

@@ -3,12 +3,13 @@
 use dayfly_pipelines::Plan;
 use dayfly_pipelines::plan::{Job, Legs, Setting, Stage, Step, Strategy};
 
-use super::caveats::{self, reference};
+use super::caveats;
 use super::change::is_implicit;
 use super::lines::{FAINT, STRONG, sanitize};
 use super::names;
 use super::on::On;
 use super::repositories::Repositories;
+use super::tasks::{Pulled, State, short};
 
 /// Leaves only the wanted jobs, and the stages that have some.
 pub(crate) fn keep(plan: &mut Plan, wanted: &[Vec<bool>]) {
@@ -25,11 +26,12 @@ struct Listed<'a> {
     plan: &'a Plan,
     repositories: &'a Repositories,
     on: On,
+    pulled: &'a Pulled,
 }
 
 /// The plan as text, with colours.
-pub(crate) fn tree(plan: &Plan, file: &str, repositories: &Repositories, on: On) -> String {
-    let listed = Listed { plan, repositories, on };
+pub(crate) fn tree(plan: &Plan, file: &str, repositories: &Repositories, on: On, pulled: &Pulled) -> String {
+    let listed = Listed { plan, repositories, on, pulled };
     let mut text = format!("{STRONG}{}{STRONG:#}\n", sanitize(file));
     let implicit = plan.stages.len() == 1 && is_implicit(&plan.stages[0].name);
     if implicit {
@@ -100,10 +102,10 @@ fn steps(text: &mut String, prefix: &str, listed: &Listed<'_>, steps: &[Step]) {
     for (last, step) in with_last(steps) {
         let named = step.display_name.clone().or_else(|| names::made_up(step));
         let mut notes = step.condition.iter().map(|condition| format!("if {condition}")).collect::<Vec<_>>();
-        if !caveats::is_known(step) {
-            notes.push("cannot run here".to_owned());
-        } else if caveats::is_left_out(step) {
-            notes.push("left out here".to_owned());
+        match listed.pulled.state(&step.task) {
+            State::Missing => notes.push("cannot run here".to_owned()),
+            State::LeftOut => notes.push("left out here".to_owned()),
+            State::BuiltIn | State::Pulled | State::StandsIn => {}
         }
         let has_place = |alias| listed.repositories.has_place(listed.plan, alias);
         if caveats::foreign_repository(step).is_some_and(|alias| !has_place(alias)) {
@@ -112,7 +114,7 @@ fn steps(text: &mut String, prefix: &str, listed: &Listed<'_>, steps: &[Step]) {
         // Other tasks without a name are called as the file calls them.
         let (kind, name) = match named {
             Some(name) => (step.task.name.as_str(), name),
-            None => ("task", reference(step)),
+            None => ("task", short(&step.task)),
         };
         branch(text, prefix, last, kind, &name, &name, &notes);
     }

@@ -26,6 +26,7 @@ mod stale;
 mod status;
 mod step;
 mod summary;
+pub(crate) mod tasks;
 pub(crate) mod validations;
 pub(crate) mod values;
 pub(crate) mod warnings;

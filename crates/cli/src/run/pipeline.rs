@@ -7,7 +7,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, bail};
 
 use dayfly_pipelines::{
-    AnyTasks, Compiled, Diagnostics, FileError, Files, Inputs, Repository, Source, compile as compile_source,
+    Compiled, Diagnostics, FileError, Files, Inputs, Repository, Source, compile as compile_source,
 };
 
 use dayfly_emulator::runs::Predefined;
@@ -17,6 +17,7 @@ use dayfly_emulator::snapshot::{self, Head};
 use super::engine::PROJECT;
 use super::inputs::Pair;
 use super::repositories::Repositories;
+use super::tasks::Pulled;
 
 /// Names that are looked for when none is given.
 const DEFAULT_NAMES: [&str; 2] = ["azure-pipelines.yml", "azure-pipelines.yaml"];
@@ -88,13 +89,20 @@ fn repository_root(folder: &Path) -> Option<&Path> {
     folder.ancestors().find(|ancestor| ancestor.join(".git").exists())
 }
 
+/// What an organization would have.
+pub(crate) struct Catalog<'a> {
+    /// The variables of each variable group.
+    pub(crate) groups: &'a BTreeMap<String, BTreeMap<String, String>>,
+    pub(crate) tasks: Arc<Pulled>,
+}
+
 /// Compiles the file with what was given on the command line.
 pub(crate) fn compile(
     file: &PipelineFile,
     head: &Head,
     parameters: &[Pair],
     variables: &[Pair],
-    groups: &BTreeMap<String, BTreeMap<String, String>>,
+    catalog: &Catalog<'_>,
     repositories: &Arc<Repositories>,
 ) -> Result<Compiled, Diagnostics> {
     let source = Source { name: file.name.clone(), text: file.text.clone() };
@@ -114,10 +122,9 @@ pub(crate) fn compile(
     let inputs = Inputs {
         parameters,
         variables,
-        variable_groups: groups.clone(),
+        variable_groups: catalog.groups.clone(),
         system: predefined.variables(),
-        // What the user's organization has installed is not known; such steps fail alone.
-        tasks: Arc::new(AnyTasks),
+        tasks: Arc::clone(&catalog.tasks) as _,
         files: Arc::new(WorkTree { root: file.root.clone(), repositories: Arc::clone(repositories) }),
         path: file.place(),
     };

@@ -107,7 +107,8 @@ impl Repositories {
         let url = self.url(repository).ok_or_else(|| {
             format!("the address of the repository `{}` is not known; {advice}", repository.name)
         })?;
-        let cache = cache_folder().ok_or_else(|| format!("there is no folder for copies; {advice}"))?;
+        let cache = crate::host::cache_folder("repositories")
+            .ok_or_else(|| format!("there is no folder for copies; {advice}"))?;
         let copied = how(&url, repository.reference.as_deref(), &cache)
             .map_err(|reason| format!("the repository {url} cannot be copied: {reason}; {advice}"))?;
         lock(&self.warnings).extend(copied.warning);
@@ -180,12 +181,6 @@ fn segment(name: &str) -> String {
         }
     }
     text
-}
-
-fn cache_folder() -> Option<PathBuf> {
-    let variable = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
-    let cache = variable("XDG_CACHE_HOME").or_else(|| variable("HOME").map(|home| home.join(".cache")))?;
-    Some(cache.join("dayfly").join("repositories"))
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use dayfly_pipelines::Plan;
 use dayfly_pipelines::plan::Step;
 
-use crate::run::caveats::reference;
+use crate::run::tasks::short;
 
 /// A task whose steps are left out: `Name` or `Name@1`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,7 +22,7 @@ impl FromStr for SkippedTask {
 
 impl SkippedTask {
     fn is(&self, step: &Step) -> bool {
-        self.0.eq_ignore_ascii_case(&step.task.name) || self.0.eq_ignore_ascii_case(&reference(step))
+        self.0.eq_ignore_ascii_case(&step.task.name) || self.0.eq_ignore_ascii_case(&short(&step.task))
     }
 }
 

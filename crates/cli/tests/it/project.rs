@@ -31,6 +31,11 @@ impl Project {
         self.folder.path()
     }
 
+    /// Where `dayfly` keeps what can be had again.
+    pub(crate) fn cache(&self) -> PathBuf {
+        self.state.path().join("cache")
+    }
+
     pub(crate) fn write(&self, name: &str, text: &str) -> PathBuf {
         let path = self.path().join(name);
         std::fs::create_dir_all(path.parent().expect("the file is in the folder"))
@@ -68,6 +73,7 @@ impl Project {
         command.args(arguments).current_dir(self.path()).stdin(Stdio::null());
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         command.env("XDG_STATE_HOME", self.state.path());
+        command.env("XDG_CACHE_HOME", self.cache());
         for name in ["DAYFLY_LOG", "CLICOLOR_FORCE", "RUST_LOG"] {
             command.env_remove(name);
         }

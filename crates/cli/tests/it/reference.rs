@@ -9,8 +9,19 @@ use dayfly_kubernetes::api::definitions;
 use serde_json::Value;
 
 /// The commands, in the order of the page.
-const COMMANDS: &[&str] =
-    &["run", "logs", "agent", "controller", "crds", "emulator", "emulator queue", "eval", "completions"];
+const COMMANDS: &[&str] = &[
+    "run",
+    "logs",
+    "agent",
+    "controller",
+    "crds",
+    "emulator",
+    "emulator queue",
+    "tasks list",
+    "tasks pull",
+    "eval",
+    "completions",
+];
 
 #[test]
 fn the_reference_of_the_command_line_is_fresh() {

@@ -60,6 +60,7 @@ impl Service {
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .env("HOME", self.folder.path())
+            .env("XDG_CACHE_HOME", self.folder.path().join("cache"))
             .env("AGENT_ALLOW_RUNASROOT", "1")
             .env("AZP_URL", self.emulator.url().as_str())
             .env("AZP_TOKEN", PAT)

@@ -36,7 +36,17 @@ fn a_mistyped_command_gets_a_suggestion() {
 
 #[test]
 fn every_help_text_has_examples_and_ends_with_the_options_of_every_command() {
-    for command in [&[][..], &["run"], &["logs"], &["agent"], &["emulator"], &["eval"], &["completions"]] {
+    for command in [
+        &[][..],
+        &["run"],
+        &["logs"],
+        &["agent"],
+        &["emulator"],
+        &["tasks", "list"],
+        &["tasks", "pull"],
+        &["eval"],
+        &["completions"],
+    ] {
         for help in ["-h", "--help"] {
             let output = dayfly(&[command, &[help]].concat());
             let text = String::from_utf8_lossy(&output.stdout).into_owned();

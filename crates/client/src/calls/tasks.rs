@@ -1,6 +1,7 @@
 //! Task definitions.
 
-use dayfly_protocol::TaskId;
+use dayfly_protocol::task::TaskDefinition;
+use dayfly_protocol::{ListOf, TaskId};
 use http::Method;
 use tokio::io::AsyncWrite;
 
@@ -14,6 +15,14 @@ use crate::request::{Request, segments};
 const MAX_TASK_BYTES: u64 = 1024 * 1024 * 1024;
 
 impl Connection {
+    /// The tasks of the organization, in all their versions.
+    pub async fn list_tasks(&self) -> Result<Vec<TaskDefinition>> {
+        let path = segments!["_apis", "distributedtask", "tasks"];
+        let request = Request::new(Operation::ListTasks, "", Method::GET, self.url(), path);
+        let tasks: ListOf<TaskDefinition> = self.call(request).await?;
+        Ok(tasks.into_iter().collect())
+    }
+
     /// Downloads a task's zip into a writer; gives its size in bytes. The version is exact.
     pub async fn download_task(
         &self,

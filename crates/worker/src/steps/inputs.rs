@@ -22,6 +22,11 @@ impl Inputs {
         self.0.get(&name.to_ascii_lowercase()).map(String::as_str).filter(|value| !value.is_empty())
     }
 
+    /// An input that may be empty; none if neither the step nor the task's definition has it.
+    pub(crate) fn given(&self, name: &str) -> Option<&str> {
+        self.0.get(&name.to_ascii_lowercase()).map(String::as_str)
+    }
+
     /// All of them, by their names in lower case.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))

@@ -30,6 +30,7 @@ pub(crate) use definition::Definition;
 pub(crate) use inputs::{Inputs, expand, normalize};
 pub(crate) use macros::UnsetMacros;
 pub(crate) use tasks::Packages;
+pub use tasks::{Error as TaskError, keep as keep_task};
 
 use crate::containers;
 use crate::context::{JobContext, StepContext};
@@ -100,7 +101,8 @@ pub fn can_run(task: Uuid, version: &str) -> bool {
 /// Whether a task is to be downloaded. With a service elsewhere, Microsoft's own tasks come before those that
 /// are built in, since they also do what only that service can do for them.
 pub(crate) fn is_downloaded(job: &JobContext, task: &TaskReference) -> bool {
-    Definition::of(task.id.0).is_none() && !(built_in::is_local(job) && can_run(task.id.0, &task.version))
+    let is_local = built_in::is_local(job) || built_in::is_plugin(task.id.0);
+    Definition::of(task.id.0).is_none() && !(is_local && can_run(task.id.0, &task.version))
 }
 
 /// Whether this worker has a stand-in for the task of this name, for when there is no package of it.
@@ -121,7 +123,9 @@ pub(crate) fn has(packages: &Packages, step: &Step, part: Part) -> bool {
     match (part, packages.of(reference)) {
         (Part::Main, _) => true,
         (part, Some(Ok(package))) => package.manifest.has(stage(part)),
-        (Part::PostJob, None) => [task::CHECKOUT, task::DOWNLOAD_SECURE_FILE].contains(&reference.id.0),
+        (Part::PostJob, None) => {
+            reference.id.0 == task::CHECKOUT || built_in::post_job(reference.id.0).is_some()
+        }
         (Part::PreJob | Part::PostJob, _) => false,
     }
 }
@@ -178,7 +182,11 @@ pub(crate) async fn run(context: &StepContext, step: &Step, part: Part) -> Resul
     }
     let result = match task {
         Some(task) if part == Part::Main => (task.run)(context, &prepared).await,
-        _ => run_task(context, step, part, reference.id.0, &prepared).await,
+        Some(_) => match built_in::post_job(reference.id.0).filter(|_| part == Part::PostJob) {
+            Some(post_job) => post_job(context, &prepared).await,
+            None => Err(StepError::Failed(unknown_task(step))),
+        },
+        None => run_task(context, step, part, reference.id.0, &prepared).await,
     };
     context.take_unset_macros().tell(context).await;
     result
@@ -213,6 +221,9 @@ async fn run_package(
     let prepared = inputs::prepare(context, step, known, place);
     if part == Part::Main {
         context.set_unset_macros(UnsetMacros::of(&context.job, step));
+        if let Some(faults) = tasks::check(manifest, step, &prepared.inputs) {
+            context.warning(&faults).await;
+        }
     }
     let result = tasks::run(context, package, stage(part), &prepared).await;
     context.take_unset_macros().tell(context).await;
@@ -239,7 +250,6 @@ async fn run_task(
         (task::DOWNLOAD_BUILD_ARTIFACTS, Part::Main) => artifacts::download_build(context, prepared).await,
         (task::CHECKOUT, Part::Main) => checkout::run(context, prepared).await,
         (task::CHECKOUT, Part::PostJob) => checkout::cleanup::run(context).await,
-        (task::DOWNLOAD_SECURE_FILE, Part::PostJob) => built_in::download_secure_file::delete(context).await,
         _ => Err(StepError::Failed(unknown_task(step))),
     }
 }

@@ -66,7 +66,7 @@ async fn run(step: &StepContext, prepared: &Prepared) -> Result<TaskResult, Step
 }
 
 /// Deletes the file after the job.
-pub(in crate::steps) async fn delete(step: &StepContext) -> Result<TaskResult, StepError> {
+pub(super) async fn delete(step: &StepContext) -> Result<TaskResult, StepError> {
     let path = lock(&step.task_variables).get(PATH).map(PathBuf::from);
     let Some(path) = path else { return Ok(TaskResult::Succeeded) };
     match tokio::fs::remove_file(&path).await {

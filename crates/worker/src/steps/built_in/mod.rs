@@ -8,7 +8,7 @@ mod copy_files;
 mod delete_files;
 mod docker;
 mod dotnet;
-pub(super) mod download_secure_file;
+mod download_secure_file;
 mod extract_files;
 mod go;
 mod gradle;
@@ -27,6 +27,7 @@ mod shell_script;
 use std::ops::RangeInclusive;
 
 use dayfly_protocol::{TaskResult, task};
+use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use uuid::{Uuid, uuid};
 
@@ -73,9 +74,26 @@ const TASKS: &[(Uuid, RangeInclusive<u32>, &Task)] = &[
     (uuid!("e28912f1-0114-4464-802a-a3a35437fd16"), 1..=1, &docker::DOCKER_1),
     (uuid!("e28912f1-0114-4464-802a-a3a35437fd16"), 0..=0, &docker::DOCKER_0),
     (uuid!("3a6a2d63-f2b2-4e93-bcf9-0cbe22f5dc26"), 1..=LATER, &ant::ANT),
-    (uuid!("d53ccab4-555e-4494-9d06-11db043fb4a9"), 2..=LATER, &cache::CACHE),
+    // CacheBeta has the same id.
     (task::DOWNLOAD_SECURE_FILE, 1..=LATER, &download_secure_file::DOWNLOAD_SECURE_FILE),
+    (CACHE, 0..=LATER, &cache::CACHE),
 ];
+
+const CACHE: Uuid = uuid!("d53ccab4-555e-4494-9d06-11db043fb4a9");
+
+/// Whether the task is a plugin of Microsoft's agent, so that its package has nothing that could be run.
+pub(super) fn is_plugin(id: Uuid) -> bool {
+    id == CACHE
+}
+
+/// What the built-in task with this id does after all steps.
+pub(super) fn post_job(id: Uuid) -> Option<for<'a> fn(&'a StepContext, &'a Prepared) -> Running<'a>> {
+    match id {
+        CACHE => Some(|step, prepared| cache::save(step, prepared).boxed()),
+        task::DOWNLOAD_SECURE_FILE => Some(|step, _| download_secure_file::delete(step).boxed()),
+        _ => None,
+    }
+}
 
 /// The built-in task with an id, and a version such as `2.1.0`.
 pub(super) fn of(id: Uuid, version: &str) -> Option<&'static Task> {

@@ -16,9 +16,28 @@ pub(crate) enum Stage {
     PostJob,
 }
 
-/// Node handlers, the one that is taken first at first (`TaskManager.cs`).
-const NODE_HANDLERS: [(&str, u32); 5] =
-    [("Node24", 24), ("Node20_1", 20), ("Node16", 16), ("Node10", 10), ("Node", 6)];
+/// What runs a part of a task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Runner {
+    /// Node.js of this version.
+    Node(u32),
+    /// PowerShell.
+    PowerShell,
+    /// A program of the machine.
+    Process,
+}
+
+/// The handlers that can run on this system, the one that is preferred at first (`TaskManager.cs`). On Linux
+/// Microsoft's agent has only those of Node.
+const HANDLERS: [(&str, Runner); 7] = [
+    ("Node24", Runner::Node(24)),
+    ("Node20_1", Runner::Node(20)),
+    ("Node16", Runner::Node(16)),
+    ("Node10", Runner::Node(10)),
+    ("Node", Runner::Node(6)),
+    ("PowerShell3", Runner::PowerShell),
+    ("Process", Runner::Process),
+];
 
 /// A task's definition. What is not known here is passed over.
 #[derive(Debug, Default, Deserialize)]
@@ -32,6 +51,7 @@ pub(crate) struct Manifest {
     pub(crate) help_mark_down: String,
     #[serde(deserialize_with = "version")]
     pub(crate) version: String,
+    pub(crate) minimum_agent_version: String,
     pub(crate) inputs: Vec<Input>,
     pub(crate) restrictions: Option<Restrictions>,
     prejobexecution: BTreeMap<String, Value>,
@@ -49,6 +69,9 @@ pub(crate) struct Input {
     #[serde(deserialize_with = "text")]
     pub(crate) default_value: String,
     pub(crate) aliases: Vec<String>,
+    pub(crate) required: bool,
+    /// When it is asked for; always if that is empty.
+    pub(crate) visible_rule: String,
 }
 
 impl Input {
@@ -98,16 +121,21 @@ pub(crate) struct Settable {
 }
 
 /// How a part of a task runs.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Handler {
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Handler<'a> {
     /// Its name in the manifest.
     pub(crate) name: &'static str,
-    /// The version of Node that it was made for.
-    pub(crate) node: u32,
-    /// The script, relative to the package.
-    pub(crate) target: String,
-    /// Where it runs; none: in the package.
-    pub(crate) working_directory: Option<String>,
+    pub(crate) runner: Runner,
+    data: &'a Value,
+}
+
+impl<'a> Handler<'a> {
+    /// What the manifest says of it under a name, in any case; else nothing.
+    pub(crate) fn field(&self, name: &str) -> &'a str {
+        let fields = self.data.as_object().into_iter().flatten();
+        let mut texts = fields.filter(|(known, _)| known.eq_ignore_ascii_case(name));
+        texts.find_map(|(_, value)| value.as_str()).unwrap_or_default()
+    }
 }
 
 impl Manifest {
@@ -124,20 +152,14 @@ impl Manifest {
         !self.handlers(stage).is_empty()
     }
 
-    /// How a part of it runs here; none if it has handlers for other systems only.
-    pub(crate) fn handler(&self, stage: Stage) -> Option<Handler> {
+    /// The ways to run a part of it that this system may have, the preferred one at first.
+    pub(crate) fn runnable(&self, stage: Stage) -> Vec<Handler<'_>> {
         let handlers = self.handlers(stage);
-        NODE_HANDLERS.iter().find_map(|(name, node)| {
+        let known = HANDLERS.iter().filter_map(|(name, runner)| {
             let (_, data) = handlers.iter().find(|(known, _)| known.eq_ignore_ascii_case(name))?;
-            let field =
-                |field: &str| data.get(field)?.as_str().map(str::to_owned).filter(|text| !text.is_empty());
-            Some(Handler {
-                name,
-                node: *node,
-                target: field("target")?,
-                working_directory: field("workingDirectory"),
-            })
-        })
+            Some(Handler { name, runner: *runner, data })
+        });
+        known.filter(|handler| !handler.field("target").is_empty()).collect()
     }
 
     /// The names of the handlers of a part, for messages.
@@ -171,30 +193,37 @@ fn plain(value: &Value) -> String {
 
 #[cfg(test)]
 mod tests {
+    use dayfly_protocol::json;
     use serde_json::json;
 
     use super::*;
 
     fn manifest(value: Value) -> Manifest {
-        serde_json::from_value(value).expect("it is a manifest")
+        json::from_str(&value.to_string()).expect("it is a manifest")
     }
 
     #[test]
-    fn the_newest_node_handler_is_taken() {
+    fn handlers_come_in_the_order_of_the_agent() {
         let task = manifest(json!({
             "execution": {
                 "PowerShell3": { "target": "a.ps1" },
                 "Node10": { "target": "old.js" },
-                "node20_1": { "target": "new.js", "argumentFormat": "", "workingDirectory": "" },
+                "Node24": { "target": "" },
+                "node20_1": { "target": "new.js", "argumentFormat": "", "WorkingDirectory": "there" },
+                "Maths": { "target": "a.m" },
             },
-            "postjobexecution": { "PowerShell3": { "target": "b.ps1" } },
+            "postjobexecution": { "AzurePowerShell": { "target": "b.ps1" } },
+            "prejobexecution": null,
             "unknown": [1],
         }));
-        let handler = task.handler(Stage::Execution).expect("it has one");
-        assert_eq!((handler.name, handler.node, handler.target.as_str()), ("Node20_1", 20, "new.js"));
-        assert_eq!(handler.working_directory, None);
-        assert!(task.has(Stage::PostJob) && task.handler(Stage::PostJob).is_none());
-        assert_eq!(task.handler_names(Stage::PostJob), ["PowerShell3"]);
+        let handlers = task.runnable(Stage::Execution);
+        let names: Vec<_> = handlers.iter().map(|handler| handler.name).collect();
+        assert_eq!(names, ["Node20_1", "Node10", "PowerShell3"]);
+        assert_eq!(handlers[0].runner, Runner::Node(20));
+        assert_eq!((handlers[0].field("target"), handlers[0].field("workingDirectory")), ("new.js", "there"));
+        assert_eq!(handlers[1].field("workingDirectory"), "");
+        assert!(task.has(Stage::PostJob) && task.runnable(Stage::PostJob).is_empty());
+        assert_eq!(task.handler_names(Stage::PostJob), ["AzurePowerShell"]);
         assert!(!task.has(Stage::PreJob));
     }
 

@@ -3,11 +3,11 @@
 use std::collections::HashMap;
 use std::fs;
 use std::io::{self, Read as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use dayfly_client::describe;
-use dayfly_protocol::TaskId;
 use dayfly_protocol::job::Step;
 use dayfly_protocol::timeline::TaskReference;
 use uuid::Uuid;
@@ -28,22 +28,32 @@ const MAX_MANIFEST_BYTES: u64 = 4 << 20;
 
 /// Why a task cannot be run from its package.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum Error {
+pub enum Error {
     /// It could not be downloaded.
     #[error("could not download the task {task}")]
     Download {
+        /// Name and version of the task.
         task: String,
+        /// What went wrong.
         #[source]
         source: dayfly_client::Error,
     },
     /// What came is no package.
     #[error("the package of the task {task} is damaged: {reason}")]
-    Damaged { task: String, reason: String },
+    Damaged {
+        /// Name and version of the task.
+        task: String,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// This machine did not let us.
     #[error("could not keep the task {task} in {}", path.display())]
     Keep {
+        /// Name and version of the task.
         task: String,
+        /// Where it was to be.
         path: PathBuf,
+        /// What the system said.
         #[source]
         source: io::Error,
     },
@@ -108,13 +118,9 @@ impl Package {
         reference: &TaskReference,
     ) -> Result<Self, Error> {
         let task = format!("{} {}", reference.name, reference.version);
-        // As the official agent does (`TaskManager.cs`).
-        let place = folder
-            .join(format!("{}_{}", plain(&reference.name), reference.id))
-            .join(plain(&reference.version));
-        let mark = place.with_file_name(format!("{}.completed", plain(&reference.version)));
+        let (place, mark) = place_of(folder, &reference.name, reference.id.0, &reference.version);
         if !crate::files::is_file(&mark).await {
-            download(service, reference.id, &reference.version, &task, folder, &place, &mark).await?;
+            download(service, reference, folder).await?;
             // Where there is none, something may stand in: only what came is told.
             record.output(&format!("Downloading task: {} ({})", reference.name, reference.version)).await;
         }
@@ -133,6 +139,31 @@ impl Package {
     }
 }
 
+/// Where a task is kept, and the mark that it is whole, as the official agent has them (`TaskManager.cs`).
+fn place_of(folder: &Path, name: &str, id: Uuid, version: &str) -> (PathBuf, PathBuf) {
+    let place = folder.join(format!("{}_{id}", plain(name))).join(plain(version));
+    let mark = place.with_file_name(format!("{}.completed", plain(version)));
+    (place, mark)
+}
+
+/// Unpacks a task's package beside its zip file, and puts it to its place in a folder of tasks. It waits for
+/// the disk.
+///
+/// # Errors
+/// If the package is damaged, or cannot be kept there.
+pub fn keep(zip: &Path, id: Uuid, name: &str, version: &str, folder: &Path) -> Result<(), Error> {
+    let damaged = |reason| Error::Damaged { task: format!("{name} {version}"), reason };
+    let unpacked = zip.with_extension("unpacked");
+    unpack(zip, &unpacked).map_err(damaged)?;
+    read_manifest(&unpacked.join("task.json")).map_err(|error| damaged(format!("task.json: {error}")))?;
+    let (place, mark) = place_of(folder, name, id, version);
+    put(&unpacked, &place, &mark).map_err(|source| Error::Keep {
+        task: format!("{name} {version}"),
+        path: place,
+        source,
+    })
+}
+
 /// A name as a part of a path: the service's names are plain, others lose what is not.
 fn plain(name: &str) -> String {
     let allowed = |letter: char| letter.is_alphanumeric() || matches!(letter, '-' | '_' | '.');
@@ -143,46 +174,29 @@ fn plain(name: &str) -> String {
 fn read_manifest(path: &Path) -> io::Result<Manifest> {
     let mut text = String::new();
     fs::File::open(path)?.take(MAX_MANIFEST_BYTES).read_to_string(&mut text)?;
-    Ok(serde_json::from_str(text.trim_start_matches('\u{feff}'))?)
+    dayfly_protocol::json::from_str(&text).map_err(io::Error::other)
 }
 
 /// Gets the package and puts it to its place as a whole. Of two jobs that do so at once, one wins.
-async fn download(
-    service: &Service,
-    id: TaskId,
-    version: &str,
-    task: &str,
-    folder: &Path,
-    place: &Path,
-    mark: &Path,
-) -> Result<(), Error> {
-    let keep = |path: &Path| {
-        let (task, path) = (task.to_owned(), path.to_owned());
+async fn download(service: &Service, reference: &TaskReference, folder: &Path) -> Result<(), Error> {
+    let task = format!("{} {}", reference.name, reference.version);
+    let unkept = |path: &Path| {
+        let (task, path) = (task.clone(), path.to_owned());
         move |source| Error::Keep { task, path, source }
     };
-    let staging = tempfile::Builder::new().prefix("_staging_").tempdir_in(folder).map_err(keep(folder))?;
+    let staging = tempfile::Builder::new().prefix("_staging_").tempdir_in(folder).map_err(unkept(folder))?;
     let zip = staging.path().join("task.zip");
-    let mut file = tokio::fs::File::create(&zip).await.map_err(keep(&zip))?;
+    let mut file = tokio::fs::File::create(&zip).await.map_err(unkept(&zip))?;
     service
-        .download_task(id, version, &mut file)
+        .download_task(reference.id, &reference.version, &mut file)
         .await
-        .map_err(|source| Error::Download { task: task.to_owned(), source })?;
+        .map_err(|source| Error::Download { task: task.clone(), source })?;
     drop(file);
-    let unpacked = staging.path().join("task");
-    let unpacking = tokio::task::spawn_blocking({
-        let unpacked = unpacked.clone();
-        move || unpack(&zip, &unpacked)
+    let keeping = tokio::task::spawn_blocking({
+        let (reference, folder) = (reference.clone(), folder.to_owned());
+        move || keep(&zip, reference.id.0, &reference.name, &reference.version, &folder)
     });
-    let done = unpacking.await.unwrap_or_else(|error| Err(error.to_string()));
-    done.map_err(|reason| Error::Damaged { task: task.to_owned(), reason })?;
-    let moved = tokio::task::spawn_blocking({
-        let (place, mark) = (place.to_owned(), mark.to_owned());
-        move || put(&unpacked, &place, &mark)
-    });
-    match moved.await {
-        Ok(moved) => moved.map_err(keep(place)),
-        Err(error) => Err(keep(place)(io::Error::other(error))),
-    }
+    keeping.await.unwrap_or_else(|error| Err(unkept(folder)(io::Error::other(error))))
 }
 
 /// Unpacks into a new folder; entries that would leave it make the whole package a damaged one.
@@ -200,6 +214,8 @@ fn unpack(zip: &Path, folder: &Path) -> Result<(), String> {
             entry.enclosed_name().ok_or_else(|| format!("it would write outside its folder: {name}"))?;
         let path = folder.join(path);
         let is_folder = entry.is_dir();
+        // Some tasks bring programs. What this user could not read or delete is of no use.
+        let mode = entry.unix_mode().map(|mode| mode & 0o777 | 0o600);
         let written = (|| {
             if is_folder {
                 fs::create_dir_all(&path)?;
@@ -207,7 +223,11 @@ fn unpack(zip: &Path, folder: &Path) -> Result<(), String> {
             }
             path.parent().map(fs::create_dir_all).transpose()?;
             // Of the size that an entry claims to have nothing is believed.
-            io::copy(&mut entry.take(left + 1), &mut fs::File::create(&path)?)
+            let mut file = fs::File::create(&path)?;
+            if let Some(mode) = mode {
+                file.set_permissions(fs::Permissions::from_mode(mode))?;
+            }
+            io::copy(&mut entry.take(left + 1), &mut file)
         })()
         .map_err(|error: io::Error| format!("{name}: {error}"))?;
         left = left.checked_sub(written).ok_or_else(|| format!("it has more than {MAX_BYTES} bytes"))?;
@@ -242,7 +262,8 @@ mod tests {
         let mut file = tempfile::NamedTempFile::new().expect("a file");
         let mut writer = zip::ZipWriter::new(io::Cursor::new(Vec::new()));
         for (name, content) in entries {
-            let options = zip::write::SimpleFileOptions::default();
+            let mode = if name.starts_with("bin/") { 0o755 } else { 0o644 };
+            let options = zip::write::SimpleFileOptions::default().unix_permissions(mode);
             writer.start_file(*name, options).expect("an entry");
             writer.write_all(content.as_bytes()).expect("its content");
         }
@@ -252,11 +273,16 @@ mod tests {
     }
 
     #[test]
-    fn a_package_is_unpacked_with_its_folders() {
+    fn a_package_is_unpacked_with_its_folders_and_modes() {
         let folder = tempfile::tempdir().expect("a folder");
-        let zip = zip_of(&[("task.json", "{}"), ("lib/a.js", "1")]);
+        let zip = zip_of(&[("task.json", "{}"), ("lib/a.js", "1"), ("bin/tool", "2")]);
         unpack(zip.path(), folder.path()).expect("it is one");
         assert_eq!(fs::read_to_string(folder.path().join("lib/a.js")).expect("it is there"), "1");
+        let mode = |file: &str| {
+            let metadata = fs::metadata(folder.path().join(file)).expect("it is there");
+            metadata.permissions().mode() & 0o777
+        };
+        assert_eq!((mode("lib/a.js"), mode("bin/tool")), (0o644, 0o755));
     }
 
     #[test]
@@ -269,6 +295,10 @@ mod tests {
         let mut none = tempfile::NamedTempFile::new().expect("a file");
         none.write_all(b"this is no zip").expect("it is written");
         assert!(unpack(none.path(), &inner).is_err());
+        let half = zip_of(&[("task.json", "{}"), ("lib/a.js", "1")]);
+        let length = half.as_file().metadata().expect("it is there").len();
+        half.as_file().set_len(length / 2).expect("it is cut");
+        assert!(unpack(half.path(), &inner).is_err());
     }
 
     #[test]
