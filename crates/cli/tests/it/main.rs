@@ -7,6 +7,7 @@ mod architecture;
 mod artifacts;
 mod bad_input;
 mod built_in;
+mod catalogue;
 mod chaos;
 mod conditions;
 mod emulator;
