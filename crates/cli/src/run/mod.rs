@@ -6,6 +6,7 @@ mod change;
 mod cluster;
 pub(crate) mod console;
 pub(crate) mod engine;
+pub(crate) mod foreign;
 mod held;
 pub(crate) mod history;
 pub(crate) mod inputs;
