@@ -40,6 +40,27 @@ fn a_version_that_is_not_here_fails_unless_any_will_do() {
     assert_has(&project.run(&[], 1), "The version 'the newest' of Python cannot be understood");
 }
 
+#[test]
+fn each_job_has_a_virtual_environment_for_its_packages() {
+    let project = Project::with_pipeline(
+        "steps:\n- checkout: none\n- task: UsePythonVersion@0\n- task: UsePythonVersion@0\n\
+         - bash: |\n    python -c 'import sys; print(\"isolated:\", sys.prefix != sys.base_prefix)'\n    \
+         python -c 'import sys; print(\"located:\", sys.prefix == \"$(pythonLocation)\")'\n    \
+         command -v pip\n",
+    );
+    let ended = project.run(&[], 0);
+    assert_has(&ended, "isolated: True");
+    assert_has(&ended, "located: True");
+    assert!(
+        ended
+            .stdout
+            .lines()
+            .any(|line| line.contains("/_temp/dayfly-python-3.") && line.ends_with("/bin/pip")),
+        "{}",
+        ended.stdout
+    );
+}
+
 /// A folder with a version of a tool, as a version manager keeps it.
 fn keep(folder: &Path, version: &str, program: &str, says: &str) {
     let bin = folder.join(version).join("bin");

@@ -72,7 +72,8 @@ const TASKS: &[(Uuid, RangeInclusive<u32>, &Task)] = &[
     (uuid!("e28912f1-0114-4464-802a-a3a35437fd16"), 1..=1, &docker::DOCKER_1),
     (uuid!("e28912f1-0114-4464-802a-a3a35437fd16"), 0..=0, &docker::DOCKER_0),
     (uuid!("3a6a2d63-f2b2-4e93-bcf9-0cbe22f5dc26"), 1..=LATER, &ant::ANT),
-    (uuid!("d53ccab4-555e-4494-9d06-11db043fb4a9"), 2..=LATER, &cache::CACHE),
+    // `CacheBeta` until version 1, with the same inputs.
+    (uuid!("d53ccab4-555e-4494-9d06-11db043fb4a9"), 0..=LATER, &cache::CACHE),
 ];
 
 /// The built-in task with an id, and a version such as `2.1.0`.

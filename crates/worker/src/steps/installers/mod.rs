@@ -5,6 +5,7 @@
 //! `Dayfly.Tools` is `any`.
 
 mod cache;
+mod python;
 mod tools;
 mod wish;
 
@@ -76,7 +77,7 @@ impl Installer {
         if let Some(found) = satisfying.max_by(|a, b| a.version.cmp(&b.version)) {
             step.output(&format!("Found {} {} at {}.", tool.name, found.version, found.program.display()))
                 .await;
-            return put_first(step, tool, found).await;
+            return put_first(step, prepared, tool, found).await;
         }
         if let Some(other) = tool.program.instead.filter(|_| found.is_empty())
             && which(other, &environment_of(step, prepared).await?, &Place::Here).await.is_some()
@@ -102,7 +103,7 @@ impl Installer {
         match other.filter(|_| takes_any_version(step)) {
             Some(found) => {
                 step.warning(&format!("{text} It is used all the same.")).await;
-                put_first(step, tool, &found).await
+                put_first(step, prepared, tool, &found).await
             }
             None if have.is_empty() => Err(StepError::Failed(format!("{text} Install it."))),
             None => Err(StepError::Failed(format!(
@@ -208,7 +209,12 @@ fn programs_in(folders: &[PathBuf], names: &[&str]) -> Vec<PathBuf> {
 }
 
 /// Puts the tool in front of the path, and tells where it is as the task does.
-async fn put_first(step: &StepContext, tool: &Tool, found: &Found) -> Result<TaskResult, StepError> {
+async fn put_first(
+    step: &StepContext,
+    prepared: &Prepared,
+    tool: &Tool,
+    found: &Found,
+) -> Result<TaskResult, StepError> {
     let folder = found.program.parent().unwrap_or(&found.program);
     let folder = match tool.usual_name() {
         Some(name) if found.program.file_name().is_some_and(|file| file != name) => {
@@ -218,13 +224,18 @@ async fn put_first(step: &StepContext, tool: &Tool, found: &Found) -> Result<Tas
         _ if found.is_on_path => None,
         _ => Some(folder.to_owned()),
     };
-    if let Some(folder) = folder {
+    let own = if tool.has_packages { python::environment(step, prepared, found).await? } else { None };
+    for folder in folder.into_iter().chain(own.as_ref().map(|own| own.join("bin"))) {
         step.output(&format!("Prepending PATH environment variable with directory: {}", folder.display()))
             .await;
         step.job.prepend_path(&folder.to_string_lossy());
     }
     if let Some((variable, levels)) = tool.location {
-        let location = location(&found.program, levels).await.to_string_lossy().into_owned();
+        let location = match own {
+            Some(own) => own,
+            None => location(&found.program, levels).await,
+        };
+        let location = location.to_string_lossy().into_owned();
         step.job.change_variables(|variables| variables.set(variable, &location, Flags::default()));
     }
     Ok(TaskResult::Succeeded)

@@ -24,6 +24,8 @@ pub(super) struct Tool {
     pub(super) location: Option<(&'static str, usize)>,
     /// Where other versions may be than the one on the PATH.
     pub(super) shelves: &'static [Shelf],
+    /// Whether jobs install packages into it, which are to be theirs alone.
+    pub(super) has_packages: bool,
 }
 
 /// A folder with one folder for each version of a tool, as version managers and distributions keep them.
@@ -85,6 +87,7 @@ pub(super) static TOOLS: &[Tool] = &[
         inputs: &[("version", "")],
         location: Some(("DOTNET_ROOT", 1)),
         shelves: &[],
+        has_packages: false,
     },
     Tool {
         name: "Python",
@@ -93,6 +96,7 @@ pub(super) static TOOLS: &[Tool] = &[
         inputs: &[("versionSpec", "3.x")],
         location: Some(("pythonLocation", 2)),
         shelves: &[shelf("PYENV_ROOT", ".pyenv", "versions")],
+        has_packages: true,
     },
     Tool {
         name: "Node.js",
@@ -101,6 +105,7 @@ pub(super) static TOOLS: &[Tool] = &[
         inputs: &[("versionSpec", ""), ("version", "")],
         location: None,
         shelves: &[shelf("NVM_DIR", ".nvm", "versions/node")],
+        has_packages: false,
     },
     Tool {
         name: "Go",
@@ -109,6 +114,7 @@ pub(super) static TOOLS: &[Tool] = &[
         inputs: &[("version", "")],
         location: Some(("GOROOT", 2)),
         shelves: &[],
+        has_packages: false,
     },
     Tool {
         name: "Java",
@@ -117,6 +123,7 @@ pub(super) static TOOLS: &[Tool] = &[
         inputs: &[("versionSpec", "")],
         location: Some(("JAVA_HOME", 2)),
         shelves: &[shelf("SDKMAN_DIR", ".sdkman", "candidates/java"), SYSTEM_JAVA],
+        has_packages: false,
     },
     Tool {
         name: "Ruby",
@@ -125,6 +132,7 @@ pub(super) static TOOLS: &[Tool] = &[
         inputs: &[("versionSpec", ">= 2.4")],
         location: None,
         shelves: &[shelf("RBENV_ROOT", ".rbenv", "versions")],
+        has_packages: false,
     },
     Tool {
         name: "NuGet",
@@ -134,6 +142,7 @@ pub(super) static TOOLS: &[Tool] = &[
         inputs: &[("versionSpec", "")],
         location: None,
         shelves: &[],
+        has_packages: false,
     },
     Tool {
         name: "Helm",
@@ -142,6 +151,7 @@ pub(super) static TOOLS: &[Tool] = &[
         inputs: &[("helmVersionToInstall", ""), ("helmVersion", "")],
         location: None,
         shelves: &[],
+        has_packages: false,
     },
     Tool {
         name: "kubectl",
@@ -150,6 +160,53 @@ pub(super) static TOOLS: &[Tool] = &[
         inputs: &[("kubectlVersion", "")],
         location: None,
         shelves: &[],
+        has_packages: false,
+    },
+    Tool {
+        name: "Yarn",
+        tasks: &["YarnInstaller"],
+        program: program(&["yarn"], &["--version"], Some("yarn")),
+        inputs: &[("versionSpec", "")],
+        location: None,
+        shelves: &[],
+        has_packages: false,
+    },
+    Tool {
+        name: "Docker",
+        tasks: &["DockerInstaller"],
+        program: Program { instead: Some("podman"), ..program(&["docker"], &["--version"], None) },
+        // Any will do: the default of `dockerVersion` is years old.
+        inputs: &[],
+        location: None,
+        shelves: &[],
+        has_packages: false,
+    },
+    Tool {
+        name: "kubelogin",
+        tasks: &["KubeloginInstaller"],
+        program: program(&["kubelogin"], &["--version"], Some("kubelogin")),
+        inputs: &[("kubeloginVersion", "")],
+        location: None,
+        shelves: &[],
+        has_packages: false,
+    },
+    Tool {
+        name: "Azure Functions Core Tools",
+        tasks: &["FuncToolsInstaller"],
+        program: program(&["func"], &["--version"], Some("func")),
+        inputs: &[("version", "")],
+        location: None,
+        shelves: &[],
+        has_packages: false,
+    },
+    Tool {
+        name: "Open Policy Agent",
+        tasks: &["OpenPolicyAgentInstaller"],
+        program: program(&["opa"], &["version"], Some("opa")),
+        inputs: &[("opaVersion", "")],
+        location: None,
+        shelves: &[],
+        has_packages: false,
     },
     Tool {
         name: "Terraform",
@@ -158,6 +215,7 @@ pub(super) static TOOLS: &[Tool] = &[
         inputs: &[("terraformVersion", "")],
         location: None,
         shelves: &[],
+        has_packages: false,
     },
 ];
 
