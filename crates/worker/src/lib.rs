@@ -41,7 +41,7 @@ pub use job::{Abandoned, Control, Outcome, run};
 pub use link::Connection;
 pub use serve::{ServeError, serve};
 pub use step_host::{ServeHostError, serve_steps};
-pub use steps::{TaskError, can_run, can_stand_in, is_left_out, keep_task};
+pub use steps::{TaskError, can_run, can_stand_in, is_left_out, is_looked_for, keep_task};
 pub use surroundings::Surroundings;
 pub use trust::{TrustError, trust};
 

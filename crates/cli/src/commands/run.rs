@@ -18,6 +18,7 @@ use crate::output;
 use crate::run::caveats::{self, caveats, of_sudo, tasks};
 use crate::run::config::Config;
 use crate::run::engine::{self, Ended, Order, Output};
+use crate::run::foreign;
 use crate::run::inputs::{Pair, SecretSource};
 use crate::run::keep;
 use crate::run::list;
@@ -100,6 +101,10 @@ pub(crate) struct RunArgs {
     /// dependencies count as succeeded
     #[arg(long = "job", value_name = "NAME")]
     jobs: Vec<String>,
+    /// Leave out jobs, and legs of a matrix, whose image is of another system; what depends on them runs as
+    /// if they had succeeded
+    #[arg(long)]
+    skip_foreign: bool,
     /// How many jobs run at a time [default: one per processor, in a cluster 10]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=MAX_AGENTS))]
     agents: Option<u16>,
@@ -237,11 +242,18 @@ pub(crate) fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
             warnings::tell(sentence, json)?;
         }
     }
-    let jobs = dayfly_pipelines::orchestration::select_legs(&mut plan, &args.jobs);
-    let wanted = match dayfly_pipelines::orchestration::select(&plan, &args.stages, &jobs) {
+    let mut jobs = dayfly_pipelines::orchestration::select_legs(&mut plan, &args.jobs);
+    let mut wanted = match dayfly_pipelines::orchestration::select(&plan, &args.stages, &jobs) {
         Ok(wanted) => wanted,
         Err(unknown) => return misused(&unknown.to_string(), json),
     };
+    if args.skip_foreign {
+        jobs = foreign::own_jobs(&mut plan, &wanted, args.on);
+        wanted = match dayfly_pipelines::orchestration::select(&plan, &args.stages, &jobs) {
+            Ok(wanted) if !jobs.is_empty() => wanted,
+            _ => return misused("`--skip-foreign` leaves no job: all are for other systems", json),
+        };
+    }
     if args.list {
         list::keep(&mut plan, &wanted);
         return show_plan(&plan, &file, &repositories, args.on, &pulled, json);

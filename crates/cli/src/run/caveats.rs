@@ -97,7 +97,9 @@ impl Wishes {
                 sentences.push(sentence(&names.join(", ")));
             }
         };
-        say(self.images, &|images| format!("jobs for {images} will run {place}"));
+        say(self.images, &|images| {
+            format!("jobs for {images} will run {place}; `--skip-foreign` leaves them out")
+        });
         let with_places = |tasks: BTreeMap<String, String>| {
             tasks.into_iter().map(|(task, place)| format!("`{task}`{place}")).collect::<BTreeSet<_>>()
         };

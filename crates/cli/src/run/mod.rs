@@ -7,6 +7,7 @@ mod cluster;
 pub(crate) mod config;
 pub(crate) mod console;
 pub(crate) mod engine;
+pub(crate) mod foreign;
 mod held;
 pub(crate) mod history;
 pub(crate) mod inputs;

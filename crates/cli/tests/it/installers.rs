@@ -1,5 +1,9 @@
 //! Tasks that install a tool which this machine has, and steps that are left out.
 
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
 use crate::project::Project;
 use crate::run::{assert_has, assert_has_not};
 
@@ -34,6 +38,66 @@ fn a_version_that_is_not_here_fails_unless_any_will_do() {
         "steps:\n- checkout: none\n- task: UsePythonVersion@0\n  inputs: { versionSpec: the newest }\n",
     );
     assert_has(&project.run(&[], 1), "The version 'the newest' of Python cannot be understood");
+}
+
+#[test]
+fn each_job_has_a_virtual_environment_for_its_packages() {
+    let project = Project::with_pipeline(
+        "steps:\n- checkout: none\n- task: UsePythonVersion@0\n- task: UsePythonVersion@0\n\
+         - bash: |\n    python -c 'import sys; print(\"isolated:\", sys.prefix != sys.base_prefix)'\n    \
+         python -c 'import sys; print(\"located:\", sys.prefix == \"$(pythonLocation)\")'\n    \
+         command -v pip\n",
+    );
+    let ended = project.run(&[], 0);
+    assert_has(&ended, "isolated: True");
+    assert_has(&ended, "located: True");
+    assert!(
+        ended
+            .stdout
+            .lines()
+            .any(|line| line.contains("/_temp/dayfly-python-3.") && line.ends_with("/bin/pip")),
+        "{}",
+        ended.stdout
+    );
+}
+
+/// A folder with a version of a tool, as a version manager keeps it.
+fn keep(folder: &Path, version: &str, program: &str, says: &str) {
+    let bin = folder.join(version).join("bin");
+    fs::create_dir_all(&bin).unwrap();
+    let path = bin.join(program);
+    fs::write(&path, format!("#!/bin/sh\necho {says}\n")).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+#[test]
+fn a_version_that_a_version_manager_keeps_is_found_where_that_on_the_path_does_not_do() {
+    let project = Project::with_pipeline(
+        "steps:\n- checkout: none\n- task: UsePythonVersion@0\n  inputs: { versionSpec: '9.8' }\n\
+         - task: UseNode@1\n  inputs: { version: 97.x }\n- bash: python --version; node --version\n",
+    );
+    let managers = tempfile::tempdir().unwrap();
+    let (pyenv, nvm) = (managers.path().join("pyenv"), managers.path().join("nvm"));
+    keep(&pyenv.join("versions"), "9.8.7", "python", "Python 9.8.7");
+    keep(&pyenv.join("versions"), "9.9.1", "python", "Python 9.9.1");
+    keep(&nvm.join("versions/node"), "v97.1.0", "node", "v97.1.0");
+    let run = |arguments: &[&str]| {
+        let all = ["run"].iter().chain(arguments).copied().collect::<Vec<_>>();
+        let mut command = project.command(&all);
+        let output = command.env("PYENV_ROOT", &pyenv).env("NVM_DIR", &nvm).output().unwrap();
+        let text = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap()).concat();
+        (output.status.code(), text)
+    };
+    let (code, text) = run(&["--verbose"]);
+    assert_eq!(code, Some(0), "{text}");
+    for expected in ["Found Python 9.8.7 at ", "Found Node.js 97.1.0 at ", "  Python 9.8.7", "  v97.1.0"] {
+        assert!(text.contains(expected), "{expected}: {text}");
+    }
+    fs::remove_dir_all(pyenv.join("versions/9.8.7")).unwrap();
+    let (code, text) = run(&[]);
+    assert_eq!(code, Some(1), "{text}");
+    assert!(text.contains("This step wants Python 9.8. Here is 3."), "{text}");
+    assert!(text.contains("9.9.1 at "), "{text}");
 }
 
 #[test]

@@ -8,6 +8,7 @@ mod artifacts;
 mod bad_input;
 mod built_in;
 mod caches;
+mod catalogue;
 mod chaos;
 mod conditions;
 mod config;

@@ -41,6 +41,23 @@ fn templates_come_from_a_folder_that_is_given_and_from_there_again() {
     assert!(ended.stderr.contains("it is a link that leaves its repository"), "{}", ended.stderr);
 }
 
+#[test]
+fn a_template_that_is_extended_declares_repositories_of_its_own() {
+    let project =
+        Project::with_pipeline("extends:\n  template: redirect.yml\n  parameters: { whom: world }\n");
+    let redirect = format!(
+        "parameters:\n- name: whom\n{}",
+        PIPELINE.replace("who: world", "who: '${{ parameters.whom }}'")
+    );
+    project.write("redirect.yml", &redirect);
+    project.write("own.yml", "steps:\n- bash: echo from the own repository\n");
+    let other = tempfile::tempdir().unwrap();
+    templates(other.path());
+    let ended = project.run(&["--repository", &format!("templates={}", other.path().display())], 0);
+    assert_has(&ended, "hello world");
+    assert_has(&ended, "from the own repository");
+}
+
 /// A pipeline whose `origin` is a folder that stands for the service, with the repository `shared/templates`.
 struct Cloned {
     project: Project,

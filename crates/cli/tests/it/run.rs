@@ -453,6 +453,51 @@ fn an_interrupt_reaches_what_a_step_has_started_and_each_process_once() {
 }
 
 #[test]
+fn jobs_for_other_systems_are_left_out_on_request() {
+    let project = Project::with_pipeline(
+        "variables:
+  image: ubuntu-latest
+stages:
+- stage: Build
+  jobs:
+  - job: Compile
+    pool:
+      vmImage: $(image)
+    strategy:
+      matrix:
+        linux: {}
+        windows: { image: windows-latest }
+    steps:
+    - checkout: none
+    - script: echo compiled for $(image)
+  - job: Apple
+    pool: { vmImage: macOS-latest }
+    steps:
+    - checkout: none
+    - script: exit 1
+- stage: Ship
+  dependsOn: Build
+  jobs:
+  - job: Upload
+    steps:
+    - checkout: none
+    - script: echo shipped
+",
+    );
+    let list = project.run(&["--list", "--skip-foreign"], 0).stdout;
+    assert!(list.contains("matrix: linux") && list.contains("Upload"), "{list}");
+    assert!(!list.contains("windows") && !list.contains("Apple"), "{list}");
+    let ended = project.run(&["--skip-foreign"], 0);
+    assert_has(&ended, "compiled for ubuntu-latest");
+    assert_has(&ended, "shipped");
+    assert_has_not(&ended, "windows-latest");
+    assert_has_not(&ended, "Apple");
+    assert_eq!(ended.stderr.matches("warning:").count(), 0, "{}", ended.stderr);
+    let ended = project.run(&["--skip-foreign", "--job", "Apple"], 2);
+    assert!(ended.stderr.contains("`--skip-foreign` leaves no job"), "{}", ended.stderr);
+}
+
+#[test]
 fn what_this_machine_does_not_do_is_said_before_the_run() {
     let project = Project::with_pipeline(
         "variables:

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use dayfly_expressions::Value;
 
-use super::{Expander, Level};
+use super::{Expander, Level, repositories};
 use crate::{
     Source,
     diagnostics::Span,
@@ -82,6 +82,9 @@ impl Expander<'_> {
         let mut entries: Vec<Entry> =
             entries.into_iter().filter(|entry| entry.key.text != "extends").collect();
         let Some(template) = self.open(&call) else { return Node::invalid(span) };
+        // It may take further templates from repositories that only it declares
+        // (`azure-pipelines/1es-redirect.yml` of Azure/azure-openapi-validator).
+        self.repositories.extend(repositories(&template));
         let Some(outer) = self.enter_template(&template, &call) else { return Node::invalid(span) };
         let body = self.body(&template, Level::Root).into_node(template.span);
         let body = self.extend(body);

@@ -93,8 +93,8 @@ pub(crate) fn expand(
     (!exhausted).then_some((body, bound.parameters))
 }
 
-/// The repositories that the root file declares. Those whose names are made by expressions are left out: the
-/// service, too, must know them before it reads templates.
+/// The repositories that a file declares at its root. Those whose names are made by expressions are left out:
+/// the service, too, must know them before it reads templates.
 fn repositories(root: &Node) -> Vec<Repository> {
     let declared = root.get("resources").and_then(|resources| resources.get("repositories"));
     let Some(Kind::Sequence(items)) = declared.map(|node| &node.kind) else { return Vec::new() };
@@ -174,7 +174,7 @@ type Chain = Option<bool>;
 struct Expander<'a> {
     collector: &'a mut Collector,
     files: &'a dyn Files,
-    /// Those that the pipeline's file declares.
+    /// Those that the pipeline's file declares, and the templates that it extends.
     repositories: Vec<Repository>,
     tasks: &'a dyn TaskCatalog,
     /// The file that is being walked, and the one that will be next.

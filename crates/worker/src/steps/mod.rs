@@ -111,6 +111,12 @@ pub fn can_stand_in(task: &str) -> bool {
     Installer::of(task).is_some() || Elsewhere::of(task).is_some()
 }
 
+/// Whether the stand-in for the task of this name looks for the tool that the task would install.
+#[must_use]
+pub fn is_looked_for(task: &str) -> bool {
+    Installer::of(task).is_some()
+}
+
 /// Whether the stand-in for the task of this name leaves out what the task would do, with a warning.
 #[must_use]
 pub fn is_left_out(task: &str) -> bool {

@@ -74,8 +74,8 @@ const TASKS: &[(Uuid, RangeInclusive<u32>, &Task)] = &[
     (uuid!("e28912f1-0114-4464-802a-a3a35437fd16"), 1..=1, &docker::DOCKER_1),
     (uuid!("e28912f1-0114-4464-802a-a3a35437fd16"), 0..=0, &docker::DOCKER_0),
     (uuid!("3a6a2d63-f2b2-4e93-bcf9-0cbe22f5dc26"), 1..=LATER, &ant::ANT),
-    // CacheBeta has the same id.
     (task::DOWNLOAD_SECURE_FILE, 1..=LATER, &download_secure_file::DOWNLOAD_SECURE_FILE),
+    // `CacheBeta` until version 1, with the same inputs.
     (CACHE, 0..=LATER, &cache::CACHE),
 ];
 

@@ -1,12 +1,17 @@
 //! Tasks that install a tool, where no package of theirs can be had: the tool is looked for instead.
 //!
-//! It may be in the tool cache (`Agent.ToolsDirectory`, as the tool library keeps it) or on the PATH. Its
-//! version must satisfy the wish of the step, unless the variable `Dayfly.Tools` is `any`.
+//! It may be in the tool cache (`Agent.ToolsDirectory`, as the tool library keeps it), on the PATH, or where
+//! a version manager keeps it. Its version must satisfy the wish of the step, unless the variable
+//! `Dayfly.Tools` is `any`.
 
 mod cache;
+mod python;
 mod tools;
 mod wish;
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use dayfly_protocol::TaskResult;
@@ -67,12 +72,12 @@ impl Installer {
                 tool.name
             ))
         })?;
-        let found = find(step, prepared, tool).await?;
+        let found = find(step, prepared, tool, &wish).await?;
         let satisfying = found.iter().filter(|found| wish.is_satisfied_by(&found.version));
         if let Some(found) = satisfying.max_by(|a, b| a.version.cmp(&b.version)) {
             step.output(&format!("Found {} {} at {}.", tool.name, found.version, found.program.display()))
                 .await;
-            return put_first(step, tool, found).await;
+            return put_first(step, prepared, tool, found).await;
         }
         if let Some(other) = tool.program.instead.filter(|_| found.is_empty())
             && which(other, &environment_of(step, prepared).await?, &Place::Here).await.is_some()
@@ -90,13 +95,17 @@ impl Installer {
             true => format!("There is no `{}` on the PATH or in the tool cache", tool.program.names[0]),
             false => format!("Here is {}", have.join(", ")),
         };
-        let text = format!("This step wants {} {wished}. {here}.", tool.name);
-        let newest = found.into_iter().max_by(|a, b| a.version.cmp(&b.version));
-        match newest.filter(|_| takes_any_version(step)) {
+        let wanted = format!("{} {wished}", tool.name);
+        let text = format!("This step wants {}. {here}.", wanted.trim_end());
+        // What scripts get anyway comes before what has to be looked for.
+        let usual = |found: &Found| (found.is_on_path, found.version.clone());
+        let other = found.into_iter().max_by_key(usual);
+        match other.filter(|_| takes_any_version(step)) {
             Some(found) => {
                 step.warning(&format!("{text} It is used all the same.")).await;
-                put_first(step, tool, &found).await
+                put_first(step, prepared, tool, &found).await
             }
+            None if have.is_empty() => Err(StepError::Failed(format!("{text} Install it."))),
             None => Err(StepError::Failed(format!(
                 "{text} Install that version, or take the one there is: `dayfly run --tools any`."
             ))),
@@ -113,7 +122,7 @@ pub(super) async fn java_home(
     let Some(Installer(tool)) = Installer::of("JavaToolInstaller") else { return Ok(None) };
     let Some((_, levels)) = tool.location else { return Ok(None) };
     let Ok(wish) = Wish::parse(version) else { return Ok(None) };
-    let found = find(step, prepared, tool).await?;
+    let found = find(step, prepared, tool, &wish).await?;
     let fits = |found: &Found| takes_any_version(step) || wish.is_satisfied_by(&found.version);
     let Some(java) = found.into_iter().find(fits) else { return Ok(None) };
     Ok(Some(location(&java.program, levels).await))
@@ -131,9 +140,15 @@ async fn location(program: &Path, levels: usize) -> PathBuf {
     real.ancestors().nth(levels).unwrap_or(&real).to_owned()
 }
 
-/// All versions of a tool that are here: in the tool cache, then on the PATH.
-async fn find(step: &StepContext, prepared: &Prepared, tool: &Tool) -> Result<Vec<Found>, StepError> {
-    let tools::Program { names, arguments, cached_as, .. } = tool.program;
+/// The versions of a tool that are here: in the tool cache and on the PATH, and where none of these satisfies
+/// the wish, also those that version managers keep.
+async fn find(
+    step: &StepContext,
+    prepared: &Prepared,
+    tool: &Tool,
+    wish: &Wish,
+) -> Result<Vec<Found>, StepError> {
+    let tools::Program { names, cached_as, .. } = tool.program;
     let mut found = Vec::new();
     if let Some(name) = cached_as {
         let folder = PathBuf::from(step.job.variable_or_empty("Agent.ToolsDirectory"));
@@ -143,18 +158,63 @@ async fn find(step: &StepContext, prepared: &Prepared, tool: &Tool) -> Result<Ve
     let environment = environment_of(step, prepared).await?;
     for program in names {
         let Some(program) = which(program, &environment, &Place::Here).await else { continue };
-        let mut command = Command::new(program.clone(), std::env::temp_dir());
-        command.environment = environment.clone();
-        command.arguments = arguments.iter().map(Into::into).collect();
-        let said = process::capture(command, &step.cancel, MAX_SAID_BYTES).await?;
-        let versions = [&said.stdout, &said.stderr].into_iter().flat_map(|text| tools::versions_in(text));
-        found.extend(versions.map(|version| Found { version, program: program.clone(), is_on_path: true }));
+        let versions = versions_of(step, tool, &program, &environment).await?;
+        found.extend(versions.into_iter().map(|version| Found {
+            version,
+            program: program.clone(),
+            is_on_path: true,
+        }));
+    }
+    if found.iter().any(|found| wish.is_satisfied_by(&found.version)) {
+        return Ok(found);
+    }
+    let folders: Vec<PathBuf> = tool.shelves.iter().filter_map(|shelf| shelf.folder(&environment)).collect();
+    let kept = tokio::task::spawn_blocking(move || programs_in(&folders, names)).await.unwrap_or_default();
+    for program in kept {
+        let versions = versions_of(step, tool, &program, &environment).await?;
+        found.extend(versions.into_iter().map(|version| Found {
+            version,
+            program: program.clone(),
+            is_on_path: false,
+        }));
     }
     Ok(found)
 }
 
+/// The versions that a program tells of itself.
+async fn versions_of(
+    step: &StepContext,
+    tool: &Tool,
+    program: &Path,
+    environment: &BTreeMap<OsString, OsString>,
+) -> Result<Vec<semver::Version>, StepError> {
+    let mut command = Command::new(program.to_owned(), std::env::temp_dir());
+    command.environment = environment.clone();
+    command.arguments = tool.program.arguments.iter().map(Into::into).collect();
+    let said = process::capture(command, &step.cancel, MAX_SAID_BYTES).await?;
+    Ok([&said.stdout, &said.stderr].into_iter().flat_map(|text| tools::versions_in(text)).collect())
+}
+
+/// The programs in the folders of versions that these folders have. Some are there by several names.
+fn programs_in(folders: &[PathBuf], names: &[&str]) -> Vec<PathBuf> {
+    let mut known = BTreeSet::new();
+    let versions = folders.iter().filter_map(|folder| fs::read_dir(folder).ok()).flatten().flatten();
+    let mut versions: Vec<PathBuf> = versions.map(|entry| entry.path()).collect();
+    versions.sort();
+    let program = |version: PathBuf| {
+        let program = names.iter().map(|name| version.join("bin").join(name)).find(|path| path.is_file())?;
+        known.insert(fs::canonicalize(&program).ok()?).then_some(program)
+    };
+    versions.into_iter().filter_map(program).collect()
+}
+
 /// Puts the tool in front of the path, and tells where it is as the task does.
-async fn put_first(step: &StepContext, tool: &Tool, found: &Found) -> Result<TaskResult, StepError> {
+async fn put_first(
+    step: &StepContext,
+    prepared: &Prepared,
+    tool: &Tool,
+    found: &Found,
+) -> Result<TaskResult, StepError> {
     let folder = found.program.parent().unwrap_or(&found.program);
     let folder = match tool.usual_name() {
         Some(name) if found.program.file_name().is_some_and(|file| file != name) => {
@@ -164,13 +224,18 @@ async fn put_first(step: &StepContext, tool: &Tool, found: &Found) -> Result<Tas
         _ if found.is_on_path => None,
         _ => Some(folder.to_owned()),
     };
-    if let Some(folder) = folder {
+    let own = if tool.has_packages { python::environment(step, prepared, found).await? } else { None };
+    for folder in folder.into_iter().chain(own.as_ref().map(|own| own.join("bin"))) {
         step.output(&format!("Prepending PATH environment variable with directory: {}", folder.display()))
             .await;
         step.job.prepend_path(&folder.to_string_lossy());
     }
     if let Some((variable, levels)) = tool.location {
-        let location = location(&found.program, levels).await.to_string_lossy().into_owned();
+        let location = match own {
+            Some(own) => own,
+            None => location(&found.program, levels).await,
+        };
+        let location = location.to_string_lossy().into_owned();
         step.job.change_variables(|variables| variables.set(variable, &location, Flags::default()));
     }
     Ok(TaskResult::Succeeded)

@@ -1,5 +1,8 @@
 //! The tools, with the tasks that install them.
 
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::path::PathBuf;
 use std::sync::LazyLock;
 
 use regex::Regex;
@@ -19,6 +22,39 @@ pub(super) struct Tool {
     pub(super) inputs: &'static [(&'static str, &'static str)],
     /// The variable that gets its place, and how many folders above the program that is.
     pub(super) location: Option<(&'static str, usize)>,
+    /// Where other versions may be than the one on the PATH.
+    pub(super) shelves: &'static [Shelf],
+    /// Whether jobs install packages into it, which are to be theirs alone.
+    pub(super) has_packages: bool,
+}
+
+/// A folder with one folder for each version of a tool, as version managers and distributions keep them.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Shelf {
+    /// The variable that says where the manager is, if there is one.
+    pub(super) variable: Option<&'static str>,
+    /// Where it is otherwise, from the home folder.
+    pub(super) usual: &'static str,
+    /// The folder with the versions, from there.
+    pub(super) versions: &'static str,
+}
+
+/// The Java versions of Debian, Fedora and their like.
+const SYSTEM_JAVA: Shelf = Shelf { variable: None, usual: "/usr/lib/jvm", versions: "" };
+
+const fn shelf(variable: &'static str, usual: &'static str, versions: &'static str) -> Shelf {
+    Shelf { variable: Some(variable), usual, versions }
+}
+
+impl Shelf {
+    /// Where it is for whoever has this environment.
+    pub(super) fn folder(&self, environment: &BTreeMap<OsString, OsString>) -> Option<PathBuf> {
+        let value = |name: &str| {
+            environment.get(OsStr::new(name)).filter(|value| !value.is_empty()).map(PathBuf::from)
+        };
+        let manager = self.variable.and_then(value).or_else(|| Some(value("HOME")?.join(self.usual)))?;
+        Some(manager.join(self.versions))
+    }
 }
 
 /// What is to be found.
@@ -50,6 +86,8 @@ pub(super) static TOOLS: &[Tool] = &[
         program: program(&["dotnet"], &["--list-sdks"], None),
         inputs: &[("version", "")],
         location: Some(("DOTNET_ROOT", 1)),
+        shelves: &[],
+        has_packages: false,
     },
     Tool {
         name: "Python",
@@ -57,6 +95,8 @@ pub(super) static TOOLS: &[Tool] = &[
         program: program(&["python", "python3"], &["--version"], Some("Python")),
         inputs: &[("versionSpec", "3.x")],
         location: Some(("pythonLocation", 2)),
+        shelves: &[shelf("PYENV_ROOT", ".pyenv", "versions")],
+        has_packages: true,
     },
     Tool {
         name: "Node.js",
@@ -64,6 +104,8 @@ pub(super) static TOOLS: &[Tool] = &[
         program: program(&["node"], &["--version"], Some("node")),
         inputs: &[("versionSpec", ""), ("version", "")],
         location: None,
+        shelves: &[shelf("NVM_DIR", ".nvm", "versions/node")],
+        has_packages: false,
     },
     Tool {
         name: "Go",
@@ -71,6 +113,8 @@ pub(super) static TOOLS: &[Tool] = &[
         program: program(&["go"], &["version"], Some("go")),
         inputs: &[("version", "")],
         location: Some(("GOROOT", 2)),
+        shelves: &[],
+        has_packages: false,
     },
     Tool {
         name: "Java",
@@ -78,6 +122,8 @@ pub(super) static TOOLS: &[Tool] = &[
         program: program(&["java"], &["-version"], None),
         inputs: &[("versionSpec", "")],
         location: Some(("JAVA_HOME", 2)),
+        shelves: &[shelf("SDKMAN_DIR", ".sdkman", "candidates/java"), SYSTEM_JAVA],
+        has_packages: false,
     },
     Tool {
         name: "Ruby",
@@ -85,6 +131,8 @@ pub(super) static TOOLS: &[Tool] = &[
         program: program(&["ruby"], &["--version"], Some("Ruby")),
         inputs: &[("versionSpec", ">= 2.4")],
         location: None,
+        shelves: &[shelf("RBENV_ROOT", ".rbenv", "versions")],
+        has_packages: false,
     },
     Tool {
         name: "NuGet",
@@ -93,6 +141,8 @@ pub(super) static TOOLS: &[Tool] = &[
         program: Program { instead: Some("dotnet"), ..program(&["nuget"], &["help"], Some("NuGet")) },
         inputs: &[("versionSpec", "")],
         location: None,
+        shelves: &[],
+        has_packages: false,
     },
     Tool {
         name: "Helm",
@@ -100,6 +150,8 @@ pub(super) static TOOLS: &[Tool] = &[
         program: program(&["helm"], &["version", "--short"], Some("helm")),
         inputs: &[("helmVersionToInstall", ""), ("helmVersion", "")],
         location: None,
+        shelves: &[],
+        has_packages: false,
     },
     Tool {
         name: "kubectl",
@@ -107,6 +159,54 @@ pub(super) static TOOLS: &[Tool] = &[
         program: program(&["kubectl"], &["version", "--client"], Some("kubectl")),
         inputs: &[("kubectlVersion", "")],
         location: None,
+        shelves: &[],
+        has_packages: false,
+    },
+    Tool {
+        name: "Yarn",
+        tasks: &["YarnInstaller"],
+        program: program(&["yarn"], &["--version"], Some("yarn")),
+        inputs: &[("versionSpec", "")],
+        location: None,
+        shelves: &[],
+        has_packages: false,
+    },
+    Tool {
+        name: "Docker",
+        tasks: &["DockerInstaller"],
+        program: Program { instead: Some("podman"), ..program(&["docker"], &["--version"], None) },
+        // Any will do: the default of `dockerVersion` is years old.
+        inputs: &[],
+        location: None,
+        shelves: &[],
+        has_packages: false,
+    },
+    Tool {
+        name: "kubelogin",
+        tasks: &["KubeloginInstaller"],
+        program: program(&["kubelogin"], &["--version"], Some("kubelogin")),
+        inputs: &[("kubeloginVersion", "")],
+        location: None,
+        shelves: &[],
+        has_packages: false,
+    },
+    Tool {
+        name: "Azure Functions Core Tools",
+        tasks: &["FuncToolsInstaller"],
+        program: program(&["func"], &["--version"], Some("func")),
+        inputs: &[("version", "")],
+        location: None,
+        shelves: &[],
+        has_packages: false,
+    },
+    Tool {
+        name: "Open Policy Agent",
+        tasks: &["OpenPolicyAgentInstaller"],
+        program: program(&["opa"], &["version"], Some("opa")),
+        inputs: &[("opaVersion", "")],
+        location: None,
+        shelves: &[],
+        has_packages: false,
     },
     Tool {
         name: "Terraform",
@@ -114,6 +214,8 @@ pub(super) static TOOLS: &[Tool] = &[
         program: program(&["terraform"], &["version"], Some("terraform")),
         inputs: &[("terraformVersion", "")],
         location: None,
+        shelves: &[],
+        has_packages: false,
     },
 ];
 
