@@ -149,8 +149,8 @@ fn disrupted(status: &PodStatus) -> Option<Diagnosis> {
 }
 
 /// The node controller has not heard of the node for a while. It only changes the status of the condition
-/// `Ready` then (`MarkPodsNotReady`), which the kubelet has never false while all containers are ready but for
-/// readiness gates.
+/// `Ready` then (`MarkPodsNotReady`), which the kubelet has never false while all containers are ready but
+/// for readiness gates.
 fn node_lost(pod: &Pod, status: &PodStatus, limits: &Limits) -> Option<Diagnosis> {
     let ready = condition(status, "Ready", "False")?;
     condition(status, "ContainersReady", "True")?;

@@ -12,7 +12,7 @@ struct Row {
 }
 
 /// The words for what `dayfly run` does with a task, which the page explains. All else begins with `no`.
-const WORDS: [&str; 4] = ["built in", "looked for", "nothing to do", "left out"];
+const WORDS: [&str; 5] = ["built in", "in server jobs", "looked for", "nothing to do", "left out"];
 
 /// The rows of the table, by the names of their tasks.
 fn rows() -> BTreeMap<String, Vec<Row>> {
@@ -35,9 +35,10 @@ fn rows() -> BTreeMap<String, Vec<Row>> {
 /// What the code does with a version of a task; `None`: it cannot run it.
 fn word(name: &str, major: u32) -> Option<&'static str> {
     let task = BuiltinTasks.resolve(name, major).unwrap_or_else(|| panic!("{name}@{major} is no task"));
-    let [built_in, looked_for, nothing_to_do, left_out] = WORDS;
+    let [built_in, in_server_jobs, looked_for, nothing_to_do, left_out] = WORDS;
     match () {
         () if dayfly_worker::can_run(task.id, &task.version) => Some(built_in),
+        () if dayfly_emulator::runs::runs_on_server(task.id) => Some(in_server_jobs),
         () if dayfly_worker::is_left_out(name) => Some(left_out),
         () if dayfly_worker::is_looked_for(name) => Some(looked_for),
         () => dayfly_worker::can_stand_in(name).then_some(nothing_to_do),
