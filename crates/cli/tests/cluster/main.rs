@@ -10,6 +10,7 @@ mod jobs;
 mod on_kubernetes;
 mod outages;
 mod overrides;
+mod registry;
 mod secrets;
 mod service;
 mod takeover;

@@ -11,6 +11,7 @@ use nix::{
     unistd::Pid,
 };
 
+use crate::registry::Registry;
 use crate::world::{Cluster, DAYFLY, apply, eventually, git, kubectl};
 
 /// The label of everything that a run makes.
@@ -155,6 +156,36 @@ fn containers_and_services_of_a_job_work() {
     assert!(text.contains("reached") && !text.contains("will fail"), "{text}");
     place.is_clean();
 }
+
+/// The login is that of a service connection, and gone with the pod.
+#[test]
+fn a_container_comes_from_a_registry_that_wants_a_login() {
+    let pipeline = "\
+resources: { containers: [{ container: tools, image: dayfly-test-private:1, endpoint: images }] }
+container: tools
+steps:
+- checkout: none
+- bash: echo pulled
+";
+    let Some(place) = Place::new("registry", pipeline) else { return };
+    let Some(registry) = Registry::with_login("ada", PASSWORD) else { return };
+    let url = format!("http://{}", registry.address);
+    let config = format!(
+        "[service-connections.images]\nurl = '{url}'\ntype = 'dockerregistry'\nscheme = 'UsernamePassword'\n\
+         parameters = {{ registry = '{url}', username = 'ada', password = {{ env = 'REGISTRY_PASSWORD' }} }}\n"
+    );
+    fs::write(place.app("dayfly.toml"), config).expect("a configuration");
+    let output = place.command(&[]).env("REGISTRY_PASSWORD", PASSWORD).output().expect("dayfly");
+    let text = String::from_utf8([output.stdout, output.stderr].concat()).expect("text");
+    assert!(output.status.success() && text.contains("pulled"), "{text}");
+    assert!(registry.refused() > 0, "the registry asked for the login");
+    assert!(!text.contains(PASSWORD), "{text}");
+    // The cluster deletes what belonged to the pod.
+    eventually("no Secret is left", || place.get("secrets").is_empty().then_some(()));
+    place.is_clean();
+}
+
+const PASSWORD: &str = "r3gistry-w0rd";
 
 #[test]
 fn a_pipeline_that_fails_says_so_by_its_exit_code_and_leaves_nothing() {
