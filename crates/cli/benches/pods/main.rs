@@ -1,5 +1,6 @@
 //! Jobs in pods beside bare pods of the same shape: `cargo bench -p dayfly --bench pods [-- RUNS]`; then what
-//! a job costs the API server, a burst of 200 jobs, and 1,000 agents that are taken over.
+//! a job costs the API server, a burst of 200 jobs, and 1,000 agents that are taken over (`-- agents`: only
+//! these).
 //!
 //! It needs the cluster that `.ci/run cluster` says; without it nothing is measured. Each figure is the time
 //! until the first command of a container connects to this process: from the queueing of a job, and from the
@@ -24,7 +25,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use self::world::{PAT, World};
+use self::world::{Differences, PAT, World};
 
 /// Jobs and pods at once.
 const BURST: usize = 20;
@@ -55,6 +56,9 @@ impl Drop for Bench {
 }
 
 fn main() {
+    if std::env::args().any(|argument| argument == "agents") {
+        return many_agents();
+    }
     let runs = std::env::args().skip(1).find_map(|argument| argument.parse().ok()).unwrap_or(20);
     let Some(world) = World::new("bench", BURST as u16) else { return };
     let mut proxy =
@@ -92,8 +96,11 @@ const DEFAULT_LAYOUT: &str = r#"{"spec":{"layout":"TwoContainers"}}"#;
 
 /// How long a thousand agents take to come online, and to be taken over by the next controller.
 fn many_agents() {
+    let Some(mut world) = World::without_agents("thousand", AGENTS, &Differences::default()) else { return };
     let began = Instant::now();
-    let Some(mut world) = World::new("thousand", AGENTS) else { return };
+    let all_idle = format!(r#"{{"spec":{{"agents":{{"spare":{AGENTS}}}}}}}"#);
+    world.kubectl(&["patch", "agentset", "linux", "--type=merge", "--patch", &all_idle]);
+    world.has_online(AGENTS);
     println!("{AGENTS} agents: registered and online in {:.1} s", began.elapsed().as_secs_f64());
     println!(
         "  the controller with them: {}",
