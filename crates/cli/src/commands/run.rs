@@ -335,10 +335,15 @@ struct Beside {
 impl Beside {
     fn of(config: &Config, plan: &Plan, wanted: &[Vec<bool>]) -> anyhow::Result<Self> {
         let is_named = |name: &str| caveats::is_input(plan, wanted, name);
+        // Also where an image comes from.
+        let is_registry = |name: &str| {
+            let mut registries = plan.resources.containers.iter().filter_map(|one| one.endpoint.as_deref());
+            registries.any(|registry| registry.eq_ignore_ascii_case(name))
+        };
         config.check_secure_files(is_named)?;
         Ok(Self {
             group_secrets: config.group_secrets(&plan.variable_groups)?,
-            endpoints: config.connections(is_named)?,
+            endpoints: config.connections(|name| is_named(name) || is_registry(name))?,
         })
     }
 }

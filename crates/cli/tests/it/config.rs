@@ -151,3 +151,19 @@ fn mistakes_are_told_before_the_run_with_their_place() {
     assert_eq!(ended.code, Some(1), "{ended:?}");
     assert!(ended.stdout.contains("The job was not given a secure file 'signing.p12'"), "{ended:?}");
 }
+
+#[test]
+fn the_login_of_a_containers_registry_is_missed_before_the_run() {
+    let project = Project::with_pipeline(
+        "resources: { containers: [{ container: tools, image: tools:1, endpoint: Images }] }\n\
+         steps:\n- script: echo never\n",
+    );
+    project.write(
+        "dayfly.toml",
+        "[service-connections.images]\nurl = 'http://127.0.0.1:9'\ntype = 'dockerregistry'\n\
+         parameters = { username = 'ada', password = { file = 'none' } }\n",
+    );
+    let ended = run(&project, &[]);
+    assert_eq!(ended.code, Some(2), "{ended:?}");
+    assert!(ended.stderr.contains("secret `password`: cannot read the file"), "{ended:?}");
+}
