@@ -71,8 +71,8 @@ impl<'a> Registries<'a> {
         let (server, login) = match scheme_of_azure(endpoint) {
             Some(scheme) => {
                 let server = parameter(endpoint, "loginServer").map(str::to_lowercase);
-                let login = Some(("serviceprincipalid", "serviceprincipalkey"));
-                (server, login.filter(|_| !EXCHANGED.iter().any(|other| other.eq_ignore_ascii_case(scheme))))
+                let is_exchanged = EXCHANGED.iter().any(|other| other.eq_ignore_ascii_case(scheme));
+                (server, (!is_exchanged).then_some(("serviceprincipalid", "serviceprincipalkey")))
             }
             None => (parameter(endpoint, "registry").map(str::to_owned), Some(("username", "password"))),
         };
