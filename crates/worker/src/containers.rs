@@ -69,10 +69,10 @@ pub(crate) struct Containers {
 
 impl Containers {
     /// Waits for the containers of this job, which find their sockets in `folder`.
-    pub(crate) fn listen(folder: &Path, message: &AgentJobRequestMessage) -> Result<Self, Error> {
+    pub(crate) async fn listen(folder: &Path, message: &AgentJobRequestMessage) -> Result<Self, Error> {
         let containers = step_containers(message)?;
         let names: Vec<String> = containers.iter().map(|container| container.name.clone()).collect();
-        Ok(Self { hosts: StepHosts::listen(folder, &names)?, containers })
+        Ok(Self { hosts: StepHosts::listen(folder, &names).await?, containers })
     }
 
     /// Where a step runs; waits for its container.

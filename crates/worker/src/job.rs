@@ -113,10 +113,12 @@ pub async fn run(
         worker_name: settings.agent_name.clone(),
         feed_interval: None,
     });
-    let containers = surroundings.step_hosts.as_deref().map(|folder| Containers::listen(folder, &message));
-    let (containers, refused) = match containers.transpose() {
-        Ok(containers) => (containers, None),
-        Err(error) => (None, Some(describe(&error))),
+    let (containers, refused) = match surroundings.step_hosts.as_deref() {
+        None => (None, None),
+        Some(folder) => match Containers::listen(folder, &message).await {
+            Ok(containers) => (Some(containers), None),
+            Err(error) => (None, Some(describe(&error))),
+        },
     };
     let mut inherited = environment::inherited(surroundings.environment, &settings.hidden_environment);
     environment::add_proxy(&mut inherited, &settings);

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsString;
 use std::fmt;
-use std::io;
+use std::io::{self, ErrorKind};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::ExitStatusExt as _;
@@ -18,7 +18,7 @@ use nix::sys::signal::Signal;
 use nix::unistd::Uid;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{OnceCell, mpsc};
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::wire::{Answer, DESCRIPTORS, Frames, FromHost, Start, ToHost, send};
@@ -26,6 +26,14 @@ use crate::context::lock;
 
 /// Requests that wait to be sent.
 const QUEUE: usize = 64;
+
+/// How long a folder may stay closed to the worker. The kubelet makes the `subPath` of another container in two
+/// steps, the folder first and who may write to it right after (`doSafeMakeDir` in its `pkg/volume/util/subpath`),
+/// and containers start side by side.
+const FOLDER_PATIENCE: Duration = Duration::from_secs(5);
+
+/// How often such a folder is tried.
+const FOLDER_PACE: Duration = Duration::from_millis(5);
 
 /// How long a container that has connected may take to say hello.
 const HELLO_PATIENCE: Duration = Duration::from_secs(30);
@@ -63,17 +71,17 @@ struct Expected {
 
 impl StepHosts {
     /// Waits for `containers`, each of which finds its socket in a folder of its name below `folder`.
-    pub(crate) fn listen(folder: &Path, containers: &[String]) -> Result<Self, Unreachable> {
-        let listen = |container: &String| {
+    pub(crate) async fn listen(folder: &Path, containers: &[String]) -> Result<Self, Unreachable> {
+        let mut hosts = BTreeMap::new();
+        for container in containers {
             let path = socket(folder, container);
-            let listener = listener(&path).map_err(|source| Unreachable::Listen {
+            let listener = once_allowed(|| listener(&path)).await.map_err(|source| Unreachable::Listen {
                 container: container.clone(),
-                path,
+                path: path.clone(),
                 source,
             })?;
-            Ok((container.clone(), Expected { listener, host: OnceCell::new() }))
-        };
-        let hosts = containers.iter().map(listen).collect::<Result<_, _>>()?;
+            hosts.insert(container.clone(), Expected { listener, host: OnceCell::new() });
+        }
         Ok(Self { folder: folder.to_owned(), hosts })
     }
 
@@ -108,6 +116,19 @@ fn listener(path: &Path) -> io::Result<UnixListener> {
     let listener = UnixListener::bind(path)?;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
     Ok(listener)
+}
+
+/// Does what the folder's permissions may not allow yet.
+async fn once_allowed<T>(mut attempt: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    let deadline = Instant::now() + FOLDER_PATIENCE;
+    loop {
+        match attempt() {
+            Err(error) if error.kind() == ErrorKind::PermissionDenied && Instant::now() < deadline => {
+                sleep(FOLDER_PACE).await;
+            }
+            settled => return settled,
+        }
+    }
 }
 
 /// The step host of one container.
@@ -366,5 +387,40 @@ impl Remote {
     pub(crate) fn killer(&self) -> impl Fn() + Send + Sync + use<> {
         let (host, process_id) = (Arc::clone(&self.host), self.process_id);
         move || host.tell(ToHost::KillTree { process_id })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_folder_that_is_closed_for_a_moment_is_tried_again() {
+        let mut attempts = 0;
+        let opened = once_allowed(|| {
+            attempts += 1;
+            if attempts < 3 { Err(ErrorKind::PermissionDenied.into()) } else { Ok(()) }
+        });
+        opened.await.expect("the third attempt is allowed");
+        assert_eq!(attempts, 3);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_folder_that_stays_closed_is_given_up() {
+        let started = Instant::now();
+        let closed = once_allowed(|| Err::<(), _>(ErrorKind::PermissionDenied.into())).await;
+        assert_eq!(closed.expect_err("nothing opens it").kind(), ErrorKind::PermissionDenied);
+        assert!(started.elapsed() >= FOLDER_PATIENCE);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_folder_that_fails_otherwise_is_not_tried_again() {
+        let mut attempts = 0;
+        let missing = once_allowed(|| {
+            attempts += 1;
+            Err::<(), _>(ErrorKind::NotFound.into())
+        });
+        assert_eq!(missing.await.expect_err("nothing is there").kind(), ErrorKind::NotFound);
+        assert_eq!(attempts, 1);
     }
 }
