@@ -9,6 +9,9 @@ use serde::de::DeserializeOwned;
 use crate::api::{AgentSet, AzureDevOpsConnection, Condition, ConditionStatus};
 use crate::cluster::bounded;
 
+/// How `kubectl` names an agent set.
+const AGENT_SET: &str = "agentset";
+
 /// What the controller says of one object.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Checked {
@@ -21,6 +24,11 @@ pub struct Checked {
 }
 
 impl Checked {
+    /// Namespace and name, if it is an agent set.
+    pub fn agent_set(&self) -> Option<(&str, &str)> {
+        (self.kind == AGENT_SET).then_some((&self.namespace, &self.name))
+    }
+
     /// Whether it works.
     pub fn is_ready(&self) -> bool {
         self.ready.as_ref().is_some_and(|condition| condition.status == ConditionStatus::True)
@@ -52,7 +60,7 @@ pub async fn check(client: &Client, namespaces: &[String]) -> Result<Vec<Checked
     })
     .await?;
     checked.extend(
-        of(client, namespaces, "agentset", |object: &AgentSet| {
+        of(client, namespaces, AGENT_SET, |object: &AgentSet| {
             object.status.as_ref().map(|status| status.conditions.clone()).unwrap_or_default()
         })
         .await?,

@@ -25,6 +25,6 @@ pub use cluster::{ConnectError, connect};
 pub use controller::{Config, Error, Watcher, run};
 pub use identity::{Authority, AuthorityError, CA_CONFIG_MAP, CA_KEY, PodIdentity, TOKEN_AUDIENCE};
 pub use ownership::{Fence, Ownership};
-pub use run::{OpenRun, RunError, RunPlace, RunSettings, Traces};
+pub use run::{OpenRun, RunError, RunPlace, RunPods, RunSettings, Traces};
 pub use store::{AcceptingSet, KubernetesStore};
 pub use sweep::{Sweep, SweepError, Swept};

@@ -28,13 +28,15 @@ use url::Url;
 use self::front::Front;
 pub use self::traces::Traces;
 use crate::{
-    api::{AgentSetSpec, Agents, CaBundle, ContainerUser, Delivery, KeyReference, Layout, Timeouts},
+    api::{
+        AgentSet, AgentSetSpec, Agents, CaBundle, ContainerUser, Delivery, KeyReference, Layout, Timeouts,
+    },
     cluster::{ConnectError, bounded, client, delivery},
     executor::PodExecutor,
     identity::{AuthorityError, CA_KEY, PassingAuthority, PodIdentity},
     login::Network,
     names::{MANAGED_BY, MANAGER, RUN_LABEL},
-    pod::{CaConfigMap, Facts},
+    pod::{CaConfigMap, Facts, merge_template},
 };
 
 /// How long a job has to end when its pod must leave its node, and a service that does not heed SIGTERM when
@@ -50,10 +52,25 @@ pub struct RunSettings {
     pub namespace: Option<String>,
     /// Name or address by which pods reach this machine; found out if there is none here.
     pub address: Option<String>,
-    /// Image in which steps run when their job names no container. It must have git.
-    pub image: String,
+    /// What the pods are like.
+    pub pods: RunPods,
     /// Dayfly's own image, from which pods take the program.
     pub dayfly_image: String,
+}
+
+/// What the pods of a run are like.
+#[derive(Debug, Clone)]
+pub enum RunPods {
+    /// As they are by default.
+    Plain {
+        /// Image in which steps run when their job names no container. It must have git.
+        image: String,
+    },
+    /// As an `AgentSet` of the namespace has them. Its connection and its agents play no part.
+    AgentSet {
+        /// Its name.
+        name: String,
+    },
 }
 
 /// A run has no place in a cluster, or left something there.
@@ -127,6 +144,20 @@ pub enum RunError {
          --namespace"
     )]
     NoNamespace(String),
+    /// The pods cannot be made as the agent set says.
+    #[error("agent set {name} of namespace {namespace} cannot be read; see `kubectl get agentsets`")]
+    AgentSet {
+        /// Its name.
+        name: String,
+        /// Where.
+        namespace: String,
+        /// Why not.
+        #[source]
+        source: Box<kube::Error>,
+    },
+    /// Its template makes no pod.
+    #[error("`spec.template` of the agent set cannot be used: {0}")]
+    Template(String),
     /// The first object could not be made.
     #[error("could not create ConfigMap {name} in namespace {namespace}")]
     Publish {
@@ -159,7 +190,8 @@ pub struct RunPlace {
     channel: TcpListener,
     service: TcpListener,
     authority: PassingAuthority,
-    settings: RunSettings,
+    spec: AgentSetSpec,
+    dayfly_image: String,
 }
 
 impl std::fmt::Debug for RunPlace {
@@ -189,6 +221,7 @@ impl RunPlace {
         let client = client(configuration)?;
         let namespace = settings.namespace.clone().unwrap_or_else(|| client.default_namespace().to_owned());
         rights::check(&client, &namespace, &server.to_string()).await?;
+        let spec = spec(&client, &namespace, settings.pods).await?;
         let host = match &settings.address {
             Some(address) => address.trim_matches(['[', ']']).to_owned(),
             None => address::towards(&server).await?.to_string(),
@@ -196,8 +229,9 @@ impl RunPlace {
         let (channel, service) = (address::listen(&host).await?, address::listen(&host).await?);
         address::try_out(&host, &service).await?;
         let authority = PassingAuthority::new(&host)?;
-        let traces = Traces::new(client.clone(), namespace, settings.context.clone());
-        Ok(Self { client, traces, host, channel, service, authority, settings })
+        let traces = Traces::new(client.clone(), namespace, settings.context);
+        let dayfly_image = settings.dayfly_image;
+        Ok(Self { client, traces, host, channel, service, authority, spec, dayfly_image })
     }
 
     /// What will be in the cluster.
@@ -226,13 +260,14 @@ impl RunPlace {
     /// # Errors
     ///
     /// The ConfigMap cannot be made; it may be there even so.
-    pub async fn open(self, behind: SocketAddr) -> Result<OpenRun, RunError> {
+    pub async fn open(mut self, behind: SocketAddr) -> Result<OpenRun, RunError> {
         let owner = self.publish().await?;
+        mark(&mut self.spec, self.traces.name(), &owner)?;
         let channel = self.reached_at(&self.channel)?;
         let name = self.traces.name().to_owned();
         let key = KeyReference { name: name.clone(), key: CA_KEY.to_owned() };
         let facts = Facts {
-            dayfly_image: self.settings.dayfly_image.clone(),
+            dayfly_image: self.dayfly_image,
             channel,
             ca: CaConfigMap { name, key: CA_KEY.to_owned() },
             delivery: delivery(&self.client).await,
@@ -247,7 +282,7 @@ impl RunPlace {
             self.client.clone(),
             self.traces.namespace(),
             self.traces.name(),
-            spec(&self.settings.image, self.traces.name(), &owner),
+            self.spec,
             (facts, network),
             Arc::new(Gate::tls(self.channel, server, Some(identity))),
             None,
@@ -306,21 +341,32 @@ async fn configuration(context: Option<String>) -> Result<kube::Config, RunError
 }
 
 /// The pods of a run, as an agent set says it.
-fn spec(image: &str, run: &str, owner: &OwnerReference) -> AgentSetSpec {
-    let template = json!({
-        "metadata": { "labels": { RUN_LABEL: run }, "ownerReferences": [owner] },
-        "spec": { "terminationGracePeriodSeconds": GRACE_SECONDS },
-    });
+async fn spec(client: &Client, namespace: &str, pods: RunPods) -> Result<AgentSetSpec, RunError> {
+    match pods {
+        RunPods::Plain { image } => Ok(plain(image)),
+        RunPods::AgentSet { name } => {
+            let sets = Api::<AgentSet>::namespaced(client.clone(), namespace);
+            let set = bounded(sets.get(&name)).await.map_err(|source| RunError::AgentSet {
+                name: name.clone(),
+                namespace: namespace.to_owned(),
+                source: Box::new(source),
+            })?;
+            Ok(set.spec)
+        }
+    }
+}
+
+fn plain(image: String) -> AgentSetSpec {
     AgentSetSpec {
         connection_ref: String::new(),
         pool_name: String::new(),
         agents: Agents { max: 1, spare: None, name_prefix: None },
         capabilities: BTreeMap::new(),
-        image: Some(image.to_owned()),
+        image: Some(image),
         agent_image: None,
         layout: Layout::default(),
         container_user: ContainerUser::default(),
-        template: Some(template),
+        template: Some(json!({ "spec": { "terminationGracePeriodSeconds": GRACE_SECONDS } })),
         job_overrides: None,
         delivery: Delivery::default(),
         max_pending_jobs: None,
@@ -328,4 +374,11 @@ fn spec(image: &str, run: &str, owner: &OwnerReference) -> AgentSetSpec {
         ttl_seconds_after_finished: 0,
         paused: false,
     }
+}
+
+/// Has the pods found by their run, and go with its ConfigMap.
+fn mark(spec: &mut AgentSetSpec, run: &str, owner: &OwnerReference) -> Result<(), RunError> {
+    let template = spec.template.get_or_insert_with(|| json!({}));
+    let marks = json!({ "metadata": { "labels": { RUN_LABEL: run }, "ownerReferences": [owner] } });
+    merge_template(template, &marks).map_err(RunError::Template)
 }

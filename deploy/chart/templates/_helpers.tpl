@@ -15,6 +15,12 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- end }}
 
+{{- define "dayfly.checkLabels" -}}
+app.kubernetes.io/name: dayfly
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/component: check
+{{- end }}
+
 {{- define "dayfly.image" -}}
 {{- $repository := required "image.repository is missing: name the image of the controller, such as registry.example.com/dayfly" .Values.image.repository }}
 {{- if .Values.image.digest }}{{ $repository }}@{{ .Values.image.digest }}{{ else }}{{ $repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}{{ end }}

@@ -4,10 +4,11 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use clap::Args;
+use clap::{Args, FromArgMatches as _};
 use dayfly_kubernetes::Checked;
 use tokio::time::Instant;
 
+use crate::commands::run::{self, RunArgs};
 use crate::output;
 
 /// Between two looks.
@@ -16,6 +17,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// Arguments of `dayfly check`.
 #[derive(Debug, Args)]
 #[command(after_help = "The cluster is the one of KUBECONFIG, or the one the command runs in.\n\n\
+With --job, `dayfly run --on kubernetes --agent-set` runs one step in a pod of each agent set.\n\n\
 Exit codes: 0 all work, 1 one does not, or the cluster does not answer.")]
 pub(crate) struct CheckArgs {
     /// Look only into this namespace; may be given several times [default: all namespaces]
@@ -24,7 +26,16 @@ pub(crate) struct CheckArgs {
     /// How many seconds to wait until all work
     #[arg(long, value_name = "SECONDS", default_value_t = 0)]
     within: u32,
+    /// Also run a job in a pod of each agent set, without Azure DevOps
+    #[arg(long, requires = "dayfly_image")]
+    job: bool,
+    /// Dayfly's own image, from which those pods take the program
+    #[arg(long, value_name = "IMAGE", requires = "job")]
+    dayfly_image: Option<String>,
 }
+
+/// What is run in a pod of each agent set. It must do where there is no git.
+const PIPELINE: &str = "steps:\n- checkout: none\n- script: echo \"A job runs in $(hostname).\"\n";
 
 /// Prints one line for each object.
 pub(crate) fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
@@ -36,8 +47,38 @@ pub(crate) fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
     for one in &checked {
         output::write(&format!("{one}\n"))?;
     }
-    let all_work = checked.iter().all(Checked::is_ready);
-    Ok(if all_work { ExitCode::SUCCESS } else { ExitCode::from(output::EXIT_FAILED) })
+    if !checked.iter().all(Checked::is_ready) {
+        return Ok(ExitCode::from(output::EXIT_FAILED));
+    }
+    if let Some(image) = args.dayfly_image.as_deref().filter(|_| args.job) {
+        return run_jobs(&checked, image);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Runs a job in a pod of each agent set, as a user would.
+fn run_jobs(checked: &[Checked], dayfly_image: &str) -> anyhow::Result<ExitCode> {
+    let folder = tempfile::tempdir().context("could not make a folder for the job")?;
+    let file = folder.path().join("check.yml");
+    std::fs::write(&file, PIPELINE).with_context(|| format!("could not write `{}`", file.display()))?;
+    let file = file.display().to_string();
+    for (namespace, name) in checked.iter().filter_map(Checked::agent_set) {
+        output::write(&format!("A job in a pod of agentset/{name} in {namespace}:\n"))?;
+        let typed = [
+            "dayfly run",
+            &file,
+            "--on=kubernetes",
+            &format!("--agent-set={name}"),
+            &format!("--namespace={namespace}"),
+            &format!("--dayfly-image={dayfly_image}"),
+        ];
+        let command = RunArgs::augment_args(clap::Command::new("dayfly run"));
+        let code = run::run(RunArgs::from_arg_matches(&command.try_get_matches_from(typed)?)?)?;
+        if code != ExitCode::SUCCESS {
+            return Ok(code);
+        }
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Looks again until all work or the time is over.

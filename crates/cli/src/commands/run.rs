@@ -8,7 +8,7 @@ use std::sync::Arc;
 use clap::{Args, ValueEnum};
 use secrecy::SecretString;
 
-use dayfly_kubernetes::RunSettings;
+use dayfly_kubernetes::{RunPods, RunSettings};
 use dayfly_pipelines::{Compiled, Diagnostics, Plan, Style};
 use dayfly_protocol::TaskResult;
 use dayfly_protocol::job::ServiceEndpoint;
@@ -145,10 +145,12 @@ struct ClusterArgs {
         help_heading = IN_CLUSTER,
         value_name = "IMAGE",
         env = "DAYFLY_RUN_IMAGE",
-        hide_env_values = true,
-        required_if_eq("on", "kubernetes")
+        hide_env_values = true
     )]
     image: Option<String>,
+    /// Make the pods as this agent set of the namespace has them; its image goes before `--image`
+    #[arg(long, help_heading = IN_CLUSTER, value_name = "NAME", requires = "on")]
+    agent_set: Option<String>,
     /// Dayfly's own image, from which pods take the program: of this version
     #[arg(
         long,
@@ -171,13 +173,24 @@ struct ClusterArgs {
 }
 
 impl ClusterArgs {
+    /// Which mistake there is.
+    fn mistake(&self, on: On) -> Option<&'static str> {
+        let has_pods = self.image.is_some() || self.agent_set.is_some();
+        (on == On::Kubernetes && !has_pods).then_some(
+            "--on kubernetes needs --image IMAGE, an image with git and bash for the steps, or \
+             --agent-set NAME",
+        )
+    }
+
     /// The cluster that is meant, if one is.
     fn settings(self, on: On) -> Option<RunSettings> {
-        let Self { image: Some(image), dayfly_image: Some(dayfly_image), namespace, context, address } = self
-        else {
-            return None;
+        let Self { image, agent_set, dayfly_image, namespace, context, address } = self;
+        let pods = match agent_set {
+            Some(name) => RunPods::AgentSet { name },
+            None => RunPods::Plain { image: image? },
         };
-        (on == On::Kubernetes).then_some(RunSettings { context, namespace, address, image, dayfly_image })
+        let dayfly_image = dayfly_image?;
+        (on == On::Kubernetes).then_some(RunSettings { context, namespace, address, pods, dayfly_image })
     }
 }
 
@@ -203,6 +216,9 @@ pub(crate) fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
     let json = args.json;
     if args.on == On::Kubernetes && args.keep_work {
         return misused("--keep-work is for jobs on this machine: the folders of a pod go with it", json);
+    }
+    if let Some(mistake) = args.cluster.mistake(args.on) {
+        return misused(mistake, json);
     }
     let read = pipeline::find(args.file.as_deref()).and_then(|file| {
         let config = Config::read(args.config.as_deref(), &file)?;

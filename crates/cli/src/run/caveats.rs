@@ -212,11 +212,14 @@ fn wants_submodules(step: &Step) -> bool {
     wish.is_some_and(|wish| ["true", "recursive"].iter().any(|known| known.eq_ignore_ascii_case(wish)))
 }
 
+/// Whether a wanted job checks something out.
+pub(crate) fn checks_out(plan: &Plan, wanted: &[Vec<bool>]) -> bool {
+    wanted_jobs(plan, wanted).any(|(_, job)| steps(job).any(|step| step.task.id == CHECKOUT))
+}
+
 /// A sentence on the submodules which are not there, if the wanted jobs check out submodules.
 pub(crate) fn missing_submodules(plan: &Plan, wanted: &[Vec<bool>], missing: &[String]) -> Option<String> {
-    let jobs = plan.stages.iter().zip(wanted).flat_map(|(stage, wanted)| stage.jobs.iter().zip(wanted));
-    let mut wanted = jobs.filter(|(_, wanted)| **wanted).map(|(job, _)| job);
-    if missing.is_empty() || !wanted.any(|job| steps(job).any(wants_submodules)) {
+    if missing.is_empty() || !wanted_jobs(plan, wanted).any(|(_, job)| steps(job).any(wants_submodules)) {
         return None;
     }
     let names: Vec<_> = missing.iter().map(|path| format!("`{path}`")).collect();

@@ -11,7 +11,8 @@ use secrecy::{ExposeSecret as _, SecretString};
 use url::Url;
 
 use dayfly_emulator::runs::{Placement, RunEvent, RunEvents, RunRepository, RunRequest};
-use dayfly_emulator::{Emulator, Settings, snapshot};
+use dayfly_emulator::snapshot::{self, Snapshot};
+use dayfly_emulator::{Emulator, Settings};
 use dayfly_kubernetes::{RunPlace, RunSettings};
 use dayfly_listener::{AgentSet, Event, EventStream, NextEvent, Summary};
 use dayfly_pipelines::Plan;
@@ -20,7 +21,7 @@ use dayfly_protocol::timeline::VariableValue;
 use dayfly_protocol::{BuildId, TaskResult};
 
 use super::agents::{self, RunAgents};
-use super::caveats::missing_submodules;
+use super::caveats::{checks_out, missing_submodules};
 use super::change::Change;
 use super::cluster;
 use super::history::{self, Notes};
@@ -219,16 +220,15 @@ async fn follow(
         never = warnings::tell_if_slow("taking a snapshot of the work tree", order.json) => match never {},
         () = signals.next() => return Ok(interrupted_early()),
     };
-    let snapshot = snapshot.context("could not snapshot the repository")?;
+    let (repository, of_snapshot) = own_repository(order, repository, snapshot)?;
     let (others, of_others) = others?;
     if online == 0 {
         bail!("no agent came online; run again with `--log info` to see why");
     }
-    let missing = missing_submodules(&order.plan, &order.wanted, &snapshot.missing_submodules);
-    for warning in snapshot.warnings.iter().chain(&missing).chain(&of_others) {
+    for warning in of_snapshot.iter().chain(&of_others) {
         warnings::tell(warning, order.json)?;
     }
-    let mut request = request(order, RunRepository::of_snapshot(&snapshot));
+    let mut request = request(order, repository);
     request.repositories = others;
     let build = emulator.queue_run(request).await.context("could not queue the run")?;
     let mut screen = Screen::new(order);
@@ -249,6 +249,28 @@ async fn follow(
         advise(order, &screen, has_logs);
     }
     Ok(ended)
+}
+
+/// The pipeline's own repository, and what to say of its snapshot. Where nothing is checked out, there need
+/// be no git.
+fn own_repository(
+    order: &Order,
+    directory: PathBuf,
+    snapshot: Result<Snapshot, snapshot::Error>,
+) -> anyhow::Result<(RunRepository, Vec<String>)> {
+    match snapshot {
+        Err(snapshot::Error::Start(error)) if !checks_out(&order.plan, &order.wanted) => {
+            tracing::info!(%error, "there is no git, and nothing is checked out");
+            let head = snapshot::Head::of_folder(&order.file.root);
+            Ok((RunRepository::without_git(head, directory), Vec::new()))
+        }
+        snapshot => {
+            let snapshot = snapshot.context("could not snapshot the repository")?;
+            let missing = missing_submodules(&order.plan, &order.wanted, &snapshot.missing_submodules);
+            let repository = RunRepository::of_snapshot(&snapshot);
+            Ok((repository, snapshot.warnings.into_iter().chain(missing).collect()))
+        }
+    }
 }
 
 /// Copies logs and artifacts where they were asked for, and logs to where `dayfly logs` finds them; whether

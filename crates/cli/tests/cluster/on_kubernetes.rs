@@ -141,6 +141,30 @@ jobs:
     place.is_clean();
 }
 
+/// With nothing but the program on the `PATH`: what is not checked out needs no git.
+#[test]
+fn pods_are_as_an_agent_set_has_them() {
+    let Some(place) = Place::new("set", "steps:\n- checkout: none\n- bash: echo $SET has $(hostname)\n")
+    else {
+        return;
+    };
+    apply(&format!(
+        "apiVersion: dayfly.dev/v1alpha1\nkind: AgentSet\nmetadata: {{ name: linux, namespace: {} }}\n\
+         spec:\n  connectionRef: none\n  poolName: none\n  image: {}\n  agents: {{ max: 1 }}\n  \
+         template:\n    spec:\n      containers:\n      - name: job\n        \
+         env: [{{ name: SET, value: linux }}]\n",
+        place.namespace, place.cluster.job_image
+    ));
+    let (code, text) = place.run(&["--agent-set", "none", "--image", "unused"]);
+    assert_eq!(code, Some(1));
+    assert!(text.contains("agent set none of namespace"), "{text}");
+    let mut run = place.command(&["--agent-set", "linux", "--image", "unused"]);
+    let output = run.env("PATH", place.folder.path()).output().expect("dayfly");
+    let text = String::from_utf8([output.stdout, output.stderr].concat()).expect("text");
+    assert!(output.status.success() && text.contains("linux has dayfly-run-"), "{text}");
+    place.is_clean();
+}
+
 #[test]
 fn containers_and_services_of_a_job_work() {
     let Some(cluster) = Cluster::find() else { return };

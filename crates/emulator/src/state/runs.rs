@@ -16,7 +16,7 @@ use super::test_runs::{self, TestResults};
 use super::{Error, Result, State, named_id};
 use crate::events::JobOfRun;
 use crate::stores::git::repository_name;
-use crate::stores::snapshot::Snapshot;
+use crate::stores::snapshot::{Head, Snapshot};
 
 /// Tags of one run.
 const MAX_TAGS: usize = 1_000;
@@ -26,6 +26,9 @@ const MAX_ARTIFACTS: usize = 10_000;
 const MAX_PROPERTIES: usize = 1_000;
 /// What one artifact's place and properties may weigh together, in bytes.
 const MAX_ARTIFACT_BYTES: usize = 64 << 10;
+
+/// How git writes that there is no commit.
+const NO_COMMIT: &str = "0000000000000000000000000000000000000000";
 
 /// The repository of a run, at one commit.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,6 +61,21 @@ impl RunRepository {
             commit: snapshot.commit.clone(),
             author: snapshot.author.clone(),
             message: snapshot.subject.clone(),
+            is_temporary: false,
+        }
+    }
+
+    /// The repository of a pipeline whose jobs check nothing out, where there is no git: it has a name and
+    /// nothing in it.
+    #[must_use]
+    pub fn without_git(head: Head, directory: PathBuf) -> Self {
+        Self {
+            name: head.repository,
+            directory,
+            reference: head.branch,
+            commit: NO_COMMIT.to_owned(),
+            author: String::new(),
+            message: String::new(),
             is_temporary: false,
         }
     }

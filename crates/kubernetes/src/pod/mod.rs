@@ -9,7 +9,10 @@ mod template;
 
 use dayfly_protocol::{containers::UnknownContainer, job::AgentJobRequestMessage};
 
-pub(crate) use self::containers::{AGENT_CONTAINER, WORK_DIRECTORY, ca_bundle_file, is_step_host};
+pub(crate) use self::{
+    containers::{AGENT_CONTAINER, WORK_DIRECTORY, ca_bundle_file, is_step_host},
+    template::merge as merge_template,
+};
 pub use self::{
     registries::PullLogins,
     shape::{Shaped, shape},

@@ -24,8 +24,9 @@ const MERGE_KEYS: [(&str, &str); 11] = [
 /// Lists whose items are replaced by those of the same key.
 const REPLACED: [&str; 1] = ["volumes"];
 
-/// Merges `metadata` and `spec` of a template into a pod. The error says what is wrong with the template.
-pub(super) fn merge(pod: &mut Value, template: &Value) -> Result<(), String> {
+/// Merges `metadata` and `spec` of a template into a pod, or into another template. The error says what is
+/// wrong with the template.
+pub(crate) fn merge(pod: &mut Value, template: &Value) -> Result<(), String> {
     let Some(template) = template.as_object() else { return Err("it is no object".to_owned()) };
     for (field, part) in template {
         match (field.as_str(), part) {

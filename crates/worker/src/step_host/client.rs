@@ -27,9 +27,9 @@ use crate::context::lock;
 /// Requests that wait to be sent.
 const QUEUE: usize = 64;
 
-/// How long a folder may stay closed to the worker. The kubelet makes the `subPath` of another container in two
-/// steps, the folder first and who may write to it right after (`doSafeMakeDir` in its `pkg/volume/util/subpath`),
-/// and containers start side by side.
+/// How long a folder may stay closed to the worker. The kubelet makes the `subPath` of another container in
+/// two steps, the folder first and who may write to it right after (`doSafeMakeDir` in its
+/// `pkg/volume/util/subpath`), and containers start side by side.
 const FOLDER_PATIENCE: Duration = Duration::from_secs(5);
 
 /// How often such a folder is tried.
