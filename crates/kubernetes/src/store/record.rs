@@ -183,15 +183,18 @@ pub(super) fn progress(
             status.started_at.get_or_insert_with(now);
         }
         Stage::Reporting(verdict) => {
-            // The service has the result already: all that is left is our own tidying up.
-            let is_over = verdict.reported == Reported::Yes;
-            status.phase = if is_over { Phase::Finished } else { Phase::Reporting };
+            status.phase = if is_reported(&job.stage) { Phase::Finished } else { Phase::Reporting };
             status.result = Some(verdict.result.name().to_owned());
             status.reason.clone_from(&verdict.reason);
             status.finished_at.get_or_insert_with(now);
         }
     }
     Ok(status)
+}
+
+/// Whether the service has the job's result: all that is left is our own tidying up.
+pub(super) fn is_reported(stage: &Stage) -> bool {
+    matches!(stage, Stage::Reporting(verdict) if verdict.reported == Reported::Yes)
 }
 
 /// The status of a job that is over.
