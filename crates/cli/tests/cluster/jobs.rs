@@ -20,10 +20,16 @@ fn a_job_runs_in_a_pod_of_its_own_which_is_gone_afterwards() {
 #[test]
 fn a_script_that_fails_fails_its_job_with_its_exit_code() {
     let Some(world) = World::new("failing", 1) else { return };
+    let phases = world.watch("pods", "{.status.phase} ");
     let (is_green, text) = world.queue("pool: k8s\nsteps:\n- bash: exit 7\n").end();
     assert!(!is_green, "{text}");
     assert!(text.contains("exited with code '7'"), "{text}");
     world.no_pod_is_left();
+    // The pod did what it is for, so nobody is alerted.
+    let phases = eventually("the pod has ended", || {
+        Some(phases.seen()).filter(|phases| phases.contains("Succeeded") || phases.contains("Failed"))
+    });
+    assert!(!phases.contains("Failed"), "{phases}");
 }
 
 #[test]

@@ -321,6 +321,18 @@ impl World {
         kubectl(&[&["--namespace", &self.namespace], arguments].concat())
     }
 
+    /// Writes this part of every change of these objects down, from now on.
+    pub(crate) fn watch(&self, what: &str, part: &str) -> Watch {
+        let output = tempfile::NamedTempFile::new().expect("a file");
+        let child = Command::new("kubectl")
+            .args(["--namespace", &self.namespace, "get", what, "--watch", "--output"])
+            .arg(format!("jsonpath={part}"))
+            .stdout(output.reopen().expect("the file"))
+            .spawn()
+            .expect("kubectl");
+        Watch { child, output }
+    }
+
     /// Applies objects in this namespace.
     pub(crate) fn apply(&self, objects: &str) {
         apply_in(&["--namespace", &self.namespace], objects);
@@ -534,6 +546,25 @@ fn dayfly(arguments: &[&str]) -> String {
     let output = Command::new(DAYFLY).args(arguments).output().expect("dayfly");
     assert!(output.status.success());
     String::from_utf8(output.stdout).expect("text")
+}
+
+/// What `kubectl get --watch` writes.
+pub(crate) struct Watch {
+    child: Child,
+    output: tempfile::NamedTempFile,
+}
+
+impl Watch {
+    /// All of it so far.
+    pub(crate) fn seen(&self) -> String {
+        fs::read_to_string(self.output.path()).expect("text")
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        let _ = self.child.kill().and_then(|()| self.child.wait());
+    }
 }
 
 pub(crate) fn kubectl(arguments: &[&str]) -> String {
