@@ -2,7 +2,8 @@
 
 use std::io;
 
-use nix::unistd::Pid;
+use nix::errno::Errno;
+use nix::unistd::{Gid, Pid, Uid};
 
 pub(super) fn protect() -> io::Result<()> {
     Ok(())
@@ -13,3 +14,8 @@ pub(super) fn tracer() -> Option<i32> {
 }
 
 pub(super) fn adjust_out_of_memory_score(_process_id: Pid, _score: i32) {}
+
+/// Containers run Linux, so no step host runs here.
+pub(super) fn become_user(_user: Uid, _group: Gid, _groups: &[Gid]) -> nix::Result<()> {
+    Err(Errno::ENOSYS)
+}

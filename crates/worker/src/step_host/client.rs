@@ -27,9 +27,9 @@ use crate::context::lock;
 /// Requests that wait to be sent.
 const QUEUE: usize = 64;
 
-/// How long a folder may stay closed to the worker. The kubelet makes the `subPath` of another container in two
-/// steps, the folder first and who may write to it right after (`doSafeMakeDir` in its `pkg/volume/util/subpath`),
-/// and containers start side by side.
+/// How long a folder may stay closed to the worker. The kubelet makes the `subPath` of another container in
+/// two steps, the folder first and who may write to it right after (`doSafeMakeDir` in its
+/// `pkg/volume/util/subpath`), and containers start side by side.
 const FOLDER_PATIENCE: Duration = Duration::from_secs(5);
 
 /// How often such a folder is tried.
@@ -42,7 +42,7 @@ const HELLO_PATIENCE: Duration = Duration::from_secs(30);
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Unreachable {
     /// There is none of that name.
-    #[error("the pod has no container '{0}'")]
+    #[error("the job has no container '{0}'")]
     Unknown(String),
     /// Its folder cannot be used.
     #[error("cannot wait for the container '{container}' at {}", path.display())]
