@@ -178,7 +178,7 @@ impl Engine {
         command.stdin = call.input;
         let shown = shown(&command);
         step.command(&shown).await;
-        let mut told = Told { step, stdout: String::new(), last: String::new() };
+        let mut told = Told { step, stdout: String::new(), reason: String::new() };
         let ended = process::run(command, cancel, &mut told).await?;
         if ended.cancelled {
             return Err(Failed::Canceled);
@@ -187,7 +187,7 @@ impl Engine {
             0 => Ok(told.stdout),
             code => {
                 let command = brief(&self.program, &shown);
-                Err(Failed::Exit { command, code, reason: shortened(&told.last) })
+                Err(Failed::Exit { command, code, reason: shortened(&told.reason) })
             }
         }
     }
@@ -262,8 +262,8 @@ struct Component {
 struct Told<'a> {
     step: &'a StepContext,
     stdout: String,
-    /// The last line of the standard error.
-    last: String,
+    /// The last line of the standard error, or the last that calls itself an error.
+    reason: String,
 }
 
 impl Sink for Told<'_> {
@@ -276,7 +276,12 @@ impl Sink for Told<'_> {
             }
             Stream::Stdout => {}
             Stream::Stderr if line.text.trim().is_empty() => {}
-            Stream::Stderr => line.text.clone_into(&mut self.last),
+            Stream::Stderr if is_error(&self.reason) && !is_error(line.text) => {}
+            Stream::Stderr => line.text.clone_into(&mut self.reason),
         }
     }
+}
+
+fn is_error(line: &str) -> bool {
+    line.trim_start().get(..5).is_some_and(|start| start.eq_ignore_ascii_case("error"))
 }

@@ -1,6 +1,6 @@
 //! Containers that this machine starts for a job and removes after it (`ContainerOperationProvider.cs`).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::net::Ipv4Addr;
@@ -20,7 +20,7 @@ use uuid::Uuid;
 use super::create::{Common, DOCKER_SOCKET, Role, Steps, User, Wanted, create};
 use super::engine::{Call, Engine, Failed, Kind};
 use super::program::Program;
-use super::{Error, TELL_AFTER};
+use super::{Error, TELL_AFTER, images};
 use crate::context::{JobContext, StepContext, lock};
 use crate::directories::WorkFolder;
 use crate::step_host::StepHosts;
@@ -65,13 +65,15 @@ struct Container {
 }
 
 /// What containers are made with.
-struct Making<'a> {
-    step: &'a StepContext,
-    engine: &'a Engine,
+pub(super) struct Making<'a> {
+    pub(super) step: &'a StepContext,
+    pub(super) engine: &'a Engine,
     label: String,
+    /// The images of the containers, by their aliases.
+    images: BTreeMap<String, String>,
     network: String,
     hosts: Vec<(String, String)>,
-    cancel: &'a CancellationToken,
+    pub(super) cancel: &'a CancellationToken,
 }
 
 impl Machine {
@@ -126,13 +128,16 @@ impl Machine {
             step,
             engine: &engine,
             label: label(job),
+            images: BTreeMap::new(),
             network: String::new(),
             hosts: Vec::new(),
             cancel,
         };
         making.remove_stale().await?;
         let of_steps = containers.iter().filter_map(|container| container.resource.as_ref());
-        making.pull_all(of_steps.chain(services.iter().map(|(_, resource)| *resource))).await?;
+        let all = of_steps.chain(services.iter().map(|(_, resource)| *resource));
+        let logins = self.folder.path().join("logins");
+        making.images = images::pull(&making, message, all, &logins).await?;
         let addresses = self.network(&mut making, &services).await?;
         let mut ids = Vec::new();
         if !containers.is_empty() {
@@ -270,6 +275,7 @@ impl Machine {
         role: Role<'_>,
     ) -> Result<String, Error> {
         let alias = &resource.alias;
+        let image = making.images.get(alias).unwrap_or(&properties.image);
         let name = display_name(alias, &properties.image);
         let hint = if matches!(role, Role::Steps(_)) { self.hint() } else { String::new() };
         let common = Common {
@@ -278,7 +284,7 @@ impl Machine {
             network: &making.network,
             hosts: &making.hosts,
         };
-        let wanted = Wanted { name: name.clone(), properties, image: &properties.image, role };
+        let wanted = Wanted { name: name.clone(), properties, image, role };
         let call =
             create(&common, &wanted).map_err(|reason| Error::Wrong { container: alias.clone(), reason })?;
         // Before it is there: from here on it is removed, whatever happens.
@@ -287,14 +293,14 @@ impl Machine {
             made.containers.push(Container { id: name.clone(), name });
             made.containers.len() - 1
         };
-        let failed = |source| match source {
+        let failed = |reason, hint| match reason {
             Failed::Canceled => Error::Canceled,
-            source => Error::Start { container: alias.clone(), source, hint: hint.clone() },
+            reason => Error::Start { container: alias.clone(), reason, hint },
         };
-        let said = making.run_plainly(call).await.map_err(failed)?;
+        let said = making.run_plainly(call).await.map_err(|reason| failed(reason, String::new()))?;
         let id = said.lines().rfind(|line| !line.is_empty()).unwrap_or_default().trim().to_owned();
         lock(&self.made).containers[index].id.clone_from(&id);
-        making.run_plainly(["start", &id].into()).await.map_err(failed)?;
+        making.run_plainly(["start", &id].into()).await.map_err(|reason| failed(reason, hint))?;
         Ok(id)
     }
 
@@ -347,7 +353,7 @@ impl Making<'_> {
         Ok(self.run_plainly(call).await?)
     }
 
-    async fn run_plainly(&self, call: Call) -> Result<String, Failed> {
+    pub(super) async fn run_plainly(&self, call: Call) -> Result<String, Failed> {
         self.engine.run(self.step, call, self.cancel).await
     }
 
@@ -362,25 +368,6 @@ impl Making<'_> {
         let prune = ["network", "prune", "--force", "--filter", &filter];
         if let Err(error) = self.engine.ask(prune, self.cancel).await {
             self.step.warning(&format!("Networks of earlier jobs could not be removed: {error}")).await;
-        }
-        Ok(())
-    }
-
-    /// Pulls the images, each once.
-    async fn pull_all<'b>(
-        &self,
-        resources: impl Iterator<Item = &'b ContainerResource>,
-    ) -> Result<(), Error> {
-        let mut pulled = BTreeSet::new();
-        for resource in resources {
-            let image = expand(&self.step.job, &resource.properties.image);
-            if resource.properties.local_image == Some(true) || !pulled.insert(image.clone()) {
-                continue;
-            }
-            self.run_plainly(["pull", &image].into()).await.map_err(|source| match source {
-                Failed::Canceled => Error::Canceled,
-                source => Error::Pull { container: resource.alias.clone(), image, source },
-            })?;
         }
         Ok(())
     }

@@ -6,6 +6,7 @@
 
 mod create;
 mod engine;
+mod images;
 mod machine;
 mod pod;
 mod program;
@@ -63,17 +64,23 @@ pub(crate) enum Error {
     #[error(transparent)]
     NoEngine(#[from] NoEngine),
     /// A command of the engine failed.
-    #[error("the container '{container}' cannot be started: {source}{hint}")]
-    Start { container: String, source: engine::Failed, hint: String },
+    #[error("the container '{container}' cannot be started: {reason}{hint}")]
+    Start { container: String, reason: engine::Failed, hint: String },
     /// A command for all of them failed.
     #[error(transparent)]
     Engine(engine::Failed),
     /// An image is not had.
     #[error(
-        "the image '{image}' of the container '{container}' cannot be pulled: {source}; if it is only on \
+        "the image '{image}' of the container '{container}' cannot be pulled: {reason}; if it is only on \
          this machine, say `localImage: true`"
     )]
-    Pull { container: String, image: String, source: engine::Failed },
+    Pull { container: String, image: String, reason: engine::Failed },
+    /// A container names a service connection that is of no use.
+    #[error(transparent)]
+    Connection(#[from] dayfly_protocol::registries::UnusableConnection),
+    /// A registry's login cannot be had.
+    #[error("the service connection '{connection}' cannot be used for a container's image: {reason}")]
+    Login { connection: String, reason: String },
     /// What the pipeline says of a container cannot be done.
     #[error("the container '{container}': {reason}")]
     Wrong { container: String, reason: String },

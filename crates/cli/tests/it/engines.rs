@@ -1,0 +1,182 @@
+//! Docker and Podman for tests: Podman with a storage of its own below the target folder, and Docker's
+//! command line before Podman's service. Both run an image that is made of this machine's own programs.
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+/// An image in which steps can run.
+pub(crate) const IMAGE: &str = "localhost/dayfly-test-job:1";
+
+/// The same, listening on port 9418.
+pub(crate) const SERVICE_IMAGE: &str = "localhost/dayfly-test-service:1";
+
+/// Podman, with the images, while nobody else uses it: its tests look at all that is there.
+pub(crate) struct Podman {
+    folder: PathBuf,
+    _turn: MutexGuard<'static, ()>,
+}
+
+static FOLDER: LazyLock<Result<PathBuf, String>> = LazyLock::new(prepare);
+
+static TURN: Mutex<()> = Mutex::new(());
+
+impl Podman {
+    /// None where the machine cannot run containers, which is said whether or not the test's output is shown.
+    pub(crate) fn new() -> Option<Self> {
+        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*FOLDER {
+            Ok(folder) => Some(Self { folder: folder.clone(), _turn: turn }),
+            Err(reason) => {
+                let test = std::thread::current().name().unwrap_or_default().to_owned();
+                let text = format!("SKIPPED {test}: this machine runs no containers: {reason}\n");
+                std::io::stderr().write_all(text.as_bytes()).expect("standard error is open");
+                None
+            }
+        }
+    }
+
+    /// Has a program use this Podman, and no Docker.
+    pub(crate) fn lead<'a>(&self, command: &'a mut Command) -> &'a mut Command {
+        lead(&self.folder, command)
+    }
+
+    /// What a command prints.
+    pub(crate) fn ask(&self, arguments: &[&str]) -> String {
+        let output = ask(&self.folder, arguments);
+        assert!(output.status.success(), "podman {arguments:?}: {}", text(&output.stderr));
+        text(&output.stdout)
+    }
+
+    /// Nothing of any job is there any more.
+    pub(crate) fn has_nothing(&self) {
+        assert_eq!(
+            self.ask(&["ps", "--all", "--format", "{{.Names}} {{.Status}}"]),
+            "",
+            "no container is left"
+        );
+        let networks = ["network", "ls", "--quiet", "--filter", "label=dev.dayfly.agent"];
+        assert_eq!(self.ask(&networks), "", "no network is left");
+    }
+
+    /// Docker's command line, and a daemon for it.
+    pub(crate) fn docker(&self) -> Option<Docker> {
+        let has_docker = Command::new("docker").arg("--version").output().is_ok();
+        has_docker.then(|| Docker::start(self))
+    }
+}
+
+/// Podman's service, which speaks Docker's language.
+pub(crate) struct Docker {
+    service: Child,
+    folder: tempfile::TempDir,
+}
+
+impl Docker {
+    fn start(podman: &Podman) -> Self {
+        use std::os::unix::fs::PermissionsExt as _;
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("docker.sock");
+        let mut command = Command::new("podman");
+        podman.lead(&mut command).args(["system", "service", "--time=0"]);
+        command.arg(format!("unix://{}", socket.display())).stdout(Stdio::null()).stderr(Stdio::null());
+        let service = command.spawn().unwrap();
+        let docker = Self { service, folder };
+        let is_there = || std::os::unix::net::UnixStream::connect(&socket).is_ok();
+        while !is_there() {
+            std::thread::yield_now();
+        }
+        // An ordinary user asks it.
+        for path in [docker.folder.path(), &socket] {
+            std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o777)).unwrap();
+        }
+        docker
+    }
+
+    /// Has a program use this Docker.
+    pub(crate) fn lead<'a>(&self, command: &'a mut Command) -> &'a mut Command {
+        command.env("DOCKER_HOST", format!("unix://{}/docker.sock", self.folder.path().display()))
+    }
+}
+
+impl Drop for Docker {
+    fn drop(&mut self) {
+        // It ends well by this one.
+        let _ = kill(Pid::from_raw(self.service.id().cast_signed()), Signal::SIGTERM);
+        let _ = self.service.wait();
+    }
+}
+
+fn lead<'a>(folder: &Path, command: &'a mut Command) -> &'a mut Command {
+    command
+        .env("CONTAINERS_CONF", folder.join("containers.conf"))
+        .env("CONTAINERS_STORAGE_CONF", folder.join("storage.conf"))
+        .env("DOCKER_HOST", "unix:///nonexistent/docker.sock")
+}
+
+fn ask(folder: &Path, arguments: &[&str]) -> Output {
+    lead(folder, Command::new("podman").args(arguments)).output().expect("podman starts")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// Makes the storage and the images. `Err` says why the machine cannot run any; all else is a failure.
+fn prepare() -> Result<PathBuf, String> {
+    if let Err(error) = Command::new("podman").arg("--version").output() {
+        return Err(format!("`podman` does not start: {error}"));
+    }
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("podman");
+    std::fs::create_dir_all(&folder).unwrap();
+    write_configuration(&folder);
+    import(&folder);
+    let output = ask(&folder, &["run", "--rm", IMAGE, "/bin/bash", "-c", "echo it runs"]);
+    if text(&output.stdout).trim() == "it runs" { Ok(folder) } else { Err(text(&output.stderr)) }
+}
+
+fn write_configuration(folder: &Path) {
+    // Machines for tests may neither raise limits, which Podman wants by itself, nor have another runtime's
+    // cgroups.
+    let has_runc = Command::new("runc").arg("--version").output().is_ok();
+    let runtime = if has_runc { "runtime = \"runc\"\n" } else { "" };
+    let configuration = format!(
+        "[containers]\ndefault_ulimits = [\"nofile=1000:1000\", \"nproc=1000:1000\"]\n\
+         [engine]\n{runtime}[network]\nnetwork_backend = \"netavark\"\n"
+    );
+    std::fs::write(folder.join("containers.conf"), configuration).unwrap();
+    let at = folder.display();
+    let storage =
+        format!("[storage]\ndriver = \"overlay\"\ngraphroot = \"{at}/storage\"\nrunroot = \"{at}/run\"\n");
+    std::fs::write(folder.join("storage.conf"), storage).unwrap();
+}
+
+/// Makes the images anew: the program that is tested needs its libraries there.
+fn import(folder: &Path) {
+    ask(folder, &["rm", "--all", "--force", "--time", "0"]);
+    ask(folder, &["rmi", "--all", "--force"]);
+    let script = r#"
+        set -euo pipefail
+        root=$(mktemp -d)
+        trap 'rm -rf "$root"' EXIT
+        "$1" "$root" >&2
+        for file in $(ldd "$2" | grep -oE '/[^ ]+'); do
+            [ -e "$root$file" ] || install -D -m 755 "$(readlink -f "$file")" "$root$file"
+        done
+        git_daemon=$(git --exec-path)/git-daemon
+        tar -C "$root" -c . >"$root.tar"
+        trap 'rm -rf "$root" "$root.tar"' EXIT
+        podman import --quiet "$root.tar" "$3"
+        podman import --quiet --change "ENTRYPOINT [\"$git_daemon\", \"--reuseaddr\", \"--base-path=/tmp\"]" "$root.tar" "$4"
+    "#;
+    let job_image = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/cluster/job-image");
+    let mut command = Command::new("bash");
+    lead(folder, command.args(["-c", script, "import"]));
+    command.arg(job_image).arg(env!("CARGO_BIN_EXE_dayfly")).args([IMAGE, SERVICE_IMAGE]);
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "the images cannot be made: {}", text(&output.stderr));
+}
