@@ -7,7 +7,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 
 use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::unistd::{Pid, geteuid};
 
 /// An image in which steps can run.
 pub(crate) const IMAGE: &str = "localhost/dayfly-test-job:1";
@@ -30,11 +30,13 @@ impl Podman {
     pub(crate) fn new() -> Option<Self> {
         let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         match &*FOLDER {
-            Ok(folder) => Some(Self { folder: folder.clone(), _turn: turn }),
+            Ok(folder) => {
+                // Of a test that has failed.
+                clear(folder);
+                Some(Self { folder: folder.clone(), _turn: turn })
+            }
             Err(reason) => {
-                let test = std::thread::current().name().unwrap_or_default().to_owned();
-                let text = format!("SKIPPED {test}: this machine runs no containers: {reason}\n");
-                std::io::stderr().write_all(text.as_bytes()).expect("standard error is open");
+                skip(&format!("this machine runs no containers: {reason}"));
                 None
             }
         }
@@ -63,10 +65,17 @@ impl Podman {
         assert_eq!(self.ask(&networks), "", "no network is left");
     }
 
-    /// Docker's command line, and a daemon for it.
+    /// Docker's command line, and a daemon for it that an ordinary user may ask.
     pub(crate) fn docker(&self) -> Option<Docker> {
-        let has_docker = Command::new("docker").arg("--version").output().is_ok();
-        has_docker.then(|| Docker::start(self))
+        if Command::new("docker").arg("--version").output().is_err() {
+            skip("there is no `docker` on the PATH");
+            return None;
+        }
+        if !geteuid().is_root() {
+            skip("only root can start jobs as another user");
+            return None;
+        }
+        Some(Docker::start(self))
     }
 }
 
@@ -109,6 +118,13 @@ impl Drop for Docker {
         let _ = kill(Pid::from_raw(self.service.id().cast_signed()), Signal::SIGTERM);
         let _ = self.service.wait();
     }
+}
+
+/// Says that a test is not run, whether or not the output of tests is shown.
+fn skip(reason: &str) {
+    let test = std::thread::current().name().unwrap_or_default().to_owned();
+    let text = format!("SKIPPED {test}: {reason}\n");
+    std::io::stderr().write_all(text.as_bytes()).expect("standard error is open");
 }
 
 fn lead<'a>(folder: &Path, command: &'a mut Command) -> &'a mut Command {
@@ -155,9 +171,14 @@ fn write_configuration(folder: &Path) {
     std::fs::write(folder.join("storage.conf"), storage).unwrap();
 }
 
+fn clear(folder: &Path) {
+    ask(folder, &["rm", "--all", "--force", "--time", "0"]);
+    ask(folder, &["network", "prune", "--force", "--filter", "label=dev.dayfly.agent"]);
+}
+
 /// Makes the images anew: the program that is tested needs its libraries there.
 fn import(folder: &Path) {
-    ask(folder, &["rm", "--all", "--force", "--time", "0"]);
+    clear(folder);
     ask(folder, &["rmi", "--all", "--force"]);
     let script = r#"
         set -euo pipefail

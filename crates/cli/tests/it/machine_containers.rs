@@ -5,11 +5,13 @@ use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
 
+use dayfly_protocol::TaskResult;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, geteuid};
 
 use crate::engines::{IMAGE, Podman, SERVICE_IMAGE};
 use crate::project::{Ended, Project};
+use crate::service::{Process, Service, children, eventually, pid};
 
 /// A user with few rights.
 const NOBODY: u32 = 65_534;
@@ -83,9 +85,6 @@ fn a_job_finds_its_container_its_services_and_other_containers() {
 fn what_steps_in_a_container_of_docker_leave_belongs_to_the_user() {
     let Some(podman) = Podman::new() else { return };
     let Some(docker) = podman.docker() else { return };
-    if !geteuid().is_root() {
-        return;
-    }
     let project = project(
         "container: tools\nsteps:\n- checkout: self\n\
          - bash: |\n    echo mine > mine; touch ~/at-home && echo at home in $HOME\n    id\n    \
@@ -188,6 +187,69 @@ fn a_cancelled_run_ends_its_step_and_removes_all_containers() {
     let rest: Vec<String> = lines.collect();
     assert_eq!(child.wait().unwrap().code(), Some(130), "{rest:?}");
     assert!(rest.iter().any(|line| line.contains("tidied up in red")), "{rest:?}");
+    podman.has_nothing();
+}
+
+#[tokio::test]
+async fn an_agent_removes_what_a_killed_worker_has_left() {
+    let Some(podman) = Podman::new() else { return };
+    let service = Service::new(|_| {}).await;
+    let mut command = service.agent("boxed", &[]);
+    let agent = Process::spawn(podman.lead(&mut command));
+    service.online("boxed").await;
+    let shared = service.path("shared");
+    std::fs::create_dir(&shared).unwrap();
+    let job = |name: &str, script: &str| {
+        format!(
+            "- job: {name}\n  container: {{ image: '{IMAGE}', localImage: true, volumes: [ '{}:/shared' ] }}\n  \
+             services: {{ git: {{ image: '{SERVICE_IMAGE}', localImage: true }} }}\n  \
+             steps: [ {{ checkout: none }}, {{ bash: '{script}' }} ]\n",
+            shared.display()
+        )
+    };
+    let began = shared.join("began");
+    let killed = async {
+        eventually("the step runs", || began.exists().then_some(())).await;
+        assert_eq!(podman.ask(&["ps", "--quiet"]).lines().count(), 2);
+        for worker in children(agent.0.id()) {
+            kill(pid(worker), Signal::SIGKILL).unwrap();
+        }
+    };
+    // Whatever is left of the first is removed by the second, which finds its own.
+    let jobs = format!(
+        "jobs:\n{}{}  dependsOn: first\n  condition: always()\n",
+        job("first", "touch /shared/began; sleep 1000"),
+        job("second", "echo green >/shared/green")
+    );
+    let ((result, log), ()) = tokio::join!(service.pipeline(&jobs), killed);
+    assert_eq!(result, TaskResult::Failed);
+    for part in ["Starting: Initialize containers", "podman rm --force", "Starting: Stop Containers"] {
+        assert!(log.contains(part), "no `{part}` in {log}");
+    }
+    assert!(shared.join("green").exists(), "{log}");
+    podman.has_nothing();
+}
+
+#[test]
+fn a_service_that_says_so_is_waited_for() {
+    let Some(podman) = Podman::new() else { return };
+    let project = |check: &str| {
+        project(&format!(
+            "services:\n  git:\n    image: '{SERVICE_IMAGE}'\n    localImage: true\n    \
+             options: --health-cmd \"{check}\" --health-interval 1s --health-retries 2\n\
+             steps:\n- checkout: none\n- bash: echo green\n  displayName: Next\n"
+        ))
+    };
+    let healthy = project("[ -e /tmp/second ] || { touch /tmp/second; exit 1; }");
+    let ended = run(&podman, &healthy, &["--log-dir", "logs"]);
+    has(&ended, 0, &["green"]);
+    let logs = healthy.path().join("logs");
+    let log = Command::new("grep").args(["-rh", "service is"]).arg(&logs).output().unwrap();
+    let log = String::from_utf8_lossy(&log.stdout).into_owned();
+    assert!(log.contains("git service is starting.") && log.contains("git service is healthy."), "{log}");
+    let ended = run(&podman, &project("exit 1"), &[]);
+    has(&ended, 1, &["Failed to initialize, git service is unhealthy."]);
+    assert!(!ended.stdout.contains("green"), "{}", ended.stdout);
     podman.has_nothing();
 }
 
