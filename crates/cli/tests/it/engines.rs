@@ -1,11 +1,14 @@
 //! Docker and Podman for tests: Podman with a storage of its own below the target folder, and Docker's
 //! command line before Podman's service. Both run an image that is made of this machine's own programs.
 
-use std::io::Write as _;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, geteuid};
 
@@ -200,4 +203,74 @@ fn import(folder: &Path) {
     command.arg(job_image).arg(env!("CARGO_BIN_EXE_dayfly")).args([IMAGE, SERVICE_IMAGE]);
     let output = command.output().unwrap();
     assert!(output.status.success(), "the images cannot be made: {}", text(&output.stderr));
+}
+
+/// A registry with one image, which a user with a password may pull.
+pub(crate) struct Registry {
+    pub(crate) address: String,
+    configuration: tempfile::TempDir,
+}
+
+impl Registry {
+    /// Serves the image for steps under any name to `USER:PASSWORD`.
+    pub(crate) fn start(podman: &Podman, login: &str) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let configuration = tempfile::tempdir().unwrap();
+        let image = configuration.path().join("image");
+        podman.ask(&["push", "--quiet", IMAGE, &format!("dir:{}", image.display())]);
+        let insecure = format!("[[registry]]\nlocation = \"{address}\"\ninsecure = true\n");
+        std::fs::write(configuration.path().join("registries.conf"), insecure).unwrap();
+        let authorization = format!("Basic {}", STANDARD.encode(login));
+        // It serves until the tests are over.
+        std::thread::spawn(move || {
+            for stream in listener.incoming().map_while(Result::ok) {
+                // Whoever asks may go before the answer is there.
+                let _ = answer(stream, &image, &authorization);
+            }
+        });
+        Self { address, configuration }
+    }
+
+    /// Has a program find it.
+    pub(crate) fn lead<'a>(&self, command: &'a mut Command) -> &'a mut Command {
+        command.env("CONTAINERS_REGISTRIES_CONF", self.configuration.path().join("registries.conf"))
+    }
+}
+
+/// Answers one request as the distribution specification says, and closes the connection.
+fn answer(mut stream: TcpStream, image: &Path, authorization: &str) -> std::io::Result<()> {
+    let mut lines = BufReader::new(stream.try_clone()?).lines();
+    let request = lines.next().transpose()?.unwrap_or_default();
+    let mut is_known = false;
+    for line in lines.by_ref() {
+        let line = line?;
+        if line.is_empty() {
+            break;
+        }
+        let (name, value) = line.split_once(':').unwrap_or_default();
+        is_known |= name.eq_ignore_ascii_case("authorization") && value.trim() == authorization;
+    }
+    let last = request.split(' ').nth(1).and_then(|path| path.rsplit('/').next()).unwrap_or_default();
+    let blob = last.strip_prefix("sha256:").map(|digest| image.join(digest)).filter(|blob| blob.exists());
+    let (status, kind, body) = match (is_known, blob) {
+        (false, _) => {
+            ("401 Unauthorized\r\nWWW-Authenticate: Basic realm=\"test\"", "text/plain", Vec::new())
+        }
+        (true, _) if last.is_empty() => ("200 OK", "application/json", b"{}".to_vec()),
+        (true, Some(blob)) => ("200 OK", "application/octet-stream", std::fs::read(blob)?),
+        (true, None) => {
+            let kind = "application/vnd.oci.image.manifest.v1+json";
+            ("200 OK", kind, std::fs::read(image.join("manifest.json"))?)
+        }
+    };
+    let length = body.len();
+    let head = format!(
+        "HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n"
+    );
+    stream.write_all(head.as_bytes())?;
+    if !request.starts_with("HEAD") {
+        stream.write_all(&body)?;
+    }
+    Ok(())
 }

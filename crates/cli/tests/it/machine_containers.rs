@@ -9,7 +9,7 @@ use dayfly_protocol::TaskResult;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, geteuid};
 
-use crate::engines::{IMAGE, Podman, SERVICE_IMAGE};
+use crate::engines::{IMAGE, Podman, Registry, SERVICE_IMAGE};
 use crate::project::{Ended, Project};
 use crate::service::{Process, Service, children, eventually, pid};
 
@@ -156,6 +156,43 @@ fn an_image_that_cannot_be_pulled_fails_the_job_before_its_steps() {
         ],
     );
     assert!(!ended.stdout.contains("never here"), "{}", ended.stdout);
+    podman.has_nothing();
+}
+
+#[test]
+fn an_image_is_pulled_by_the_login_of_its_service_connection_which_nobody_else_sees() {
+    let Some(podman) = Podman::new() else { return };
+    let registry = Registry::start(&podman, "ada:open sesame");
+    let project = project(
+        "container: { image: 'private/tools:1', endpoint: Images }\nsteps:\n- checkout: none\n\
+         - bash: echo green in a private image\n",
+    );
+    project.write(
+        "dayfly.toml",
+        &format!(
+            "[service-connections.images]\nurl = 'http://{0}'\ntype = 'dockerregistry'\n\
+             scheme = 'UsernamePassword'\n\
+             parameters = {{ registry = 'http://{0}', username = 'ada', password = {{ env = 'WORD' }} }}\n",
+            registry.address
+        ),
+    );
+    let mine = tempfile::tempdir().unwrap();
+    let run = |word: &str| {
+        let mut command = project.command(&["run"]);
+        registry.lead(podman.lead(&mut command)).env("WORD", word);
+        // Where a login would be kept by default.
+        command.env("XDG_RUNTIME_DIR", mine.path()).env("HOME", mine.path());
+        let ended = Ended::from(command.output().unwrap());
+        assert!(!format!("{}{}", ended.stdout, ended.stderr).contains("sesame"), "{ended:?}");
+        ended
+    };
+    has(&run("open sesame"), 0, &["green in a private image"]);
+    let image = format!("{}/private/tools", registry.address);
+    assert!(podman.ask(&["images", "--format", "{{.Repository}}"]).contains(&image), "it has its registry");
+    let wrong = run("close sesame");
+    has(&wrong, 1, &[&format!("the image '{image}:1' of the container "), "`podman login` failed"]);
+    let found = Command::new("grep").args(["-rlE", "auths|sesame"]).arg(mine.path()).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&found.stdout), "", "no login is kept");
     podman.has_nothing();
 }
 

@@ -9,24 +9,32 @@ use std::path::{Path, PathBuf};
 
 use tempfile::TempPath;
 
-/// A copy of the program, which the engine reads for as long as containers are started.
+use crate::platform;
+
+/// The program where the engine reads it, for as long as containers are started.
 pub(super) struct Program {
-    path: TempPath,
+    path: PathBuf,
+    /// It goes with this.
+    _copy: Option<TempPath>,
     /// The loader that it needs; none if it is linked statically.
     interpreter: Option<PathBuf>,
 }
 
 impl Program {
-    /// Copies the program into `folder`. Its own file may be replaced at any time, and be somewhere that
-    /// containers cannot run it from.
+    /// Copies the program into `folder`, since its own file may be replaced at any time. Where nothing in
+    /// that folder can be run (`noexec`), neither can it in a container, which is given the file itself then.
     pub(super) fn copy(from: &Path, folder: &Path) -> io::Result<Self> {
         let mut program = File::open(from)?;
         let interpreter = interpreter(&program);
+        if platform::forbids_programs(folder) {
+            return Ok(Self { path: from.to_owned(), _copy: None, interpreter });
+        }
         let mut file = tempfile::Builder::new().prefix("dayfly-").tempfile_in(folder)?;
         io::copy(&mut program, &mut file)?;
         fs::set_permissions(file.path(), Permissions::from_mode(0o755))?;
         // It cannot be run while it is open for writing.
-        Ok(Self { path: file.into_temp_path(), interpreter })
+        let copy = file.into_temp_path();
+        Ok(Self { path: copy.to_path_buf(), _copy: Some(copy), interpreter })
     }
 
     pub(super) fn path(&self) -> &Path {

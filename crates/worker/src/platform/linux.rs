@@ -1,9 +1,11 @@
 //! Linux: `/proc` and `prctl`.
 
+use std::path::Path;
 use std::{fs, io};
 
 use nix::sys::prctl;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::statvfs::{FsFlags, statvfs};
 use nix::unistd::{Gid, Pid, Uid};
 
 pub(super) fn protect() -> io::Result<()> {
@@ -32,4 +34,8 @@ pub(super) fn become_user(user: Uid, group: Gid, groups: &[Gid]) -> nix::Result<
     nix::unistd::setgroups(groups)?;
     nix::unistd::setgid(group)?;
     nix::unistd::setuid(user)
+}
+
+pub(super) fn forbids_programs(folder: &Path) -> bool {
+    statvfs(folder).is_ok_and(|system| system.flags().contains(FsFlags::ST_NOEXEC))
 }

@@ -56,3 +56,8 @@ pub(crate) fn adjust_out_of_memory_score(process_id: Pid, score: i32) {
 pub(crate) fn become_user(user: Uid, group: Gid, groups: &[Gid]) -> nix::Result<()> {
     system::become_user(user, group, groups)
 }
+
+/// Whether no program can be run from a folder's file system.
+pub(crate) fn forbids_programs(folder: &std::path::Path) -> bool {
+    system::forbids_programs(folder)
+}

@@ -252,13 +252,16 @@ mod tests {
         ]);
         let known = Accounts::new(root.path()).add(&user());
         assert_eq!(known, Known { home: "/home/ann_azpcontainer".into(), groups: vec![1001] });
-        let passwd =
-            "root:x:0:0:root:/root:/bin/sh\nann_azpcontainer:x:1234:1235::/home/ann_azpcontainer:/bin/sh\n";
-        assert_eq!(read(&root, "passwd"), passwd);
+        assert_eq!(
+            read(&root, "passwd"),
+            "root:x:0:0:root:/root:/bin/sh\n\
+             ann_azpcontainer:x:1234:1235::/home/ann_azpcontainer:/bin/sh\n"
+        );
         assert_eq!(read(&root, "shadow"), "root:*:::::::\nann_azpcontainer:!:19000:0:99999:7:::\n");
         assert_eq!(
             read(&root, "group"),
-            "root:x:0:\nfirst:x:1000:\npeople_azpcontainer:x:1235:\nazure_pipelines_sudo:x:1001:ann_azpcontainer\n"
+            "root:x:0:\nfirst:x:1000:\npeople_azpcontainer:x:1235:\n\
+             azure_pipelines_sudo:x:1001:ann_azpcontainer\n"
         );
         assert_eq!(read(&root, "sudoers"), "%azure_pipelines_sudo ALL=(ALL:ALL) NOPASSWD:ALL\n");
         assert!(root.path().join("home/ann_azpcontainer").is_dir());
