@@ -123,7 +123,7 @@ impl Engine {
         };
         let asked = match kind {
             Kind::Docker => ["version", "--format", "{{json .Server}}"],
-            Kind::Podman => ["info", "--format", "{{.Host.Security.Rootless}} {{.Version.APIVersion}}"],
+            Kind::Podman => ["version", "--format", "{{.Client.APIVersion}}"],
         };
         let said = match timeout(ANSWER_PATIENCE, engine.ask(asked, cancel)).await {
             Ok(said) => said.map_err(|error| format!("`{name}` cannot be used: {error}"))?,
@@ -140,12 +140,25 @@ impl Engine {
                 engine.version = server.api_version;
             }
             Kind::Podman => {
-                let (rootless, version) = said.trim().split_once(' ').ok_or_else(not_understood)?;
-                engine.is_rootless = rootless == "true";
-                version.clone_into(&mut engine.version);
+                engine.is_rootless = !nix::unistd::geteuid().is_root();
+                said.trim().clone_into(&mut engine.version);
             }
         }
         Ok(engine)
+    }
+
+    /// Whether it can do more than say what it is. Podman has no daemon to ask, so that its storage and its
+    /// user are first looked at here.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with it.
+    pub(crate) async fn check(&self, cancel: &CancellationToken) -> Result<(), NoEngine> {
+        if self.kind == Kind::Docker {
+            return Ok(());
+        }
+        let said = self.ask(["info", "--format", "{{.Host.Security.Rootless}}"], cancel).await;
+        said.map(drop).map_err(|error| NoEngine(format!("`podman` cannot be used: {error}")))
     }
 
     /// Runs a command without a word in the log, and answers what it prints.

@@ -361,12 +361,18 @@ impl Making<'_> {
     async fn remove_stale(&self) -> Result<(), Error> {
         let filter = format!("label={}", self.label);
         let all = ["ps", "--all", "--quiet", "--no-trunc", "--filter", &filter];
-        let stale = self.engine.ask(all, self.cancel).await?;
+        let prune = ["network", "prune", "--force", "--filter", &filter];
+        // Mostly there is nothing, and then both are over at once.
+        let (stale, mut pruned) =
+            tokio::join!(self.engine.ask(all, self.cancel), self.engine.ask(prune, self.cancel));
+        let stale = stale?;
         for id in stale.lines().filter(|line| !line.is_empty()) {
             remove(self.engine, Some(self.step), removal(self.engine.kind, id)).await;
         }
-        let prune = ["network", "prune", "--force", "--filter", &filter];
-        if let Err(error) = self.engine.ask(prune, self.cancel).await {
+        if !stale.trim().is_empty() {
+            pruned = self.engine.ask(prune, self.cancel).await;
+        }
+        if let Err(error) = pruned {
             self.step.warning(&format!("Networks of earlier jobs could not be removed: {error}")).await;
         }
         Ok(())

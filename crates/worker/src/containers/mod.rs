@@ -215,9 +215,11 @@ impl Containers {
 ///
 /// # Errors
 ///
-/// Neither is there, or neither answers.
+/// Neither is there, or neither can be used.
 pub async fn container_engine(environment: Vec<(OsString, OsString)>) -> Result<&'static str, NoEngine> {
-    let engine = Engine::find(&environment.into_iter().collect(), &CancellationToken::new()).await?;
+    let cancel = CancellationToken::new();
+    let engine = Engine::find(&environment.into_iter().collect(), &cancel).await?;
+    engine.check(&cancel).await?;
     Ok(engine.kind.name())
 }
 
