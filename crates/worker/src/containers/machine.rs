@@ -1,37 +1,29 @@
 //! Containers that this machine starts for a job and removes after it (`ContainerOperationProvider.cs`).
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::io;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
-use std::time::Duration;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use dayfly_protocol::containers::{StepContainer, services};
 use dayfly_protocol::job::{AgentJobRequestMessage, ContainerProperties, ContainerResource};
 use serde::Deserialize;
 use tempfile::TempDir;
-use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::create::{Common, DOCKER_SOCKET, Role, Steps, User, Wanted, create};
 use super::engine::{Call, Engine, Failed, Kind};
 use super::program::Program;
-use super::{Error, TELL_AFTER, images};
+use super::remove::{removal, remove};
+use super::{Error, images};
 use crate::context::{JobContext, StepContext, lock};
 use crate::directories::WorkFolder;
 use crate::step_host::StepHosts;
 use crate::steps::expand;
-
-/// How long the removal of one container or network may take.
-const REMOVAL_PATIENCE: Duration = Duration::from_secs(30);
-
-/// Pauses between two questions after a service's health; the official agent's are from 2 to 32 seconds.
-const HEALTH_PAUSE: Duration = Duration::from_millis(500);
-const LONGEST_HEALTH_PAUSE: Duration = Duration::from_secs(8);
 
 /// The label of all that is made for a job. Its value says for which agent.
 const LABEL: &str = "dev.dayfly.agent";
@@ -68,7 +60,7 @@ struct Container {
 pub(super) struct Making<'a> {
     pub(super) step: &'a StepContext,
     pub(super) engine: &'a Engine,
-    label: String,
+    pub(super) label: String,
     /// The images of the containers, by their aliases.
     images: BTreeMap<String, String>,
     network: String,
@@ -94,15 +86,8 @@ impl Machine {
     }
 
     /// Whether steps can run in a container.
-    pub(super) fn check(&self, name: &str) -> Result<(), Error> {
-        match lock(&self.made).ready.contains(name) {
-            true => Ok(()),
-            false => Err(Error::Wrong {
-                container: name.to_owned(),
-                reason: "it was not started, so nothing can run in it; \"Initialize containers\" says why"
-                    .to_owned(),
-            }),
-        }
+    pub(super) fn is_ready(&self, name: &str) -> bool {
+        lock(&self.made).ready.contains(name)
     }
 
     /// Starts all containers of the job.
@@ -349,33 +334,12 @@ impl Shared {
 }
 
 impl Making<'_> {
-    async fn run(&self, call: Call) -> Result<String, Error> {
+    pub(super) async fn run(&self, call: Call) -> Result<String, Error> {
         Ok(self.run_plainly(call).await?)
     }
 
     pub(super) async fn run_plainly(&self, call: Call) -> Result<String, Failed> {
         self.engine.run(self.step, call, self.cancel).await
-    }
-
-    /// Removes what an earlier job of this agent has left, whose worker was killed.
-    async fn remove_stale(&self) -> Result<(), Error> {
-        let filter = format!("label={}", self.label);
-        let all = ["ps", "--all", "--quiet", "--no-trunc", "--filter", &filter];
-        let prune = ["network", "prune", "--force", "--filter", &filter];
-        // Mostly there is nothing, and then both are over at once.
-        let (stale, mut pruned) =
-            tokio::join!(self.engine.ask(all, self.cancel), self.engine.ask(prune, self.cancel));
-        let stale = stale?;
-        for id in stale.lines().filter(|line| !line.is_empty()) {
-            remove(self.engine, Some(self.step), removal(self.engine.kind, id)).await;
-        }
-        if !stale.trim().is_empty() {
-            pruned = self.engine.ask(prune, self.cancel).await;
-        }
-        if let Err(error) = pruned {
-            self.step.warning(&format!("Networks of earlier jobs could not be removed: {error}")).await;
-        }
-        Ok(())
     }
 
     /// Addresses in the network for the services, from its end, since the engine gives those at its begin.
@@ -394,104 +358,6 @@ impl Making<'_> {
         let addresses = (0..).map(|index| Ipv4Addr::from(last - index).to_string());
         Ok(services.iter().map(|(name, _)| (*name).to_owned()).zip(addresses).collect())
     }
-
-    /// Waits until steps can run in a container. False: it has ended, and its log is told.
-    async fn has_step_host(&self, name: &str, id: &str, hosts: &StepHosts) -> Result<bool, Error> {
-        if let Ok(host) = timeout(TELL_AFTER, hosts.of(name)).await {
-            return Ok(host.map(|_| true)?);
-        }
-        tokio::select! {
-            host = hosts.of(name) => return Ok(host.map(|_| true)?),
-            ended = self.engine.ask(["wait", id], self.cancel) => { ended?; }
-        }
-        self.run(["logs", id].into()).await?;
-        Ok(false)
-    }
-
-    /// Shows the log of a container that has ended already. What needs it will say so.
-    async fn check_runs(&self, id: &str) -> Result<(), Error> {
-        let state = ["inspect", "--format", "{{.State.Status}}", id];
-        let state = self.engine.ask(state, self.cancel).await?;
-        if state.trim() != "running" {
-            self.run(["logs", id].into()).await?;
-            self.step.warning(&format!("Docker container {id} is not in running state.")).await;
-        }
-        Ok(())
-    }
-
-    /// Waits until a service that can say so is healthy.
-    async fn wait_for_health(&self, service: &str, id: &str) -> Result<(), Error> {
-        let mut pause = HEALTH_PAUSE;
-        loop {
-            let health = self.health(id).await?;
-            match health.as_str() {
-                "" => return Ok(()),
-                "healthy" => {
-                    self.step.output(&format!("{service} service is healthy.")).await;
-                    return Ok(());
-                }
-                "starting" => {}
-                _ => {
-                    self.run(["logs", id].into()).await?;
-                    return Err(Error::Unhealthy { service: service.to_owned(), health });
-                }
-            }
-            self.step.output(&format!("{service} service is starting.")).await;
-            tokio::select! {
-                () = sleep(pause) => {}
-                () = self.cancel.cancelled() => return Err(Error::Canceled),
-            }
-            pause = (pause * 2).min(LONGEST_HEALTH_PAUSE);
-        }
-    }
-
-    async fn health(&self, id: &str) -> Result<String, Error> {
-        const HEALTH: &str = "{{if .Config.Healthcheck}}{{print .State.Health.Status}}{{end}}";
-        let said = self.engine.ask(["inspect", "--format", HEALTH, id], self.cancel).await?;
-        let health = said.trim().to_lowercase();
-        if self.engine.kind == Kind::Podman && health == "starting" {
-            // It looks by itself only where systemd runs.
-            match self.engine.ask(["healthcheck", "run", id], self.cancel).await {
-                Ok(_) => return Ok("healthy".to_owned()),
-                Err(Failed::Canceled) => return Err(Error::Canceled),
-                Err(_) => {}
-            }
-        }
-        Ok(health)
-    }
-}
-
-async fn remove(engine: &Engine, step: Option<&StepContext>, arguments: Vec<OsString>) {
-    let late = CancellationToken::new();
-    let removed = timeout(REMOVAL_PATIENCE, async {
-        match step {
-            Some(step) => {
-                let call = Call { arguments, ..Call::default() };
-                engine.run(step, call, &late).await
-            }
-            None => engine.ask(arguments, &late).await,
-        }
-    });
-    let problem = match removed.await {
-        Ok(Ok(_)) => return,
-        Ok(Err(error)) => error.to_string(),
-        Err(_) => format!("it takes longer than {} seconds", REMOVAL_PATIENCE.as_secs()),
-    };
-    match step {
-        Some(step) => step.warning(&format!("What was started for the job stays: {problem}")).await,
-        None => tracing::warn!(problem, "a container of the job stays"),
-    }
-}
-
-/// How a container is removed, with the volumes that have no name.
-fn removal(kind: Kind, id: &str) -> Vec<OsString> {
-    let mut line: Vec<OsString> = ["rm", "--force", "--volumes"].map(OsString::from).into();
-    if kind == Kind::Podman {
-        // Else it asks first, and waits.
-        line.extend(["--time", "0"].map(OsString::from));
-    }
-    line.push(id.into());
-    line
 }
 
 /// Tells this agent's containers from others' (`IOUtil.GetPathHash`).

@@ -10,6 +10,8 @@ mod images;
 mod machine;
 mod pod;
 mod program;
+mod ready;
+mod remove;
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -143,8 +145,10 @@ impl Containers {
         // On a machine, the steps of a job that names no container run beside the worker.
         let is_there = |name: &&str| self.containers.iter().any(|container| container.name == *name);
         let Some(name) = name.filter(is_there) else { return Ok(Place::Here) };
-        if let Some(machine) = &self.machine {
-            machine.check(name)?;
+        if self.machine.as_ref().is_some_and(|machine| !machine.is_ready(name)) {
+            let container = self.resource(name).map_or(name, |resource| &resource.alias).to_owned();
+            let reason = "it was not started, so nothing can run in it; \"Initialize containers\" says why";
+            return Err(Error::Wrong { container, reason: reason.to_owned() });
         }
         let host = self.hosts.of(name);
         tokio::pin!(host);
