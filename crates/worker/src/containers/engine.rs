@@ -75,8 +75,8 @@ pub(crate) struct Engine {
     pub(crate) program: PathBuf,
     /// Whether it runs as the user of this process, who is root in its containers then.
     pub(crate) is_rootless: bool,
-    /// What it says of itself, for the log.
-    pub(crate) version: String,
+    /// Why it is not Docker, if it is not.
+    no_docker: String,
     environment: BTreeMap<OsString, OsString>,
 }
 
@@ -99,7 +99,7 @@ impl Engine {
             Err(reason) => reason,
         };
         let podman = match Self::answering(Kind::Podman, environment, cancel).await {
-            Ok(engine) => return Ok(engine),
+            Ok(engine) => return Ok(Self { no_docker: docker, ..engine }),
             Err(reason) => reason,
         };
         Err(NoEngine(format!("{docker}; {podman}")))
@@ -117,38 +117,33 @@ impl Engine {
         let mut engine = Self {
             kind,
             program,
-            is_rootless: false,
-            version: String::new(),
+            is_rootless: !nix::unistd::geteuid().is_root(),
+            no_docker: String::new(),
             environment: environment.clone(),
         };
-        let asked = match kind {
-            Kind::Docker => ["version", "--format", "{{json .Server}}"],
-            Kind::Podman => ["version", "--format", "{{.Client.APIVersion}}"],
-        };
-        let said = match timeout(ANSWER_PATIENCE, engine.ask(asked, cancel)).await {
-            Ok(said) => said.map_err(|error| format!("`{name}` cannot be used: {error}"))?,
-            Err(_) => {
-                let seconds = ANSWER_PATIENCE.as_secs();
-                return Err(format!("`{name}` does not answer within {seconds} seconds"));
-            }
-        };
-        let not_understood = || format!("`{name}` does not say which version it is: {}", shortened(&said));
-        match kind {
-            Kind::Docker => {
-                let server: Server = serde_json::from_str(&said).map_err(|_| not_understood())?;
-                engine.is_rootless = server.components.iter().any(|one| one.name == ROOTLESS_COMPONENT);
-                engine.version = server.api_version;
-            }
-            Kind::Podman => {
-                engine.is_rootless = !nix::unistd::geteuid().is_root();
-                said.trim().clone_into(&mut engine.version);
-            }
+        if kind == Kind::Docker {
+            engine.is_rootless = engine.ask_daemon(cancel).await?;
         }
         Ok(engine)
     }
 
-    /// Whether it can do more than say what it is. Podman has no daemon to ask, so that its storage and its
-    /// user are first looked at here.
+    /// Whether Docker's daemon, which must answer, is one of a user's own.
+    async fn ask_daemon(&self, cancel: &CancellationToken) -> Result<bool, String> {
+        let asked = self.ask(["version", "--format", "{{json .Server}}"], cancel);
+        let said = match timeout(ANSWER_PATIENCE, asked).await {
+            Ok(said) => said.map_err(|error| format!("`docker` cannot be used: {error}"))?,
+            Err(_) => {
+                let seconds = ANSWER_PATIENCE.as_secs();
+                return Err(format!("`docker` does not answer within {seconds} seconds"));
+            }
+        };
+        let server: Server = serde_json::from_str(&said)
+            .map_err(|_| format!("`docker` does not say what its daemon is: {}", shortened(&said)))?;
+        Ok(server.components.iter().any(|one| one.name == ROOTLESS_COMPONENT))
+    }
+
+    /// Whether it can do more than be there. Podman has no daemon to ask, so that its storage and its user
+    /// are first looked at here.
     ///
     /// # Errors
     ///
@@ -157,8 +152,9 @@ impl Engine {
         if self.kind == Kind::Docker {
             return Ok(());
         }
-        let said = self.ask(["info", "--format", "{{.Host.Security.Rootless}}"], cancel).await;
-        said.map(drop).map_err(|error| NoEngine(format!("`podman` cannot be used: {error}")))
+        let said = self.ask(["ps", "--quiet"], cancel).await;
+        said.map(drop)
+            .map_err(|error| NoEngine(format!("{}; `podman` cannot be used: {error}", self.no_docker)))
     }
 
     /// Runs a command without a word in the log, and answers what it prints.
@@ -260,7 +256,6 @@ const ROOTLESS_COMPONENT: &str = "rootlesskit";
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Server {
-    api_version: String,
     #[serde(default)]
     components: Vec<Component>,
 }

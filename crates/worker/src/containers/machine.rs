@@ -106,7 +106,7 @@ impl Machine {
             return Err(Error::Canceled);
         }
         let engine = engine?;
-        step.output(&format!("{} API version: {}", engine.program.display(), engine.version)).await;
+        step.output(&format!("Containers are started by {}.", engine.program.display())).await;
         lock(&self.made).engine = Some(engine.clone());
         let services = services(message)?;
         let mut making = Making {
