@@ -425,6 +425,13 @@ fn container(resource: &plan::ContainerResource) -> ContainerResource {
             volumes: resource.volumes.clone(),
             ports: resource.ports.clone(),
             map_docker_socket: resource.map_docker_socket,
+            read_only_mounts: resource
+                .mount_read_only
+                .iter()
+                .filter(|(_, is_read_only)| **is_read_only)
+                .map(|(mount, _)| mount.clone())
+                .collect(),
+            local_image: resource.local_image,
         },
     }
 }

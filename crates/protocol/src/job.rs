@@ -321,6 +321,34 @@ pub struct ContainerProperties {
     /// Whether to give it the Docker socket.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub map_docker_socket: Option<bool>,
+    /// The agent's folders that it cannot write: `work`, `tasks`, `tools`, `externals` (`ContainerInfo.cs`).
+    #[serde(
+        alias = "mountReadOnly",
+        deserialize_with = "names_of_mounts",
+        skip_serializing_if = "Vec::is_empty"
+    )]
+    pub read_only_mounts: Vec<String>,
+    /// Whether the image is on the machine already, so that it is not pulled.
+    #[serde(alias = "localimage", skip_serializing_if = "Option::is_none")]
+    pub local_image: Option<bool>,
+}
+
+/// Reads a list of names, or the names that are true in an object. All else is none.
+fn names_of_mounts<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    let value = serde_json::Value::deserialize(deserializer)?;
+    let is_true = |value: &serde_json::Value| match value {
+        serde_json::Value::String(text) => text.eq_ignore_ascii_case("true"),
+        value => value.as_bool() == Some(true),
+    };
+    Ok(match value {
+        serde_json::Value::Array(names) => {
+            names.iter().filter_map(|name| name.as_str().map(str::to_owned)).collect()
+        }
+        serde_json::Value::Object(mounts) => {
+            mounts.into_iter().filter(|(_, value)| is_true(value)).map(|(name, _)| name).collect()
+        }
+        _ => Vec::new(),
+    })
 }
 
 /// A secure file of the library. The ticket is a secret.

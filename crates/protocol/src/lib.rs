@@ -24,6 +24,7 @@ pub mod logs;
 pub mod message;
 pub mod plan;
 pub mod pool;
+pub mod registries;
 pub mod result;
 pub mod secrets;
 pub mod session;

@@ -1,7 +1,6 @@
 //! "Initialize job": folders, predefined variables, and the list of what will run (`JobExtension.cs`,
 //! `BuildJobExtension.cs`).
 
-use std::ffi::OsStr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -14,7 +13,6 @@ use uuid::Uuid;
 use crate::AGENT_VERSION;
 use crate::commands::Restrictions;
 use crate::conditions::Condition;
-use crate::containers;
 use crate::context::{JobContext, StepContext};
 use crate::directories::{Clean, PipelineFolders, Sets, WorkFolder, clone_folder};
 use crate::files;
@@ -125,9 +123,6 @@ pub(crate) async fn initialize(
         .output(&format!("Current agent version: '{AGENT_VERSION}' (Dayfly {})", env!("CARGO_PKG_VERSION")))
         .await;
     record.output(&format!("Agent running as: '{}'", user_name().await)).await;
-    if job.containers.is_none() {
-        refuse_containers(job, message)?;
-    }
     let mut steps = message.steps.clone();
     if job.with_variables(|variables| variables.get_boolean("build.syncsources")).unwrap_or(true) {
         prepare_pipeline(job, record, message, &mut steps, work).await?;
@@ -137,8 +132,9 @@ pub(crate) async fn initialize(
     }
     let is_wanted = |task: &_| steps::is_downloaded(job, task);
     job.set_packages(Packages::get(record, &job.service, &work.tasks(), &steps, is_wanted).await);
-    // "Initialize job" is the first, and services have a record of their own.
-    let first = if containers::has_services(job, message) { 3 } else { 2 };
+    // "Initialize job" is the first, and containers have a record of their own.
+    let has_containers = job.containers.as_ref().is_some_and(|containers| containers.begins(message));
+    let first = if has_containers { 3 } else { 2 };
     let entries = entries(job, steps, first)?;
     let next_order = first + i32::try_from(entries.len()).unwrap_or(i32::MAX - first);
     record.output("Checking job knob settings.").await;
@@ -151,36 +147,6 @@ pub(crate) async fn initialize(
     }
     job.first_environment();
     Ok(Initialized { entries, next_order, lookup_id })
-}
-
-/// Containers cannot be started here, and a job must not run without those it counts on
-/// (`ExecutionContext.cs`, `InitializeJob`).
-fn refuse_containers(job: &JobContext, message: &AgentJobRequestMessage) -> Result<(), String> {
-    const ADVICE: &str =
-        "Dayfly's native worker cannot start containers yet; run this job on Microsoft's agent.";
-    // The old way to ask for one, by a variable of the job or of the agent.
-    const PREVIEW: &str = "_PREVIEW_VSTS_DOCKER_IMAGE";
-    let preview = || {
-        job.variable(PREVIEW)
-            .filter(|image| !image.is_empty())
-            .or_else(|| Some(job.inherited.get(OsStr::new(PREVIEW))?.to_string_lossy().into_owned()))
-    };
-    let asked = message.job_container.clone().filter(|container| !container.is_empty()).or_else(preview);
-    if let Some(container) = asked.filter(|container| !container.is_empty()) {
-        return Err(format!("This job runs in the container '{container}'. {ADVICE}"));
-    }
-    let services: Vec<String> = message
-        .job_sidecar_containers
-        .iter()
-        .map(|(network, container)| match network == container {
-            true => format!("'{network}'"),
-            false => format!("'{network}' ({container})"),
-        })
-        .collect();
-    if services.is_empty() {
-        return Ok(());
-    }
-    Err(format!("This job needs the service containers {}. {ADVICE}", services.join(", ")))
 }
 
 /// The machine may ask a directory service, which may take its time.

@@ -90,6 +90,9 @@ pub async fn run(
     progress: mpsc::Sender<FromWorker>,
 ) -> Outcome {
     message::complete(&mut message, settings.server_url.as_ref());
+    if surroundings.step_hosts.is_none() {
+        message::name_container(&mut message, &surroundings.environment);
+    }
     let masker = dayfly_mask::Masker::of_job(&message);
     let service = match Service::connect(&message, &settings, &surroundings) {
         Ok(service) => Arc::new(service),
@@ -113,12 +116,13 @@ pub async fn run(
         worker_name: settings.agent_name.clone(),
         feed_interval: None,
     });
-    let (containers, refused) = match surroundings.step_hosts.as_deref() {
-        None => (None, None),
-        Some(folder) => match Containers::listen(folder, &message).await {
-            Ok(containers) => (Some(containers), None),
-            Err(error) => (None, Some(describe(&error))),
-        },
+    let containers = match surroundings.step_hosts.as_deref() {
+        None => Containers::of_machine(surroundings.program.clone(), &message).await,
+        Some(folder) => Containers::of_pod(folder, &message).await.map(Some),
+    };
+    let (containers, refused) = match containers {
+        Ok(containers) => (containers, None),
+        Err(error) => (None, Some(describe(&error))),
     };
     let mut inherited = environment::inherited(surroundings.environment, &settings.hidden_environment);
     environment::add_proxy(&mut inherited, &settings);
@@ -160,6 +164,9 @@ pub async fn run(
             Outcome { result: TaskResult::Canceled, reported: false }
         }
     };
+    if let Some(containers) = &job.containers {
+        containers.abandon().await;
+    }
     directories::empty(pages.clone()).await;
     if let Err(error) = tokio::fs::remove_dir(&pages).await {
         tracing::debug!(%error, path = %pages.display(), "the folder of log pages stays");
@@ -354,9 +361,10 @@ impl Run<'_> {
         initialize::set_agent_variables(job, self.message, &work).await;
         let result = match self.initialize(&work).await {
             Ok(initialized) => {
-                let forwards = self.initialize_containers().await;
+                let forwards = self.initialize_containers(&work).await;
                 self.run_steps(&initialized.entries).await;
                 drop(forwards);
+                self.stop_containers(&initialized).await;
                 self.finalize(&initialized).await;
                 job.result().unwrap_or(TaskResult::Succeeded)
             }
@@ -409,17 +417,16 @@ impl Run<'_> {
         initialized
     }
 
-    /// Waits for the services of the job, in a record of its own as the official agent does
-    /// (`JobExtension.cs`). If one does not come, the job has failed, and its steps' conditions see that.
-    async fn initialize_containers(&self) -> Option<Forwards> {
+    /// Starts the containers of the job, or waits for the services of its pod, in a record of its own as the
+    /// official agent does (`JobExtension.cs`). If one does not come, the job has failed, and its steps'
+    /// conditions see that.
+    async fn initialize_containers(&self, work: &WorkFolder) -> Option<Forwards> {
         const NAME: &str = "Initialize containers";
-        if !containers::has_services(self.job, self.message) {
-            return None;
-        }
+        let containers = self.job.containers.as_ref().filter(|containers| containers.begins(self.message))?;
         let context = self.internal(NAME, "InitializeContainers", 2);
         context.record.start();
         context.section(&format!("Starting: {NAME}")).await;
-        let waited = containers::wait_for_services(&context, self.message).await;
+        let waited = containers.begin(&context, self.message, work).await;
         let result = match &waited {
             Ok(_) => TaskResult::Succeeded,
             Err(containers::Error::Canceled) => TaskResult::Canceled,
@@ -432,6 +439,19 @@ impl Run<'_> {
         context.section(&format!("Finishing: {NAME}")).await;
         context.record.finish(result, None).await;
         waited.ok()
+    }
+
+    /// Removes the containers that this job has started, whatever became of it (`JobExtension.cs`).
+    async fn stop_containers(&self, initialized: &Initialized) {
+        const NAME: &str = "Stop Containers";
+        let made_here = self.job.containers.as_ref().filter(|containers| containers.is_made_here());
+        let Some(containers) = made_here else { return };
+        let context = self.internal(NAME, "StopContainers", initialized.next_order);
+        context.record.start();
+        context.section(&format!("Starting: {NAME}")).await;
+        containers.end(&context).await;
+        context.section(&format!("Finishing: {NAME}")).await;
+        context.record.finish(TaskResult::Succeeded, None).await;
     }
 
     async fn run_steps(&self, entries: &[Entry]) {
@@ -448,7 +468,9 @@ impl Run<'_> {
 
     async fn finalize(&self, initialized: &Initialized) {
         const NAME: &str = "Finalize Job";
-        let context = self.internal(NAME, "JobExtension_Final", initialized.next_order);
+        let has_stopped = self.job.containers.as_ref().is_some_and(Containers::is_made_here);
+        let order = initialized.next_order + i32::from(has_stopped);
+        let context = self.internal(NAME, "JobExtension_Final", order);
         context.record.start();
         context.section(&format!("Starting: {NAME}")).await;
         if let Some(lookup_id) = &initialized.lookup_id {

@@ -35,12 +35,13 @@ mod test_results;
 mod trust;
 mod variables;
 
+pub use containers::{NoEngine, container_engine};
 pub use dial::{Dial, DialError, Once, Tls, Unix};
 pub use directories::remove_all;
 pub use job::{Abandoned, Control, Outcome, run};
 pub use link::Connection;
 pub use serve::{ServeError, serve};
-pub use step_host::{ServeHostError, serve_steps};
+pub use step_host::{ServeHostError, StepUser, UserError, become_user, serve_steps};
 pub use steps::{TaskError, can_run, can_stand_in, is_left_out, is_looked_for, keep_task};
 pub use surroundings::Surroundings;
 pub use trust::{TrustError, trust};

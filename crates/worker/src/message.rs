@@ -1,7 +1,11 @@
 //! What is done to a job message before anything is run: addresses, tokens, secrets, and variables that could
 //! smuggle commands.
 
-use dayfly_protocol::job::{AgentJobRequestMessage, Step, at_configured_server};
+use std::ffi::OsString;
+
+use dayfly_protocol::job::{
+    AgentJobRequestMessage, ContainerProperties, ContainerResource, Step, at_configured_server,
+};
 use dayfly_protocol::task;
 use dayfly_protocol::timeline::VariableValue;
 use url::Url;
@@ -32,6 +36,25 @@ pub(crate) fn complete(message: &mut AgentJobRequestMessage, server_url: Option<
             set_value(message, name, harmless);
         }
     }
+}
+
+/// The old way to ask for a container of the job, by a variable of the job or of the agent
+/// (`ExecutionContext.cs`, `InitializeJob`).
+pub(crate) fn name_container(message: &mut AgentJobRequestMessage, environment: &[(OsString, OsString)]) {
+    const PREVIEW: &str = "_PREVIEW_VSTS_DOCKER_IMAGE";
+    const ALIAS: &str = "vsts_container_preview";
+    if message.job_container.as_ref().is_some_and(|container| !container.is_empty()) {
+        return;
+    }
+    let of_agent = || environment.iter().find(|(name, _)| name == PREVIEW)?.1.to_str();
+    let image = message.variable(PREVIEW).filter(|image| !image.is_empty()).or_else(of_agent);
+    let Some(image) = image.filter(|image| !image.is_empty()).map(str::to_owned) else { return };
+    message.job_container = Some(ALIAS.to_owned());
+    message.resources.containers.push(ContainerResource {
+        alias: ALIAS.to_owned(),
+        endpoint: None,
+        properties: ContainerProperties { image, ..ContainerProperties::default() },
+    });
 }
 
 fn set(message: &mut AgentJobRequestMessage, name: &str, value: VariableValue) {

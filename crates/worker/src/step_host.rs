@@ -1,4 +1,4 @@
-//! The step host: the process by which steps are started in another container of the pod.
+//! The step host: the process by which steps are started in another container than the worker's.
 //!
 //! It is the first process of that container, and it does nothing but start processes, pass signals on and
 //! tell how they ended. What a step writes does not go through it: the worker makes the pipes and hands their
@@ -11,7 +11,9 @@
 
 mod client;
 mod server;
+mod user;
 mod wire;
 
 pub(crate) use client::{Remote, Request, StepHost, StepHosts, Unreachable};
 pub use server::{ServeHostError, serve as serve_steps};
+pub use user::{StepUser, UserError, become_user};

@@ -14,6 +14,8 @@ pub struct Surroundings {
     pub environment: Vec<(OsString, OsString)>,
     /// Proxies on the way to the service.
     pub proxy: ProxySettings,
+    /// Where this program's file is. The worker may run a copy that nobody can read.
+    pub program: Option<PathBuf>,
     /// Folder with the sockets of the step hosts, where the worker is in a pod whose steps run in containers
     /// of their own.
     pub step_hosts: Option<PathBuf>,
@@ -27,6 +29,7 @@ impl fmt::Debug for Surroundings {
             .debug_struct("Surroundings")
             .field("environment", &names)
             .field("proxy", &self.proxy)
+            .field("program", &self.program)
             .field("step_hosts", &self.step_hosts)
             .finish()
     }

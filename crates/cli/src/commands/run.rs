@@ -21,7 +21,7 @@ use crate::run::engine::{self, Ended, Order, Output};
 use crate::run::foreign;
 use crate::run::inputs::{Pair, SecretSource};
 use crate::run::keep;
-use crate::run::list;
+use crate::run::list::{self, Listed};
 use crate::run::names;
 use crate::run::on::On;
 use crate::run::pipeline::{self, Catalog, PipelineFile};
@@ -270,9 +270,17 @@ pub(crate) fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
             _ => return misused("`--skip-foreign` leaves no job: all are for other systems", json),
         };
     }
+    let no_engine = runtime.block_on(caveats::no_engine(&plan, &wanted, args.on));
     if args.list {
         list::keep(&mut plan, &wanted);
-        return show_plan(&plan, &file, &repositories, args.on, &pulled, json);
+        let listed = Listed {
+            plan: &plan,
+            repositories: &repositories,
+            on: args.on,
+            pulled: &pulled,
+            has_containers: no_engine.is_none(),
+        };
+        return show_plan(&file, &listed, json);
     }
     for folder in args.log_dir.iter().chain(&args.artifacts_dir) {
         if let Err(error) = keep::prepare(folder) {
@@ -292,8 +300,10 @@ pub(crate) fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
     let decider = Decider::new(args.approve, json);
     let checkouts = repositories.checkouts(&plan, &wanted);
     let of_checkouts = repositories.take_warnings().into_iter().chain(checkouts.missing);
-    let caveats: Vec<String> =
-        caveats(&plan, &wanted, args.on, decider, &pulled).into_iter().chain(of_checkouts).collect();
+    let caveats: Vec<String> = caveats(&plan, &wanted, args.on, decider, &pulled, no_engine.as_ref())
+        .into_iter()
+        .chain(of_checkouts)
+        .collect();
     if args.strict && !caveats.is_empty() {
         return misused(&format!("nothing was run, as `--strict` asks for: {}", caveats.join("; ")), json);
     }
@@ -423,18 +433,11 @@ fn reject(diagnostics: &Diagnostics, warnings: &[String], json: bool) -> anyhow:
     Ok(ExitCode::from(output::EXIT_USAGE))
 }
 
-fn show_plan(
-    plan: &Plan,
-    file: &PipelineFile,
-    repositories: &Repositories,
-    on: On,
-    pulled: &Pulled,
-    json: bool,
-) -> anyhow::Result<ExitCode> {
+fn show_plan(file: &PipelineFile, listed: &Listed<'_>, json: bool) -> anyhow::Result<ExitCode> {
     if json {
-        output::write(&format!("{}\n", list::json(plan)?))?;
+        output::write(&format!("{}\n", list::json(listed.plan)?))?;
     } else {
-        output::write(&list::tree(plan, &file.name, repositories, on, pulled))?;
+        output::write(&list::tree(&file.name, listed))?;
     }
     Ok(ExitCode::SUCCESS)
 }

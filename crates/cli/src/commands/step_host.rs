@@ -1,12 +1,13 @@
 //! `dayfly step-host`: the first process of a container in which steps run.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::Args;
 use dayfly_processes::orphans::Adopt;
+use dayfly_worker::{StepUser, become_user};
 use nix::sys::signal::{SigHandler, Signal};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -18,8 +19,23 @@ pub(crate) struct StepHostArgs {
     /// Socket at which the worker listens
     #[arg(long, value_name = "PATH")]
     connect: PathBuf,
+    /// Who steps run as, `UID:GID`, if this is started as root
+    #[arg(long, value_name = "NUMBERS", value_parser = user_and_group, requires = "user_name")]
+    user: Option<(u32, u32)>,
+    /// What the user is called on the machine
+    #[arg(long, value_name = "NAME", requires = "user")]
+    user_name: Option<String>,
+    /// What the user's group is called on the machine
+    #[arg(long, value_name = "NAME", default_value = "users")]
+    group_name: String,
     #[command(flatten)]
     authorities: Authorities,
+}
+
+fn user_and_group(text: &str) -> Result<(u32, u32), String> {
+    let numbers =
+        text.split_once(':').and_then(|(user, group)| Some((user.parse().ok()?, group.parse().ok()?)));
+    numbers.ok_or_else(|| format!("`{text}` is not a user's number and a group's, as in `1000:1000`"))
 }
 
 /// Certificate authorities for everything in a container.
@@ -46,6 +62,11 @@ impl Authorities {
 
 /// Starts steps until the worker has no more.
 pub(crate) fn run(args: StepHostArgs) -> anyhow::Result<ExitCode> {
+    let mut environment = args.authorities.environment()?;
+    if let (Some((id, group)), Some(name)) = (args.user, args.user_name) {
+        let user = StepUser { id, group, name, group_name: args.group_name };
+        become_user(&user, &mut environment)?;
+    }
     host::protect();
     host::name_process();
     host::adopt_orphans(Adopt::All);
@@ -54,7 +75,7 @@ pub(crate) fn run(args: StepHostArgs) -> anyhow::Result<ExitCode> {
         .enable_all()
         .build()
         .context("could not start the asynchronous runtime")?;
-    let served = runtime.block_on(serve(args));
+    let served = runtime.block_on(serve(&args.connect, environment));
     served.context("the steps' container could not serve its worker")?;
     Ok(ExitCode::SUCCESS)
 }
@@ -73,11 +94,10 @@ fn forget_fault_handlers() -> nix::Result<()> {
 
 /// Only the worker says when it is over: it is told to stop together with this process, and still has steps
 /// to run then.
-async fn serve(args: StepHostArgs) -> anyhow::Result<()> {
+async fn serve(connect: &Path, environment: Vec<(OsString, OsString)>) -> anyhow::Result<()> {
     let mut terminated = signal(SignalKind::terminate()).context("signals cannot be listened to")?;
     let mut interrupted = signal(SignalKind::interrupt()).context("signals cannot be listened to")?;
-    let environment = args.authorities.environment()?;
-    let mut serving = std::pin::pin!(dayfly_worker::serve_steps(&args.connect, environment));
+    let mut serving = std::pin::pin!(dayfly_worker::serve_steps(connect, environment));
     let mut reaping = std::pin::pin!(host::reap_orphans());
     loop {
         tokio::select! {

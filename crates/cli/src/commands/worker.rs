@@ -115,6 +115,8 @@ fn surroundings(step_hosts: Option<PathBuf>, environment: Vec<(OsString, OsStrin
             https: variable("https_proxy", "HTTPS_PROXY"),
             no_proxy: variable("no_proxy", "NO_PROXY"),
         },
+        // The listener names the file here, and starts a copy of it.
+        program: std::env::args_os().next().map(PathBuf::from).filter(|program| program.is_absolute()),
         step_hosts,
     }
 }

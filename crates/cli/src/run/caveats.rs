@@ -6,6 +6,7 @@ use dayfly_emulator::runs::runs_on_server;
 use dayfly_pipelines::Plan;
 use dayfly_pipelines::plan::{Job, Legs, Pool, Stage, Step, Strategy, TaskReference, Variable};
 use dayfly_protocol::task::{BASH, CHECKOUT, CMD_LINE, MANUAL_VALIDATION, POWERSHELL};
+use dayfly_worker::{NoEngine, container_engine};
 
 use super::on::On;
 use super::tasks::{Pulled, State, short};
@@ -18,8 +19,9 @@ struct Wishes {
     /// Tasks that nothing here can run, and those whose steps are left out, each with where it is first.
     tasks: BTreeMap<String, String>,
     left_out: BTreeMap<String, String>,
+    /// Jobs that need an engine for containers, and why there is none.
     containers: BTreeSet<String>,
-    services: BTreeSet<String>,
+    no_engine: String,
     /// Jobs that wait for a validation which nobody can give.
     validations: BTreeSet<String>,
     /// Shells that are not on the PATH.
@@ -33,6 +35,7 @@ pub(crate) fn caveats(
     on: On,
     decider: Decider,
     pulled: &Pulled,
+    no_engine: Option<&NoEngine>,
 ) -> Vec<String> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let has = |program: &str| dayfly_processes::programs::find(program, &path).is_some();
@@ -47,9 +50,12 @@ pub(crate) fn caveats(
     if on == On::Kubernetes {
         // Pods have containers, and shells of their own.
         wishes.containers.clear();
-        wishes.services.clear();
         wishes.shells.clear();
         return wishes.sentences("in Linux pods");
+    }
+    match no_engine {
+        Some(reason) => wishes.no_engine = reason.to_string(),
+        None => wishes.containers.clear(),
     }
     wishes.sentences(&format!("on this {} machine", system_name()))
 }
@@ -59,11 +65,8 @@ impl Wishes {
         let name = || format!("`{}`", job.name);
         let images = foreign_images(plan, stage, job, on);
         self.images.extend(images.into_iter().map(|image| format!("`{image}`")));
-        if job.container.is_some() {
+        if needs_engine(job) {
             self.containers.insert(name());
-        }
-        if !job.services.is_empty() {
-            self.services.insert(name());
         }
         if steps(job).any(|step| step.task.id == MANUAL_VALIDATION) {
             self.validations.insert(name());
@@ -112,8 +115,7 @@ impl Wishes {
         say(with_places(self.left_out), &|tasks| {
             format!("steps of {tasks} will be left out: what they act on is reached from Azure DevOps only")
         });
-        say(self.containers, &|jobs| format!("{jobs} will fail: Dayfly cannot run jobs in a container yet"));
-        say(self.services, &|jobs| format!("{jobs} will fail: Dayfly cannot start service containers yet"));
+        say(self.containers, &|jobs| format!("{jobs} will fail: {}", self.no_engine));
         say(self.validations, &|jobs| {
             format!("{jobs} will fail: there is no terminal to ask on; `--approve` approves all validations")
         });
@@ -137,6 +139,25 @@ fn wanted_jobs<'a>(plan: &'a Plan, wanted: &'a [Vec<bool>]) -> impl Iterator<Ite
         let jobs = stage.jobs.iter().zip(wanted).filter(|(_, wanted)| **wanted);
         jobs.map(move |(job, _)| (stage, job))
     })
+}
+
+/// Whether a job has containers, of its own, beside it or for single steps.
+pub(crate) fn needs_engine(job: &Job) -> bool {
+    job.container.is_some() || !job.services.is_empty() || targets_containers(job)
+}
+
+/// Whether steps of a job run in containers that the job itself does not.
+pub(crate) fn targets_containers(job: &Job) -> bool {
+    let mut targets = steps(job).filter_map(|step| step.target.as_ref()?.container.as_deref());
+    targets.any(|target| !target.is_empty() && !target.eq_ignore_ascii_case("host"))
+}
+
+/// Why this machine has no containers for the wanted jobs, if they want some and are to run here.
+pub(crate) async fn no_engine(plan: &Plan, wanted: &[Vec<bool>], on: On) -> Option<NoEngine> {
+    if on == On::Kubernetes || !wanted_jobs(plan, wanted).any(|(_, job)| needs_engine(job)) {
+        return None;
+    }
+    container_engine(std::env::vars_os().collect()).await.err()
 }
 
 /// What is wrong if wanted jobs that run without an agent have tasks which only Azure DevOps runs.

@@ -21,27 +21,29 @@ pub(crate) fn keep(plan: &mut Plan, wanted: &[Vec<bool>]) {
     });
 }
 
-/// What is listed, and where its repositories are.
-struct Listed<'a> {
-    plan: &'a Plan,
-    repositories: &'a Repositories,
-    on: On,
-    pulled: &'a Pulled,
+/// What is listed, and what there is for it.
+pub(crate) struct Listed<'a> {
+    pub(crate) plan: &'a Plan,
+    pub(crate) repositories: &'a Repositories,
+    pub(crate) on: On,
+    pub(crate) pulled: &'a Pulled,
+    /// Whether containers can be started where jobs run.
+    pub(crate) has_containers: bool,
 }
 
 /// The plan as text, with colours.
-pub(crate) fn tree(plan: &Plan, file: &str, repositories: &Repositories, on: On, pulled: &Pulled) -> String {
-    let listed = Listed { plan, repositories, on, pulled };
+pub(crate) fn tree(file: &str, listed: &Listed<'_>) -> String {
+    let plan = listed.plan;
     let mut text = format!("{STRONG}{}{STRONG:#}\n", sanitize(file));
     let implicit = plan.stages.len() == 1 && is_implicit(&plan.stages[0].name);
     if implicit {
-        jobs(&mut text, "", &listed, &plan.stages[0]);
+        jobs(&mut text, "", listed, &plan.stages[0]);
         return text;
     }
     for (last, stage) in with_last(&plan.stages) {
         let notes = notes_of_stage(stage);
         branch(&mut text, "", last, "stage", &stage.name, &stage.display_name, &notes);
-        jobs(&mut text, indent(last), &listed, stage);
+        jobs(&mut text, indent(last), listed, stage);
     }
     text
 }
@@ -54,7 +56,7 @@ fn jobs(text: &mut String, prefix: &str, listed: &Listed<'_>, stage: &Stage) {
         if !foreign.is_empty() {
             notes.push(format!("for {}, but runs here", foreign.join(" and ")));
         }
-        notes.extend(refused(job, listed.on).map(|what| format!("{what}: cannot run here")));
+        notes.extend(refused(job, listed.has_containers).map(|what| format!("{what}: cannot run here")));
         branch(text, prefix, last, kind, &job.name, &job.display_name, &notes);
         let prefix = format!("{prefix}{}", indent(last));
         match &job.deployment {
@@ -75,14 +77,14 @@ fn jobs(text: &mut String, prefix: &str, listed: &Listed<'_>, stage: &Stage) {
     }
 }
 
-/// What a job has that Dayfly cannot do yet.
-fn refused(job: &Job, on: On) -> impl Iterator<Item = &'static str> {
-    let has_containers = on == On::Kubernetes;
+/// What a job has that needs containers, where there are none.
+fn refused(job: &Job, has_containers: bool) -> impl Iterator<Item = &'static str> {
     let wishes = [
-        (job.container.is_some() && !has_containers, "container"),
-        (!job.services.is_empty() && !has_containers, "services"),
+        (job.container.is_some(), "container"),
+        (!job.services.is_empty(), "services"),
+        (caveats::targets_containers(job), "steps in containers"),
     ];
-    wishes.into_iter().filter(|(is_there, _)| *is_there).map(|(_, what)| what)
+    wishes.into_iter().filter(move |(is_there, _)| *is_there && !has_containers).map(|(_, what)| what)
 }
 
 /// The plan as JSON, where what the file does not name has no name.

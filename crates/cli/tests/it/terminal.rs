@@ -305,6 +305,7 @@ fn what_fails_for_certain_is_said_before_the_run_and_in_the_list() {
     let project = Project::with_pipeline(
         "resources:
   repositories: [{ repository: tools, type: git, name: elsewhere }]
+  containers: [{ container: boxes, image: ubuntu:22.04 }]
 jobs:
 - job: boxed
   condition: false
@@ -314,6 +315,9 @@ jobs:
   condition: false
   services: { db: postgres }
   steps: [{ checkout: tools }]
+- job: targets
+  condition: false
+  steps: [{ bash: echo, target: boxes }]
 - job: shells
   steps:
   - checkout: none
@@ -321,10 +325,6 @@ jobs:
     condition: false
 ",
     );
-    let list = project.run(&["--list"], 0);
-    for text in ["container: cannot run here", "services: cannot run here", "tools  not available here"] {
-        assert_has(&list, text);
-    }
     // A machine with little on it.
     let programs = project.path().join("bin");
     std::fs::create_dir(&programs).unwrap();
@@ -333,10 +333,21 @@ jobs:
         let path = String::from_utf8(path).unwrap();
         std::os::unix::fs::symlink(path.trim(), programs.join(name)).unwrap();
     }
-    let ended = Ended::from(project.command(&["run"]).env("PATH", &programs).output().unwrap());
+    let with =
+        |arguments: &[&str]| Ended::from(project.command(arguments).env("PATH", &programs).output().unwrap());
+    let list = with(&["run", "--list"]);
     for text in [
-        "`boxed` will fail: Dayfly cannot run jobs in a container yet",
-        "`served` will fail: Dayfly cannot start service containers yet",
+        "container: cannot run here",
+        "services: cannot run here",
+        "steps in containers: cannot run here",
+        "tools  not available here",
+    ] {
+        assert_has(&list, text);
+    }
+    let ended = with(&["run"]);
+    for text in [
+        "`boxed`, `served`, `targets` will fail: containers need Docker or Podman, and `docker` is not on the \
+         PATH; `podman` is not on the PATH",
         "jobs that check out `tools` will fail: the address of the repository `elsewhere` is not known",
         "`pwsh` is not on the PATH: PowerShell steps will fail",
     ] {

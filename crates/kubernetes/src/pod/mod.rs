@@ -85,17 +85,8 @@ pub enum ShapeError {
         variable: String,
     },
     /// A container's image is in a registry to which its service connection is no way.
-    #[error(
-        "the container `{container}` cannot be pulled by the service connection `{connection}`: {reason}"
-    )]
-    Registry {
-        /// The container.
-        container: String,
-        /// The service connection.
-        connection: String,
-        /// Why not.
-        reason: String,
-    },
+    #[error(transparent)]
+    Registry(#[from] dayfly_protocol::registries::UnusableConnection),
     /// The job wants what its set does not allow.
     #[error(
         "the variable `{variable}` of this job asks for {value}, which AgentSet `{set}` does not allow: \

@@ -1,26 +1,13 @@
-//! The registries of a pipeline's containers: where an image comes from, and how the kubelet logs in there.
-//!
-//! As Microsoft's agent does it before `docker pull` (`ContainerOperationProvider.cs`).
+//! How the kubelet logs in to the registries of a pipeline's containers.
 
 use std::{collections::BTreeMap, fmt};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use dayfly_protocol::job::{AgentJobRequestMessage, ContainerResource, EndpointReference, ServiceEndpoint};
+use dayfly_protocol::job::{AgentJobRequestMessage, ContainerResource};
+use dayfly_protocol::registries::source;
 use serde_json::json;
 
 use super::ShapeError;
-
-/// The type of service connections to registries.
-const DOCKER_REGISTRY: &str = "dockerregistry";
-
-/// Docker Hub, as service connections name it. Its images have no host in their names.
-const DOCKER_HUB: &str = "index.docker.io";
-
-/// The name under which Docker's configuration keeps the login of Docker Hub.
-const DOCKER_HUB_KEY: &str = "https://index.docker.io/v1/";
-
-/// Schemes of logins to Azure Container Registry that would need an exchange of tokens first.
-const EXCHANGED: &[&str] = &["ManagedServiceIdentity", "WorkloadIdentityFederation"];
 
 /// How the kubelet logs in to the registries of a job: a file `config.json` of Docker's. It is secret.
 #[derive(Clone, PartialEq, Eq)]
@@ -56,41 +43,20 @@ impl<'a> Registries<'a> {
 
     /// The image of a container, with the registry of its service connection.
     pub(super) fn image(&mut self, container: &ContainerResource) -> Result<String, ShapeError> {
-        let image = container.properties.image.clone();
-        let Some(reference) = container.endpoint.as_ref().filter(|reference| names_one(reference)) else {
-            return Ok(image);
-        };
-        let refused = |reason: &str| ShapeError::Registry {
-            container: container.alias.clone(),
-            connection: called(reference),
-            reason: reason.to_owned(),
-        };
-        let endpoint = self.endpoint(reference).ok_or_else(|| {
-            refused("the job has no service connection of that name to a container registry")
-        })?;
-        let (server, login) = match scheme_of_azure(endpoint) {
-            Some(scheme) => {
-                let server = parameter(endpoint, "loginServer").map(str::to_lowercase);
-                let is_exchanged = EXCHANGED.iter().any(|other| other.eq_ignore_ascii_case(scheme));
-                (server, (!is_exchanged).then_some(("serviceprincipalid", "serviceprincipalkey")))
+        let source = source(self.message, container)?;
+        if let Some(registry) = source.registry {
+            match registry.login {
+                Some(login) => {
+                    let login = STANDARD.encode(format!("{}:{}", login.user, login.password));
+                    self.logins.insert(registry.key, login);
+                }
+                None => self.left_out.push(format!(
+                    "the login of the service connection `{}`, which is one of Microsoft Entra's",
+                    registry.connection
+                )),
             }
-            None => (parameter(endpoint, "registry").map(str::to_owned), Some(("username", "password"))),
-        };
-        let server = server.ok_or_else(|| refused("it does not say where its registry is"))?;
-        let registry = Registry::new(&server);
-        match login {
-            Some((user, password)) => {
-                let missing = |what| refused(&format!("it has no `{what}`"));
-                let name = parameter(endpoint, user).ok_or_else(|| missing(user))?;
-                let word = parameter(endpoint, password).ok_or_else(|| missing(password))?;
-                self.logins.insert(registry.key().to_owned(), STANDARD.encode(format!("{name}:{word}")));
-            }
-            None => self.left_out.push(format!(
-                "the login of the service connection `{}`, which is one of Microsoft Entra's",
-                called(reference)
-            )),
         }
-        Ok(registry.image(image))
+        Ok(source.image)
     }
 
     /// The logins, if there are any.
@@ -99,169 +65,51 @@ impl<'a> Registries<'a> {
             self.logins.iter().map(|(registry, auth)| (registry, json!({ "auth": auth }))).collect();
         (!logins.is_empty()).then(|| PullLogins(json!({ "auths": logins }).to_string()))
     }
-
-    fn endpoint(&self, reference: &EndpointReference) -> Option<&'a ServiceEndpoint> {
-        let is_it = |endpoint: &ServiceEndpoint| match (&reference.id, &reference.name) {
-            (Some(id), _) if !id.is_nil() => endpoint.id == Some(*id),
-            (_, Some(name)) => endpoint.name.as_deref().is_some_and(|other| other.eq_ignore_ascii_case(name)),
-            _ => false,
-        };
-        let is_registry = |endpoint: &ServiceEndpoint| {
-            endpoint.endpoint_type.as_deref().is_some_and(|kind| kind.eq_ignore_ascii_case(DOCKER_REGISTRY))
-        };
-        self.message.resources.endpoints.iter().find(|endpoint| is_registry(endpoint) && is_it(endpoint))
-    }
-}
-
-/// Where images come from.
-struct Registry {
-    /// `HOST` or `HOST:PORT`; none for Docker Hub.
-    authority: Option<String>,
-}
-
-impl Registry {
-    fn new(server: &str) -> Self {
-        let rest = server.split_once("://").map_or(server, |(_, rest)| rest);
-        let authority = rest.split('/').next().unwrap_or_default();
-        let is_hub = authority.to_lowercase().contains(DOCKER_HUB);
-        Self { authority: (!is_hub).then(|| authority.to_owned()) }
-    }
-
-    fn key(&self) -> &str {
-        self.authority.as_deref().unwrap_or(DOCKER_HUB_KEY)
-    }
-
-    /// The image's name with the registry before it, if that is not there.
-    fn image(&self, image: String) -> String {
-        match &self.authority {
-            Some(authority) if !image.to_lowercase().starts_with(&authority.to_lowercase()) => {
-                format!("{authority}/{image}")
-            }
-            _ => image,
-        }
-    }
-}
-
-/// How a service connection to Azure Container Registry logs in; `None` for one to another registry.
-fn scheme_of_azure(endpoint: &ServiceEndpoint) -> Option<&str> {
-    let mut data = endpoint.data.iter();
-    let (_, kind) = data.find(|(name, _)| name.eq_ignore_ascii_case("registrytype"))?;
-    kind.eq_ignore_ascii_case("ACR").then(|| {
-        let scheme = endpoint.authorization.as_ref().map(|authorization| authorization.scheme.as_str());
-        scheme
-            .filter(|scheme| !scheme.is_empty())
-            .or_else(|| parameter(endpoint, "scheme"))
-            .unwrap_or_default()
-    })
-}
-
-fn parameter<'a>(endpoint: &'a ServiceEndpoint, name: &str) -> Option<&'a str> {
-    endpoint.authorization.as_ref()?.parameter(name).filter(|value| !value.is_empty())
-}
-
-fn names_one(reference: &EndpointReference) -> bool {
-    reference.id.is_some_and(|id| !id.is_nil())
-        || reference.name.as_deref().is_some_and(|name| !name.is_empty())
-}
-
-fn called(reference: &EndpointReference) -> String {
-    let id = || reference.id.map(|id| id.to_string()).unwrap_or_default();
-    reference.name.clone().unwrap_or_else(id)
 }
 
 #[cfg(test)]
 mod tests {
-    use dayfly_protocol::job::{ContainerProperties, EndpointAuthorization};
+    use dayfly_protocol::job::{
+        ContainerProperties, EndpointAuthorization, EndpointReference, ServiceEndpoint,
+    };
     use serde_json::Value;
 
     use super::*;
 
-    fn endpoint(data: &[(&str, &str)], scheme: &str, parameters: &[(&str, &str)]) -> ServiceEndpoint {
-        let map = |pairs: &[(&str, &str)]| {
-            pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
-        };
-        ServiceEndpoint {
+    /// The logins and what is left out.
+    fn pulled(scheme: &str) -> (Value, Vec<String>) {
+        let parameters =
+            [("loginServer", "One.azurecr.io"), ("serviceprincipalid", "u"), ("serviceprincipalkey", "p")];
+        let parameters = parameters.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+        let mut message = AgentJobRequestMessage::default();
+        message.resources.endpoints.push(ServiceEndpoint {
             name: Some("images".to_owned()),
             endpoint_type: Some("dockerregistry".to_owned()),
-            authorization: Some(EndpointAuthorization {
-                scheme: scheme.to_owned(),
-                parameters: map(parameters),
-            }),
-            data: map(data),
+            authorization: Some(EndpointAuthorization { scheme: scheme.to_owned(), parameters }),
+            data: [("registrytype".to_owned(), "ACR".to_owned())].into(),
             ..ServiceEndpoint::default()
-        }
-    }
-
-    fn container(image: &str) -> ContainerResource {
-        ContainerResource {
+        });
+        let mut registries = Registries::new(&message);
+        let container = ContainerResource {
             alias: "tools".to_owned(),
             endpoint: Some(EndpointReference { name: Some("Images".to_owned()), ..Default::default() }),
-            properties: ContainerProperties { image: image.to_owned(), ..Default::default() },
-        }
-    }
-
-    /// The image, the logins and what is left out.
-    fn pulled(endpoint: ServiceEndpoint, image: &str) -> Result<(String, Value, Vec<String>), ShapeError> {
-        let mut message = AgentJobRequestMessage::default();
-        message.resources.endpoints.push(endpoint);
-        let mut registries = Registries::new(&message);
-        let image = registries.image(&container(image))?;
+            properties: ContainerProperties { image: "tools".to_owned(), ..Default::default() },
+        };
+        assert_eq!(registries.image(&container).unwrap(), "one.azurecr.io/tools");
         let logins = registries.logins().map_or(Value::Null, |logins| {
             assert_eq!(format!("{logins:?}"), "PullLogins(…)");
             serde_json::from_str(logins.expose()).unwrap()
         });
-        Ok((image, logins, registries.left_out))
-    }
-
-    const USER: &[(&str, &str)] = &[("username", "u"), ("password", "p")];
-
-    #[test]
-    fn a_registry_comes_before_the_name_of_its_image() {
-        let with = |registry| [USER, &[("registry", registry)]].concat();
-        let logins = |registry: &str| json!({ "auths": { registry: { "auth": "dTpw" } } });
-        for (registry, image, whole, key) in [
-            ("https://r.example.com", "tools:1", "r.example.com/tools:1", "r.example.com"),
-            (
-                "https://r.example.com:5000/v2/",
-                "R.example.com:5000/a/b",
-                "R.example.com:5000/a/b",
-                "r.example.com:5000",
-            ),
-            ("r.example.com", "a/b", "r.example.com/a/b", "r.example.com"),
-            ("https://index.docker.io/v1/", "a/b", "a/b", DOCKER_HUB_KEY),
-        ] {
-            let found = pulled(endpoint(&[], "UsernamePassword", &with(registry)), image).unwrap();
-            assert_eq!(found, (whole.to_owned(), logins(key), Vec::new()), "{registry}");
-        }
+        (logins, registries.left_out)
     }
 
     #[test]
-    fn azures_registry_takes_a_service_principal_and_no_tokens_of_entra() {
-        let azure: &[_] = &[("registrytype", "ACR")];
-        let principal: &[_] =
-            &[("loginServer", "One.azurecr.io"), ("serviceprincipalid", "u"), ("serviceprincipalkey", "p")];
-        let (image, logins, left_out) =
-            pulled(endpoint(azure, "ServicePrincipal", principal), "tools").unwrap();
-        assert_eq!(image, "one.azurecr.io/tools");
-        assert_eq!(logins["auths"]["one.azurecr.io"]["auth"], "dTpw");
+    fn the_kubelet_is_given_logins_but_no_tokens_of_entra() {
+        let (logins, left_out) = pulled("ServicePrincipal");
+        assert_eq!(logins, json!({ "auths": { "one.azurecr.io": { "auth": "dTpw" } } }));
         assert!(left_out.is_empty());
-        let federated = endpoint(azure, "WorkloadIdentityFederation", principal);
-        let (image, logins, left_out) = pulled(federated, "tools").unwrap();
-        assert_eq!((image.as_str(), logins), ("one.azurecr.io/tools", Value::Null));
+        let (logins, left_out) = pulled("WorkloadIdentityFederation");
+        assert_eq!(logins, Value::Null);
         assert!(left_out[0].contains("`Images`"), "{left_out:?}");
-    }
-
-    #[test]
-    fn what_a_service_connection_lacks_is_said() {
-        let without =
-            endpoint(&[], "UsernamePassword", &[("registry", "https://r.example.com"), ("username", "u")]);
-        let error = pulled(without, "tools").unwrap_err().to_string();
-        assert!(error.contains("`tools`") && error.contains("it has no `password`"), "{error}");
-        let other = ServiceEndpoint { name: Some("others".to_owned()), ..endpoint(&[], "", USER) };
-        let error = pulled(other, "tools").unwrap_err().to_string();
-        assert!(
-            error.contains("`Images`") && error.contains("no service connection of that name"),
-            "{error}"
-        );
     }
 }

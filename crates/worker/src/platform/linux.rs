@@ -1,10 +1,12 @@
 //! Linux: `/proc` and `prctl`.
 
+use std::path::Path;
 use std::{fs, io};
 
 use nix::sys::prctl;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use nix::unistd::Pid;
+use nix::sys::statvfs::{FsFlags, statvfs};
+use nix::unistd::{Gid, Pid, Uid};
 
 pub(super) fn protect() -> io::Result<()> {
     // Only the soft limit: a step that wants core dumps of its own programs may raise it again.
@@ -26,4 +28,14 @@ pub(super) fn adjust_out_of_memory_score(process_id: Pid, score: i32) {
     if let Err(error) = fs::write(format!("/proc/{process_id}/oom_score_adj"), score.to_string()) {
         tracing::debug!(%process_id, %error, "the out-of-memory score stays as it is");
     }
+}
+
+pub(super) fn become_user(user: Uid, group: Gid, groups: &[Gid]) -> nix::Result<()> {
+    nix::unistd::setgroups(groups)?;
+    nix::unistd::setgid(group)?;
+    nix::unistd::setuid(user)
+}
+
+pub(super) fn forbids_programs(folder: &Path) -> bool {
+    statvfs(folder).is_ok_and(|system| system.flags().contains(FsFlags::ST_NOEXEC))
 }

@@ -16,7 +16,7 @@ use other as system;
 use std::time::Duration;
 
 use dayfly_processes::{Ended, kill, orphans};
-use nix::unistd::Pid;
+use nix::unistd::{Gid, Pid, Uid};
 
 /// How long what a job left running may take to end.
 const KILL_PATIENCE: Duration = Duration::from_secs(10);
@@ -50,4 +50,14 @@ pub fn kill_orphans(lookup_id: &str) -> Vec<Ended> {
 /// Makes the kernel prefer the process for its out-of-memory killer (higher is sooner, -1000 to 1000).
 pub(crate) fn adjust_out_of_memory_score(process_id: Pid, score: i32) {
     system::adjust_out_of_memory_score(process_id, score);
+}
+
+/// Gives this process another user for good, with exactly these groups.
+pub(crate) fn become_user(user: Uid, group: Gid, groups: &[Gid]) -> nix::Result<()> {
+    system::become_user(user, group, groups)
+}
+
+/// Whether no program can be run from a folder's file system.
+pub(crate) fn forbids_programs(folder: &std::path::Path) -> bool {
+    system::forbids_programs(folder)
 }

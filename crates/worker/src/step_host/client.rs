@@ -42,7 +42,7 @@ const HELLO_PATIENCE: Duration = Duration::from_secs(30);
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Unreachable {
     /// There is none of that name.
-    #[error("the pod has no container '{0}'")]
+    #[error("the job has no container '{0}'")]
     Unknown(String),
     /// Its folder cannot be used.
     #[error("cannot wait for the container '{container}' at {}", path.display())]

@@ -283,14 +283,7 @@ async fn container_of(context: &StepContext, step: &Step) -> Result<Place, StepE
             error => StepError::Failed(describe(&error)),
         });
     }
-    let target = step.target.as_ref().and_then(|target| target.target.as_deref()).unwrap_or_default();
-    if target.is_empty() || target.eq_ignore_ascii_case("host") {
-        return Ok(Place::Here);
-    }
-    Err(StepError::Failed(format!(
-        "This step targets the container '{target}'. Dayfly's native worker runs steps in containers only in \
-            pods of a cluster; run this job there, or on Microsoft's agent."
-    )))
+    Ok(Place::Here)
 }
 
 fn unknown_task(step: &Step) -> String {

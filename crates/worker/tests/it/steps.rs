@@ -601,13 +601,14 @@ async fn a_disabled_step_is_left_out() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_job_in_a_container_is_refused_with_the_reason() {
+async fn a_job_in_a_container_that_nobody_describes_is_refused_with_the_reason() {
     let service = Service::start().await;
     let mut job = Job::new(&service).script("one", "true");
     job.message.job_container = Some("toolbox".to_owned());
     let (result, _folder) = job.run().await;
     assert_eq!(result, TaskResult::Failed);
-    assert!(service.log("Initialize job").contains("##[error]This job runs in the container 'toolbox'."));
+    let reason = "the job uses the container 'toolbox', which its message does not describe";
+    assert!(service.everything().contains(reason), "{}", service.everything());
 }
 
 #[tokio::test(flavor = "multi_thread")]

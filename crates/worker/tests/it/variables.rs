@@ -2,34 +2,36 @@
 //! there.
 
 use dayfly_protocol::TaskResult;
+use dayfly_protocol::job::{ContainerProperties, ContainerResource};
 use serde_json::json;
 
 use crate::job::{Job, bash_step, checkout_step, script_step};
 use crate::service::Service;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn jobs_that_need_containers_fail_before_their_steps() {
-    for (change, message) in [
-        (("services", "db"), "This job needs the service containers 'db' (postgres). Dayfly's native worker"),
-        (("container", "build"), "This job runs in the container 'build'. Dayfly's native worker"),
-        (
-            ("variable", "ubuntu:16.04"),
-            "This job runs in the container 'ubuntu:16.04'. Dayfly's native worker",
-        ),
-    ] {
+async fn jobs_that_need_containers_fail_before_their_steps_where_nothing_can_start_them() {
+    for (kind, image) in [("services", "postgres"), ("container", "build"), ("variable", "ubuntu:16.04")] {
         let service = Service::start().await;
         let mut job = Job::new(&service).script("step", "echo ran");
-        match change {
-            ("services", name) => {
-                job.message.job_sidecar_containers.insert(name.to_owned(), "postgres".to_owned());
+        let nothing = job.folder.path().join("nothing");
+        job.surroundings.environment = vec![("PATH".into(), nothing.into())];
+        let properties = ContainerProperties { image: image.to_owned(), ..ContainerProperties::default() };
+        let resource = ContainerResource { alias: image.to_owned(), endpoint: None, properties };
+        job.message.resources.containers.push(resource);
+        match kind {
+            "services" => {
+                job.message.job_sidecar_containers.insert("db".to_owned(), image.to_owned());
             }
-            ("container", name) => job.message.job_container = Some(name.to_owned()),
-            (_, image) => job = job.variable("_PREVIEW_VSTS_DOCKER_IMAGE", image),
+            "container" => job.message.job_container = Some(image.to_owned()),
+            _ => job = job.variable("_PREVIEW_VSTS_DOCKER_IMAGE", image),
         }
         let (result, _folder) = job.run().await;
-        assert_eq!(result, TaskResult::Failed, "{change:?}");
-        assert!(service.log("Initialize job").contains(message), "{}", service.log("Initialize job"));
-        assert!(!service.everything().contains("ran"), "{change:?}");
+        assert_eq!(result, TaskResult::Failed, "{kind}");
+        let log = service.log("Initialize containers");
+        let reason = "##[error]containers need Docker or Podman, and `docker` is not on the PATH; `podman` is not \
+                      on the PATH";
+        assert!(log.contains(reason), "{kind}: {log}");
+        assert!(!service.everything().contains("ran"), "{kind}");
     }
 }
 
