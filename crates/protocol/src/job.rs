@@ -131,6 +131,12 @@ pub struct ServiceEndpoint {
 }
 
 impl ServiceEndpoint {
+    /// Whether this is its id or its name, in any case.
+    pub fn is_called(&self, wanted: &str) -> bool {
+        self.id.is_some_and(|id| id.to_string().eq_ignore_ascii_case(wanted))
+            || self.name.as_deref().is_some_and(|name| name.eq_ignore_ascii_case(wanted))
+    }
+
     /// The token of the system connection.
     pub fn access_token(&self) -> Option<&str> {
         self.authorization.as_ref()?.parameter("AccessToken")

@@ -487,6 +487,71 @@ fn images_are_built_and_pushed_by_what_is_there() {
 }
 
 #[test]
+fn nothing_is_deployed_by_a_connection_that_is_not_known() {
+    let project = Project::with_pipeline(
+        "steps:
+- task: KubernetesManifest@1
+  inputs: {kubernetesServiceConnection: prod, manifests: '*.yml'}
+- task: Kubernetes@1
+  inputs: {connectionType: Azure Resource Manager, azureSubscriptionEndpoint: ours, command: get, arguments: pods}
+- task: HelmDeploy@1
+  inputs: {azureSubscription: ours, command: upgrade, chartName: a}
+- bash: echo went on
+",
+    );
+    let ended = Ended::from(project.command(&["run", "-v"]).env("KUBECONFIG", "/nowhere").output().unwrap());
+    assert_eq!(ended.code, Some(0), "{}{}", ended.stdout, ended.stderr);
+    assert_has(&ended, "This step is left out: The job has no service connection 'prod'.");
+    assert_has(&ended, "This step is left out: The job has no service connection 'ours'.");
+    assert_has(&ended, "- HelmDeploy skipped");
+    assert_has(&ended, "went on");
+    assert_has_not(&ended, "Kubectl Client");
+}
+
+#[test]
+fn deployments_that_cannot_be_say_why() {
+    let task =
+        |task: &str, inputs: &str| format!("- task: {task}\n  inputs: {{{inputs}}}\n  condition: always()\n");
+    let steps = [
+        task("KubernetesManifest@1", "manifests: '*.yml'"),
+        task("KubernetesManifest@1", "strategy: canary, percentage: 10, manifests: '*.yml'"),
+        task("KubernetesManifest@1", "action: promote, manifests: '*.yml'"),
+        task("KubernetesManifest@1", "action: apply"),
+        task("KubernetesManifest@1", "action: bake, renderType: jsonnet"),
+        task("Kubernetes@1", "kubernetesServiceEndpoint: empty, command: get, arguments: pods"),
+        task(
+            "Kubernetes@1",
+            "connectionType: Azure Resource Manager, azureSubscriptionEndpoint: azure, command: get",
+        ),
+        task("HelmDeploy@0", "connectionType: None, command: init"),
+        task("HelmDeploy@0", "connectionType: None, command: ls, enableTls: true"),
+        task("HelmDeploy@0", "connectionType: None, command: save"),
+    ];
+    let project = Project::with_pipeline(&format!("steps:\n{}", steps.concat()));
+    project.write(
+        "dayfly.toml",
+        "[service-connections.empty]\nurl = 'https://x'\n[service-connections.azure]\nurl = 'https://x'\n",
+    );
+    let mut command = project.command(&["run", "-v"]);
+    let ended = Ended::from(command.env_remove("KUBECONFIG").output().unwrap());
+    assert_eq!(ended.code, Some(1), "{}{}", ended.stdout, ended.stderr);
+    for text in [
+        "Input required: kubernetesServiceEndpoint. Name a service connection",
+        "does not deploy canaries",
+        "Promote action works only with strategy: canary",
+        "This step has 'apply'.",
+        "Unknown render engine 'jsonnet'.",
+        "The service connection 'empty' has no `kubeconfig`",
+        "there is no `az` on the PATH",
+        "helm has had no command `init` since version 3",
+        "are about Tiller",
+        "Use the commands `package` and `push` of HelmDeploy@1.",
+    ] {
+        assert_has(&ended, text);
+    }
+}
+
+#[test]
 fn what_only_the_service_can_do_is_told_and_left() {
     let project = Project::with_pipeline(
         "steps:
