@@ -342,6 +342,13 @@ pub struct SecureFile {
     pub ticket: Option<String>,
 }
 
+impl SecureFile {
+    /// Whether this is its id or its name, in any case.
+    pub fn is_called(&self, wanted: &str) -> bool {
+        self.name.eq_ignore_ascii_case(wanted) || self.id.to_string().eq_ignore_ascii_case(wanted)
+    }
+}
+
 impl fmt::Debug for SecureFile {
     /// The ticket is a secret.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

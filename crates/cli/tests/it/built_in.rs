@@ -38,6 +38,7 @@ fn files_are_copied_as_the_patterns_say() {
 - bash: |
     mkdir -p out/deep out/obj old && echo 1 > out/a.txt && echo 2 > out/deep/b.txt && echo 3 > out/obj/c.txt
     echo old > old/stale && touch -d 2001-02-03 out/a.txt && ln -s nowhere out/broken.log
+    ln -s . out/loop && ln -s ../deep out/deep/again
 - task: CopyFiles@2
   inputs:
     SourceFolder: out
@@ -187,6 +188,11 @@ fn logging_commands_publish_results_and_coverage() {
     ] {
         assert_has(&ended, text);
     }
+    // It is a warning of the step, which the end of the run repeats.
+    let warning = ended.stderr.lines().chain(ended.stdout.lines()).find(|line| {
+        line.starts_with("warning: Job / ") && line.contains("Failed to read the test results of ")
+    });
+    assert!(warning.is_some_and(|line| line.contains("broken.xml")), "{}{}", ended.stdout, ended.stderr);
 }
 
 #[test]
