@@ -272,6 +272,26 @@ async fn faults_of_tasks_and_inputs_are_told() {
     }
 }
 
+/// A task may have nothing but what comes before and after all steps, such as Microsoft's InstallSSHKey.
+#[tokio::test]
+async fn a_task_without_a_main_part_does_what_it_has() {
+    let steps =
+        "steps:\n- checkout: none\n- task: Around@1\n  name: around\n- bash: echo between $(around.word)\n";
+    let (result, log) = run(steps, |folder| {
+        let around = json!({
+            "prejobexecution": { "Node16": { "target": "pre.js" } },
+            "postjobexecution": { "Node16": { "target": "post.js" } },
+        });
+        let pre = "console.log('##vso[task.setvariable variable=word;isoutput=true]given')";
+        task(folder, "Around", 0x8881, around, &[("pre.js", pre), ("post.js", "console.log('is after')")]);
+    })
+    .await;
+    assert_eq!(result, TaskResult::Succeeded, "{log}");
+    for text in ["between given", "is after"] {
+        assert!(log.contains(text), "no `{text}` in {log}");
+    }
+}
+
 /// A package that is no zip file, or not a whole one, fails its step by name; the next steps go on.
 #[tokio::test]
 async fn a_damaged_package_fails_its_step_alone() {
