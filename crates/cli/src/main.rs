@@ -9,6 +9,7 @@ mod host;
 mod logging;
 mod output;
 mod run;
+mod secret_files;
 mod signals;
 
 use std::process::ExitCode;

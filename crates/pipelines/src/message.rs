@@ -326,22 +326,14 @@ impl Named {
         Self(inputs.map(|value| set.expand(value)).chain(registries).collect())
     }
 
-    /// By its name in any case, or by its id.
-    fn has(&self, id: Option<Uuid>, name: Option<&str>) -> bool {
-        let id = id.map(|id| id.to_string());
-        let known = [id.as_deref(), name];
-        self.0
-            .iter()
-            .any(|wanted| known.iter().flatten().any(|known| known.eq_ignore_ascii_case(wanted.trim())))
-    }
-
     fn connections(&self, run: &RunContext) -> Vec<ServiceEndpoint> {
-        let is_named = |endpoint: &&ServiceEndpoint| self.has(endpoint.id, endpoint.name.as_deref());
+        let is_named =
+            |endpoint: &&ServiceEndpoint| self.0.iter().any(|wanted| endpoint.is_called(wanted.trim()));
         run.endpoints.iter().filter(is_named).cloned().collect()
     }
 
     fn secure_files(&self, run: &RunContext) -> Vec<SecureFile> {
-        let is_named = |file: &&SecureFile| self.has(Some(file.id), Some(&file.name));
+        let is_named = |file: &&SecureFile| self.0.iter().any(|wanted| file.is_called(wanted.trim()));
         run.secure_files.iter().filter(is_named).cloned().collect()
     }
 }

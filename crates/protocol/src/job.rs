@@ -131,6 +131,12 @@ pub struct ServiceEndpoint {
 }
 
 impl ServiceEndpoint {
+    /// Whether this is its id or its name, in any case.
+    pub fn is_called(&self, wanted: &str) -> bool {
+        self.id.is_some_and(|id| id.to_string().eq_ignore_ascii_case(wanted))
+            || self.name.as_deref().is_some_and(|name| name.eq_ignore_ascii_case(wanted))
+    }
+
     /// The token of the system connection.
     pub fn access_token(&self) -> Option<&str> {
         self.authorization.as_ref()?.parameter("AccessToken")
@@ -362,6 +368,13 @@ pub struct SecureFile {
     /// Lets the holder download it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ticket: Option<String>,
+}
+
+impl SecureFile {
+    /// Whether this is its id or its name, in any case.
+    pub fn is_called(&self, wanted: &str) -> bool {
+        self.name.eq_ignore_ascii_case(wanted) || self.id.to_string().eq_ignore_ascii_case(wanted)
+    }
 }
 
 impl fmt::Debug for SecureFile {

@@ -113,15 +113,12 @@ fn endpoint<'a>(
     message: &'a AgentJobRequestMessage,
     reference: &EndpointReference,
 ) -> Option<&'a ServiceEndpoint> {
-    let is_it = |endpoint: &ServiceEndpoint| match (&reference.id, &reference.name) {
-        (Some(id), _) if !id.is_nil() => endpoint.id == Some(*id),
-        (_, Some(name)) => endpoint.name.as_deref().is_some_and(|other| other.eq_ignore_ascii_case(name)),
-        _ => false,
-    };
+    let id = reference.id.filter(|id| !id.is_nil()).map(|id| id.to_string());
+    let wanted = id.or_else(|| reference.name.clone())?;
     let is_registry = |endpoint: &ServiceEndpoint| {
         endpoint.endpoint_type.as_deref().is_some_and(|kind| kind.eq_ignore_ascii_case(DOCKER_REGISTRY))
     };
-    message.resources.endpoints.iter().find(|endpoint| is_registry(endpoint) && is_it(endpoint))
+    message.resources.endpoints.iter().find(|endpoint| is_registry(endpoint) && endpoint.is_called(&wanted))
 }
 
 /// `HOST` or `HOST:PORT` of a server; none for Docker Hub.

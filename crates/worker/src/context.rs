@@ -322,23 +322,31 @@ struct StepState {
     told_of_macros: bool,
 }
 
-/// Work that a logging command started and the step waits for at its end. It answers lines for the log, or
+/// Work that a logging command started and the step waits for at its end. It answers what it has to say, or
 /// what went wrong.
 pub(crate) struct Pending {
     pub(crate) name: &'static str,
-    pub(crate) work: AbortOnDropHandle<Result<Vec<String>, PendingFailure>>,
+    pub(crate) work: AbortOnDropHandle<Result<Vec<Said>, PendingFailure>>,
+}
+
+/// What such work says.
+pub(crate) enum Said {
+    /// A line of the log.
+    Line(String),
+    /// A warning of the step.
+    Warning(String),
 }
 
 /// Why such work failed.
 pub(crate) struct PendingFailure {
-    /// What it did until then, for the log.
-    pub(crate) lines: Vec<String>,
+    /// What it did until then.
+    pub(crate) said: Vec<Said>,
     pub(crate) message: String,
 }
 
 impl From<String> for PendingFailure {
     fn from(message: String) -> Self {
-        PendingFailure { lines: Vec::new(), message }
+        PendingFailure { said: Vec::new(), message }
     }
 }
 
@@ -494,7 +502,7 @@ impl StepContext {
         work: impl FnOnce() -> W,
     ) -> Result<(), String>
     where
-        W: Future<Output = Result<Vec<String>, PendingFailure>> + Send + 'static,
+        W: Future<Output = Result<Vec<Said>, PendingFailure>> + Send + 'static,
     {
         let permit = tokio::select! {
             permit = Arc::clone(&self.job.commands).acquire_owned() => {

@@ -352,7 +352,9 @@ fn entries(job: &Arc<JobContext>, steps: Vec<Step>, first: i32) -> Result<Vec<En
         if has(&step, Part::PostJob) {
             post.push(part(Part::PostJob, format!("Post-job: {display_name}"), Condition::always()));
         }
-        main.push(part(Part::Main, display_name, condition));
+        if has(&step, Part::Main) {
+            main.push(part(Part::Main, display_name, condition));
+        }
     }
     let all = pre.into_iter().chain(main).chain(post.into_iter().rev());
     Ok(all.zip(first..).map(|(planned, order)| entry(job, planned, order)).collect())

@@ -11,7 +11,7 @@ use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::FuturesOrdered;
 
-use crate::context::{JobContext, Pending, StepContext, lock};
+use crate::context::{JobContext, Pending, Said, StepContext, lock};
 use crate::initialize::{Entry, set_step_variables, unset_step_variables};
 use crate::steps::{self, StepError};
 
@@ -261,16 +261,19 @@ async fn wait_for_pending(context: &StepContext) {
             outcome = work => Some(outcome),
             () = context.job.flush.cancelled() => None,
         };
-        let (lines, failure) = match outcome {
-            Some(Ok(Ok(lines))) => (lines, None),
-            Some(Ok(Err(failure))) => (failure.lines, Some((failure.message, TaskResult::Failed))),
+        let (said, failure) = match outcome {
+            Some(Ok(Ok(said))) => (said, None),
+            Some(Ok(Err(failure))) => (failure.said, Some((failure.message, TaskResult::Failed))),
             Some(Err(error)) => {
                 (Vec::new(), Some((format!("{name} ended unexpectedly: {error}"), TaskResult::Failed)))
             }
             None => (Vec::new(), Some((StepError::Canceled.to_string(), TaskResult::Canceled))),
         };
-        for line in &lines {
-            context.output(line).await;
+        for said in &said {
+            match said {
+                Said::Line(line) => context.output(line).await,
+                Said::Warning(warning) => context.warning(warning).await,
+            }
         }
         context.section(&format!("Async Command End: {name}")).await;
         if let Some((message, result)) = failure {

@@ -6,7 +6,6 @@ mod queue;
 mod running;
 
 use std::{
-    io::Read as _,
     net::SocketAddr,
     num::NonZeroU32,
     path::{Path, PathBuf},
@@ -25,6 +24,7 @@ use url::Url;
 use self::activity::Lines;
 use self::running::{Registration, Running};
 use crate::output;
+use crate::secret_files;
 use crate::signals::Signals;
 
 /// The longest file with a token or with rules for faults that is read, in bytes.
@@ -324,20 +324,16 @@ fn faults(args: &EmulatorArgs) -> anyhow::Result<Vec<FaultRule>> {
 
 /// The token is the file's only line.
 fn read_token(path: &Path) -> anyhow::Result<SecretString> {
-    let text = SecretString::from(read(path)?);
-    let token = secrecy::ExposeSecret::expose_secret(&text).trim();
-    let is_plain = !token.is_empty() && token.chars().all(|letter| letter.is_ascii_graphic());
+    let token =
+        secret_files::read_token(path).with_context(|| format!("cannot read `{}`", path.display()))?;
+    let text = secrecy::ExposeSecret::expose_secret(&token);
+    let is_plain = !text.is_empty() && text.chars().all(|letter| letter.is_ascii_graphic());
     anyhow::ensure!(is_plain, "`{}` must contain one token without spaces, and nothing else", path.display());
-    Ok(SecretString::from(token))
+    Ok(token)
 }
 
 fn read(path: &Path) -> anyhow::Result<String> {
-    let open = || {
-        let mut text = String::new();
-        std::fs::File::open(path)?.take(LONGEST_FILE).read_to_string(&mut text)?;
-        std::io::Result::Ok(text)
-    };
-    open().with_context(|| format!("cannot read `{}`", path.display()))
+    secret_files::read(path, LONGEST_FILE).with_context(|| format!("cannot read `{}`", path.display()))
 }
 
 #[cfg(test)]

@@ -1,13 +1,13 @@
 //! What a user hands to a run: `NAME=VALUE` pairs, and secrets from files or the environment, never from the
 //! command line.
 
-use std::fs::File;
-use std::io::Read as _;
 use std::path::PathBuf;
 use std::str::FromStr;
 
 use anyhow::{Context as _, bail};
 use secrecy::SecretString;
+
+use crate::secret_files;
 
 /// The longest secret read from a file, in bytes: that of a Kubernetes Secret's value.
 const MAX_SECRET_BYTES: u64 = 1024 * 1024;
@@ -89,13 +89,8 @@ impl SecretSource {
             })?,
             Place::File(path) => {
                 let shown = path.display();
-                let mut text = String::new();
-                File::open(path)
-                    .and_then(|file| file.take(MAX_SECRET_BYTES + 1).read_to_string(&mut text))
+                let text = secret_files::read(path, MAX_SECRET_BYTES)
                     .with_context(|| format!("secret `{name}`: cannot read the file `{shown}` as text"))?;
-                if text.len() as u64 > MAX_SECRET_BYTES {
-                    bail!("secret `{name}`: file `{shown}` is larger than 1 MiB");
-                }
                 let line = text.strip_suffix('\n').unwrap_or(&text);
                 line.strip_suffix('\r').unwrap_or(line).to_owned()
             }

@@ -6,6 +6,7 @@
 mod connections;
 mod containers;
 mod crashes;
+mod deployments;
 mod jobs;
 mod on_kubernetes;
 mod outages;

@@ -38,6 +38,7 @@ fn files_are_copied_as_the_patterns_say() {
 - bash: |
     mkdir -p out/deep out/obj old && echo 1 > out/a.txt && echo 2 > out/deep/b.txt && echo 3 > out/obj/c.txt
     echo old > old/stale && touch -d 2001-02-03 out/a.txt && ln -s nowhere out/broken.log
+    ln -s . out/loop && ln -s ../deep out/deep/again
 - task: CopyFiles@2
   inputs:
     SourceFolder: out
@@ -187,6 +188,11 @@ fn logging_commands_publish_results_and_coverage() {
     ] {
         assert_has(&ended, text);
     }
+    // It is a warning of the step, which the end of the run repeats.
+    let warning = ended.stderr.lines().chain(ended.stdout.lines()).find(|line| {
+        line.starts_with("warning: Job / ") && line.contains("Failed to read the test results of ")
+    });
+    assert!(warning.is_some_and(|line| line.contains("broken.xml")), "{}{}", ended.stdout, ended.stderr);
 }
 
 #[test]
@@ -481,6 +487,71 @@ fn images_are_built_and_pushed_by_what_is_there() {
         "The image is not pushed: the registry and the login of 'azure' are in Azure DevOps.",
         "docker run --rm -v /a:/b -v /c:/d builder:1 make all",
         "No Dockerfile matching ",
+    ] {
+        assert_has(&ended, text);
+    }
+}
+
+#[test]
+fn nothing_is_deployed_by_a_connection_that_is_not_known() {
+    let project = Project::with_pipeline(
+        "steps:
+- task: KubernetesManifest@1
+  inputs: {kubernetesServiceConnection: prod, manifests: '*.yml'}
+- task: Kubernetes@1
+  inputs: {connectionType: Azure Resource Manager, azureSubscriptionEndpoint: ours, command: get, arguments: pods}
+- task: HelmDeploy@1
+  inputs: {azureSubscription: ours, command: upgrade, chartName: a}
+- bash: echo went on
+",
+    );
+    let ended = Ended::from(project.command(&["run", "-v"]).env("KUBECONFIG", "/nowhere").output().unwrap());
+    assert_eq!(ended.code, Some(0), "{}{}", ended.stdout, ended.stderr);
+    assert_has(&ended, "This step is left out: The job has no service connection 'prod'.");
+    assert_has(&ended, "This step is left out: The job has no service connection 'ours'.");
+    assert_has(&ended, "- HelmDeploy skipped");
+    assert_has(&ended, "went on");
+    assert_has_not(&ended, "Kubectl Client");
+}
+
+#[test]
+fn deployments_that_cannot_be_say_why() {
+    let task =
+        |task: &str, inputs: &str| format!("- task: {task}\n  inputs: {{{inputs}}}\n  condition: always()\n");
+    let steps = [
+        task("KubernetesManifest@1", "manifests: '*.yml'"),
+        task("KubernetesManifest@1", "strategy: canary, percentage: 10, manifests: '*.yml'"),
+        task("KubernetesManifest@1", "action: promote, manifests: '*.yml'"),
+        task("KubernetesManifest@1", "action: apply"),
+        task("KubernetesManifest@1", "action: bake, renderType: jsonnet"),
+        task("Kubernetes@1", "kubernetesServiceEndpoint: empty, command: get, arguments: pods"),
+        task(
+            "Kubernetes@1",
+            "connectionType: Azure Resource Manager, azureSubscriptionEndpoint: azure, command: get",
+        ),
+        task("HelmDeploy@0", "connectionType: None, command: init"),
+        task("HelmDeploy@0", "connectionType: None, command: ls, enableTls: true"),
+        task("HelmDeploy@0", "connectionType: None, command: save"),
+    ];
+    let project = Project::with_pipeline(&format!("steps:\n{}", steps.concat()));
+    project.write(
+        "dayfly.toml",
+        "[service-connections.empty]\nurl = 'https://x'\n[service-connections.azure]\nurl = 'https://x'\n",
+    );
+    let mut command = project.command(&["run", "-v"]);
+    let ended = Ended::from(command.env_remove("KUBECONFIG").output().unwrap());
+    assert_eq!(ended.code, Some(1), "{}{}", ended.stdout, ended.stderr);
+    for text in [
+        "Input required: kubernetesServiceEndpoint. Name a service connection",
+        "does not deploy canaries",
+        "Promote action works only with strategy: canary",
+        "This step has 'apply'.",
+        "Unknown render engine 'jsonnet'.",
+        "The service connection 'empty' has no `kubeconfig`",
+        "there is no `az` on the PATH",
+        "helm has had no command `init` since version 3",
+        "are about Tiller",
+        "Use the commands `package` and `push` of HelmDeploy@1.",
     ] {
         assert_has(&ended, text);
     }

@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
+use dayfly_emulator::{Fault, FaultRule};
 use dayfly_protocol::TaskResult;
 use serde_json::{Value, json};
 
@@ -268,6 +269,56 @@ async fn faults_of_tasks_and_inputs_are_told() {
         "runs all the same",
     ] {
         assert!(log.contains(line), "no `{line}` in {log}");
+    }
+}
+
+/// A task may have nothing but what comes before and after all steps, such as Microsoft's InstallSSHKey.
+#[tokio::test]
+async fn a_task_without_a_main_part_does_what_it_has() {
+    let steps =
+        "steps:\n- checkout: none\n- task: Around@1\n  name: around\n- bash: echo between $(around.word)\n";
+    let (result, log) = run(steps, |folder| {
+        let around = json!({
+            "prejobexecution": { "Node16": { "target": "pre.js" } },
+            "postjobexecution": { "Node16": { "target": "post.js" } },
+        });
+        let pre = "console.log('##vso[task.setvariable variable=word;isoutput=true]given')";
+        task(folder, "Around", 0x8881, around, &[("pre.js", pre), ("post.js", "console.log('is after')")]);
+    })
+    .await;
+    assert_eq!(result, TaskResult::Succeeded, "{log}");
+    for text in ["between given", "is after"] {
+        assert!(log.contains(text), "no `{text}` in {log}");
+    }
+}
+
+/// A package that is no zip file, or not a whole one, fails its step by name; the next steps go on.
+#[tokio::test]
+async fn a_damaged_package_fails_its_step_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = json!({ "execution": { "Node16": { "target": "main.js" } } });
+    for (name, id) in [("Torn", 0x7771), ("Whole", 0x7772)] {
+        task(folder.path(), name, id, node.clone(), &[("main.js", "console.log('runs')")]);
+    }
+    let path = folder.path().to_owned();
+    let torn = format!("_apis/distributedtask/tasks/{}/**", uuid::Uuid::from_u128(0x7771));
+    let body = Fault::Body {
+        status: 200,
+        content_type: "application/zip".to_owned(),
+        body: "PK\u{3}\u{4} and nothing else".to_owned(),
+    };
+    let service = Service::new(move |settings| {
+        settings.tasks_folder = Some(path);
+        settings.faults = vec![FaultRule::new(torn, body)];
+    })
+    .await;
+    let _agent = Process::spawn(&mut service.agent("one", &[]));
+    service.online("one").await;
+    let steps = "steps:\n- checkout: none\n- task: Torn@1\n  continueOnError: true\n- task: Whole@1\n";
+    let (result, log) = service.pipeline(steps).await;
+    assert_eq!(result, TaskResult::SucceededWithIssues, "{log}");
+    for text in ["the task Torn@1 (", "Torn 1.2.3", "runs"] {
+        assert!(log.contains(text), "no `{text}` in {log}");
     }
 }
 

@@ -90,6 +90,12 @@ const AREAS: &[(Uuid, &str)] = &[
     (uuid!("4e080c62-fa21-4fbc-8fef-2a10a2b38049"), "git"),
     (uuid!("2e0bf237-8973-4ec9-a581-9c3d679d1776"), "pipelines"),
     (uuid!("5264459e-e5e0-4bd8-b118-0985e68a4ec5"), "pipelines"),
+    // Tasks of package managers ask where feeds are, whether they use one or not.
+    (uuid!("7ab4e64e-c4d8-4f50-ae73-5ef2e21642a5"), "packaging"),
+    (uuid!("b3be7473-68ea-4a81-bfc7-9530baaa19ad"), "nuget"),
+    (uuid!("4c83cfc1-f33a-477e-a789-29d38ffca52e"), "npm"),
+    (uuid!("6f7f8c07-ff36-473c-bcf3-bd6cc9b6c066"), "maven"),
+    (uuid!("71f96160-8701-4914-aed9-c44b89f20ccd"), "cargo"),
 ];
 
 /// What is advertised of every resource.

@@ -130,6 +130,8 @@ async fn resource_areas_are_at_this_address() {
     assert_eq!(task["locationUrl"], format!("{}/", service.emulator.url()));
     let one = service.get("_apis/resourceAreas/5d6898bb-45ec-463f-95f9-54d49c71752e").await;
     assert_eq!(one["name"], "build");
+    let feeds = service.get("_apis/ResourceAreas/4C83CFC1-F33A-477E-A789-29D38FFCA52E").await;
+    assert_eq!(feeds["locationUrl"], task["locationUrl"], "where Microsoft's task Npm looks for feeds");
     let path = "_apis/resourceAreas/00000000-0000-0000-0000-000000000001";
     let unknown = service.admin(Method::GET, path).send().await.unwrap();
     assert_error(unknown, StatusCode::NOT_FOUND, "DataNotFoundException").await;

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::command::Command;
 use super::{CommandResult, local_path};
 use crate::artifacts::{Artifacts, Kind, NewArtifact, nothing_in};
-use crate::context::{PendingFailure, StepContext};
+use crate::context::{PendingFailure, Said, StepContext};
 use crate::files;
 
 /// Tells the service of an artifact that is elsewhere.
@@ -35,7 +35,7 @@ pub(super) async fn associate(step: &StepContext, command: &Command) -> CommandR
     step.start_pending("Associate Artifact", || async move {
         let associated = artifacts.associate(&name, &kind, &data, properties).await;
         let artifact = associated.map_err(|error| describe(&error))?;
-        Ok(vec![format!("Associated artifact {} with build {build}", artifact.id)])
+        Ok(vec![Said::Line(format!("Associated artifact {} with build {build}", artifact.id))])
     })
     .await
 }
@@ -73,21 +73,21 @@ pub(super) async fn upload_new(
     artifacts: &Artifacts,
     new: NewArtifact<'_>,
     cancel: &CancellationToken,
-) -> Result<Vec<String>, PendingFailure> {
+) -> Result<Vec<Said>, PendingFailure> {
     let nothing = nothing_in(new.source, new.name);
     let (log, mut told) = mpsc::channel(1);
-    let mut lines = Vec::new();
+    let mut said = Vec::new();
     let telling = async {
         while let Some(line) = told.recv().await {
-            lines.push(line);
+            said.push(Said::Line(line));
         }
     };
     match tokio::join!(artifacts.upload(new, cancel, log), telling).0 {
         Ok(Some(_)) => {}
-        Ok(None) => lines.push(nothing),
-        Err(error) => return Err(PendingFailure { lines, message: describe(&error) }),
+        Ok(None) => said.push(Said::Line(nothing)),
+        Err(error) => return Err(PendingFailure { said, message: describe(&error) }),
     }
-    Ok(lines)
+    Ok(said)
 }
 
 /// What kind of place a location is: a server path of TFVC or a path in a file container.

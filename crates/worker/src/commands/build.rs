@@ -8,7 +8,7 @@ use dayfly_protocol::logs::ATTACHMENT_SUMMARY;
 use super::command::Command;
 use super::task::{attach, file_name};
 use super::{CommandResult, local_path};
-use crate::context::StepContext;
+use crate::context::{Said, StepContext};
 use crate::files;
 use crate::variables::Flags;
 
@@ -47,7 +47,7 @@ pub(super) async fn update_build_number(step: &StepContext, command: &Command) -
         let turn = service.take_turn();
         async move {
             service.update_build_number(turn, &number).await.map_err(|error| describe(&error))?;
-            Ok(vec![format!("Update build number to {number} for build {build}")])
+            Ok(vec![Said::Line(format!("Update build number to {number} for build {build}"))])
         }
     })
     .await
@@ -78,7 +78,7 @@ pub(super) async fn add_build_tag(step: &StepContext, command: &Command) -> Comm
         if !tags.iter().any(|present| present.eq_ignore_ascii_case(&tag)) {
             return Err(format!("Build tag '{tag}' was not added successfully.").into());
         }
-        Ok(vec![format!("Build '{build}' has following tags now: {}", tags.join(", "))])
+        Ok(vec![Said::Line(format!("Build '{build}' has following tags now: {}", tags.join(", ")))])
     })
     .await
 }

@@ -12,7 +12,7 @@ use super::command::Command;
 use super::{CommandResult, local_path};
 use crate::artifacts::{Kind, NewArtifact};
 use crate::code_coverage;
-use crate::context::{JobContext, PendingFailure, StepContext};
+use crate::context::{JobContext, PendingFailure, Said, StepContext};
 use crate::files;
 use crate::test_results::{Format, Order, Runs};
 
@@ -47,14 +47,14 @@ pub(super) async fn publish(step: &StepContext, command: &Command) -> CommandRes
     let runs = Runs::of(&step.job).map_err(|error| describe(&error))?;
     step.start_pending("Publish test results", || async move {
         let published = runs.publish(order).await;
-        let warnings = published.warnings.into_iter().map(|warning| format!("##[warning]{warning}"));
-        let lines = published.lines.into_iter().chain(warnings).collect();
+        let lines = published.lines.into_iter().map(Said::Line);
+        let said = lines.chain(published.warnings.into_iter().map(Said::Warning)).collect();
         if fails && !published.failed.is_empty() {
             let message = "There are one or more test failures detected in result files. Detailed summary of \
                            published test results can be viewed in the Tests tab.";
-            return Err(PendingFailure { lines, message: message.to_owned() });
+            return Err(PendingFailure { said, message: message.to_owned() });
         }
-        Ok(lines)
+        Ok(said)
     })
     .await
 }
@@ -76,18 +76,19 @@ pub(super) async fn publish_code_coverage(step: &StepContext, command: &Command)
     let job = Arc::clone(&step.job);
     let cancel = step.cancel.clone();
     step.start_pending("Publish code coverage", || async move {
-        let mut lines = Vec::new();
+        let mut said = Vec::new();
         if !coverage.is_empty() {
-            lines.extend(code_coverage::publish(&job, coverage).await.map_err(|error| describe(&error))?);
+            let lines = code_coverage::publish(&job, coverage).await.map_err(|error| describe(&error))?;
+            said.extend(lines.into_iter().map(Said::Line));
         }
-        let Some(pages) = pages else { return Ok(lines) };
+        let Some(pages) = pages else { return Ok(said) };
         if !files::is_folder(&pages).await {
-            lines.push(format!("##[warning]Directory not found: '{}'", pages.display()));
-            return Ok(lines);
+            said.push(Said::Warning(format!("Directory not found: '{}'", pages.display())));
+            return Ok(said);
         }
-        lines.push("Publishing code coverage files to TFS server.".to_owned());
-        lines.extend(upload(&job, pages, &cancel).await?);
-        Ok(lines)
+        said.push(Said::Line("Publishing code coverage files to TFS server.".to_owned()));
+        said.extend(upload(&job, pages, &cancel).await?);
+        Ok(said)
     })
     .await
 }
@@ -97,12 +98,12 @@ async fn upload(
     job: &JobContext,
     pages: PathBuf,
     cancel: &CancellationToken,
-) -> Result<Vec<String>, PendingFailure> {
+) -> Result<Vec<Said>, PendingFailure> {
     let artifacts = job.service.artifacts().map_err(|error| describe(&error))?;
     let name = format!("Code Coverage Report_{}", artifacts.build);
     let properties = BTreeMap::new();
     let new = NewArtifact { kind: Kind::Build, name: &name, folder: &name, source: &pages, properties };
-    let mut lines = upload_new(&artifacts, new, cancel).await?;
-    lines.push(format!("Published '{}' as artifact '{name}'", pages.display()));
-    Ok(lines)
+    let mut said = upload_new(&artifacts, new, cancel).await?;
+    said.push(Said::Line(format!("Published '{}' as artifact '{name}'", pages.display())));
+    Ok(said)
 }

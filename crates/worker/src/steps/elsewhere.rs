@@ -100,11 +100,6 @@ static KINDS: &[Elsewhere] = &[
         why: "it acts on Azure by a service connection, which only Azure DevOps has",
     },
     Elsewhere {
-        tasks: &["HelmDeploy", "Kubernetes", "KubernetesManifest"],
-        is_dispensable: false,
-        why: "it acts on a cluster by a service connection, which only Azure DevOps has",
-    },
-    Elsewhere {
         tasks: &[
             "AppCenterDistribute",
             "CopyFilesOverSSH",

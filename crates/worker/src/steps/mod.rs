@@ -127,6 +127,11 @@ pub fn is_left_out(task: &str) -> bool {
 pub(crate) fn has(packages: &Packages, step: &Step, part: Part) -> bool {
     let Some(reference) = &step.reference else { return part == Part::Main };
     match (part, packages.of(reference)) {
+        // As with Microsoft's agent: a task may have nothing but what comes before and after all steps.
+        (Part::Main, Some(Ok(package))) => {
+            let has = |stage| package.manifest.has(stage);
+            has(Stage::Execution) || !has(Stage::PreJob) && !has(Stage::PostJob)
+        }
         (Part::Main, _) => true,
         (part, Some(Ok(package))) => package.manifest.has(stage(part)),
         (Part::PostJob, None) => {

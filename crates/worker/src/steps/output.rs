@@ -94,6 +94,46 @@ impl Sink for StepOutput<'_> {
     }
 }
 
+/// Keeps what a program writes, beside what is shown of it.
+pub(super) struct Kept<'a> {
+    /// Where it is shown, if it is.
+    shown: Option<StepOutput<'a>>,
+    /// How much of each output is kept.
+    most_bytes: usize,
+    pub(super) stdout: String,
+    pub(super) stderr: String,
+    /// How much the standard output had.
+    pub(super) stdout_bytes: usize,
+}
+
+impl<'a> Kept<'a> {
+    /// Keeps so much of each output, and shows all of it in the step's log if wanted.
+    pub(super) fn new(step: &'a StepContext, most_bytes: usize, is_shown: bool) -> Kept<'a> {
+        let shown = is_shown.then(|| StepOutput::of_script(step, false));
+        Kept { shown, most_bytes, stdout: String::new(), stderr: String::new(), stdout_bytes: 0 }
+    }
+}
+
+impl Sink for Kept<'_> {
+    async fn line(&mut self, line: Line<'_>) {
+        let end = if line.continues { "" } else { "\n" };
+        let kept = match line.stream {
+            Stream::Stdout => {
+                self.stdout_bytes += line.text.len() + end.len();
+                &mut self.stdout
+            }
+            Stream::Stderr => &mut self.stderr,
+        };
+        if kept.len() + line.text.len() < self.most_bytes {
+            kept.push_str(line.text);
+            kept.push_str(end);
+        }
+        if let Some(shown) = &mut self.shown {
+            shown.line(line).await;
+        }
+    }
+}
+
 /// Whether a line of the standard error is the trace of a shell that is about to print a logging command.
 fn is_traced_command(line: &str) -> bool {
     let after = line.trim_start_matches('+');

@@ -7,12 +7,11 @@ use std::path::{Path, PathBuf};
 use dayfly_processes::programs;
 use dayfly_protocol::TaskResult;
 
-use super::output::StepOutput;
 use super::{Prepared, StepError};
 use crate::containers::inherited;
 use crate::context::StepContext;
 use crate::environment;
-use crate::process::{self, Command, Exit, Ladder, Place, Reach, Stubborn};
+use crate::process::{self, Command, Exit, Ladder, Place, Reach, Sink, Stubborn};
 
 /// A program to run for a step.
 pub(super) struct Program {
@@ -40,7 +39,7 @@ impl Program {
         self,
         step: &StepContext,
         place: &Place,
-        output: &mut StepOutput<'_>,
+        output: &mut impl Sink,
     ) -> Result<Ended, StepError> {
         let mut command = Command::new(self.program.clone(), self.directory);
         command.arguments = self.arguments;

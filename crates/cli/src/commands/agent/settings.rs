@@ -18,6 +18,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use url::Url;
 
 use super::{AgentArgs, proxy};
+use crate::secret_files;
 
 /// Variables that hold, or lead to, the token; steps never see them.
 pub(super) const TOKEN_VARIABLES: [&str; 4] =
@@ -28,9 +29,6 @@ const DEFAULT_POOL: &str = "Default";
 
 /// The work folder of an agent that was told none.
 const DEFAULT_WORK: &str = "_work";
-
-/// The longest token file that is read, in bytes.
-const LONGEST_TOKEN: u64 = 64 * 1024;
 
 /// Who the agent is.
 #[derive(Debug)]
@@ -257,18 +255,8 @@ fn token(args: &AgentArgs, surroundings: Surroundings<'_>) -> Result<(String, Se
 }
 
 fn read_token(file: &Path) -> Result<SecretString, Mistake> {
-    let shown = file.display();
-    match std::fs::metadata(file) {
-        Ok(metadata) if metadata.len() > LONGEST_TOKEN => {
-            return mistake(format!("the token file {shown} is too long to be one"));
-        }
-        Ok(_) => {}
-        Err(error) => return mistake(format!("the token file {shown} cannot be read: {error}")),
-    }
-    match std::fs::read_to_string(file) {
-        Ok(text) => Ok(SecretString::from(text.trim())),
-        Err(error) => mistake(format!("the token file {shown} cannot be read: {error}")),
-    }
+    secret_files::read_token(file)
+        .or_else(|error| mistake(format!("the token file {} cannot be read: {error}", file.display())))
 }
 
 fn listen(address: Option<&str>) -> Result<Option<SocketAddr>, Mistake> {

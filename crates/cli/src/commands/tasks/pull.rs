@@ -6,7 +6,7 @@ use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use clap::Args;
 use dayfly_client::{Connection, Credential, HttpSettings, describe};
 use dayfly_pipelines::plan::TaskReference;
@@ -17,12 +17,10 @@ use url::Url;
 
 use crate::output;
 use crate::run::tasks::{Pulled, State, short};
+use crate::secret_files;
 
 /// Variables with a token: that of Microsoft's own command line, then those of agents.
 const TOKEN_VARIABLES: [&str; 3] = ["AZURE_DEVOPS_EXT_PAT", "AZ_PAT", "AZP_TOKEN"];
-
-/// The longest token file that is read, in bytes.
-const LONGEST_TOKEN: u64 = 64 * 1024;
 
 /// Arguments of `dayfly tasks pull`.
 #[derive(Debug, Args)]
@@ -58,21 +56,16 @@ pub(super) fn run(args: &PullArgs) -> anyhow::Result<ExitCode> {
 /// The token; else what is wrong with what was typed.
 fn token(file: Option<&Path>) -> anyhow::Result<Result<SecretString, &'static str>> {
     let token = if let Some(file) = file {
-        let shown = file.display();
-        let metadata = std::fs::metadata(file).with_context(|| format!("cannot read {shown}"))?;
-        if metadata.len() > LONGEST_TOKEN {
-            bail!("{shown} is too long for a token");
-        }
-        std::fs::read_to_string(file).with_context(|| format!("cannot read {shown}"))?
+        secret_files::read_token(file).with_context(|| format!("cannot read {}", file.display()))?
     } else if let Some(token) = TOKEN_VARIABLES.iter().find_map(|name| std::env::var(name).ok()) {
-        token
+        SecretString::from(token.trim())
     } else if std::io::stdin().is_terminal() {
         output::note("Personal access token of the organization (it is not shown):");
-        console::Term::stderr().read_secure_line().context("cannot read the token")?
+        let typed = console::Term::stderr().read_secure_line().context("cannot read the token")?;
+        SecretString::from(typed.trim())
     } else {
         return Ok(Err("no token: give --token-file or AZURE_DEVOPS_EXT_PAT"));
     };
-    let token = SecretString::from(token.trim());
     Ok(if token.expose_secret().is_empty() { Err("the token is empty") } else { Ok(token) })
 }
 

@@ -132,15 +132,8 @@ fn connection<'a>(inputs: &Inputs, resources: &'a JobResources) -> Result<&'a Se
     let named = inputs.get(&["serviceConnection", "genericService", "connectedServiceName"]);
     let named =
         named.ok_or("the input `serviceConnection` is missing: it names the service connection")?.trim();
-    let is = |endpoint: &&ServiceEndpoint| {
-        endpoint.name.as_deref().is_some_and(|name| name.eq_ignore_ascii_case(named))
-            || endpoint.id.is_some_and(|id| id.to_string().eq_ignore_ascii_case(named))
-    };
-    resources
-        .endpoints
-        .iter()
-        .find(is)
-        .ok_or_else(|| format!("the service connection `{named}` is not known here"))
+    let found = resources.endpoints.iter().find(|endpoint| endpoint.is_called(named));
+    found.ok_or_else(|| format!("the service connection `{named}` is not known here"))
 }
 
 /// The connection's address with the suffix behind it.

@@ -41,10 +41,7 @@ pub(super) static DOWNLOAD_SECURE_FILE: Task = Task {
 async fn run(step: &StepContext, prepared: &Prepared) -> Result<TaskResult, StepError> {
     let inputs = &prepared.inputs;
     let wanted = inputs.required(SECURE_FILE.name)?;
-    let is_wanted = |file: &&SecureFile| {
-        file.name.eq_ignore_ascii_case(wanted) || file.id.to_string().eq_ignore_ascii_case(wanted)
-    };
-    let file = step.job.secure_files.iter().find(is_wanted).ok_or_else(|| {
+    let file = step.job.secure_files.iter().find(|file| file.is_called(wanted)).ok_or_else(|| {
         StepError::Failed(format!(
             "The job was not given a secure file '{wanted}'. It has to be in the library of the project, or \
              for `dayfly run` in the `secure-files` of dayfly.toml."

@@ -103,14 +103,24 @@ pub(super) async fn files_of(
     root: PathBuf,
     links: Links,
 ) -> Result<Vec<PathBuf>, StepError> {
+    let entries = entries_of(step, patterns, root, links).await?;
+    Ok(entries.into_iter().filter(|entry| !entry.is_folder).map(|entry| entry.path).collect())
+}
+
+/// The files and folders that patterns with this root match.
+pub(super) async fn entries_of(
+    step: &StepContext,
+    patterns: Patterns,
+    root: PathBuf,
+    links: Links,
+) -> Result<Vec<Entry>, StepError> {
     let cancel = step.cancel.clone();
     let work = move || {
-        let mut files = Vec::new();
+        let mut entries = Vec::new();
         for start in patterns.starts() {
-            let (taken, _) = patterns.part(find(start, links, &cancel)?, &root);
-            files.extend(taken.into_iter().filter(|entry| !entry.is_folder).map(|entry| entry.path));
+            entries.extend(patterns.part(find(start, links, &cancel)?, &root).0);
         }
-        Ok(files)
+        Ok(entries)
     };
     tokio::task::spawn_blocking(work)
         .await

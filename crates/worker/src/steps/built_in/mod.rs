@@ -3,6 +3,7 @@
 mod ant;
 mod archive_files;
 mod cache;
+mod cluster;
 mod cmake;
 mod copy_files;
 mod delete_files;
@@ -12,7 +13,10 @@ mod download_secure_file;
 mod extract_files;
 mod go;
 mod gradle;
+mod helm_deploy;
 mod java;
+mod kubernetes;
+mod kubernetes_manifest;
 mod matching;
 mod maven;
 mod npm;
@@ -74,6 +78,10 @@ const TASKS: &[(Uuid, RangeInclusive<u32>, &Task)] = &[
     (uuid!("e28912f1-0114-4464-802a-a3a35437fd16"), 1..=1, &docker::DOCKER_1),
     (uuid!("e28912f1-0114-4464-802a-a3a35437fd16"), 0..=0, &docker::DOCKER_0),
     (uuid!("3a6a2d63-f2b2-4e93-bcf9-0cbe22f5dc26"), 1..=LATER, &ant::ANT),
+    (uuid!("cbc316a2-586f-4def-be79-488a1f503564"), 1..=LATER, &kubernetes::KUBERNETES),
+    (uuid!("cbc316a2-586f-4def-be79-488a1f503564"), 0..=0, &kubernetes::KUBERNETES_0),
+    (uuid!("dee316a2-586f-4def-be79-488a1f503dfe"), 0..=LATER, &kubernetes_manifest::KUBERNETES_MANIFEST),
+    (uuid!("afa7d54d-537b-4dc8-b60a-e0eeea2c9a87"), 0..=LATER, &helm_deploy::HELM_DEPLOY),
     (task::DOWNLOAD_SECURE_FILE, 1..=LATER, &download_secure_file::DOWNLOAD_SECURE_FILE),
     // `CacheBeta` until version 1, with the same inputs.
     (CACHE, 0..=LATER, &cache::CACHE),

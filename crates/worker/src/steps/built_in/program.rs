@@ -4,7 +4,7 @@
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
-use super::super::output::StepOutput;
+use super::super::output::{Kept, StepOutput};
 use super::super::program::{self, Ended, environment_of, which};
 use super::super::shell::not_found;
 use super::super::{Prepared, StepError};
@@ -41,6 +41,50 @@ impl Program {
 
     /// Runs it with its output in the log; answers the exit code.
     pub(super) async fn run(self, step: &StepContext, prepared: &Prepared) -> Result<i32, StepError> {
+        let fails_on_stderr = self.fails_on_stderr;
+        let program = self.found(step, prepared).await?;
+        let path = program.program.clone();
+        step.output(&command_line(&program)).await;
+        let mut output = StepOutput::of_script(step, fails_on_stderr);
+        let ended = program.run(step, &prepared.place, &mut output).await?;
+        if output.into_stderr().is_some() {
+            return Err(StepError::Failed(format!(
+                "The process '{}' failed because one or more lines were written to the STDERR stream",
+                path.display()
+            )));
+        }
+        Ok(code_of(&ended))
+    }
+
+    /// Runs it with its output in the log, and keeps that, too.
+    pub(super) async fn kept(self, step: &StepContext, prepared: &Prepared) -> Result<Output, StepError> {
+        self.keep(step, prepared, true).await
+    }
+
+    /// Runs it with nothing in the log, and answers what it said.
+    pub(super) async fn silently(self, step: &StepContext, prepared: &Prepared) -> Result<Output, StepError> {
+        self.keep(step, prepared, false).await
+    }
+
+    async fn keep(
+        self,
+        step: &StepContext,
+        prepared: &Prepared,
+        is_shown: bool,
+    ) -> Result<Output, StepError> {
+        let program = self.found(step, prepared).await?;
+        let path = program.program.clone();
+        if is_shown {
+            step.output(&command_line(&program)).await;
+        }
+        let mut kept = Kept::new(step, MOST_KEPT_BYTES, is_shown);
+        let ended = program.run(step, &prepared.place, &mut kept).await?;
+        let Kept { stdout, stderr, stdout_bytes, .. } = kept;
+        Ok(Output { path, code: code_of(&ended), stdout, stderr, stdout_bytes })
+    }
+
+    /// The program with its path and its environment.
+    async fn found(self, step: &StepContext, prepared: &Prepared) -> Result<program::Program, StepError> {
         let mut environment = environment_of(step, prepared).await?;
         environment.extend(self.variables.into_iter().map(|(name, value)| (name.into(), value.into())));
         let path = if self.name.contains('/') {
@@ -49,31 +93,8 @@ impl Program {
             let found = which(&self.name, &environment, &prepared.place).await;
             found.ok_or_else(|| not_found(step, &self.name))?
         };
-        let mut line = format!("[command]{}", path.display());
-        for argument in &self.arguments {
-            line.push(' ');
-            line.push_str(&argument.to_string_lossy());
-        }
-        step.output(&line).await;
-        let program = program::Program {
-            program: path.clone(),
-            arguments: self.arguments,
-            directory: self.folder,
-            environment,
-        };
-        let mut output = StepOutput::of_script(step, self.fails_on_stderr);
-        let ended = program.run(step, &prepared.place, &mut output).await?;
-        if output.into_stderr().is_some() {
-            return Err(StepError::Failed(format!(
-                "The process '{}' failed because one or more lines were written to the STDERR stream",
-                path.display()
-            )));
-        }
-        Ok(match ended {
-            Ended::Exited(exit) => exit.code(),
-            // It said itself what its result is.
-            Ended::Completed(_) => 0,
-        })
+        let (arguments, directory) = (self.arguments, self.folder);
+        Ok(program::Program { program: path, arguments, directory, environment })
     }
 
     /// Runs it and fails unless it succeeds (`LIB_ProcessExitCode`).
@@ -83,6 +104,60 @@ impl Program {
             0 => Ok(()),
             code => Err(StepError::Failed(format!("The process '{name}' failed with exit code {code}"))),
         }
+    }
+}
+
+/// How much of each output of a program is kept.
+const MOST_KEPT_BYTES: usize = 16 * 1024 * 1024;
+
+/// What a program said, and how it ended.
+pub(super) struct Output {
+    /// Its path.
+    pub(super) path: PathBuf,
+    pub(super) code: i32,
+    pub(super) stdout: String,
+    pub(super) stderr: String,
+    /// How much it wrote to its standard output, of which the first 16 MiB are kept.
+    pub(super) stdout_bytes: usize,
+}
+
+impl Output {
+    /// All that it wrote to its standard output; fails if that was too much to be kept.
+    pub(super) fn whole(&self) -> Result<&str, StepError> {
+        if self.stdout.len() == self.stdout_bytes {
+            return Ok(&self.stdout);
+        }
+        Err(StepError::Failed(format!(
+            "The process '{}' wrote {} bytes; at most {MOST_KEPT_BYTES} are taken.",
+            self.path.display(),
+            self.stdout_bytes
+        )))
+    }
+
+    /// That it failed, in the words of the task library (`LIB_ProcessExitCode`).
+    pub(super) fn failure(&self) -> StepError {
+        StepError::Failed(format!(
+            "The process '{}' failed with exit code {}",
+            self.path.display(),
+            self.code
+        ))
+    }
+}
+
+fn command_line(program: &program::Program) -> String {
+    let mut line = format!("[command]{}", program.program.display());
+    for argument in &program.arguments {
+        line.push(' ');
+        line.push_str(&argument.to_string_lossy());
+    }
+    line
+}
+
+fn code_of(ended: &Ended) -> i32 {
+    match ended {
+        Ended::Exited(exit) => exit.code(),
+        // It said itself what its result is.
+        Ended::Completed(_) => 0,
     }
 }
 

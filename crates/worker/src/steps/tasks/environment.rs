@@ -68,16 +68,11 @@ pub(super) fn add(
 }
 
 fn is_named(endpoint: &ServiceEndpoint, names: &[&str]) -> bool {
-    let (id, name) = (endpoint.id.map(|id| id.to_string()), endpoint.name.as_deref());
-    names.iter().any(|wanted| {
-        id.as_deref().is_some_and(|id| id.eq_ignore_ascii_case(wanted))
-            || name.is_some_and(|name| name.eq_ignore_ascii_case(wanted))
-    })
+    names.iter().any(|wanted| endpoint.is_called(wanted))
 }
 
 fn is_named_file(file: &SecureFile, names: &[&str]) -> bool {
-    let id = file.id.to_string();
-    names.iter().any(|wanted| wanted.eq_ignore_ascii_case(&id) || wanted.eq_ignore_ascii_case(&file.name))
+    names.iter().any(|wanted| file.is_called(wanted))
 }
 
 fn add_endpoint(set: &mut impl FnMut(String, &str), key: &str, endpoint: &ServiceEndpoint, has_data: bool) {
