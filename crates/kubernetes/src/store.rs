@@ -235,11 +235,11 @@ impl KubernetesStore {
         let mut slot = slot.lock().await;
         let Some(open) = slot.as_mut() else { return Ok(()) };
         let mut job = open.job.clone();
-        // Losing the number of a log costs a second log, and a write for each job would cost more: it goes along
-        // with the next step.
+        // Losing the number of a log costs a second log, and a write for each job would cost more: it goes
+        // along with the next step.
         let is_log = matches!(change, Change::Log(_));
         job.apply(change);
-        // Worker and lease say the same one after the other, and once the service has it, nothing hangs on it.
+        // Worker and lease say the same one after the other; once the service has it, nothing hangs on it.
         let is_known = job.stage == open.job.stage && record::is_reported(&job.stage);
         if !is_log && !is_known {
             let status = record::progress(&open.written.status(), &self.holder, &job, &open.key)?;

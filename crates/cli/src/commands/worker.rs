@@ -43,8 +43,8 @@ pub(crate) struct WorkerArgs {
     authorities: Authorities,
 }
 
-/// Runs the job and answers its result as the exit code: 100 plus the result's number. In a pod it is 0, since
-/// with any other code the pod counts as failed, whatever the job's result, and is alerted on.
+/// Runs the job and answers its result as the exit code: 100 plus the result's number. In a pod it is 0,
+/// since with any other code the pod counts as failed, whatever the job's result, and is alerted on.
 async fn run(args: WorkerArgs) -> anyhow::Result<ExitCode> {
     let stop = CancellationToken::new();
     let is_in_pod = args.claim_file.is_some();
