@@ -7,23 +7,6 @@ fn assert_has(ended: &Ended, text: &str) {
 }
 
 #[test]
-fn a_job_with_service_containers_fails_and_says_why() {
-    let project = Project::with_pipeline(
-        "resources:
-  containers:
-  - {container: db, image: 'postgres:16'}
-services: {postgres: db}
-steps:
-- checkout: none
-- bash: echo ran without its database
-",
-    );
-    let ended = project.run(&[], 1);
-    assert_has(&ended, "This job needs the service containers 'postgres' (db).");
-    assert!(!ended.stdout.contains("ran without"), "{ended:?}");
-}
-
-#[test]
 fn read_only_variables_cannot_be_overwritten() {
     let project = Project::with_pipeline(
         "variables:
