@@ -1,4 +1,4 @@
-//! Variables, secrets and containers of a job, as `dayfly run` shows them.
+//! Variables and secrets of a job, as `dayfly run` shows them.
 
 use crate::project::{Ended, Project};
 

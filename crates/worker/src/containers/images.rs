@@ -26,9 +26,13 @@ pub(super) async fn pull<'a>(
     let mut pulled = BTreeSet::new();
     for resource in resources {
         let source = source(message, resource)?;
-        let image = expand(&making.step.job, &source.image);
+        let is_local = resource.properties.local_image == Some(true);
+        let mut image = expand(&making.step.job, &source.image);
+        if making.engine.kind == Kind::Podman && !is_local {
+            image = as_docker_reads(&image);
+        }
         images.insert(resource.alias.clone(), image.clone());
-        if resource.properties.local_image == Some(true) || !pulled.insert(image.clone()) {
+        if is_local || !pulled.insert(image.clone()) {
             continue;
         }
         let got = match &source.registry {
@@ -41,6 +45,17 @@ pub(super) async fn pull<'a>(
         })?;
     }
     Ok(images)
+}
+
+/// The image whose name Docker takes for this one: without a registry it is one of Docker Hub
+/// (`splitDockerDomain` of `distribution/reference`). Podman asks its own configuration, which mostly knows no
+/// registry.
+fn as_docker_reads(image: &str) -> String {
+    match image.split_once('/') {
+        None => format!("docker.io/library/{image}"),
+        Some((first, _)) if first == "localhost" || first.contains(['.', ':']) => image.to_owned(),
+        Some(_) => format!("docker.io/{image}"),
+    }
 }
 
 /// Pulls by the login of a service connection, which the user's own configuration never holds.
@@ -101,4 +116,22 @@ async fn environment(making: &Making<'_>, logins: &Path) -> Result<Vec<(OsString
         environment.push(("DOCKER_HOST".into(), host.trim().into()));
     }
     Ok(environment)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_image_without_a_registry_is_one_of_docker_hub() {
+        for (written, meant) in [
+            ("postgres:16", "docker.io/library/postgres:16"),
+            ("bitnami/redis", "docker.io/bitnami/redis"),
+            ("localhost/tools:1", "localhost/tools:1"),
+            ("registry:5000/tools", "registry:5000/tools"),
+            ("mcr.microsoft.com/dotnet/sdk@sha256:ab", "mcr.microsoft.com/dotnet/sdk@sha256:ab"),
+        ] {
+            assert_eq!(as_docker_reads(written), meant);
+        }
+    }
 }
