@@ -48,8 +48,8 @@ pub(super) async fn pull<'a>(
 }
 
 /// The image whose name Docker takes for this one: without a registry it is one of Docker Hub
-/// (`splitDockerDomain` of `distribution/reference`). Podman asks its own configuration, which mostly knows no
-/// registry.
+/// (`splitDockerDomain` of `distribution/reference`). Podman asks its own configuration, which mostly knows
+/// no registry.
 fn as_docker_reads(image: &str) -> String {
     match image.split_once('/') {
         None => format!("docker.io/library/{image}"),
