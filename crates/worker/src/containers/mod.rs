@@ -155,7 +155,7 @@ impl Containers {
         let host = match timeout(TELL_AFTER, &mut host).await {
             Ok(host) => host?,
             Err(_) => {
-                context.output(&format!("Waiting for the container '{name}' of the pod.")).await;
+                context.output(&format!("Waiting for the container '{name}'.")).await;
                 tokio::select! {
                     host = host => host?,
                     () = context.cancel.cancelled() => return Err(Error::Canceled),

@@ -30,8 +30,9 @@ pub(super) async fn run(step: &StepContext, prepared: &Prepared) -> Result<TaskR
         check_file(inputs.text("filePath")).await?;
     }
     step.output("Generating script.").await;
-    let program =
-        which("bash", &environment, &prepared.place).await.ok_or_else(|| not_found(step, "bash"))?;
+    let program = which("bash", &environment, &prepared.place)
+        .await
+        .ok_or_else(|| not_found(step, "bash", &prepared.place))?;
     let contents = if from_file {
         let sources = environment
             .get(std::ffi::OsStr::new("AZP_BASHV3_OLD_SOURCE_BEHAVIOR"))

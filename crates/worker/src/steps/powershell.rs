@@ -32,9 +32,9 @@ pub(super) async fn run(step: &StepContext, prepared: &Prepared) -> Result<TaskR
     let environment = environment_of(step, prepared).await?;
     let program = match which("pwsh", &environment, &prepared.place).await {
         Some(program) => program,
-        None => {
-            which("powershell", &environment, &prepared.place).await.ok_or_else(|| not_found(step, "pwsh"))?
-        }
+        None => which("powershell", &environment, &prepared.place)
+            .await
+            .ok_or_else(|| not_found(step, "pwsh", &prepared.place))?,
     };
     let operator = if inputs.flag("runScriptInSeparateScope") { "&" } else { "." };
     let shell = Shell {

@@ -21,7 +21,9 @@ pub(super) async fn run(step: &StepContext, prepared: &Prepared) -> Result<TaskR
     let environment = environment_of(step, prepared).await?;
     let shell = Shell {
         name: "Bash",
-        program: which("bash", &environment, &prepared.place).await.ok_or_else(|| not_found(step, "bash"))?,
+        program: which("bash", &environment, &prepared.place)
+            .await
+            .ok_or_else(|| not_found(step, "bash", &prepared.place))?,
         arguments: vec!["--noprofile".into(), "--norc".into(), file.into()],
         directory,
         fail_on_stderr: prepared.inputs.flag("failOnStderr"),

@@ -126,7 +126,7 @@ pub(super) async fn print_one_liner(step: &StepContext, script: &str) {
 }
 
 /// Says that a program is missing, beginning as the task library does, and what to do about it.
-pub(super) fn not_found(step: &StepContext, name: &str) -> StepError {
+pub(super) fn not_found(step: &StepContext, name: &str, place: &Place) -> StepError {
     // A variable for a path of one's own is easily called that, and is the PATH from then on.
     let replaced = step.job.with_variables(|variables| {
         let path = variables.iter().find(|variable| variable.name.eq_ignore_ascii_case("path"));
@@ -140,6 +140,9 @@ pub(super) fn not_found(step: &StepContext, name: &str) -> StepError {
         }
         (None, "pwsh") => "This step needs PowerShell 7: install it from https://aka.ms/install-powershell, or use `bash:` instead of `pwsh:`.".to_owned(),
         (None, "git") => "Install git on this agent; checkout needs version 2.0 or newer.".to_owned(),
+        (None, _) if matches!(place, Place::Container(_)) => {
+            "It is not in the image of the container: use an image that has it.".to_owned()
+        }
         (None, _) => "Install it on this agent, or add its folder to the PATH.".to_owned(),
     };
     StepError::Failed(format!("Unable to locate executable file: '{name}'. {advice}"))

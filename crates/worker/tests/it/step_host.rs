@@ -121,12 +121,15 @@ async fn what_is_not_in_the_container_is_told_as_on_a_machine() {
     let mut nowhere = script_step("nowhere", "pwd");
     nowhere.inputs.insert("workingDirectory".to_owned(), "/no/such/folder".to_owned());
     nowhere.continue_on_error = true;
-    let job = job.step(nowhere).variable("PATH", "/no/path").script("no bash", "true");
+    let mut no_bash = script_step("no bash", "true");
+    no_bash.environment.insert("PATH".to_owned(), "/no/path".to_owned());
+    let job = job.step(nowhere).step(no_bash);
     let container = container(&folder, "job");
     let (result, _folder) = job.run().await;
     assert_eq!(result, TaskResult::Failed);
     let log = service.log("no bash");
-    assert!(log.contains("Unable to locate executable file: 'bash'"), "{log}");
+    let expected = "Unable to locate executable file: 'bash'. It is not in the image of the container";
+    assert!(log.contains(expected), "{log}");
     container.await.expect("no panic").expect("it served to the end");
 }
 

@@ -91,7 +91,7 @@ impl Program {
             PathBuf::from(&self.name)
         } else {
             let found = which(&self.name, &environment, &prepared.place).await;
-            found.ok_or_else(|| not_found(step, &self.name))?
+            found.ok_or_else(|| not_found(step, &self.name, &prepared.place))?
         };
         let (arguments, directory) = (self.arguments, self.folder);
         Ok(program::Program { program: path, arguments, directory, environment })

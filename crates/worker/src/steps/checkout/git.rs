@@ -79,7 +79,9 @@ impl<'a> Git<'a> {
             // Without `lfs: true`, pointers stay pointers even if large files are configured on this machine.
             environment.insert("GIT_LFS_SKIP_SMUDGE".into(), "1".into());
         }
-        let program = which("git", &environment, &Place::Here).await.ok_or_else(|| not_found(step, "git"))?;
+        let program = which("git", &environment, &Place::Here)
+            .await
+            .ok_or_else(|| not_found(step, "git", &Place::Here))?;
         let has_lfs = which("git-lfs", &environment, &Place::Here).await.is_some();
         let mut git = Git { step, program, environment, version: (0, 0, 0), has_lfs };
         let folder = PathBuf::from(step.job.variable_or_empty("agent.workfolder"));

@@ -35,7 +35,7 @@ pub(super) async fn run(part: Part<'_>, handler: &Handler<'_>) -> Result<TaskRes
     }
     let directory = directory(&part, handler, is_file.then_some(&target)).await?;
     let line = format!("{} {}", quoted(&target), part.expanded(handler, "argumentFormat"));
-    let bash = which("bash", &part.environment, place).await.ok_or_else(|| not_found(step, "bash"))?;
+    let bash = which("bash", &part.environment, place).await.ok_or_else(|| not_found(step, "bash", place))?;
     step.output(&format!("[command]{}", line.trim_end())).await;
     let fails_on_stderr = part.prepared.inputs.given("failOnStandardError").is_none_or(convert_to_boolean);
     let mut output = StepOutput::of_script(step, fails_on_stderr);
