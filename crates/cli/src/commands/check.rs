@@ -62,6 +62,7 @@ fn run_jobs(checked: &[Checked], dayfly_image: &str) -> anyhow::Result<ExitCode>
     let file = folder.path().join("check.yml");
     std::fs::write(&file, PIPELINE).with_context(|| format!("could not write `{}`", file.display()))?;
     let file = file.display().to_string();
+    let mut worst = ExitCode::SUCCESS;
     for (namespace, name) in checked.iter().filter_map(Checked::agent_set) {
         output::write(&format!("A job in a pod of agentset/{name} in {namespace}:\n"))?;
         let typed = [
@@ -74,11 +75,15 @@ fn run_jobs(checked: &[Checked], dayfly_image: &str) -> anyhow::Result<ExitCode>
         ];
         let command = RunArgs::augment_args(clap::Command::new("dayfly run"));
         let code = run::run(RunArgs::from_arg_matches(&command.try_get_matches_from(typed)?)?)?;
-        if code != ExitCode::SUCCESS {
+        if code == ExitCode::from(run::EXIT_CANCELLED) {
             return Ok(code);
         }
+        // The other sets are looked at even so.
+        if code != ExitCode::SUCCESS {
+            worst = code;
+        }
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(worst)
 }
 
 /// Looks again until all work or the time is over.

@@ -33,7 +33,7 @@ use crate::run::values::{GroupSource, Values};
 use crate::run::warnings;
 
 /// The run was cancelled, as shells say it of a program that was interrupted.
-const EXIT_CANCELLED: u8 = 130;
+pub(super) const EXIT_CANCELLED: u8 = 130;
 /// How many jobs run at a time in a cluster unless the user says otherwise.
 const AGENTS_IN_CLUSTER: usize = 10;
 /// Above the options that are for clusters only.

@@ -234,34 +234,7 @@ fn field(key: &str, path: &Path) -> OsString {
 
 /// The words of `options`, as a shell would take them apart.
 fn words(line: &str) -> Result<Vec<String>, String> {
-    let mut words = Vec::new();
-    let mut word: Option<String> = None;
-    let mut letters = line.chars();
-    while let Some(letter) = letters.next() {
-        match letter {
-            '\'' | '"' => quoted(letter, &mut letters, word.get_or_insert_default())
-                .ok_or_else(|| format!("the `options` `{line}` have a quote that does not end"))?,
-            '\\' => word.get_or_insert_default().extend(letters.next()),
-            letter if letter.is_whitespace() => words.extend(word.take()),
-            letter => word.get_or_insert_default().push(letter),
-        }
-    }
-    words.extend(word);
-    Ok(words)
-}
-
-/// What stands between quotes; none if they do not end.
-fn quoted(quote: char, letters: &mut std::str::Chars<'_>, word: &mut String) -> Option<()> {
-    loop {
-        match letters.next()? {
-            letter if letter == quote => return Some(()),
-            '\\' if quote == '"' => match letters.next()? {
-                escaped @ ('"' | '\\' | '$' | '`') => word.push(escaped),
-                other => word.extend(['\\', other]),
-            },
-            letter => word.push(letter),
-        }
-    }
+    shlex::split(line).ok_or_else(|| format!("the `options` `{line}` have a quote that does not end"))
 }
 
 #[cfg(test)]
