@@ -7,9 +7,11 @@
 mod authority;
 mod front;
 mod service;
+mod skip;
 mod wait;
 
 pub use authority::Authority;
 pub use front::{Proxy, TlsFront};
 pub use service::{PAT, Service};
+pub use skip::skip;
 pub use wait::{PATIENCE, bounded, eventually};

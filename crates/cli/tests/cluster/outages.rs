@@ -6,6 +6,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use dayfly_testing::skip;
+
 use crate::world::{World, eventually};
 
 /// How long the API server is away, in seconds: a few times as long as a Lease lasts. The variable
@@ -24,10 +26,10 @@ impl Part {
         let variable = |way| std::env::var(format!("DAYFLY_TEST_{name}_{way}")).ok();
         let found = (|| Some(Self { down: variable("DOWN")?, up: variable("UP")? }))();
         if found.is_none() {
-            eprintln!(
-                "skipped: set DAYFLY_TEST_{name}_DOWN and DAYFLY_TEST_{name}_UP to commands that take it \
-                 away and bring it back"
-            );
+            skip(&format!(
+                "set DAYFLY_TEST_{name}_DOWN and DAYFLY_TEST_{name}_UP to commands that take it away and bring \
+                 it back"
+            ));
         }
         found
     }

@@ -11,6 +11,7 @@ use std::{
 };
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
+use dayfly_testing::skip;
 
 /// The longest head of a request that is read.
 const LONGEST_HEAD: usize = 16 * 1024;
@@ -28,9 +29,9 @@ impl Registry {
     /// A door to the registry at `DAYFLY_TEST_REGISTRY`, if there is one.
     pub(crate) fn with_login(user: &str, password: &str) -> Option<Self> {
         let Ok(behind) = std::env::var("DAYFLY_TEST_REGISTRY") else {
-            eprintln!(
-                "skipped: set DAYFLY_TEST_REGISTRY to the address of a registry with the image \
-                 dayfly-test-private:1 that this machine, which is the node, reaches"
+            skip(
+                "set DAYFLY_TEST_REGISTRY to the address of a registry with the image dayfly-test-private:1 \
+                 that this machine, which is the node, reaches",
             );
             return None;
         };

@@ -12,6 +12,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use dayfly_testing::skip;
+
 use crate::service::Service;
 
 /// How long a condition may take.
@@ -49,11 +51,7 @@ impl Cluster {
             })
         })();
         if found.is_none() {
-            eprintln!(
-                "skipped: no cluster; set KUBECONFIG, DAYFLY_TEST_ADDRESS (this machine as pods see it), \
-                 DAYFLY_TEST_IMAGE (an image with /dayfly), DAYFLY_TEST_JOB_IMAGE (one with git and bash) and \
-                 DAYFLY_TEST_SERVICE_IMAGE (one that listens on port 9418)"
-            );
+            skip("there is no cluster; `.ci/run cluster` says what these tests need");
         }
         found
     }

@@ -9,6 +9,7 @@ use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use dayfly_testing::skip;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, geteuid};
 
@@ -121,13 +122,6 @@ impl Drop for Docker {
         let _ = kill(Pid::from_raw(self.service.id().cast_signed()), Signal::SIGTERM);
         let _ = self.service.wait();
     }
-}
-
-/// Says that a test is not run, whether or not the output of tests is shown.
-fn skip(reason: &str) {
-    let test = std::thread::current().name().unwrap_or_default().to_owned();
-    let text = format!("SKIPPED {test}: {reason}\n");
-    std::io::stderr().write_all(text.as_bytes()).expect("standard error is open");
 }
 
 fn lead<'a>(folder: &Path, command: &'a mut Command) -> &'a mut Command {

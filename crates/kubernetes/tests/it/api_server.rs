@@ -9,6 +9,7 @@ use std::{
 };
 
 use dayfly_kubernetes::api::definitions;
+use dayfly_testing::skip;
 use k8s_openapi::{
     api::core::v1::Namespace, apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
 };
@@ -42,12 +43,11 @@ impl ApiServer {
     }
 
     /// One of our own, which may be killed.
-    #[expect(clippy::print_stderr, reason = "who runs the tests must learn that this one was skipped")]
     pub(crate) async fn start() -> Option<Self> {
         let Some(assets) = std::env::var_os("KUBEBUILDER_ASSETS") else {
-            eprintln!(
-                "skipped: no API server. Set KUBEBUILDER_ASSETS to a folder with etcd and kube-apiserver \
-                 (`setup-envtest use -p path`), or, for most tests, KUBECONFIG to a cluster's."
+            skip(
+                "there is no API server; set KUBEBUILDER_ASSETS to a folder with etcd and kube-apiserver \
+                 (`setup-envtest use -p path`), or, for most tests, KUBECONFIG to a cluster's",
             );
             return None;
         };
