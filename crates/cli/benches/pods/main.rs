@@ -1,6 +1,7 @@
-//! Jobs in pods beside bare pods of the same shape: `cargo bench -p dayfly --bench pods [-- RUNS]`; then what
-//! a job costs the API server, a burst of 200 jobs, and 1,000 agents that are taken over (`-- agents`: only
-//! these).
+//! Jobs in pods beside bare pods of the same shape: `cargo bench -p dayfly --bench pods [-- RUNS [PART ...]]`,
+//! one at a time (`single`) and many at once (`burst`); with services (`services`), ten more while ten run
+//! (`more`), what a job costs the API server (`writes`), 200 jobs (`crowd`), and 1,000 agents that are taken
+//! over (`agents`). Without parts, all of them.
 //!
 //! It needs the cluster that `.ci/run cluster` says; without it nothing is measured. Each figure is the time
 //! until the first command of a container connects to this process: from the queueing of a job, and from the
@@ -30,8 +31,14 @@ use self::world::{Differences, PAT, World};
 /// Jobs and pods at once.
 const BURST: usize = 20;
 
+/// How often so many are measured.
+const BURSTS: usize = 3;
+
 /// Jobs that are queued at once when there are agents for [`BURST`] of them.
 const CROWD: usize = 200;
+
+/// After [`Bench::command`]: goes on until its connection is dropped here.
+const LAST: &str = "read -r -u 3 || true";
 
 /// Agents that are online at once.
 const AGENTS: u16 = 1_000;
@@ -56,10 +63,22 @@ impl Drop for Bench {
 }
 
 fn main() {
-    if std::env::args().any(|argument| argument == "agents") {
-        return many_agents();
+    let arguments = || std::env::args().skip(1).filter(|argument| argument != "--bench");
+    let runs = arguments().find_map(|argument| argument.parse().ok()).unwrap_or(20);
+    let parts = arguments().filter(|argument| argument.parse::<usize>().is_err()).collect::<Vec<_>>();
+    let wanted = |part: &str| parts.is_empty() || parts.iter().any(|name| name == part);
+    if PARTS.into_iter().any(&wanted) {
+        measure(runs, &wanted);
     }
-    let runs = std::env::args().skip(1).find_map(|argument| argument.parse().ok()).unwrap_or(20);
+    if wanted("agents") {
+        many_agents();
+    }
+}
+
+/// What needs a few agents only.
+const PARTS: [&str; 6] = ["single", "burst", "services", "more", "writes", "crowd"];
+
+fn measure(runs: usize, wanted: &impl Fn(&str) -> bool) {
     let Some(world) = World::new("bench", BURST as u16) else { return };
     let mut proxy =
         Command::new("kubectl").args(["proxy", "--port=0"]).stdout(Stdio::piped()).spawn().expect("kubectl");
@@ -76,20 +95,28 @@ fn main() {
         bench.world.kubectl(&["patch", "agentset", "linux", "--type=merge", "--patch", &patch]);
         bench.world.has_online(BURST as u16);
         let bare = bench.bare_pod("");
-        bench.one_at_a_time(layout, "", &bare, runs);
-        bench.burst(layout, &bare);
+        if wanted("single") {
+            bench.one_at_a_time(layout, "", &bare, runs);
+        }
+        if wanted("burst") {
+            bench.burst(layout, &bare);
+        }
     }
     bench.world.kubectl(&["patch", "agentset", "linux", "--type=merge", "--patch", DEFAULT_LAYOUT]);
-    for count in [1, 3] {
+    for count in [1, 3].into_iter().filter(|_| wanted("services")) {
         let services = bench.services(count);
         let bare = bench.bare_pod(&services);
         bench.one_at_a_time(&format!("{count} services"), &services, &bare, runs);
     }
-    bench.ten_more();
-    bench.writes();
-    bench.crowd();
-    drop(bench);
-    many_agents();
+    if wanted("more") {
+        bench.ten_more();
+    }
+    if wanted("writes") {
+        bench.writes();
+    }
+    if wanted("crowd") {
+        bench.crowd();
+    }
 }
 
 const DEFAULT_LAYOUT: &str = r#"{"spec":{"layout":"TwoContainers"}}"#;
@@ -152,30 +179,42 @@ impl Bench {
         );
     }
 
+    /// Many at once, so often in turn; the median of the times until the last process.
     fn burst(&self, layout: &str, bare: &Value) {
-        let began = Instant::now();
-        (0..BURST).for_each(|number| self.create(bare, &format!("bare-{number}")));
-        let pods = self.arrivals(BURST, began);
-        (0..BURST).for_each(|number| self.delete(&format!("bare-{number}")));
-        self.world.no_pod_is_left();
-        let last = |arrivals: &[Duration]| arrivals.last().copied().unwrap_or_default().as_secs_f64();
-        println!("{layout}, {BURST} at once, until the last process:");
-        println!("  bare pods, which all last until then:  {:.2} s", last(&pods));
-        // As the bare pods' last, or not, so that their pods end while others are made.
-        for (what, rest) in
-            [("which all last until then:", "read -r -u 3 || true"), ("which end at once:", "true")]
-        {
+        // As the bare pods last, or not, so that their pods end while others are made.
+        let ends = [("which all last until then:", LAST), ("which end at once:", "true")];
+        let (mut pods, mut jobs) = (Vec::new(), ends.map(|_| Vec::new()));
+        for _ in 0..BURSTS {
             let began = Instant::now();
-            self.queue(&format!(
-                "pool: k8s\njobs:\n- job: many\n  strategy: {{ parallel: {BURST} }}\n  steps:\n  - checkout: \
-                 none\n  - bash: {}; {rest}\n",
-                self.command()
-            ));
-            let (jobs, lasting): (Vec<_>, Vec<_>) = (0..BURST).map(|_| self.arrival(began)).unzip();
-            drop(lasting);
+            (0..BURST).for_each(|number| self.create(bare, &format!("bare-{number}")));
+            pods.push(self.last_of_burst(began));
+            (0..BURST).for_each(|number| self.delete(&format!("bare-{number}")));
             self.world.no_pod_is_left();
-            println!("  jobs, {what:<33} {:.2} s, {:.2} x", last(&jobs), last(&jobs) / last(&pods));
+            for ((_, end), jobs) in ends.iter().zip(&mut jobs) {
+                let began = Instant::now();
+                self.queue(&format!(
+                    "pool: k8s\njobs:\n- job: many\n  strategy: {{ parallel: {BURST} }}\n  steps:\n  - checkout: \
+                     none\n  - bash: {}; {end}\n",
+                    self.command()
+                ));
+                jobs.push(self.last_of_burst(began));
+                self.world.no_pod_is_left();
+            }
         }
+        let median = |samples: &mut [Duration]| percentiles(samples)[0].as_secs_f64();
+        let bare = median(&mut pods);
+        println!("{layout}, {BURST} at once, until the last process, {BURSTS} times in turn:");
+        println!("  bare pods, which all last until then:  p50 {bare:.2} s");
+        for ((what, _), mut jobs) in ends.into_iter().zip(jobs) {
+            let jobs = median(&mut jobs);
+            println!("  jobs, {what:<33} p50 {jobs:.2} s, {:.2} x", jobs / bare);
+        }
+    }
+
+    /// How long after `began` the last of a burst has connected; all connections last until then.
+    fn last_of_burst(&self, began: Instant) -> Duration {
+        let arrivals = (0..BURST).map(|_| self.arrival(began)).collect::<Vec<_>>();
+        arrivals.last().map(|(after, _)| *after).unwrap_or_default()
     }
 
     /// So many services, in YAML.
@@ -287,8 +326,10 @@ impl Bench {
         self.send(self.http.post(&self.api).json(&pod));
     }
 
+    /// With a grace period, however short: a pod that is deleted without one is gone from the API server before
+    /// the kubelet has begun to remove it, which then takes its time from what is measured next.
     fn delete(&self, name: &str) {
-        self.send(self.http.delete(format!("{}/{name}?gracePeriodSeconds=0", self.api)));
+        self.send(self.http.delete(format!("{}/{name}?gracePeriodSeconds=1", self.api)));
     }
 
     fn send(&self, request: reqwest::RequestBuilder) {
@@ -315,7 +356,7 @@ impl Bench {
         let steps = containers.len() - 1;
         for (number, container) in containers.iter_mut().enumerate() {
             container["command"] = match number == steps {
-                true => json!(["bash", "-c", self.command()]),
+                true => json!(["bash", "-c", format!("{}; {LAST}", self.command())]),
                 false => json!(["sleep", "infinity"]),
             };
         }
