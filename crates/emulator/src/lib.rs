@@ -29,7 +29,7 @@ pub use emulator::{Emulator, Error};
 pub use events::{CompletionReason, Event, JobChange, JobSignal};
 pub use faults::{ActiveFault, Error as FaultError, Fault, FaultRule};
 pub use runs::compile::Error as QueueError;
-pub use settings::{AccessToken, Limits, Scope, Settings};
+pub use settings::{AccessToken, Library, Limits, Scope, Settings};
 pub use state::jobs::NewJob;
 pub use state::{Error as StateError, Statistics};
 pub use stores::containers::Error as ContainerError;

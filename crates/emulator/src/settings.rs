@@ -6,6 +6,8 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use dayfly_protocol::job::ServiceEndpoint;
+use dayfly_protocol::timeline::VariableValue;
 use secrecy::SecretString;
 use url::Url;
 
@@ -48,6 +50,8 @@ pub struct Settings {
     /// Where the temporary folder with logs, artifacts, snapshots and task packages is made; none means the
     /// system's place for such.
     pub data_folder: Option<PathBuf>,
+    /// What pipelines that are queued by REST find beside themselves.
+    pub library: Library,
     /// Feature flags which are not off, by name.
     pub feature_flags: BTreeMap<String, bool>,
     /// Faults from the start.
@@ -79,6 +83,7 @@ impl Settings {
             agent_token_lifetime: Duration::from_secs(50 * 60),
             tasks_folder: None,
             data_folder: None,
+            library: Library::default(),
             feature_flags: BTreeMap::new(),
             faults: Vec::new(),
             fault_seed: 0,
@@ -86,6 +91,17 @@ impl Settings {
             clock: Clock::system(),
         }
     }
+}
+
+/// What projects of Azure DevOps hold beside their pipelines; all projects have the same here.
+#[derive(Clone, Debug, Default)]
+pub struct Library {
+    /// Variable groups, by name.
+    pub variable_groups: BTreeMap<String, BTreeMap<String, VariableValue>>,
+    /// Service connections.
+    pub service_connections: Vec<ServiceEndpoint>,
+    /// Secure files, and where they are.
+    pub secure_files: Vec<(String, PathBuf)>,
 }
 
 /// A personal access token with a part of the rights.

@@ -24,6 +24,7 @@ use url::Url;
 use self::activity::Lines;
 use self::running::{Registration, Running};
 use crate::output;
+use crate::run::config::Config;
 use crate::secret_files;
 use crate::signals::Signals;
 
@@ -94,6 +95,10 @@ pub(crate) struct EmulatorArgs {
     /// folder]
     #[arg(long, value_name = "FOLDER")]
     data_dir: Option<PathBuf>,
+    /// File with variable groups, service connections and secure files of all projects, like the `dayfly.toml`
+    /// of `dayfly run`
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
     /// How many jobs may run at the same time
     #[arg(long, value_name = "NUMBER")]
     parallel_jobs: Option<NonZeroU32>,
@@ -305,6 +310,9 @@ fn settings(args: &EmulatorArgs, made: Option<&Path>) -> anyhow::Result<Settings
     settings.lock_duration = Duration::from_secs(args.lock_duration);
     settings.tasks_folder.clone_from(&args.tasks_dir);
     settings.data_folder.clone_from(&args.data_dir);
+    if let Some(path) = &args.config {
+        settings.library = Config::at(path)?.library()?;
+    }
     settings.faults = faults(args)?;
     settings.fault_seed = args.fault_seed;
     Ok(settings)

@@ -15,7 +15,9 @@ use serde::{Deserialize, Deserializer};
 use toml::Spanned;
 use url::Url;
 
+use dayfly_emulator::Library;
 use dayfly_protocol::job::{EndpointAuthorization, ServiceEndpoint};
+use dayfly_protocol::timeline::VariableValue;
 
 use super::inputs::SecretSource;
 use super::pipeline::PipelineFile;
@@ -126,14 +128,21 @@ impl Config {
     /// Reads the file that is named, or the one beside the pipeline, or at the top of its repository.
     pub(crate) fn read(named: Option<&Path>, pipeline: &PipelineFile) -> anyhow::Result<Self> {
         let usual = [pipeline.path.with_file_name(NAME), pipeline.root.join(NAME)];
-        let path = match named {
-            Some(path) => path,
-            None => match usual.iter().find(|path| path.exists()) {
-                Some(path) => path,
-                None => return Ok(Self::default()),
-            },
-        };
-        let name = if named.is_some() { path.display().to_string() } else { NAME.to_owned() };
+        if let Some(path) = named {
+            return Self::at(path);
+        }
+        match usual.iter().find(|path| path.exists()) {
+            Some(path) => Self::load(NAME.to_owned(), path),
+            None => Ok(Self::default()),
+        }
+    }
+
+    /// Reads this file.
+    pub(crate) fn at(path: &Path) -> anyhow::Result<Self> {
+        Self::load(path.display().to_string(), path)
+    }
+
+    fn load(name: String, path: &Path) -> anyhow::Result<Self> {
         let mut text = String::new();
         File::open(path)
             .and_then(|file| file.take(MAX_BYTES + 1).read_to_string(&mut text))
@@ -258,6 +267,33 @@ impl Config {
     pub(crate) fn secure_files(&self) -> Vec<(String, PathBuf)> {
         let files = self.content.secure_files.iter();
         files.map(|(name, path)| (name.clone(), self.folder.join(path.as_ref()))).collect()
+    }
+
+    /// All that it holds, with its secrets, for the emulator.
+    ///
+    /// # Errors
+    ///
+    /// If a secret cannot be read, or a secure file is not there.
+    pub(crate) fn library(&self) -> anyhow::Result<Library> {
+        self.check_secure_files(|_| true)?;
+        let mut variable_groups = BTreeMap::<_, BTreeMap<_, _>>::new();
+        for (name, group) in &self.content.variable_groups {
+            let variables = variable_groups.entry(name.clone()).or_default();
+            for (name, given) in group {
+                let value = self.value(name, given)?;
+                let text = value.expose_secret();
+                let variable = match given.as_ref().is_secret() {
+                    true => VariableValue::secret(text),
+                    false => VariableValue::public(text),
+                };
+                variables.insert(name.clone(), variable);
+            }
+        }
+        Ok(Library {
+            variable_groups,
+            service_connections: self.connections(|_| true)?,
+            secure_files: self.secure_files(),
+        })
     }
 
     /// What is wrong if a step names a secure file that is not there.

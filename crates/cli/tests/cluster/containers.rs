@@ -1,6 +1,7 @@
 //! The containers of a pod: where steps run, what is beside them, and what they cannot do.
 
-use crate::world::World;
+use crate::registry::Registry;
+use crate::world::{Differences, PAT, World, eventually};
 
 #[test]
 fn a_container_job_finds_its_image_its_services_and_other_containers() {
@@ -59,6 +60,35 @@ fn a_hostile_step_cannot_reach_the_step_host() {
         assert!(text.contains(part), "{part}: {text}");
     }
     world.no_pod_is_left();
+}
+
+/// With the login of a service connection, which comes with the job's message.
+#[test]
+fn a_container_comes_from_a_registry_that_wants_the_login_of_the_job() {
+    let Some(registry) = Registry::with_login("ada", PAT) else { return };
+    let url = format!("http://{}", registry.address);
+    let library = format!(
+        "[variable-groups.registry]\nplace = 'the registry'\n\n\
+         [service-connections.images]\nurl = '{url}'\ntype = 'dockerregistry'\nscheme = 'UsernamePassword'\n\
+         parameters = {{ registry = '{url}', username = 'ada', password = {{ file = 'pat' }} }}\n"
+    );
+    let differences = Differences { library, ..Differences::default() };
+    let Some(world) = World::without_agents("login", 1, &differences) else { return };
+    world.has_online(1);
+    let run = world.queue(
+        "resources: { containers: [{ container: tools, image: dayfly-test-private:1, endpoint: images }] }\n\
+         variables: [{ group: registry }]\npool: k8s\ncontainer: tools\nsteps:\n\
+         - bash: echo pulled from $(place)\n",
+    );
+    let (is_green, text) = run.end();
+    assert!(is_green && text.contains("pulled from the registry"), "{text}\n{}", world.logs());
+    assert!(registry.refused() > 0, "the registry asked for the login");
+    let everything = format!("{text}{}", world.logs());
+    assert!(!everything.contains(PAT), "{everything}");
+    world.no_pod_is_left();
+    // The cluster deletes what belonged to the pod.
+    let logins = ["get", "secrets", "--field-selector=type=kubernetes.io/dockerconfigjson", "--output=name"];
+    eventually("no login is left", || world.kubectl(&logins).is_empty().then_some(()));
 }
 
 #[test]

@@ -66,6 +66,8 @@ pub(crate) struct Differences {
     pub(crate) connection: String,
     /// More objects of the namespace.
     pub(crate) objects: String,
+    /// What the emulator has beside its pipelines: a `dayfly.toml`, in a folder with the file `pat`.
+    pub(crate) library: String,
     /// Where the emulator listens, and under which URL it is known.
     pub(crate) listen: Option<String>,
     pub(crate) public_url: Option<String>,
@@ -122,9 +124,13 @@ impl World {
         let log = File::create(folder.path().join("emulator.log")).expect("a log");
         let listen = differences.listen.clone().unwrap_or_else(|| format!("{}:0", cluster.address));
         let public_url = differences.public_url.iter().flat_map(|url| ["--public-url", url]);
+        let library = folder.path().join("dayfly.toml");
+        fs::write(&library, &differences.library).expect("the library");
         let emulator = Command::new(DAYFLY)
             .args(["emulator", "--listen", &listen, "--pool", "k8s"])
             .args(public_url)
+            .arg("--config")
+            .arg(library)
             .arg("--pat-file")
             .arg(folder.path().join("pat"))
             .arg("--pipeline")

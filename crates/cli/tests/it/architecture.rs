@@ -196,7 +196,7 @@ const LISTENER_ROOMS: Rooms = &[
 const EMULATOR_ROOMS: Rooms = &[
     ("emulator", &["app", "events", "faults", "http", "runs", "settings", "state", "stores"]),
     ("http", &["app", "events", "faults", "runs", "settings", "state", "stores"]),
-    ("runs", &["app", "clock", "events", "state", "stores"]),
+    ("runs", &["app", "clock", "events", "settings", "state", "stores"]),
     ("app", &["clock", "events", "faults", "settings", "state", "stores"]),
     ("state", &["clock", "events", "settings", "stores"]),
     ("settings", &["clock", "faults"]),

@@ -116,6 +116,49 @@ fn pipeline(folder: &Path, name: &str, yaml: &str) -> String {
     format!("{name}={}", code.join("azure-pipelines.yml").display())
 }
 
+/// Groups, connections and secure files of the file that `--config` names reach the jobs of agents.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pipelines_have_the_library_of_the_emulator() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let files = [
+        ("word", "s3cret-of-a-group\n"),
+        ("certificate", "a certificate\n"),
+        (
+            "dayfly.toml",
+            "[variable-groups.shop]\ncolour = 'red'\nword = { file = 'word' }\n\n\
+             [secure-files]\n'shop.pem' = 'certificate'\n",
+        ),
+    ];
+    for (name, text) in files {
+        std::fs::write(folder.join(name), text).unwrap();
+    }
+    let shop = pipeline(
+        folder,
+        "shop",
+        "variables: [{ group: shop }]\nsteps:\n- checkout: none\n\
+         - task: DownloadSecureFile@1\n  name: pem\n  inputs: { secureFile: shop.pem }\n\
+         - bash: |\n    cat $(pem.secureFilePath)\n    echo $(colour), ${WORD:-none}, ${#GIVEN}, $GIVEN\n  \
+         env: { GIVEN: $(word) }\n",
+    );
+    let config = folder.join("dayfly.toml");
+    let (emulator, url) = start(folder, &["--pipeline", &shop, "--config", config.to_str().unwrap()]);
+    let agent = start_agent(folder, &url, "one");
+    has_said(folder, "agent one is online (pool Default)").await;
+    let (code, output, errors) = queue(folder, &["shop"]);
+    assert_eq!(code, Some(0), "{output}{errors}");
+    assert!(output.contains("a certificate") && output.contains("red, none, 17, ***"), "{output}");
+    assert!(!output.contains("s3cret"), "{output}");
+    drop(agent);
+    assert_eq!(emulator.terminate(), Some(0));
+
+    std::fs::remove_file(folder.join("word")).unwrap();
+    let refused = dayfly(&["emulator", "--config", config.to_str().unwrap()]).output().unwrap();
+    let errors = String::from_utf8(refused.stderr).unwrap();
+    assert_eq!(refused.status.code(), Some(2), "{errors}");
+    assert!(errors.contains("dayfly.toml:3:8") && errors.contains("word"), "{errors}");
+}
+
 /// Starts an agent of the pool.
 fn start_agent(folder: &Path, url: &str, name: &str) -> Process {
     let (pat, work) = (folder.join("pat"), folder.join(format!("work-{name}")));

@@ -17,6 +17,7 @@ use tokio::process::Command;
 use super::predefined::Predefined;
 use crate::app::App;
 use crate::runs::{Placement, RunReason, RunRepository, RunRequest};
+use crate::settings::Library;
 use crate::state::definitions::PipelineFile;
 use crate::state::engine::{NewRun, ResourceRepository};
 use crate::state::garbage::Left;
@@ -159,9 +160,12 @@ impl App {
             let reason = "it skips every stage of the pipeline".to_owned();
             return Err(state::Error::Invalid { what: "the choice of stages", reason }.into());
         }
+        let library = &self.settings().library;
         let run = RunRequest {
             parameters: request.parameters,
-            variables: request.variables,
+            variables: group_secrets(library, &plan).chain(request.variables).collect(),
+            endpoints: library.service_connections.clone(),
+            secure_files: library.secure_files.clone(),
             stages,
             reason: RunReason::Manual,
             placement: Placement::AsWritten,
@@ -317,7 +321,7 @@ impl App {
             variables: public
                 .map(|(name, variable)| (name.clone(), variable.value.clone().unwrap_or_default()))
                 .collect(),
-            variable_groups: BTreeMap::new(),
+            variable_groups: public_groups(&self.settings().library),
             system: predefined.variables(),
             tasks: Arc::clone(self.tasks()) as Arc<dyn TaskCatalog + Send + Sync>,
             files: Arc::new(CommitFiles {
@@ -335,6 +339,23 @@ impl App {
             only_asks_for_values: diagnostics.only_asks_for_values(),
         })
     }
+}
+
+/// What the compiler may see of the variable groups.
+fn public_groups(library: &Library) -> BTreeMap<String, BTreeMap<String, String>> {
+    let public = |group: &BTreeMap<String, VariableValue>| {
+        let public = group.iter().filter(|(_, variable)| !variable.is_secret);
+        public.map(|(name, variable)| (name.clone(), variable.value.clone().unwrap_or_default())).collect()
+    };
+    library.variable_groups.iter().map(|(name, group)| (name.clone(), public(group))).collect()
+}
+
+/// The secret variables of the groups that a pipeline uses.
+fn group_secrets(library: &Library, plan: &Plan) -> impl Iterator<Item = (String, VariableValue)> {
+    let is_used = |group: &str| plan.variable_groups.iter().any(|used| used.eq_ignore_ascii_case(group));
+    let groups = library.variable_groups.iter().filter(move |(name, _)| is_used(name));
+    let secrets = groups.flat_map(|(_, group)| group).filter(|(_, variable)| variable.is_secret);
+    secrets.map(|(name, variable)| (name.clone(), variable.clone()))
 }
 
 /// The files of a repository at a run's commit, for templates. Read from a thread that may wait.
