@@ -1,7 +1,8 @@
 //! Jobs in pods beside bare pods of the same shape:
 //! `cargo bench -p dayfly --bench pods [-- RUNS [PART ...]]`. The parts: one at a time (`single`), many at
-//! once (`burst`), with services (`services`), ten more while ten run (`more`), what a job costs the API server
-//! (`writes`), 200 jobs (`crowd`), and 1,000 agents that are taken over (`agents`). Without parts, all.
+//! once (`burst`), with services (`services`), ten more while ten run (`more`), what a job costs the API
+//! server (`writes`), 200 jobs (`crowd`), and 1,000 agents that are taken over (`agents`). Without parts,
+//! all of them.
 //!
 //! It needs the cluster that `.ci/run cluster` says; without it nothing is measured. Each figure is the time
 //! until the first command of a container connects to this process: from the queueing of a job, and from the
