@@ -1,5 +1,6 @@
 //! What goes wrong with pods is told in the build.
 
+use crate::registry::Registry;
 use crate::world::{Cluster, World, apply, eventually, kubectl};
 
 #[test]
@@ -10,6 +11,83 @@ fn an_image_that_cannot_be_pulled_is_told_and_fails_the_job() {
     let (is_green, text) = run.end();
     assert!(!is_green && !text.contains("never\n"), "{text}");
     world.no_pod_is_left();
+}
+
+/// Four jobs whose images are wrong in four ways.
+#[test]
+fn images_that_cannot_be_pulled_are_told_apart() {
+    let Some(locked) = Registry::with_login("ada", "nobody-knows-it") else { return };
+    let open = std::env::var("DAYFLY_TEST_REGISTRY").expect("there is one");
+    let Some(world) = World::with("images", 4, "  timeouts: { imageSeconds: 10 }\n") else { return };
+    let locked = locked.address;
+    let images = [
+        (format!("{open}/no-such-image:1"), "there is none of this name"),
+        (format!("{locked}/dayfly-test-private:1"), "the registry refuses the login"),
+        ("127.0.0.1:9/no/such-image:1".to_owned(), "the registry cannot be reached"),
+        ("Not/An:Image:Name".to_owned(), "is not the name of an image"),
+    ];
+    let job = |number, image| {
+        format!("- job: j{number}\n  container: {{ image: \"{image}\" }}\n  steps:\n  - bash: echo never\n")
+    };
+    let jobs = images.iter().enumerate().map(|(number, (image, _))| job(number, image));
+    let (is_green, text) = world.queue(&format!("pool: k8s\njobs:\n{}", jobs.collect::<String>())).end();
+    assert!(!is_green && !text.contains("never\n"), "{text}");
+    for (image, what) in &images {
+        let is_told = |line: &str| line.contains(image.as_str()) && line.contains(what);
+        assert!(text.lines().any(is_told), "{image} {what}: {text}");
+    }
+    world.no_pod_is_left();
+}
+
+/// Until the worker has the job, another pod does as well.
+#[test]
+fn a_pending_pod_that_is_evicted_is_replaced() {
+    let Some(label) = Label::new() else { return };
+    let spec = format!("  template: {{ spec: {{ nodeSelector: {{ {}: here }} }} }}\n", label.name);
+    let Some(world) = World::with("replaced", 1, &spec) else { return };
+    let run = world.queue("pool: k8s\nsteps:\n- bash: echo at last\n");
+    world.is_told_why_it_waits("didn't match");
+    let uids = || world.get("pods", "{.items[*].metadata.uid}");
+    let first = uids();
+    for pod in world.pods() {
+        world.evict(&pod).expect("nothing protects a pod that waits");
+    }
+    eventually("there is another pod", || {
+        let now = uids();
+        (!now.is_empty() && !now.contains(&first)).then_some(())
+    });
+    label.give();
+    let (is_green, text) = run.end();
+    assert!(is_green && text.contains("at last"), "{text}\n{}", world.logs());
+    world.no_pod_is_left();
+}
+
+/// A label that the first node may have.
+struct Label {
+    name: String,
+}
+
+impl Label {
+    /// `None` if there is no cluster.
+    fn new() -> Option<Self> {
+        Cluster::find()?;
+        Some(Self { name: format!("dayfly.test/label-{}", std::process::id()) })
+    }
+
+    fn give(&self) {
+        self.set("=here");
+    }
+
+    fn set(&self, value: &str) {
+        let node = kubectl(&["get", "nodes", "--output=jsonpath={.items[0].metadata.name}"]);
+        kubectl(&["label", "node", &node, &format!("{}{value}", self.name)]);
+    }
+}
+
+impl Drop for Label {
+    fn drop(&mut self) {
+        self.set("-");
+    }
 }
 
 #[test]

@@ -372,13 +372,23 @@ impl World {
     /// Registers an agent of somebody else's in the pool.
     pub(crate) fn register_foreign_agent(&self, name: &str) {
         let body = format!(r#"{{"name":"{name}","version":"4.0.0","maxParallelism":1}}"#);
+        self.send("POST", "/_apis/distributedtask/pools/1/agents?api-version=5.1", &body);
+    }
+
+    /// Cancels the first build, as its page in Azure DevOps does.
+    pub(crate) fn cancel(&self) {
+        self.send("PATCH", "/dayfly/_apis/build/builds/1?api-version=7.1", r#"{"status":"cancelling"}"#);
+    }
+
+    /// Sends JSON to the service, which takes it.
+    fn send(&self, method: &str, path: &str, body: &str) {
         let output = Command::new("curl")
             .args(["--silent", "--show-error", "--fail-with-body", "--user", &format!(":{PAT}")])
-            .args(["--header", "Content-Type: application/json", "--data", &body])
-            .arg(format!("{}/_apis/distributedtask/pools/1/agents?api-version=5.1", self.url))
+            .args(["--request", method, "--header", "Content-Type: application/json", "--data", body])
+            .arg(format!("{}{path}", self.url))
             .output()
             .expect("curl");
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+        assert!(output.status.success(), "{path}: {}", String::from_utf8_lossy(&output.stdout));
     }
 
     /// The agents' names in the pool, in order.
@@ -408,14 +418,13 @@ impl World {
         names.split_whitespace().map(str::to_owned).collect()
     }
 
-    /// Waits until a step of the one job there is has made the file `/work/began`; the job's pod.
+    /// Waits until a step has made the file `/work/began`; its job's pod.
     pub(crate) fn pod_whose_step_began(&self) -> String {
-        eventually("a step has begun", || {
-            let pod = self.pods().pop()?;
-            let look = ["--namespace", &self.namespace, "exec", &pod, "--", "test", "-e", "/work/began"];
-            let found = Command::new("kubectl").args(look).stderr(Stdio::null()).status().expect("kubectl");
-            found.success().then_some(pod)
-        })
+        let has_begun = |pod: &String| {
+            let look = ["--namespace", &self.namespace, "exec", pod, "--", "test", "-e", "/work/began"];
+            Command::new("kubectl").args(look).stderr(Stdio::null()).status().expect("kubectl").success()
+        };
+        eventually("a step has begun", || self.pods().into_iter().find(has_begun))
     }
 
     /// Waits until no pod is left.
