@@ -63,15 +63,35 @@ pub(crate) struct Access {
     pub(crate) settings: HttpSettings,
     /// The same for the pods of jobs.
     pub(crate) network: Network,
+    /// The certificates of those authorities.
+    bundle: Option<String>,
     /// Who may manage the pool. What is registered runs without it.
     pub(crate) credential: Result<Credential, LoginError>,
+}
+
+/// How agents reach the service. Those that are online keep what they were started with.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct Way {
+    pub(crate) url: Url,
+    bundle: Option<String>,
+    proxy: Option<WorkerProxy>,
 }
 
 impl Access {
     /// The usual way to a service whose connection is gone, without a login.
     pub(crate) fn without_connection(url: &Url, missing: LoginError) -> Self {
         let (settings, network) = (HttpSettings::default(), Network::default());
-        Self { url: url.clone(), settings, network, credential: Err(missing) }
+        Self { url: url.clone(), settings, network, bundle: None, credential: Err(missing) }
+    }
+
+    /// The same way to another address.
+    pub(crate) fn at(self, url: &Url) -> Self {
+        Self { url: url.clone(), ..self }
+    }
+
+    /// What agents are started with.
+    pub(crate) fn way(&self) -> Way {
+        Way { url: self.url.clone(), bundle: self.bundle.clone(), proxy: self.network.proxy.clone() }
     }
 
     /// A connection that may manage the pool.
@@ -88,17 +108,22 @@ pub(crate) async fn access(office: &Office, namespace: &str, name: &str) -> Resu
     let url = objects.url(&spec.url, "url")?;
     let network = objects.network(&spec).await?;
     let mut settings = HttpSettings { observer: Some(config.observer.clone()), ..HttpSettings::default() };
+    let mut bundle = None;
     if let Some(tls) = &spec.tls {
-        let bundle = objects.bundle(&tls.ca_bundle).await?;
+        let text = objects.bundle(&tls.ca_bundle).await?;
         let file = config.folder.join(format!("{namespace}.{name}.ca.pem"));
-        tokio::fs::write(&file, bundle).await.map_err(LoginError::File)?;
+        // Whole, for those who read it meanwhile.
+        let beside = file.with_extension(format!("{:x}", fastrand::u64(..)));
+        tokio::fs::write(&beside, &text).await.map_err(LoginError::File)?;
+        tokio::fs::rename(&beside, &file).await.map_err(LoginError::File)?;
         settings.ca_files.push(file);
+        bundle = Some(text);
     }
     if let Some(proxy) = &network.proxy {
         settings.proxy = proxy.into();
     }
     let credential = objects.credential(&spec.auth, &config.federated_token_file).await;
-    Ok(Access { url, settings, network, credential })
+    Ok(Access { url, settings, network, bundle, credential })
 }
 
 /// How the pods of jobs reach the world.

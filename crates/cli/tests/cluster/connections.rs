@@ -11,7 +11,7 @@ use tokio::{
     net::{TcpListener, TcpStream},
 };
 
-use crate::world::{Cluster, Differences, PAT, World};
+use crate::world::{Cluster, Differences, PAT, World, eventually};
 
 /// Everything that a test serves itself.
 fn runtime() -> tokio::runtime::Runtime {
@@ -84,34 +84,81 @@ fn a_service_principal_logs_in_and_a_wrong_secret_is_told() {
 
 /// The service has a certificate of the company's own authority, and is behind a proxy that wants a login.
 /// The controller, the worker, git and what steps run all get through, in both containers.
+/// Also by the agents that are online, one of which has a job.
 #[test]
-fn jobs_trust_the_companys_authority_and_take_its_proxy() {
-    const LOGIN: &str = "Basic YnVpbGRlcjpwQHNzL3dvcmQ=";
+fn a_new_proxy_is_taken_up_while_a_job_runs() {
+    const LOGIN: &str = "Basic YnVpbGRlcjpwcm94eS13b3Jk";
     let Some(cluster) = Cluster::find() else { return };
     let (runtime, authority) = (runtime(), Authority::new());
     let address: IpAddr = cluster.address.parse().expect("an address");
-    let front = runtime.block_on(TlsFront::start(address, &authority));
     let proxy = runtime.block_on(Proxy::start(address, LOGIN.to_owned()));
+    let (_front, mut differences) = behind_tls(&runtime, address, &authority);
+    differences.objects.push_str(
+        "---\napiVersion: v1\nkind: Secret\nmetadata: { name: proxy }\n\
+         stringData: { username: builder, password: proxy-word }\n",
+    );
+    let Some(world) = World::without_agents("proxy", 2, &differences) else { return };
+    world.has_online(2);
+    let run = world.queue(
+        "pool: k8s\nsteps:\n- bash: touch /work/began; until test -e /work/end; do sleep 0.2; done; echo done\n",
+    );
+    let pod = world.pod_whose_step_began();
+    let spec = format!(r#"{{"url":"http://{}","credentialsSecretRef":{{"name":"proxy"}}}}"#, proxy.address);
+    let patch = format!(r#"{{"spec":{{"proxy":{spec}}}}}"#);
+    world.kubectl(&["patch", "azuredevopsconnection", "azure-devops", "--type=merge", "--patch", &patch]);
+    eventually("the controller takes it up", || {
+        world.controller_log().contains("the agents take up new certificates or another proxy").then_some(())
+    });
+    let before = proxy.passed();
+    world.has_online(2);
+    eventually("the agents come by it", || (proxy.passed() > before).then_some(()));
+    world.kubectl(&["exec", &pod, "--", "touch", "/work/end"]);
+    let (is_green, text) = run.end();
+    assert!(is_green && text.contains("done"), "{text}");
+    let (is_green, text) = world.queue("pool: k8s\nsteps:\n- bash: echo by $https_proxy\n").end();
+    assert!(is_green && text.contains("by http://builder:***@"), "{text}");
+}
+
+/// A service of which only the company's authority knows the certificate, as long as its front is there.
+fn behind_tls(
+    runtime: &tokio::runtime::Runtime,
+    address: IpAddr,
+    authority: &Authority,
+) -> (TlsFront, Differences) {
+    let front = runtime.block_on(TlsFront::start(address, authority));
     let listen = runtime.block_on(TcpListener::bind((address, 0))).expect("a port");
     let backend = listen.local_addr().expect("an address");
     drop(listen);
     front.is_front_of(backend);
     let pem = authority.pem().replace('\n', "\n    ");
     let differences = Differences {
-        connection: format!(
-            "  tls: {{ caBundle: {{ configMapRef: {{ name: company, key: root.pem }} }} }}\n  proxy: {{ url: \
-             \"http://{}\", credentialsSecretRef: {{ name: proxy }} }}\n",
-            proxy.address
-        ),
+        connection: "  tls: { caBundle: { configMapRef: { name: company, key: root.pem } } }\n".to_owned(),
         objects: format!(
-            "apiVersion: v1\nkind: ConfigMap\nmetadata: {{ name: company }}\ndata:\n  root.pem: |\n    {pem}\n---\n\
-             apiVersion: v1\nkind: Secret\nmetadata: {{ name: proxy }}\nstringData: {{ username: builder, \
-             password: p@ss/word }}\n"
+            "apiVersion: v1\nkind: ConfigMap\nmetadata: {{ name: company }}\ndata:\n  root.pem: |\n    {pem}\n"
         ),
         listen: Some(backend.to_string()),
         public_url: Some(format!("https://{}", front.address)),
         ..Differences::default()
     };
+    (front, differences)
+}
+
+#[test]
+fn jobs_trust_the_companys_authority_and_take_its_proxy() {
+    const LOGIN: &str = "Basic YnVpbGRlcjpwQHNzL3dvcmQ=";
+    let Some(cluster) = Cluster::find() else { return };
+    let (runtime, authority) = (runtime(), Authority::new());
+    let address: IpAddr = cluster.address.parse().expect("an address");
+    let proxy = runtime.block_on(Proxy::start(address, LOGIN.to_owned()));
+    let (_front, mut differences) = behind_tls(&runtime, address, &authority);
+    differences.connection.push_str(&format!(
+        "  proxy: {{ url: \"http://{}\", credentialsSecretRef: {{ name: proxy }} }}\n",
+        proxy.address
+    ));
+    differences.objects.push_str(
+        "---\napiVersion: v1\nkind: Secret\nmetadata: { name: proxy }\n\
+         stringData: { username: builder, password: p@ss/word }\n",
+    );
     let Some(world) = World::without_agents("network", 1, &differences) else { return };
     world.has_online(1);
     let before = proxy.passed();

@@ -121,30 +121,7 @@ impl World {
         fs::write(folder.path().join("pat"), PAT).expect("the PAT's file");
         git(folder.path(), &["init", "--quiet", "app"]);
         fs::write(folder.path().join("app/azure-pipelines.yml"), "steps: []\n").expect("a pipeline");
-        let log = File::create(folder.path().join("emulator.log")).expect("a log");
-        let listen = differences.listen.clone().unwrap_or_else(|| format!("{}:0", cluster.address));
-        let public_url = differences.public_url.iter().flat_map(|url| ["--public-url", url]);
-        let library = folder.path().join("dayfly.toml");
-        fs::write(&library, &differences.library).expect("the library");
-        let emulator = Command::new(DAYFLY)
-            .args(["emulator", "--listen", &listen, "--pool", "k8s"])
-            .args(public_url)
-            .arg("--config")
-            .arg(library)
-            .arg("--pat-file")
-            .arg(folder.path().join("pat"))
-            .arg("--pipeline")
-            .arg(format!("app={}", folder.path().join("app/azure-pipelines.yml").display()))
-            .stdout(log.try_clone().expect("a log"))
-            .stderr(log)
-            .spawn()
-            .expect("the emulator");
-        let url = eventually("the emulator says where it is", || {
-            let text = fs::read_to_string(folder.path().join("emulator.log")).ok()?;
-            let start = text.find("http")?;
-            let url: String = text[start..].chars().take_while(|letter| !letter.is_whitespace()).collect();
-            url.contains("/dayfly").then_some(url)
-        });
+        let (emulator, url) = start_emulator(&cluster, folder.path(), differences);
         // Pods may have to go another way than we do.
         let direct = differences.listen.as_ref().map(|listen| format!("http://{listen}/dayfly"));
         let channel =
@@ -207,6 +184,15 @@ impl World {
             self.apply(objects);
         }
         self.start_controller();
+    }
+
+    /// Another service from now on, with the same login and the same pipeline; the connection names it.
+    pub(crate) fn move_service(&mut self) {
+        let (emulator, url) = start_emulator(&self.cluster, self.folder.path(), &Differences::default());
+        self.others.push(std::mem::replace(&mut self.emulator, emulator));
+        self.url = url;
+        let patch = format!(r#"{{"spec":{{"url":"{}"}}}}"#, self.url);
+        self.kubectl(&["patch", "azuredevopsconnection", "azure-devops", "--type=merge", "--patch", &patch]);
     }
 
     /// The name of the controller that minds the set.
@@ -464,6 +450,35 @@ impl World {
     pub(crate) fn controller_log(&self) -> String {
         fs::read_to_string(self.folder.path().join("controller.log")).unwrap_or_default()
     }
+}
+
+/// An emulator whose files are in this folder, and its address.
+fn start_emulator(cluster: &Cluster, folder: &Path, differences: &Differences) -> (Child, String) {
+    let log = File::create(folder.join("emulator.log")).expect("a log");
+    let listen = differences.listen.clone().unwrap_or_else(|| format!("{}:0", cluster.address));
+    let public_url = differences.public_url.iter().flat_map(|url| ["--public-url", url]);
+    let library = folder.join("dayfly.toml");
+    fs::write(&library, &differences.library).expect("the library");
+    let emulator = Command::new(DAYFLY)
+        .args(["emulator", "--listen", &listen, "--pool", "k8s"])
+        .args(public_url)
+        .arg("--config")
+        .arg(library)
+        .arg("--pat-file")
+        .arg(folder.join("pat"))
+        .arg("--pipeline")
+        .arg(format!("app={}", folder.join("app/azure-pipelines.yml").display()))
+        .stdout(log.try_clone().expect("a log"))
+        .stderr(log)
+        .spawn()
+        .expect("the emulator");
+    let url = eventually("the emulator says where it is", || {
+        let text = fs::read_to_string(folder.join("emulator.log")).ok()?;
+        let start = text.find("http")?;
+        let url: String = text[start..].chars().take_while(|letter| !letter.is_whitespace()).collect();
+        url.contains("/dayfly").then_some(url)
+    });
+    (emulator, url)
 }
 
 impl Drop for World {

@@ -12,6 +12,7 @@ use dayfly_listener::{
     OnExisting, Phase, RegisteredSet, Registrar, Wanted,
 };
 use dayfly_protocol::{PoolId, channel::WorkerSettings, crypto::AgentKey};
+use futures::{FutureExt as _, future::BoxFuture};
 use kube::{
     Api, Client, Resource as _, ResourceExt as _,
     api::{Patch, PatchParams},
@@ -25,7 +26,7 @@ use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use super::{
     Office,
     roster::Roster,
-    shift::Shift,
+    shift::{Outcome, Shift},
     status::{Finding, conditions, is_news},
     strays::Strays,
     tidy::tidy,
@@ -36,7 +37,7 @@ use crate::{
     cluster::{bounded, delivery},
     executor::PodExecutor,
     identity::{CA_CONFIG_MAP, CA_KEY},
-    login::{Access, LoginError, access},
+    login::{Access, LoginError, Way, access},
     ownership::{Fence, Ownership},
     pod::{CaConfigMap, Facts},
     protection::protect,
@@ -50,6 +51,9 @@ const FINALIZER: &str = "dayfly.dev/agents";
 
 /// How long agents may take to leave the pool before a deleted set is let go without that.
 const LEAVING: Duration = Duration::from_secs(300);
+
+/// How long they may take to leave that of a service to which the connection leads no more.
+const MOVING: Duration = Duration::from_secs(60);
 
 /// Pauses between two tries to bring a set to life.
 const RETRY: RetryPolicy = RetryPolicy::endless(Duration::from_secs(1), Duration::from_secs(60));
@@ -187,7 +191,24 @@ impl Set {
     }
 
     async fn serve_ours(&mut self, fence: &Fence) -> Result<(), Trouble> {
-        let object = self.object();
+        loop {
+            let object = self.object();
+            let Some(mut roster) = self.prepare(&object, fence).await? else { return self.let_go().await };
+            let outcome = self.work(&object, &mut roster, fence).await?;
+            if self.office.stop.is_cancelled() {
+                return Ok(());
+            }
+            match outcome {
+                // As if another controller had it now: what runs goes on, and the agents keep their sessions.
+                Outcome::Released => {}
+                Outcome::Moved if !self.is_deleted() => self.move_out(roster, fence).await?,
+                Outcome::Moved | Outcome::Ended => return self.leave(roster).await,
+            }
+        }
+    }
+
+    /// Everything that the agents need before they work; `None` if the set is deleted and has nothing.
+    async fn prepare(&self, object: &AgentSet, fence: &Fence) -> Result<Option<Roster>, Trouble> {
         let registrations = Arc::new(Registrations::new(
             self.office.client.clone(),
             &self.office.config.namespace,
@@ -196,20 +217,14 @@ impl Set {
             fence.clone(),
         ));
         if object.metadata.deletion_timestamp.is_none() {
-            self.hold(&object).await?;
+            self.hold(object).await?;
             self.office.authority.publish(&self.namespace).await?;
             // Jobs run without it as well, only less safely.
-            if let Err(error) = protect(self.office.client.clone(), &object).await {
+            if let Err(error) = protect(self.office.client.clone(), object).await {
                 tracing::warn!(%error, set = self.name, "busy pods are not protected from eviction");
             }
         }
-        let roster = self.roster(&object, registrations).await?;
-        let Some(mut roster) = roster else { return self.let_go().await };
-        self.work(&object, &mut roster, fence).await?;
-        if self.office.stop.is_cancelled() {
-            return Ok(());
-        }
-        self.leave(roster).await
+        self.roster(object, registrations).await
     }
 
     /// What is registered already, or a new pool and key; `None` if the set is deleted and has nothing.
@@ -234,6 +249,12 @@ impl Set {
         let set = RegisteredSet { server_url, pool: pool.id, pool_name: pool.name, agents: Vec::new() };
         registrations.register(set.clone(), &key).await?;
         Ok(Some(Roster::new(registrations, key, set)))
+    }
+
+    /// Reads how the service is reached now.
+    pub(super) fn look_for_way(&self) -> BoxFuture<'static, Result<Way, LoginError>> {
+        let (office, namespace, object) = (self.office.clone(), self.namespace.clone(), self.object());
+        async move { Ok(access(&office, &namespace, &object.spec.connection_ref).await?.way()) }.boxed()
     }
 
     async fn access(&self, object: &AgentSet) -> Result<Access, LoginError> {
@@ -276,16 +297,26 @@ impl Set {
         KubernetesStore::new(client.clone(), set, namespace, holder, fence.clone(), calls.clone())
     }
 
+    fn sweep(&self, set: AcceptingSet, fence: &Fence) -> Sweep {
+        let Office { client, config, calls, .. } = &*self.office;
+        Sweep::new(client.clone(), set, &config.namespace, fence.clone(), calls.clone())
+    }
+
     /// Tidies up after the set until this is dropped.
     fn tidying(&self, set: AcceptingSet, fence: &Fence, executor: PodExecutor) -> AbortOnDropHandle<()> {
-        let Office { client, config, calls, .. } = &*self.office;
-        let sweep = Sweep::new(client.clone(), set.clone(), &config.namespace, fence.clone(), calls.clone());
+        let Office { client, calls, .. } = &*self.office;
+        let sweep = self.sweep(set.clone(), fence);
         let strays = Strays::new(client, &set, executor, fence.clone(), calls.clone());
         AbortOnDropHandle::new(tokio::spawn(tidy(client.clone(), set, sweep, strays, self.wanted.clone())))
     }
 
     /// Runs the agents until the set is deleted or the controller ends.
-    async fn work(&mut self, object: &AgentSet, roster: &mut Roster, fence: &Fence) -> Result<(), Trouble> {
+    async fn work(
+        &mut self,
+        object: &AgentSet,
+        roster: &mut Roster,
+        fence: &Fence,
+    ) -> Result<Outcome, Trouble> {
         let config = &self.office.config;
         let facts = Facts {
             dayfly_image: config.image.clone(),
@@ -300,8 +331,10 @@ impl Set {
             Err(missing @ LoginError::Missing { .. }) if self.is_deleted() => {
                 Access::without_connection(&roster.set.server_url, missing)
             }
-            access => access?,
+            // The agents are where they were registered, whatever the connection says by now.
+            access => access?.at(&roster.set.server_url),
         };
+        let way = access.way();
         let accepting = self.accepting(object, roster.set.pool);
         let store = Arc::new(self.store(accepting.clone(), fence));
         let executor = PodExecutor::new(
@@ -337,7 +370,7 @@ impl Set {
             registrations: roster.registrations.clone(),
         };
         let (listener, events) = Listener::start(listener, Arc::new(executor.clone())).await?;
-        let shift = Shift::new(self, roster, executor, sender);
+        let shift = Shift::new(self, roster, executor, sender, way);
         shift.work(listener, events, fence).await
     }
 
@@ -346,10 +379,7 @@ impl Set {
     pub(super) async fn registrar(&self, object: &AgentSet, roster: &Roster) -> Result<Registrar, Trouble> {
         let url = roster.set.server_url.clone();
         let connection = match self.access(object).await {
-            Ok(access) if access.url != url && !self.is_deleted() => {
-                return Err(Trouble::Moved { from: url, to: access.url });
-            }
-            Ok(access) => Access { url: url.clone(), ..access }.manager(),
+            Ok(access) => access.at(&url).manager(),
             Err(error) => Err(error),
         };
         let connection = match (connection, self.remembered()) {
@@ -411,6 +441,27 @@ impl Set {
         }
         roster.registrations.forget().await?;
         self.let_go().await
+    }
+
+    /// Takes the agents out of a pool to whose service the connection leads no more, if that can still be done.
+    async fn move_out(&self, roster: Roster, fence: &Fence) -> Result<(), Trouble> {
+        let object = self.object();
+        let RegisteredSet { server_url, pool_name, .. } = &roster.set;
+        tracing::info!(set = self.name, "the set moves: the connection leads to {server_url} no more");
+        let failure = match timeout(MOVING, self.dismiss(&object, &roster)).await {
+            Ok(Ok(())) => None,
+            Ok(Err(trouble)) => Some(describe(&trouble)),
+            Err(_) => Some("it does not answer in time".to_owned()),
+        };
+        if let Some(failure) = failure {
+            tracing::warn!(
+                set = self.name,
+                "the agents are still in the pool {pool_name} of {server_url}; delete them there: {failure}"
+            );
+        }
+        // The requests of the next service have the same numbers.
+        self.sweep(self.accepting(&object, roster.set.pool), fence).run(Duration::ZERO).await?;
+        Ok(roster.registrations.forget().await?)
     }
 
     async fn dismiss(&self, object: &AgentSet, roster: &Roster) -> Result<(), Trouble> {

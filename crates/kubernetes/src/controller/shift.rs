@@ -23,7 +23,12 @@ use super::{
     template,
     trouble::Trouble,
 };
-use crate::{api::AgentSet, executor::PodExecutor, ownership::Fence};
+use crate::{
+    api::AgentSet,
+    executor::PodExecutor,
+    login::{LoginError, Way},
+    ownership::Fence,
+};
 
 /// How soon it is looked again what a set needs.
 const LOOK: Duration = Duration::from_secs(1);
@@ -31,11 +36,24 @@ const LOOK: Duration = Duration::from_secs(1);
 /// How soon the cluster is asked again about pods that it refused.
 const CHECK_AGAIN: Duration = Duration::from_secs(30);
 
+/// How often it is looked whether the connection still says what the agents were started with.
+const WAY: Duration = Duration::from_secs(30);
+
 /// How many agents are registered one after the other before they come online.
 const BATCH: usize = 20;
 
 /// Pauses between two tries to register agents.
 const RETRY: RetryPolicy = RetryPolicy::endless(Duration::from_secs(1), Duration::from_secs(60));
+
+/// How the work of a set ended.
+pub(super) enum Outcome {
+    /// Its agents are done: it is deleted, or not ours any more.
+    Ended,
+    /// It was let go of, to go on with what the connection says now.
+    Released,
+    /// Its agents are done where they are registered, and are to be registered elsewhere.
+    Moved,
+}
 
 /// What goes on while a set is ours.
 pub(super) struct Shift<'a> {
@@ -53,6 +71,12 @@ pub(super) struct Shift<'a> {
     /// The pods that the cluster is being asked about, and since when.
     checking: Option<BoxFuture<'static, Option<Finding>>>,
     checked: Instant,
+    /// How the agents reach the service, what the connection says of that now, and when it was looked.
+    way: Way,
+    looking: Option<BoxFuture<'static, Result<Way, LoginError>>>,
+    looked: Instant,
+    /// What the shift ends with, once its agents have.
+    outcome: Outcome,
 }
 
 impl<'a> Shift<'a> {
@@ -61,6 +85,7 @@ impl<'a> Shift<'a> {
         roster: &'a mut Roster,
         executor: PodExecutor,
         orders: watch::Sender<Wanted>,
+        way: Way,
     ) -> Self {
         let mut shift = Self {
             set,
@@ -74,18 +99,22 @@ impl<'a> Shift<'a> {
             backoff: Backoff::default(),
             checking: None,
             checked: Instant::now(),
+            way,
+            looking: None,
+            looked: Instant::now(),
+            outcome: Outcome::Ended,
         };
         shift.check_template();
         shift
     }
 
-    /// Goes on until the set is deleted or lost, or the controller ends.
+    /// Goes on until the set is deleted or lost, its connection leads elsewhere, or the controller ends.
     pub(super) async fn work(
         mut self,
         listener: Listener,
         mut events: EventStream,
         fence: &Fence,
-    ) -> Result<(), Trouble> {
+    ) -> Result<Outcome, Trouble> {
         let (stop, stopper) = (self.set.stop(), listener.stopper());
         let mut ending = std::pin::pin!(listener.wait());
         let mut look = interval(LOOK);
@@ -105,8 +134,8 @@ impl<'a> Shift<'a> {
                     if !fence.is_held() {
                         return Err(Trouble::Lost);
                     }
-                    if is_stopping || self.set.is_deleted() {
-                        return Ok(());
+                    if is_stopping || self.set.is_deleted() || matches!(self.outcome, Outcome::Moved) {
+                        return Ok(self.outcome);
                     }
                     let failures: Vec<_> = summary.failures.iter().map(|(_, why)| why.as_str()).collect();
                     return Err(Trouble::Ended(failures.join("; ")));
@@ -125,6 +154,16 @@ impl<'a> Shift<'a> {
                     self.checking = None;
                     if let Some(Some(found)) = found {
                         self.set.template = Some(found);
+                    }
+                }
+                found = OptionFuture::from(self.looking.as_mut()), if self.looking.is_some() => {
+                    self.looking = None;
+                    if let Some(Ok(way)) = found {
+                        self.compare(&way);
+                    }
+                    if matches!(self.outcome, Outcome::Released) && !is_stopping {
+                        is_stopping = true;
+                        stopper.release();
                     }
                 }
                 _ = look.tick() => self.look().await,
@@ -157,6 +196,18 @@ impl<'a> Shift<'a> {
             self.orders.send_modify(|wanted| wanted.phase = Phase::Drain);
         }
         self.check_template();
+    }
+
+    /// What the connection says now beside what the agents were started with.
+    fn compare(&mut self, way: &Way) {
+        let is_elsewhere = way.url != self.way.url;
+        if is_elsewhere && !matches!(self.outcome, Outcome::Moved) {
+            tracing::info!(set = self.set.name(), "the agents move to {} when their jobs are done", way.url);
+            self.outcome = Outcome::Moved;
+        } else if !is_elsewhere && *way != self.way {
+            tracing::info!(set = self.set.name(), "the agents take up new certificates or another proxy");
+            self.outcome = Outcome::Released;
+        }
     }
 
     /// Has the cluster asked whether it takes the pods that are made from now on.
@@ -203,6 +254,10 @@ impl<'a> Shift<'a> {
         if self.is_invalid() && self.checking.is_none() && now - self.checked >= CHECK_AGAIN {
             self.check_template();
         }
+        if self.looking.is_none() && now - self.looked >= WAY && matches!(self.outcome, Outcome::Ended) {
+            self.looking = Some(self.set.look_for_way());
+            self.looked = now;
+        }
         let agents = chosen(&self.roster.set.agents, &self.crew, level);
         self.orders.send_if_modified(|wanted| {
             let now = Wanted { agents, phase };
@@ -220,7 +275,12 @@ impl<'a> Shift<'a> {
             Finding::ready(true, "Full", text)
         });
         let found = invalid.or_else(|| self.trouble.clone()).or(full);
-        let readiness = found.unwrap_or_else(|| readiness(&self.crew, phase));
+        let moving = matches!(self.outcome, Outcome::Moved) && !self.set.is_deleted();
+        let moving = moving.then(|| {
+            let text = "running jobs end, then the agents are registered where the connection leads now";
+            Finding::ready(false, "Moving", text.to_owned())
+        });
+        let readiness = moving.or(found).unwrap_or_else(|| readiness(&self.crew, phase));
         let counts = [self.crew.online(), self.crew.running(), self.crew.pending()];
         self.set.report(counts, readiness).await;
     }
@@ -231,7 +291,9 @@ impl<'a> Shift<'a> {
 
     /// A set whose pods the cluster refuses takes no jobs, so that they stay in the queue instead of failing.
     fn phase(&self, object: &AgentSet) -> Phase {
-        match (object.metadata.deletion_timestamp.is_some(), object.spec.paused || self.is_invalid()) {
+        let is_leaving =
+            object.metadata.deletion_timestamp.is_some() || matches!(self.outcome, Outcome::Moved);
+        match (is_leaving, object.spec.paused || self.is_invalid()) {
             (true, _) => Phase::Drain,
             (false, true) => Phase::Pause,
             (false, false) => Phase::Run,

@@ -2,7 +2,6 @@
 
 use dayfly_client::ErrorKind;
 use dayfly_listener::RegistrationError;
-use url::Url;
 
 use crate::login::LoginError;
 
@@ -20,6 +19,8 @@ pub(super) enum Trouble {
     #[error(transparent)]
     Listener(#[from] dayfly_listener::Error),
     #[error(transparent)]
+    Sweep(#[from] crate::sweep::SweepError),
+    #[error(transparent)]
     Authority(#[from] crate::identity::AuthorityError),
     #[error("could not update the AgentSet")]
     Cluster(#[from] kube::Error),
@@ -27,11 +28,6 @@ pub(super) enum Trouble {
     Key(#[from] dayfly_protocol::crypto::Error),
     #[error("another controller may have the set by now")]
     Lost,
-    #[error(
-        "the connection now says {to}, but the agents of this set are registered at {from}; to move them, \
-         delete the AgentSet and create it again"
-    )]
-    Moved { from: Url, to: Url },
     #[error("the agents ended: {0}")]
     Ended(String),
 }
@@ -46,8 +42,9 @@ impl Trouble {
             Self::Registration(_) => "RegistrationFailed",
             Self::Ended(_) | Self::Listener(_) => "AgentsEnded",
             Self::Lost => "LeaseLost",
-            Self::Moved { .. } => "UrlChanged",
-            Self::Store(_) | Self::Authority(_) | Self::Cluster(_) | Self::Key(_) => "Internal",
+            Self::Store(_) | Self::Sweep(_) | Self::Authority(_) | Self::Cluster(_) | Self::Key(_) => {
+                "Internal"
+            }
         }
     }
 }
