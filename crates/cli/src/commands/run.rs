@@ -293,6 +293,11 @@ pub(crate) fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
     if let Some(mistake) = caveats::unknown_on_server(&plan, &wanted) {
         return misused(&mistake, json);
     }
+    let refused =
+        no_engine.as_ref().and_then(|none| caveats::containers_without_engine(&plan, &wanted, none));
+    if let Some(mistake) = refused {
+        return misused(&mistake, json);
+    }
     let beside = match Beside::of(&config, &plan, &wanted) {
         Ok(beside) => beside,
         Err(error) => return misused(&format!("{error:#}"), json),
