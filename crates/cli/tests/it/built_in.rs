@@ -414,7 +414,7 @@ steps:
   inputs: {restoreSolution: '**/packages.config', feedsToUse: config, nugetConfigPath: nuget.config, restoreDirectory: packages}
 - bash: cat packages/Some.App.2.3.4/content/words.txt
 - task: NuGetCommand@2
-  inputs: {command: custom, arguments: help restore}
+  inputs: {command: custom, arguments: pack lib/lib.nuspec -Version 3.2.1}
 - task: NuGetCommand@2
   inputs: {command: custom, arguments: nothing}
 ",
@@ -436,7 +436,7 @@ steps:
     assert_has(&ended, "Successfully installed 'Some.App 2.3.4'");
     assert_has(&ended, "Packages were restored successfully");
     assert_has(&ended, "packed and restored");
-    assert_has(&ended, "usage: NuGet restore");
+    assert_has(&ended, "Some.App.3.2.1.nupkg");
     assert_has(&ended, "The nuget command failed with exit code(");
 }
 
