@@ -277,7 +277,7 @@ impl Config {
     /// Whether somebody has to approve what deploys to an environment.
     pub(crate) fn needs_approval(&self, environment: &str) -> bool {
         let mut known = self.content.environments.iter();
-        known.any(|(name, written)| written.approval && name.eq_ignore_ascii_case(environment))
+        known.any(|(name, written)| written.approval && environments::may_be(environment, name))
     }
 
     /// The names of the service connections by which these environments are reached. Those that lead to a
@@ -289,9 +289,9 @@ impl Config {
         environments::check(&self.content.environments, used, &self.name)?;
         let (mut named, mut own) = (Vec::new(), Vec::new());
         for (environment, written) in &self.content.environments {
-            let resources = used.iter().filter(|used| used.environment.eq_ignore_ascii_case(environment));
+            let resources = used.iter().filter(|used| environments::may_be(used.environment, environment));
             let resources: Vec<_> = resources.filter_map(|used| used.resource).collect();
-            let is_used = |name: &str| resources.iter().any(|used| used.eq_ignore_ascii_case(name));
+            let is_used = |name: &str| resources.iter().any(|used| environments::may_be(used, name));
             for (name, resource) in written.resources.iter().filter(|(name, _)| is_used(name)) {
                 match &resource.as_ref().service_connection {
                     Some(connection) => named.push(connection.as_ref().clone()),

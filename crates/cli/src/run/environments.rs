@@ -114,6 +114,11 @@ pub(crate) struct Used<'a> {
     pub(crate) resource: Option<&'a str>,
 }
 
+/// Whether what is written may be this name. One with a macro may be any, until the job runs.
+pub(super) fn may_be(written: &str, name: &str) -> bool {
+    written.eq_ignore_ascii_case(name) || written.contains("$(")
+}
+
 /// The environment of a deployment job.
 pub(crate) fn of_job(job: &Job) -> Option<Used<'_>> {
     let environment = job.deployment.as_ref()?.environment.as_ref()?;
@@ -136,8 +141,7 @@ pub(super) fn check(
     for Used { job, environment, resource } in used {
         let known = environments.iter().find(|(name, _)| name.eq_ignore_ascii_case(environment));
         let (Some((_, known)), Some(resource)) = (known, resource) else { continue };
-        // A name with a macro is known later.
-        if resource.contains("$(") || known.resources.keys().any(|name| name.eq_ignore_ascii_case(resource)) {
+        if known.resources.keys().any(|name| may_be(resource, name)) {
             continue;
         }
         let names: Vec<_> = known.resources.keys().map(|name| format!("`{name}`")).collect();

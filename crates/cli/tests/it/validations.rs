@@ -172,4 +172,17 @@ fn what_deploys_to_an_environment_with_an_approval_waits_for_it() {
     let ended = project.run(&["--job", "web", "--approve"], 0);
     assert!(ended.stdout.contains("shipped to Prod 1"), "{ended:?}");
     project.run(&["--stage", "staging"], 0);
+
+    // Which environment it will be is not known beforehand.
+    project.write(
+        "azure-pipelines.yml",
+        "variables: { where: prod }
+jobs:
+- deployment: web
+  environment: $(where)
+  strategy: { runOnce: { deploy: { steps: [ { script: echo 'shipped to $(Environment.Name)' } ] } } }
+",
+    );
+    let ended = project.run(&[], 1);
+    assert!(!ended.stdout.contains("shipped"), "{ended:?}");
 }
