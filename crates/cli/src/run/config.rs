@@ -318,8 +318,10 @@ impl Config {
             format!("{}{place}: the resource `{name}` of the environment `{environment}`", self.name)
         })?;
         let kubeconfig = kubeconfig.expose_secret().to_owned();
+        let parameters = [("kubeconfig".to_owned(), kubeconfig)].into();
+        // Not among the parameters, which are masked: a context may be called as half of what is printed.
         let context = resource.as_ref().context.clone().map(|context| ("clusterContext".to_owned(), context));
-        let parameters = [("kubeconfig".to_owned(), kubeconfig)].into_iter().chain(context).collect();
+        let kind = ("authorizationType".to_owned(), "Kubeconfig".to_owned());
         let name = environments::connection_of(environment, name, resource.as_ref());
         Ok(ServiceEndpoint {
             id: Some(uuid::Uuid::new_v5(&CONNECTIONS, name.to_lowercase().as_bytes())),
@@ -327,7 +329,7 @@ impl Config {
             endpoint_type: Some("kubernetes".to_owned()),
             url: None,
             authorization: Some(EndpointAuthorization { scheme: "Kubernetes".to_owned(), parameters }),
-            data: [("authorizationType".to_owned(), "Kubeconfig".to_owned())].into(),
+            data: context.into_iter().chain([kind]).collect(),
         })
     }
 

@@ -504,5 +504,6 @@ fn a_deployment_reaches_the_cluster_of_its_environment() {
     );
     ended.has("at prod 1 web 2");
     ended.has("configmap/deployed");
+    ended.has_not("***");
     assert_eq!(place.get("configmap/deployed", "{.data.a}"), "b");
 }
