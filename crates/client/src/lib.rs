@@ -45,7 +45,7 @@ pub use calls::artifacts::ContainerUpload;
 pub use calls::plans::JobPlan;
 pub use connection::Connection;
 pub use error::{Call, Error, ErrorKind, Result, ServiceAnswer, describe};
-pub use file::open_file;
+pub use file::{open_file, open_file_blocking};
 pub use login::{
     AgentCredential, Credential, ENTRA_AUTHORITY, EntraApplication, EntraCredential, INSTANCE_METADATA,
 };

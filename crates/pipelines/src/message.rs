@@ -30,6 +30,11 @@ use crate::{
     variable_set::VariableSet,
 };
 
+mod environments;
+
+use environments::Target;
+pub use environments::{EnvironmentContext, EnvironmentResource};
+
 /// What the service knows of a run.
 #[derive(Debug, Clone)]
 pub struct RunContext {
@@ -51,6 +56,8 @@ pub struct RunContext {
     pub repositories: Vec<RepositoryContext>,
     /// The service connections that its jobs may name.
     pub endpoints: Vec<ServiceEndpoint>,
+    /// The environments that its deployment jobs may name.
+    pub environments: Vec<EnvironmentContext>,
     /// The secure files that its jobs may name.
     pub secure_files: Vec<SecureFile>,
     /// When the run was started, as [`RunInputs::start_time`](crate::RunInputs).
@@ -217,7 +224,10 @@ pub fn message(
     let variables = variables(instance, run, token);
     let endpoints = std::iter::once(system_connection(run, token));
     let set = VariableSet::new(&variables);
-    let named = Named::new(instance, &set);
+    let target = Target::of(instance, &run.environments, &set);
+    let steps: Vec<_> =
+        instance.steps.iter().map(|written| step(written, instance, run, &set, target)).collect();
+    let named = Named::new(&steps, instance, &set);
     Ok(AgentJobRequestMessage {
         message_type: PIPELINE_AGENT_JOB_REQUEST.to_owned(),
         plan: run.plan.clone(),
@@ -244,7 +254,7 @@ pub fn message(
             ),
         }),
         mask: vec![MaskHint { hint_type: "regex".to_owned(), value: escaped(token.expose_secret()) }],
-        steps: instance.steps.iter().map(|written| step(written, instance, run, &set)).collect(),
+        steps,
         variables,
         ..AgentJobRequestMessage::default()
     })
@@ -297,6 +307,12 @@ fn variables(instance: &JobInstance, run: &RunContext, token: &SecretString) -> 
         // Predefined ones are read only, and so stay as they are.
         set.put(name, value.clone());
     }
+    if let Some(Target { environment, resource }) = Target::of(instance, &run.environments, &set) {
+        set.put("Environment.Id", VariableValue::read_only(environment.id.to_string()));
+        if let Some(resource) = resource {
+            set.put("Environment.ResourceId", VariableValue::read_only(resource.id.to_string()));
+        }
+    }
     set.to_message()
 }
 
@@ -320,8 +336,8 @@ fn system_connection(run: &RunContext, token: &SecretString) -> ServiceEndpoint 
 struct Named(Vec<String>);
 
 impl Named {
-    fn new(instance: &JobInstance, set: &VariableSet) -> Self {
-        let inputs = instance.steps.iter().flat_map(|step| step.inputs.values());
+    fn new(steps: &[Step], instance: &JobInstance, set: &VariableSet) -> Self {
+        let inputs = steps.iter().flat_map(|step| step.inputs.values());
         let registries = instance.containers.iter().filter_map(|container| container.endpoint.clone());
         Self(inputs.map(|value| set.expand(value)).chain(registries).collect())
     }
@@ -430,7 +446,12 @@ fn container(resource: &plan::ContainerResource) -> ContainerResource {
 
 /// The inputs of a step. Service connections and secure files stand there by their ids, by which tasks look
 /// for them.
-fn inputs(written: &plan::Step, run: &RunContext, set: &VariableSet) -> BTreeMap<String, String> {
+fn inputs(
+    written: &plan::Step,
+    run: &RunContext,
+    set: &VariableSet,
+    target: Option<Target<'_>>,
+) -> BTreeMap<String, String> {
     let id = |value: &str| {
         let value = set.expand(value);
         let is = |name: &str| name.eq_ignore_ascii_case(value.trim());
@@ -443,7 +464,8 @@ fn inputs(written: &plan::Step, run: &RunContext, set: &VariableSet) -> BTreeMap
         let id = Some(value).filter(|_| names_a_resource(name)).and_then(|value| id(value));
         (name.clone(), id.map_or_else(|| value.clone(), |id| id.to_string()))
     };
-    written.inputs.iter().map(replaced).collect()
+    let of_environment = target.and_then(|target| target.inputs(written, &run.endpoints)).unwrap_or_default();
+    written.inputs.iter().map(replaced).chain(of_environment).collect()
 }
 
 /// Whether an input is of the kind that names a service connection or a secure file. The service knows that
@@ -454,7 +476,13 @@ fn names_a_resource(input: &str) -> bool {
     words.iter().any(|word| name.contains(word))
 }
 
-fn step(written: &plan::Step, instance: &JobInstance, run: &RunContext, set: &VariableSet) -> Step {
+fn step(
+    written: &plan::Step,
+    instance: &JobInstance,
+    run: &RunContext,
+    set: &VariableSet,
+    target: Option<Target<'_>>,
+) -> Step {
     let identifier = format!("{}.{}", instance.job.identifier, written.name);
     let number = |value: u32| i32::try_from(value).unwrap_or(i32::MAX);
     Step {
@@ -472,7 +500,7 @@ fn step(written: &plan::Step, instance: &JobInstance, run: &RunContext, set: &Va
         enabled: true,
         timeout_in_minutes: number(written.timeout_in_minutes),
         retry_count_on_task_failure: number(written.retry_count_on_task_failure),
-        inputs: inputs(written, run, set),
+        inputs: inputs(written, run, set, target),
         environment: written.env.clone(),
         target: written.target.as_ref().map(|target| StepTarget {
             target: target.container.clone(),

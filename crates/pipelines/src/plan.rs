@@ -334,6 +334,9 @@ pub struct Job {
     pub container: Option<Container>,
     /// Containers beside it, by name.
     pub services: Vec<Service>,
+    /// Where its container, or else its services, are written.
+    #[serde(skip)]
+    pub containers_location: Option<crate::Location>,
     /// What is cleaned before it starts.
     pub workspace_clean: Option<WorkspaceClean>,
     /// Repositories it uses without a checkout step.

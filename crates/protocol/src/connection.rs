@@ -47,12 +47,31 @@ pub struct LocationServiceData {
     /// Names one of the access mappings, when there are any.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub default_access_mapping_moniker: Option<String>,
+    /// The addresses by which all is reached, for clients that ask for services.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub access_mappings: Vec<AccessMapping>,
     /// The table's version.
     pub last_change_id: i32,
     /// The table's version.
     pub last_change_id64: i64,
     /// Services and API locations.
     pub service_definitions: Vec<ServiceDefinition>,
+}
+
+/// An address by which an organization is reached.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct AccessMapping {
+    /// What people read.
+    pub display_name: String,
+    /// Its name, such as `PublicAccessMapping`.
+    pub moniker: String,
+    /// The server.
+    pub access_point: String,
+    /// Whose address it is.
+    pub service_owner: Uuid,
+    /// The organization's part of the path.
+    pub virtual_directory: String,
 }
 
 /// A service, or (with `resource_version` > 0) an API location.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{JobId, PlanId, ProjectId, RequestId, TaskResult};
+use crate::{JobId, PlanId, ProjectId, RecordId, RequestId, TaskResult};
 
 /// Which plan a job belongs to (`TaskOrchestrationPlanReference`).
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -48,7 +48,8 @@ pub struct TaskOrchestrationOwner {
     pub links: BTreeMap<String, serde_json::Value>,
 }
 
-/// An event of a job, posted to its plan. The one agents send is `JobCompleted`.
+/// An event of a job, posted to its plan. The one agents send is `JobCompleted`; whoever does the work of a
+/// task without an agent sends those of tasks.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct JobEvent {
@@ -56,6 +57,9 @@ pub struct JobEvent {
     pub name: String,
     /// The job.
     pub job_id: JobId,
+    /// The step, for events of tasks.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub task_id: Option<RecordId>,
     /// Its request.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub request_id: Option<RequestId>,
@@ -73,3 +77,9 @@ pub const JOB_COMPLETED: &str = "JobCompleted";
 pub const JOB_ASSIGNED: &str = "JobAssigned";
 /// `name` of the event that says a job runs.
 pub const JOB_STARTED: &str = "JobStarted";
+/// `name` of the event that ends a task without an agent.
+pub const TASK_COMPLETED: &str = "TaskCompleted";
+/// `name` of the event that says somebody has taken a task without an agent.
+pub const TASK_ASSIGNED: &str = "TaskAssigned";
+/// `name` of the event that says a task without an agent is being worked on.
+pub const TASK_STARTED: &str = "TaskStarted";

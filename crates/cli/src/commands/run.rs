@@ -15,9 +15,11 @@ use dayfly_protocol::job::ServiceEndpoint;
 
 use crate::host;
 use crate::output;
+use crate::run::approvals;
 use crate::run::caveats::{self, caveats, of_sudo, tasks};
 use crate::run::config::Config;
 use crate::run::engine::{self, Ended, Order, Output};
+use crate::run::environments;
 use crate::run::foreign;
 use crate::run::inputs::{Pair, SecretSource};
 use crate::run::keep;
@@ -270,6 +272,7 @@ pub(crate) fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
             _ => return misused("`--skip-foreign` leaves no job: all are for other systems", json),
         };
     }
+    approvals::insert(&mut plan, &mut wanted, &mut jobs, |name| config.needs_approval(name));
     let no_engine = runtime.block_on(caveats::no_engine(&plan, &wanted, args.on));
     if args.list {
         list::keep(&mut plan, &wanted);
@@ -291,6 +294,11 @@ pub(crate) fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
         warnings::tell(&sentence, json)?;
     }
     if let Some(mistake) = caveats::unknown_on_server(&plan, &wanted) {
+        return misused(&mistake, json);
+    }
+    let refused =
+        no_engine.as_ref().and_then(|none| caveats::containers_without_engine(&plan, &wanted, none));
+    if let Some(mistake) = refused {
         return misused(&mistake, json);
     }
     let beside = match Beside::of(&config, &plan, &wanted) {
@@ -336,6 +344,7 @@ pub(crate) fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
         checkouts: checkouts.found,
         agents: args.agents.map_or_else(|| agents(args.on), usize::from),
         endpoints: beside.endpoints,
+        environments: config.environments(),
         secure_files: config.secure_files(),
         decider,
         cluster: args.cluster.settings(args.on),
@@ -367,10 +376,12 @@ impl Beside {
             registries.any(|registry| registry.eq_ignore_ascii_case(name))
         };
         config.check_secure_files(is_named)?;
-        Ok(Self {
-            group_secrets: config.group_secrets(&plan.variable_groups)?,
-            endpoints: config.connections(|name| is_named(name) || is_registry(name))?,
-        })
+        let (of_environments, mut endpoints) =
+            config.connections_of_environments(&environments::used(plan, wanted))?;
+        let is_cluster = |name: &str| of_environments.iter().any(|known| known.eq_ignore_ascii_case(name));
+        let is_needed = |name: &str| is_named(name) || is_registry(name) || is_cluster(name);
+        endpoints.extend(config.connections(is_needed)?);
+        Ok(Self { group_secrets: config.group_secrets(&plan.variable_groups)?, endpoints })
     }
 }
 

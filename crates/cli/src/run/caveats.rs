@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use dayfly_emulator::runs::runs_on_server;
-use dayfly_pipelines::Plan;
-use dayfly_pipelines::plan::{Job, Legs, Pool, Stage, Step, Strategy, TaskReference, Variable};
+use dayfly_pipelines::plan::{Container, Job, Legs, Pool, Stage, Step, Strategy, TaskReference, Variable};
+use dayfly_pipelines::{Location, Plan};
 use dayfly_protocol::task::{BASH, CHECKOUT, CMD_LINE, MANUAL_VALIDATION, POWERSHELL};
 use dayfly_worker::{NoEngine, container_engine};
 
@@ -19,7 +19,7 @@ struct Wishes {
     /// Tasks that nothing here can run, and those whose steps are left out, each with where it is first.
     tasks: BTreeMap<String, String>,
     left_out: BTreeMap<String, String>,
-    /// Jobs that need an engine for containers, and why there is none.
+    /// Jobs that may need an engine for containers, and why there is none.
     containers: BTreeSet<String>,
     no_engine: String,
     /// Jobs that wait for a validation which nobody can give.
@@ -115,7 +115,9 @@ impl Wishes {
         say(with_places(self.left_out), &|tasks| {
             format!("steps of {tasks} will be left out: what they act on is reached from Azure DevOps only")
         });
-        say(self.containers, &|jobs| format!("{jobs} will fail: {}", self.no_engine));
+        say(self.containers, &|jobs| {
+            format!("{jobs} will fail unless a condition skips them: {}", self.no_engine)
+        });
         say(self.validations, &|jobs| {
             format!("{jobs} will fail: there is no terminal to ask on; `--approve` approves all validations")
         });
@@ -134,7 +136,10 @@ impl Wishes {
 }
 
 /// The jobs that are wanted, each with its stage.
-fn wanted_jobs<'a>(plan: &'a Plan, wanted: &'a [Vec<bool>]) -> impl Iterator<Item = (&'a Stage, &'a Job)> {
+pub(super) fn wanted_jobs<'a>(
+    plan: &'a Plan,
+    wanted: &'a [Vec<bool>],
+) -> impl Iterator<Item = (&'a Stage, &'a Job)> {
     plan.stages.iter().zip(wanted).flat_map(|(stage, wanted)| {
         let jobs = stage.jobs.iter().zip(wanted).filter(|(_, wanted)| **wanted);
         jobs.map(move |(job, _)| (stage, job))
@@ -148,8 +153,14 @@ pub(crate) fn needs_engine(job: &Job) -> bool {
 
 /// Whether steps of a job run in containers that the job itself does not.
 pub(crate) fn targets_containers(job: &Job) -> bool {
-    let mut targets = steps(job).filter_map(|step| step.target.as_ref()?.container.as_deref());
-    targets.any(|target| !target.is_empty() && !target.eq_ignore_ascii_case("host"))
+    container_targets(job).next().is_some()
+}
+
+fn container_targets(job: &Job) -> impl Iterator<Item = &Step> {
+    steps(job).filter(|step| {
+        let target = step.target.as_ref().and_then(|target| target.container.as_deref());
+        target.is_some_and(|target| !target.is_empty() && !target.eq_ignore_ascii_case("host"))
+    })
 }
 
 /// Why this machine has no containers for the wanted jobs, if they want some and are to run here.
@@ -158,6 +169,46 @@ pub(crate) async fn no_engine(plan: &Plan, wanted: &[Vec<bool>], on: On) -> Opti
         return None;
     }
     container_engine(std::env::vars_os().collect()).await.err()
+}
+
+/// What is wrong if wanted jobs that run for certain need an engine for containers, and there is none.
+pub(crate) fn containers_without_engine(
+    plan: &Plan,
+    wanted: &[Vec<bool>],
+    reason: &NoEngine,
+) -> Option<String> {
+    let jobs = wanted_jobs(plan, wanted).filter(|(stage, job)| is_certain(stage, job));
+    let jobs: Vec<_> = jobs.filter_map(|(_, job)| certain_containers(job)).collect();
+    (!jobs.is_empty()).then(|| {
+        format!(
+            "nothing was run: {} cannot run here: {reason}. Install or start one of them \
+             (https://docs.docker.com/engine/install, https://podman.io/docs/installation), run in a cluster \
+             with `--on kubernetes`, or choose other jobs with `--job` or `--stage`",
+            jobs.join(", ")
+        )
+    })
+}
+
+/// A job with its place if it has containers whatever its variables are.
+fn certain_containers(job: &Job) -> Option<String> {
+    // An expression may give no container.
+    let is_open = matches!(&job.container, Some(Container::Text(text)) if text.contains("$["));
+    let location = if (job.container.is_some() && !is_open) || !job.services.is_empty() {
+        job.containers_location.as_ref()
+    } else {
+        container_targets(job).next()?.location.as_ref()
+    };
+    Some(format!("`{}`{}", job.name, in_brackets(location)))
+}
+
+/// Whether the conditions of a job and its stage, as long as all goes well, are true whatever its variables.
+fn is_certain(stage: &Stage, job: &Job) -> bool {
+    let holds = |condition: &Option<String>| {
+        let condition = condition.as_deref().unwrap_or("true").trim();
+        let known = ["true", "always()", "succeeded()", "succeededOrFailed()"];
+        known.iter().any(|known| condition.eq_ignore_ascii_case(known))
+    };
+    holds(&stage.condition) && holds(&job.condition)
 }
 
 /// What is wrong if wanted jobs that run without an agent have tasks which only Azure DevOps runs.
@@ -262,7 +313,11 @@ pub(crate) fn tasks(plan: &Plan) -> Vec<(TaskReference, String)> {
 
 /// Where a step is written, as people and editors know it.
 fn place(step: &Step) -> String {
-    step.location.as_ref().map(|place| format!(" ({}:{})", place.file, place.line)).unwrap_or_default()
+    in_brackets(step.location.as_ref())
+}
+
+fn in_brackets(location: Option<&Location>) -> String {
+    location.map(|place| format!(" ({}:{})", place.file, place.line)).unwrap_or_default()
 }
 
 /// The images of other operating systems that a job asks for.

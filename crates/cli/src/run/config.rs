@@ -1,5 +1,5 @@
 //! `dayfly.toml`: what Azure DevOps has beside a pipeline and a run on this machine has not: variable groups,
-//! service connections and secure files. Secrets are only referred to.
+//! service connections, secure files and environments. Secrets are only referred to.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -16,9 +16,11 @@ use toml::Spanned;
 use url::Url;
 
 use dayfly_emulator::Library;
+use dayfly_pipelines::message::EnvironmentContext;
 use dayfly_protocol::job::{EndpointAuthorization, ServiceEndpoint};
 use dayfly_protocol::timeline::VariableValue;
 
+use super::environments::{self, Environment, Resource, Used};
 use super::inputs::SecretSource;
 use super::pipeline::PipelineFile;
 
@@ -52,6 +54,8 @@ struct Content {
     service_connections: BTreeMap<String, Connection>,
     #[serde(default)]
     secure_files: BTreeMap<String, Spanned<PathBuf>>,
+    #[serde(default)]
+    environments: BTreeMap<String, Environment>,
 }
 
 /// A service connection.
@@ -152,6 +156,7 @@ impl Config {
         }
         let config = Self::parse(name, text, path.parent().unwrap_or(Path::new("")))?;
         config.refuse_open_secrets()?;
+        config.refuse_lost_resources()?;
         Ok(config)
     }
 
@@ -175,6 +180,26 @@ impl Config {
                          write {{ env = \"NAME\" }} or {{ file = \"PATH\" }} for where it is",
                         self.name,
                         place(&self.text, &given.span())
+                    );
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Resources of environments say which cluster they are.
+    fn refuse_lost_resources(&self) -> anyhow::Result<()> {
+        let is_connection = |wanted: &str| {
+            let mut connections = self.content.service_connections.keys();
+            connections.any(|name| name.eq_ignore_ascii_case(wanted))
+        };
+        for (environment, written) in &self.content.environments {
+            for (name, resource) in &written.resources {
+                if let Some(mistake) = resource.as_ref().mistake(is_connection) {
+                    let place = place(&self.text, &resource.span());
+                    bail!(
+                        "{}{place}: the resource `{name}` of the environment `{environment}` {mistake}",
+                        self.name
                     );
                 }
             }
@@ -250,6 +275,70 @@ impl Config {
             url: Some(connection.url.clone()),
             authorization: Some(EndpointAuthorization { scheme: connection.scheme.clone(), parameters }),
             data: connection.data.clone(),
+        })
+    }
+
+    /// The environments, as jobs get them.
+    pub(crate) fn environments(&self) -> Vec<EnvironmentContext> {
+        environments::contexts(&self.content.environments)
+    }
+
+    /// Whether somebody has to approve what deploys to an environment.
+    pub(crate) fn needs_approval(&self, environment: &str) -> bool {
+        let mut known = self.content.environments.iter();
+        known.any(|(name, written)| written.approval && environments::may_be(environment, name))
+    }
+
+    /// The names of the service connections by which these environments are reached. Those that lead to a
+    /// kubeconfig of the user's own are made here.
+    pub(crate) fn connections_of_environments(
+        &self,
+        used: &[Used<'_>],
+    ) -> anyhow::Result<(Vec<String>, Vec<ServiceEndpoint>)> {
+        environments::check(&self.content.environments, used, &self.name)?;
+        let (mut named, mut own) = (Vec::new(), Vec::new());
+        for (environment, written) in &self.content.environments {
+            let resources = used.iter().filter(|used| environments::may_be(used.environment, environment));
+            let resources: Vec<_> = resources.filter_map(|used| used.resource).collect();
+            let is_used = |name: &str| resources.iter().any(|used| environments::may_be(used, name));
+            for (name, resource) in written.resources.iter().filter(|(name, _)| is_used(name)) {
+                match &resource.as_ref().service_connection {
+                    Some(connection) => named.push(connection.as_ref().clone()),
+                    None => own.push(self.own_cluster(environment, name, resource)?),
+                }
+            }
+        }
+        Ok((named, own))
+    }
+
+    /// The service connection of a resource that is reached by a kubeconfig of the user's own.
+    fn own_cluster(
+        &self,
+        environment: &str,
+        name: &str,
+        resource: &Spanned<Resource>,
+    ) -> anyhow::Result<ServiceEndpoint> {
+        let read = || {
+            let path = resource.as_ref().kubeconfig(&self.folder)?;
+            SecretSource::in_file("kubeconfig", path).read()
+        };
+        let kubeconfig = read().with_context(|| {
+            let place = place(&self.text, &resource.span());
+            format!("{}{place}: the resource `{name}` of the environment `{environment}`", self.name)
+        })?;
+        let kubeconfig = kubeconfig.expose_secret().to_owned();
+        let parameters = [("kubeconfig".to_owned(), kubeconfig)].into();
+        // Not among the parameters, which are masked: a context may be called as half of what is printed.
+        let context = resource.as_ref().context.clone().map(|context| ("clusterContext".to_owned(), context));
+        let kind = ("authorizationType".to_owned(), "Kubeconfig".to_owned());
+        let name = environments::connection_of(environment, name, resource.as_ref());
+        Ok(ServiceEndpoint {
+            id: Some(uuid::Uuid::new_v5(&CONNECTIONS, name.to_lowercase().as_bytes())),
+            name: Some(name),
+            endpoint_type: Some("kubernetes".to_owned()),
+            url: None,
+            authorization: Some(EndpointAuthorization { scheme: "Kubernetes".to_owned(), parameters }),
+            data: context.into_iter().chain([kind]).collect(),
         })
     }
 
@@ -329,7 +418,8 @@ mod tests {
 
     fn parse(text: &str) -> anyhow::Result<Config> {
         let config = Config::parse("dayfly.toml".to_owned(), text.to_owned(), Path::new(""))?;
-        config.refuse_open_secrets().map(|()| config)
+        config.refuse_open_secrets()?;
+        config.refuse_lost_resources().map(|()| config)
     }
 
     #[test]
@@ -343,6 +433,26 @@ mod tests {
             ("[service-connections.api]", "dayfly.toml:1:1: missing field `url`"),
             ("[service-connections.api]\nurl = 'nowhere'", "dayfly.toml:2:7: relative URL"),
             ("[secure-files]\nkey = 1", "dayfly.toml:2:7: invalid type: integer"),
+            ("[environments.prod]\nowner = 'ada'", "dayfly.toml:2:1: unknown field `owner`"),
+            (
+                "[environments.prod.resources.web]\ntype = 'virtualMachine'",
+                "dayfly.toml:2:8: unknown variant `virtualMachine`, expected `kubernetes`",
+            ),
+            (
+                "[environments.prod.resources.web]\nnamespace = 'web'",
+                "dayfly.toml:1:1: the resource `web` of the environment `prod` does not say which cluster",
+            ),
+            (
+                "[environments.prod.resources]\nweb = { service-connection = 'nowhere' }",
+                "dayfly.toml:2:7: the resource `web` of the environment `prod` names the service connection \
+                 `nowhere`",
+            ),
+            (
+                &format!(
+                    "{CONNECTION}[environments.p.resources]\nw = {{ service-connection = 'API', context = 'a' }}"
+                ),
+                "dayfly.toml:4:5: the resource `w` of the environment `p` has a `service-connection`, so",
+            ),
             ("a = ", "dayfly.toml:1:"),
             (
                 &format!("{CONNECTION}parameters = {{ username = 'ada', Password = 'hunter2' }}"),

@@ -16,6 +16,7 @@ use dayfly_emulator::{Emulator, Settings};
 use dayfly_kubernetes::{RunPlace, RunSettings};
 use dayfly_listener::{AgentSet, Event, EventStream, NextEvent, Summary};
 use dayfly_pipelines::Plan;
+use dayfly_pipelines::message::EnvironmentContext;
 use dayfly_protocol::job::ServiceEndpoint;
 use dayfly_protocol::timeline::VariableValue;
 use dayfly_protocol::{BuildId, TaskResult};
@@ -64,6 +65,7 @@ pub(crate) struct Order {
     pub(crate) agents: usize,
     /// Service connections that jobs may name.
     pub(crate) endpoints: Vec<ServiceEndpoint>,
+    pub(crate) environments: Vec<EnvironmentContext>,
     /// Secure files that jobs may name, and where they are.
     pub(crate) secure_files: Vec<(String, PathBuf)>,
     /// Who decides on validations.
@@ -315,6 +317,7 @@ fn request(order: &Order, repository: RunRepository) -> RunRequest {
         .map(|(name, value)| (name.clone(), VariableValue::secret(value.expose_secret())));
     request.variables = public.chain(secret).collect::<BTreeMap<_, _>>();
     request.endpoints.clone_from(&order.endpoints);
+    request.environments.clone_from(&order.environments);
     request.secure_files.clone_from(&order.secure_files);
     request.stages.clone_from(&order.stages);
     request.jobs.clone_from(&order.jobs);

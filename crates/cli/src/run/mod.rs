@@ -1,12 +1,14 @@
 //! `dayfly run` beside its arguments: the run itself, what happens in it, and how it is shown.
 
 mod agents;
+pub(crate) mod approvals;
 pub(crate) mod caveats;
 mod change;
 mod cluster;
 pub(crate) mod config;
 pub(crate) mod console;
 pub(crate) mod engine;
+pub(crate) mod environments;
 pub(crate) mod foreign;
 mod held;
 pub(crate) mod history;

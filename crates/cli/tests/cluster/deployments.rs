@@ -454,3 +454,56 @@ fn the_cluster_is_that_of_azure_or_of_the_users_own_kubeconfig() {
     ended.has("configmap/of-azure");
     ended.has("configmap \"of-azure\" deleted");
 }
+
+#[test]
+fn a_deployment_reaches_the_cluster_of_its_environment() {
+    let Some(place) = Place::new("environment") else { return };
+    let namespace = &place.namespace;
+    place
+        .write("map.yaml", "apiVersion: v1\nkind: ConfigMap\nmetadata: { name: deployed }\ndata: { a: b }\n");
+    // The user's own, which is for another cluster unless the context is named.
+    let own = kubectl(&["config", "view", "--raw", "--minify", "--flatten", "--output", "json"]);
+    let mut own: serde_json::Value = serde_json::from_str(&own).expect("JSON");
+    let context = own["current-context"].as_str().expect("a context").to_owned();
+    own["current-context"] = "nowhere".into();
+    place.write("own.json", &own.to_string());
+    let config = fs::read_to_string(place.path("dayfly.toml")).expect("a file");
+    place.write(
+        "dayfly.toml",
+        &format!(
+            "{config}\n[environments.Prod.resources.web]\nservice-connection = 'Test'\n\
+             [environments.Prod.resources.mine]\nkubeconfig = 'own.json'\ncontext = '{context}'\n\
+             namespace = '{namespace}'\n"
+        ),
+    );
+    let ended = place.run(
+        "jobs:
+- deployment: web
+  environment: prod.web
+  strategy:
+    runOnce:
+      deploy:
+        steps:
+        - checkout: self
+        - task: KubernetesManifest@1
+          inputs: { action: deploy, manifests: map.yaml }
+        - bash: echo \"at $ENVIRONMENT_NAME $(Environment.Id) $(Environment.ResourceName) $(Environment.ResourceId)\"
+- deployment: mine
+  dependsOn: web
+  environment: { name: Prod, resourceName: mine, resourceType: kubernetes }
+  strategy:
+    runOnce:
+      deploy:
+        steps:
+        - task: Kubernetes@1
+          inputs: { command: get, arguments: configmap deployed -o name, outputFormat: none }
+        - task: HelmDeploy@1
+          inputs: { connectionType: Kubernetes Service Connection, command: ls, arguments: --short }
+",
+        0,
+    );
+    ended.has("at prod 1 web 2");
+    ended.has("configmap/deployed");
+    ended.has_not("***");
+    assert_eq!(place.get("configmap/deployed", "{.data.a}"), "b");
+}

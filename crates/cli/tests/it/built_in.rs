@@ -340,6 +340,40 @@ fn maven_builds_and_its_tests_are_told_of() {
 }
 
 #[test]
+fn ant_builds_and_its_tests_are_told_of() {
+    need(&["ant"]);
+    let project = Project::with_pipeline(
+        "steps:
+- task: Ant@1
+  inputs: {buildFile: app/build.xml, options: '-Dwhom=\"all of us\"', targets: greet report}
+- bash: cat app/out/greeting.txt
+- task: Ant@1
+  inputs: {buildFile: app/build.xml, targets: broken, codeCoverageToolOptions: JaCoCo, publishJUnitResults: false}
+  continueOnError: true
+- task: Ant@1
+  inputs: {buildFile: app/none.xml}
+",
+    );
+    project.write(
+        "app/build.xml",
+        "<project default='greet'>
+<target name='greet'><mkdir dir='out'/><echo file='out/greeting.txt'>hello ${whom}</echo></target>
+<target name='report' depends='greet'><echo file='out/TEST-a.xml'><![CDATA[
+<testsuite><testcase name='good'/><testcase name='bad'><failure/></testcase></testsuite>]]></echo></target>
+<target name='broken'><fail message='it is broken'/></target>
+</project>",
+    );
+    let ended = project.run(&[], 1);
+    assert_has(&ended, "BUILD SUCCESSFUL");
+    assert_has(&ended, "hello all of us");
+    assert_has(&ended, "Tests: 2 tests, 1 passed, 1 failed, 0 others. Failed: bad");
+    assert_has(&ended, "Dayfly builds without what this step adds to the build: JaCoCo.");
+    assert_has(&ended, "it is broken");
+    assert_has(&ended, "The process 'ant' failed with exit code 1");
+    assert_has(&ended, "Not found antBuildFile: ");
+}
+
+#[test]
 fn gradle_and_scripts_of_the_repository_are_run() {
     let project = Project::with_pipeline(
         "steps:
@@ -368,6 +402,44 @@ fn gradle_and_scripts_of_the_repository_are_run() {
     assert_has(&ended, "Gradle execution for task(s) fail failed with exit code 1.");
 }
 
+#[test]
+fn nuget_packs_and_restores() {
+    need(&["nuget"]);
+    let project = Project::with_pipeline(
+        "variables: {Wanted: 2.3.4}
+steps:
+- task: NuGetCommand@2
+  inputs: {command: pack, packagesToPack: lib/lib.nuspec, packDestination: feed, versioningScheme: byEnvVar, versionEnvVar: Wanted}
+- task: NuGetCommand@2
+  inputs: {restoreSolution: '**/packages.config', feedsToUse: config, nugetConfigPath: nuget.config, restoreDirectory: packages}
+- bash: cat packages/Some.App.2.3.4/content/words.txt
+- task: NuGetCommand@2
+  inputs: {command: custom, arguments: pack lib/lib.nuspec -Version 3.2.1}
+- task: NuGetCommand@2
+  inputs: {command: custom, arguments: nothing}
+",
+    );
+    project.write(
+        "lib/lib.nuspec",
+        "<package><metadata><id>Some.App</id><version>1.0.0</version><authors>us</authors>\
+         <description>words</description></metadata>\
+         <files><file src='words.txt' target='content'/></files></package>",
+    );
+    project.write("lib/words.txt", "packed and restored");
+    project.write("app/packages.config", "<packages><package id='Some.App' version='2.3.4'/></packages>");
+    project.write(
+        "nuget.config",
+        "<configuration><packageSources><clear/><add key='ours' value='feed'/></packageSources></configuration>",
+    );
+    let ended = project.run(&[], 1);
+    assert_has(&ended, "Successfully created package");
+    assert_has(&ended, "Successfully installed 'Some.App 2.3.4'");
+    assert_has(&ended, "Packages were restored successfully");
+    assert_has(&ended, "packed and restored");
+    assert_has(&ended, "Some.App.3.2.1.nupkg");
+    assert_has(&ended, "The nuget command failed with exit code(");
+}
+
 /// Does of dotnet what its steps look at.
 const DOTNET: &str = r#"echo "dotnet in ${PWD##*/}: $*"
 case "$1 $2" in
@@ -381,9 +453,6 @@ fn dotnet_is_asked_for_what_the_inputs_say() {
     let project = Project::with_pipeline(
         "variables: {BuildConfiguration: Release}
 steps:
-- task: NuGetToolInstaller@1
-- task: NuGetCommand@2
-  inputs: {restoreSolution: '**/*.sln', feedsToUse: config, nugetConfigPath: nuget.config}
 - task: DotNetCoreCLI@2
   inputs: {command: restore, projects: '**/*.csproj', vstsFeed: some/feed}
 - task: DotNetCoreCLI@2
@@ -409,7 +478,6 @@ steps:
   inputs: {projects: '**/bad.csproj'}
 ",
     );
-    project.write("all.sln", "");
     project.write("web/web.csproj", "<Project Sdk='Microsoft.NET.Sdk.Web'/>");
     project.write("lib/lib.Tests.csproj", "<Project Sdk='Microsoft.NET.Sdk'/>");
     project.write("bad/bad.csproj", "<Project/>");
@@ -421,9 +489,6 @@ steps:
     );
     let ended = run_with(&project, &[("dotnet", DOTNET)], &[], 1);
     for text in [
-        "There is no `nuget` on the PATH: `dotnet` does what it can of its work.",
-        "--configfile ",
-        "Packages were restored successfully",
         "The feed of this step needs a login that only Azure DevOps gives",
         "web/web.csproj --configuration Release",
         "lib/lib.Tests.csproj --logger trx --results-directory ",
@@ -438,6 +503,28 @@ steps:
         assert_has(&ended, text);
     }
     assert_has_not(&ended, "bad.csproj --configuration");
+}
+
+#[test]
+fn where_nuget_is_missing_dotnet_restores() {
+    let project = Project::with_pipeline(
+        "steps:
+- checkout: self
+- task: NuGetToolInstaller@1
+- task: NuGetCommand@2
+  inputs: {restoreSolution: '**/*.sln', feedsToUse: config, nugetConfigPath: nuget.config}
+",
+    );
+    project.write("app/all.sln", "");
+    let programs = project.few_programs();
+    fs::write(programs.join("dotnet"), format!("#!/bin/sh\n{DOTNET}\n")).unwrap();
+    fs::set_permissions(programs.join("dotnet"), fs::Permissions::from_mode(0o755)).unwrap();
+    let ended = Ended::from(project.command(&["run"]).env("PATH", &programs).output().unwrap());
+    assert_eq!(ended.code, Some(0), "{}{}", ended.stdout, ended.stderr);
+    assert_has(&ended, "There is no `nuget` on the PATH: `dotnet` does what it can of its work.");
+    assert_has(&ended, "dotnet in app: restore ");
+    assert_has(&ended, "--configfile ");
+    assert_has(&ended, "Packages were restored successfully");
 }
 
 #[test]

@@ -52,13 +52,14 @@ jobs:
   dependsOn: call
   steps:
   - checkout: none
-  - task: DownloadSecureFile@1
-    name: key
-    inputs: { secureFile: signing.p12, retryCount: 2 }
   - bash: |
       echo \"host $(host), token $TOKEN, inherited [$PROD_TOKEN]\"
       echo \"file $(cat '$(key.secureFilePath)') $(stat -c %a '$(key.secureFilePath)')\"
     env: { TOKEN: $(token) }
+  - task: DownloadSecureFile@1
+    name: key
+    condition: false
+    inputs: { secureFile: signing.p12, retryCount: 2 }
 - job: later
   dependsOn: use
   variables:
@@ -110,6 +111,7 @@ fn groups_connections_and_files_reach_the_jobs_and_secrets_stay_hidden() {
     for text in [
         r#"Request body: {"token": "***"}"#,
         "host example.org, token ***, inherited []",
+        "Pre-job: DownloadSecureFile",
         "file content of the key 600",
         "Deleted secure file: ",
         "gone signing.p12",
@@ -166,4 +168,101 @@ fn the_login_of_a_containers_registry_is_missed_before_the_run() {
     let ended = run(&project, &[]);
     assert_eq!(ended.code, Some(2), "{ended:?}");
     assert!(ended.stderr.contains("secret `password`: cannot read the file"), "{ended:?}");
+}
+
+#[test]
+fn a_cluster_that_its_environment_does_not_have_is_missed_before_the_run() {
+    let project = Project::with_pipeline(
+        "jobs:
+- deployment: web
+  environment: prod.web
+  strategy: { runOnce: { deploy: { steps: [ { script: 'echo never' } ] } } }
+",
+    );
+    for (config, expected) in [
+        (
+            "[environments.prod.resources.api]\ncontext = 'a'",
+            "dayfly.toml: the job `web` deploys to `prod.web`, but of the resources of this environment there \
+             is `api`",
+        ),
+        (
+            "[environments.prod.resources.web]\nkubeconfig = 'none'",
+            "dayfly.toml:1:1: the resource `web` of the environment `prod`: secret `kubeconfig`: cannot read \
+             the file",
+        ),
+        (
+            "[service-connections.c]\nurl = 'https://c'\nparameters = { apiToken = { file = 'none' } }\n\
+             [environments.prod.resources]\nweb = { service-connection = 'C' }",
+            "secret `apiToken`: cannot read the file",
+        ),
+    ] {
+        project.write("dayfly.toml", config);
+        let ended = run(&project, &[]);
+        assert_eq!(ended.code, Some(2), "{ended:?}");
+        assert!(ended.stderr.contains(expected), "{expected}: {ended:?}");
+        assert_eq!(ended.stdout, "", "nothing was run");
+    }
+    // An environment that is not written down has nothing to miss.
+    project.write("dayfly.toml", "[environments.other.resources]\n");
+    let ended = run(&project, &[]);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    // A job that is not wanted needs no cluster.
+    project.write(
+        "azure-pipelines.yml",
+        &format!("{}- job: other\n  steps: [ {{ checkout: none }} ]\n", project.read("azure-pipelines.yml")),
+    );
+    project.write("dayfly.toml", "[environments.prod.resources.web]\nkubeconfig = 'none'");
+    project.run(&["--job", "other"], 0);
+}
+
+#[test]
+fn a_server_job_waits_for_the_callback_of_whom_it_calls() {
+    let project = Project::with_pipeline(
+        "jobs:
+- job: call
+  pool: server
+  steps:
+  - task: InvokeRESTAPI@1
+    inputs: { serviceConnection: api, urlSuffix: /check, waitForCompletion: 'true' }
+- job: after
+  dependsOn: call
+  steps: [ { checkout: none }, { script: echo went on } ]
+",
+    );
+    let (url, served) = server();
+    project.write("dayfly.toml", &format!("[service-connections.api]\nurl = '{url}'\n"));
+    let running = project.command(&["run"]).spawn().unwrap();
+    let request = served.join().unwrap();
+    let header = |name: &str| {
+        let lines = request.lines().filter_map(|line| line.split_once(':'));
+        let mut values = lines.filter(|(known, _)| known.eq_ignore_ascii_case(name));
+        values.next().unwrap_or_else(|| panic!("no {name} in {request}")).1.trim().to_owned()
+    };
+    let service = url::Url::parse(&header("PlanUrl")).unwrap();
+    let event = format!(
+        r#"{{"name": "TaskCompleted", "jobId": "{}", "taskId": "{}", "result": "succeeded"}}"#,
+        header("JobId"),
+        header("TaskInstanceId")
+    );
+    let address = service.socket_addrs(|| None).unwrap()[0];
+    let mut stream = std::net::TcpStream::connect(address).unwrap();
+    write!(
+        stream,
+        "POST {}{}/_apis/distributedtask/hubs/{}/plans/{}/events?api-version=7.1 HTTP/1.1\r\nhost: {address}\r\n\
+         authorization: Bearer {}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\
+         connection: close\r\n\r\n{event}",
+        service.path(),
+        header("ProjectId"),
+        header("HubName"),
+        header("PlanId"),
+        header("AuthToken"),
+        event.len()
+    )
+    .unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 204"), "{answer}");
+    let ended = Ended::from(running.wait_with_output().unwrap());
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert!(ended.stdout.contains("went on"), "{ended:?}");
 }

@@ -309,6 +309,61 @@ fn a_job_without_containers_asks_no_engine() {
     // Another job would have.
     project.write("other.yml", &format!("container: '{IMAGE}'\nsteps:\n- bash: echo hello\n"));
     let ended = Ended::from(project.command(&["run", "other.yml"]).env("PATH", &path).output().unwrap());
-    has(&ended, 1, &["will fail: containers need Docker or Podman, and `docker` cannot be used"]);
+    has(&ended, 2, &["cannot run here: containers need Docker or Podman, and `docker` cannot be used"]);
     assert!(project.read("asked").contains("docker version"), "{}", project.read("asked"));
+}
+
+#[test]
+fn a_run_that_needs_an_engine_is_refused_where_there_is_none() {
+    let project = project(
+        "jobs:
+- job: first
+  steps: [ { checkout: none }, { bash: echo hello } ]
+- job: boxed
+  steps: [ { checkout: none }, { bash: echo never } ]
+  container: tools
+- job: served
+  services: { db: repositories }
+  steps: [ { checkout: none } ]
+- job: targets
+  steps:
+  - checkout: none
+  - { bash: echo never, target: other }
+- job: sometimes
+  condition: eq(variables.shade, 'red')
+  container: tools
+  steps: [ { checkout: none } ]
+- deployment: ship
+  environment: prod
+  strategy:
+    runOnce:
+      deploy:
+        steps:
+        - download: none
+        - { task: UseNode@1, target: other }
+",
+    );
+    let programs = project.few_programs();
+    let run = |arguments: &[&str]| {
+        let mut command = project.command(&["run", "--skip-task", "UseNode"]);
+        Ended::from(command.args(arguments).env("PATH", &programs).output().unwrap())
+    };
+    let all = run(&[]);
+    has(
+        &all,
+        2,
+        &[
+            "nothing was run: `boxed` (azure-pipelines.yml:12), `served` (azure-pipelines.yml:14), `targets` \
+             (azure-pipelines.yml:19) cannot run here: containers need Docker or Podman, and `docker` is not on \
+             the PATH; `podman` is not on the PATH. Install or start one of them",
+            "--on kubernetes",
+        ],
+    );
+    assert_eq!(all.stdout, "", "nothing was run");
+    let of_programs = run(&["--json"]);
+    let told: serde_json::Value = serde_json::from_str(of_programs.stdout.lines().last().unwrap()).unwrap();
+    assert_eq!(told["diagnostics"][0]["severity"], "error", "{told}");
+    // What is not chosen, or has no container without this task, does not matter.
+    let ended = run(&["--job", "first", "--job", "sometimes", "--job", "ship"]);
+    has(&ended, 0, &["hello", "`sometimes` will fail unless a condition skips them"]);
 }

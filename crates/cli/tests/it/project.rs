@@ -48,6 +48,18 @@ impl Project {
         std::fs::read_to_string(self.path().join(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
     }
 
+    /// A PATH of a machine with little on it: git and bash.
+    pub(crate) fn few_programs(&self) -> PathBuf {
+        let programs = self.state.path().join("bin");
+        std::fs::create_dir(&programs).expect("the folder can be made");
+        for name in ["bash", "git"] {
+            let asked = Command::new("sh").args(["-c", &format!("command -v {name}")]).output();
+            let path = String::from_utf8(asked.expect("sh starts").stdout).expect("the path is text");
+            std::os::unix::fs::symlink(path.trim(), programs.join(name)).expect("the link can be made");
+        }
+        programs
+    }
+
     /// Runs git and returns what it printed.
     pub(crate) fn git(&self, arguments: &[&str]) -> String {
         let output = Command::new("git")

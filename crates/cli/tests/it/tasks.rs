@@ -1,11 +1,16 @@
 //! Tasks that the agent downloads and runs by Node, from the pipeline to the log.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::{Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
+use std::process::Stdio;
 
 use dayfly_emulator::{Fault, FaultRule};
 use dayfly_protocol::TaskResult;
+use dayfly_testing::eventually;
+use nix::pty::openpty;
+use nix::sys::termios::{LocalFlags, tcgetattr};
 use serde_json::{Value, json};
 
 use crate::project::Project;
@@ -400,4 +405,39 @@ async fn a_pulled_task_comes_before_a_stand_in() {
     assert_eq!(String::from_utf8_lossy(&pulled.stdout), "UseNode@1 (1.2.3)\n");
     let ended = project.run(&["--verbose"], 0);
     assert!(ended.stdout.contains("uses another node"), "{}", ended.stdout);
+}
+
+/// Whoever sits at a terminal is asked for the token, and nothing shows it.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_token_that_is_typed_is_not_shown() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = json!({ "execution": { "Node16": { "target": "main.js" } } });
+    task(folder.path(), "Hello", 0x7772, node, &[("main.js", "")]);
+    let path = folder.path().to_owned();
+    let service = Service::new(move |settings| settings.tasks_folder = Some(path)).await;
+    let project = Project::with_pipeline("steps: []");
+    let terminal = openpty(None, None).unwrap();
+    let side = || Stdio::from(terminal.slave.try_clone().unwrap());
+    let url = service.emulator.url().to_string();
+    let mut command = project.command(&["tasks", "pull", "--organization", &url, "Hello@1"]);
+    for name in ["AZURE_DEVOPS_EXT_PAT", "AZ_PAT", "AZP_TOKEN"] {
+        command.env_remove(name);
+    }
+    let child = command.stdin(side()).stderr(side()).spawn().unwrap();
+    drop(command);
+    let echoes = || tcgetattr(&terminal.slave).unwrap().local_flags.contains(LocalFlags::ECHO);
+    eventually("the terminal shows nothing", || (!echoes()).then_some(())).await;
+    let mut writer = File::from(terminal.master.try_clone().unwrap());
+    writeln!(writer, "{PAT}").unwrap();
+    let ended = child.wait_with_output().unwrap();
+    assert!(echoes(), "the terminal is as it was");
+    drop(terminal.slave);
+    let (mut terminal, mut shown) = (File::from(terminal.master), Vec::new());
+    // It fails when nobody has the other side any longer.
+    let _ = terminal.read_to_end(&mut shown);
+    let shown = String::from_utf8_lossy(&shown);
+    assert_eq!(ended.status.code(), Some(0), "{shown}");
+    assert_eq!(String::from_utf8_lossy(&ended.stdout), "Hello@1 (1.2.3)\n");
+    assert!(shown.contains("Personal access token of the organization"), "{shown}");
+    assert!(!shown.contains(PAT), "{shown}");
 }

@@ -1,7 +1,6 @@
 //! What `dayfly run` shows and takes, and what is left of it: names, values, logs, work folders.
 
 use std::io::{BufRead as _, BufReader};
-use std::process::Command;
 
 use crate::project::{Ended, Project};
 
@@ -325,14 +324,7 @@ jobs:
     condition: false
 ",
     );
-    // A machine with little on it.
-    let programs = project.path().join("bin");
-    std::fs::create_dir(&programs).unwrap();
-    for name in ["bash", "git"] {
-        let path = Command::new("sh").args(["-c", &format!("command -v {name}")]).output().unwrap().stdout;
-        let path = String::from_utf8(path).unwrap();
-        std::os::unix::fs::symlink(path.trim(), programs.join(name)).unwrap();
-    }
+    let programs = project.few_programs();
     let with =
         |arguments: &[&str]| Ended::from(project.command(arguments).env("PATH", &programs).output().unwrap());
     let list = with(&["run", "--list"]);
@@ -346,8 +338,8 @@ jobs:
     }
     let ended = with(&["run"]);
     for text in [
-        "`boxed`, `served`, `targets` will fail: containers need Docker or Podman, and `docker` is not on the \
-         PATH; `podman` is not on the PATH",
+        "`boxed`, `served`, `targets` will fail unless a condition skips them: containers need Docker or Podman, \
+         and `docker` is not on the PATH; `podman` is not on the PATH",
         "jobs that check out `tools` will fail: the address of the repository `elsewhere` is not known",
         "`pwsh` is not on the PATH: PowerShell steps will fail",
     ] {

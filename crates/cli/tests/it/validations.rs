@@ -125,3 +125,64 @@ fn tasks_are_where_they_run() {
     project.run(&["--skip-task", "AzureFunction"], 0);
     project.run(&["--job", "agent"], 0);
 }
+
+#[test]
+fn what_deploys_to_an_environment_with_an_approval_waits_for_it() {
+    let project = Project::with_pipeline(
+        "stages:
+- stage: build
+  jobs: [ { job: compile, steps: [ { checkout: none }, { script: echo built } ] } ]
+- stage: ship
+  jobs:
+  - job: approval
+    steps: [ { checkout: none }, { script: echo of the pipeline itself } ]
+  - deployment: web
+    dependsOn: approval
+    environment: Prod
+    strategy: { runOnce: { deploy: { steps: [ { script: echo 'shipped to $(Environment.Name) $(Environment.Id)' } ] } } }
+  - job: tell
+    dependsOn: web
+    condition: always()
+    steps: [ { checkout: none }, { script: echo 'told of it' } ]
+- stage: staging
+  dependsOn: build
+  jobs:
+  - deployment: try
+    environment: staging
+    strategy: { runOnce: { deploy: { steps: [ { script: echo tried } ] } } }
+",
+    );
+    project.write("dayfly.toml", "[environments.prod]\napproval = true\n[environments.staging]\n");
+    let (ended, shown) = with_terminal(&project, &["approve"]);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert!(shown.contains("Approval of Prod waits for your validation"), "{shown}");
+    for text in ["of the pipeline itself", "shipped to Prod 1", "told of it", "tried"] {
+        assert!(ended.stdout.contains(text), "{text}: {ended:?}");
+    }
+
+    // Nothing of the stage runs without it, and nothing else waits for it.
+    let ended = project.run(&[], 1);
+    assert!(ended.stderr.contains("`Approval_2` will fail: there is no terminal to ask on"), "{ended:?}");
+    for text in ["of the pipeline itself", "shipped", "told of it"] {
+        assert!(!ended.stdout.contains(text), "{text}: {ended:?}");
+    }
+    assert!(ended.stdout.contains("tried"), "{ended:?}");
+    let ended = project.run(&["--job", "web"], 1);
+    assert!(!ended.stdout.contains("shipped"), "{ended:?}");
+    let ended = project.run(&["--job", "web", "--approve"], 0);
+    assert!(ended.stdout.contains("shipped to Prod 1"), "{ended:?}");
+    project.run(&["--stage", "staging"], 0);
+
+    // Which environment it will be is not known beforehand.
+    project.write(
+        "azure-pipelines.yml",
+        "variables: { where: prod }
+jobs:
+- deployment: web
+  environment: $(where)
+  strategy: { runOnce: { deploy: { steps: [ { script: echo 'shipped to $(Environment.Name)' } ] } } }
+",
+    );
+    let ended = project.run(&[], 1);
+    assert!(!ended.stdout.contains("shipped"), "{ended:?}");
+}

@@ -197,6 +197,7 @@ impl JobPlan {
             request_id: Some(request),
             result: Some(result),
             agent_shutting_down: Some(agent_shutting_down),
+            ..JobEvent::default()
         })
         .await
     }

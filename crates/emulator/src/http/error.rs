@@ -171,7 +171,7 @@ impl From<Error> for ApiError {
             Error::DefinitionExists(_) => (StatusCode::CONFLICT, "DefinitionExistsException"),
             Error::BuildNotFound(_) => (StatusCode::NOT_FOUND, "BuildNotFoundException"),
             Error::ArtifactExists { .. } => (StatusCode::CONFLICT, "ArtifactExistsException"),
-            Error::SecureFileNotFound(_) | Error::ValidationNotFound(_) => {
+            Error::SecureFileNotFound(_) | Error::ValidationNotFound(_) | Error::TaskNotWaiting(_) => {
                 (StatusCode::NOT_FOUND, type_key::RESOURCE_NOT_FOUND)
             }
             Error::TestRunNotFound(_) => (StatusCode::NOT_FOUND, "TestObjectNotFoundException"),

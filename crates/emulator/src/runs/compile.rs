@@ -237,6 +237,7 @@ impl App {
                 requested_for: request.requested_for,
                 container,
                 endpoints: request.endpoints,
+                environments: request.environments,
                 secure_files: request.secure_files.into_iter().map(KeptFile::new).collect(),
                 collection: self.base().clone(),
             },

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use dayfly_pipelines::Plan;
+use dayfly_pipelines::message::EnvironmentContext;
 use dayfly_protocol::job::ServiceEndpoint;
 use dayfly_protocol::timeline::{TimelineRecord, VariableValue};
 use dayfly_protocol::{BuildId, JobId, LogId, PlanId, RecordId, TaskResult};
@@ -37,6 +38,8 @@ pub struct RunRequest {
     pub variables: BTreeMap<String, VariableValue>,
     /// Service connections that jobs may name.
     pub endpoints: Vec<ServiceEndpoint>,
+    /// Environments that deployment jobs may name; others have a name and nothing else.
+    pub environments: Vec<EnvironmentContext>,
     /// Secure files that jobs may name, and where they are.
     pub secure_files: Vec<(String, PathBuf)>,
     /// Only these stages, by name; all if empty.
@@ -69,6 +72,7 @@ impl RunRequest {
             repositories: BTreeMap::new(),
             variables: BTreeMap::new(),
             endpoints: Vec::new(),
+            environments: Vec::new(),
             secure_files: Vec::new(),
             stages: Vec::new(),
             jobs: Vec::new(),

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use dayfly_pipelines::message::{BuildContext, RepositoryContext};
+use dayfly_pipelines::message::{BuildContext, EnvironmentContext, RepositoryContext};
 use dayfly_pipelines::orchestration::RunCounters;
 use dayfly_pipelines::{Action, JobInstance, Orchestration, Plan, RunContext, RunInputs, run_number};
 use dayfly_protocol::job::{AgentJobRequestMessage, ServiceEndpoint, Variables};
@@ -56,6 +56,7 @@ pub(crate) struct NewRun {
     pub(crate) requested_for: String,
     pub(crate) container: ContainerId,
     pub(crate) endpoints: Vec<ServiceEndpoint>,
+    pub(crate) environments: Vec<EnvironmentContext>,
     pub(crate) secure_files: Vec<KeptFile>,
     pub(crate) collection: Url,
 }
@@ -201,6 +202,7 @@ impl State {
             },
             repositories: repositories?,
             endpoints: new.endpoints.clone(),
+            environments: new.environments.clone(),
             secure_files: new.secure_files.iter().map(|kept| kept.file.clone()).collect(),
             start_time: now.strftime("%Y-%m-%d %H:%M:%S+00:00").to_string(),
         })

@@ -160,6 +160,9 @@ pub enum Error {
     /// No such validation, or it was answered, or nobody waits for it any longer.
     #[error("no validation {0} waits for an answer")]
     ValidationNotFound(uuid::Uuid),
+    /// No step of this id waits to be completed: it never did, or it was, or its time is over.
+    #[error("task {0} does not wait for a completion")]
+    TaskNotWaiting(RecordId),
     /// There is no test run of this number.
     #[error("there is no test run {0}")]
     TestRunNotFound(i32),

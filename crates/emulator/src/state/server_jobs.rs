@@ -1,5 +1,5 @@
 //! Jobs that need no agent (`pool: server`): whoever runs them takes them here, and says how they end. And
-//! the validations that such jobs wait for.
+//! what such jobs wait for: validations, and the end of work that others do.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use std::time::Duration;
 use dayfly_pipelines::JobInstance;
 use dayfly_protocol::job::AgentJobRequestMessage;
 use dayfly_protocol::timeline::TimelineRecord;
-use dayfly_protocol::{BuildId, DateTime, JobId, TaskResult};
+use dayfly_protocol::{BuildId, DateTime, JobId, RecordId, TaskResult};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, oneshot};
@@ -52,6 +52,8 @@ pub(crate) struct ServerJobs {
     /// Those without a result, also when they were taken.
     unfinished: usize,
     validations: BTreeMap<Uuid, Asked>,
+    /// The steps that end when somebody says so.
+    callbacks: BTreeMap<(JobId, RecordId), oneshot::Sender<TaskResult>>,
 }
 
 #[derive(Debug)]
@@ -151,6 +153,30 @@ impl State {
             let Asked { validation, .. } = asked;
             self.tell(validation.build, RunChange::ValidationWithdrawn { id });
         }
+    }
+
+    /// Has a step wait until somebody says how it ended. Whoever waits withdraws that in the end.
+    pub(crate) fn wait_for_callback(&mut self, job: JobId, step: RecordId) -> oneshot::Receiver<TaskResult> {
+        let (ended, told) = oneshot::channel();
+        self.server_jobs.callbacks.insert((job, step), ended);
+        told
+    }
+
+    /// Nobody waits for the end of the step any longer.
+    pub(crate) fn withdraw_callback(&mut self, job: JobId, step: RecordId) {
+        self.server_jobs.callbacks.remove(&(job, step));
+    }
+
+    /// Whether the step waits until somebody says how it ended.
+    pub(crate) fn waits_for_callback(&self, job: JobId, step: RecordId) -> bool {
+        self.server_jobs.callbacks.contains_key(&(job, step))
+    }
+
+    /// Somebody says how a step ended. Only the first word counts.
+    pub(crate) fn complete_task(&mut self, job: JobId, step: RecordId, result: TaskResult) -> Result<()> {
+        let missing = || Error::TaskNotWaiting(step);
+        let waiting = self.server_jobs.callbacks.remove(&(job, step)).ok_or_else(missing)?;
+        waiting.send(result).map_err(|_| missing())
     }
 
     /// Answers a validation. Only the first answer counts.

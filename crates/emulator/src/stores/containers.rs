@@ -9,6 +9,7 @@ mod upload;
 
 use std::{
     collections::BTreeMap,
+    io::Read as _,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard},
 };
@@ -21,6 +22,8 @@ pub(crate) use upload::{Chunk, Stored};
 
 /// The longest path of an item, in bytes: the service's own bound is of this order.
 const MAX_PATH_BYTES: usize = 2_048;
+/// The largest file, in bytes, that is read at once.
+const READ_AT_ONCE: u64 = 64 << 10;
 /// Items in one container.
 const MAX_ITEMS: usize = 200_000;
 
@@ -104,6 +107,27 @@ pub(crate) struct FileFacts {
     pub(crate) modified: Timestamp,
     /// Whether all chunks have come.
     pub(crate) is_complete: bool,
+}
+
+/// What a file holds.
+#[derive(Debug)]
+pub(crate) enum Content {
+    /// All of it.
+    Bytes(bytes::Bytes),
+    /// Still to be read.
+    File(tokio::fs::File),
+}
+
+impl Content {
+    fn open(path: &Path, length: u64) -> std::io::Result<Self> {
+        let mut file = std::fs::File::open(path)?;
+        if length > READ_AT_ONCE {
+            return Ok(Self::File(tokio::fs::File::from_std(file)));
+        }
+        let mut bytes = Vec::with_capacity(usize::try_from(length).unwrap_or_default());
+        file.read_to_end(&mut bytes)?;
+        Ok(Self::Bytes(bytes.into()))
+    }
 }
 
 #[derive(Debug)]
@@ -207,11 +231,11 @@ impl FileContainers {
         Ok(items.into_iter().map(|(path, file)| Item { path, file }).collect())
     }
 
-    /// Opens a complete file for reading and gives its length.
+    /// Opens a complete file for reading and gives its length. One of a few bytes is read at once.
     ///
     /// # Errors
     /// If there is no such container or file, or the disk fails.
-    pub(crate) async fn read(&self, container: i64, path: &str) -> Result<(tokio::fs::File, u64)> {
+    pub(crate) async fn read(&self, container: i64, path: &str) -> Result<(Content, u64)> {
         let path = clean_path(path)?;
         let file = {
             let state = self.lock();
@@ -222,9 +246,10 @@ impl FileContainers {
         let (Some(file), Some(facts)) = (file, facts) else {
             return Err(Error::NoItem { container, path });
         };
-        let opened =
-            tokio::fs::File::open(&file.content).await.map_err(|source| disk(&file.content, source))?;
-        Ok((opened, facts.length))
+        let (place, length) = (file.content.clone(), facts.length);
+        let opened = self.disk.run(move || Content::open(&place, length)).await;
+        let content = opened.and_then(|opened| opened).map_err(|source| disk(&file.content, source))?;
+        Ok((content, length))
     }
 
     /// The file at a cleaned path, which is made if there is none.

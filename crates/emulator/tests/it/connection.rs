@@ -37,7 +37,19 @@ async fn connection_data_is_what_dotnet_clients_accept() {
     assert_eq!(data["authenticatedUser"], data["authorizedUser"]);
     let locations = &data["locationServiceData"];
     assert_eq!(locations["serviceOwner"], "00000000-0000-0000-0000-000000000000");
-    assert!(locations.get("defaultAccessMappingMoniker").is_none(), "no access mappings, so no default one");
+    let mapping = &locations["accessMappings"][0];
+    assert_eq!(locations["defaultAccessMappingMoniker"], mapping["moniker"], "clients look it up");
+    let address = format!(
+        "{}{}",
+        mapping["accessPoint"].as_str().unwrap(),
+        mapping["virtualDirectory"].as_str().unwrap()
+    );
+    assert_eq!(address, service.emulator.url().as_str().trim_end_matches('/'));
+    let bare = service.get("_apis/connectionData").await;
+    let locations_of_bare = bare["locationServiceData"].as_object().unwrap();
+    for member in ["accessMappings", "defaultAccessMappingMoniker"] {
+        assert!(!locations_of_bare.contains_key(member), "only for who asks for services: {member}");
+    }
     let definitions = locations["serviceDefinitions"].as_array().unwrap();
     assert!(definitions.iter().all(|definition| definition["resourceVersion"].as_i64().unwrap() > 0));
     let agents = definitions

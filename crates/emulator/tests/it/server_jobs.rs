@@ -185,7 +185,7 @@ jobs:
   - task: InvokeRESTAPI@1
     displayName: Callback
     condition: always()
-    inputs: { serviceConnection: api, waitForCompletion: 'true' }
+    inputs: { serviceConnection: api, waitForCompletion: perhaps }
 ";
     let definition = register(&service, folder.path(), yaml);
     let id = queue(&service, definition, json!({})).await["id"].clone();
@@ -195,7 +195,7 @@ jobs:
         ("Odd", "has to be `reject` or `resume`"),
         ("Foreign", "Dayfly cannot run the task `AzureFunction`"),
         ("Nowhere", "the service connection `api` is not known here"),
-        ("Callback", "asks to wait for a callback"),
+        ("Callback", "`waitForCompletion` is `perhaps`"),
     ] {
         let record = record(&service, &id, step).await;
         let message = record["issues"][0]["message"].as_str().unwrap();
@@ -313,5 +313,91 @@ jobs:
     let log = log(&service, &id, "Good").await;
     assert!(log.contains("Response code: 200 OK") && log.contains(r#""token": "***""#), "{log}");
     assert!(!log.contains("hunter2"), "{log}");
+    service.emulator.stop().await;
+}
+
+const CALLBACK: &str = "
+jobs:
+- job: call
+  pool: server
+  timeoutInMinutes: 30
+  steps:
+  - task: InvokeRESTAPI@1
+    displayName: Wait
+    inputs: { serviceConnection: api, urlSuffix: /ANSWER, waitForCompletion: 'true', successCriteria: 'eq(1, 2)' }
+";
+
+/// A run whose step waits for a callback, and what the server was sent for it.
+async fn called(service: &Service, folder: &Path, server: &(String, Asked)) -> (Value, HeaderMap) {
+    let id = run(service, folder, &CALLBACK.replace("ANSWER", "ok"), generic("api", &server.0)).await;
+    eventually("the call", async || !server.1.lock().unwrap().is_empty()).await;
+    let (_, headers, body) = server.1.lock().unwrap().remove(0);
+    assert_eq!(body, "");
+    (id, headers)
+}
+
+/// Posts an event as the headers of the call allow.
+async fn post_event(service: &Service, headers: &HeaderMap, name: &str, more: Value) -> StatusCode {
+    let text = |name: &str| headers[name].to_str().unwrap().to_owned();
+    let mut event = json!({ "name": name, "jobId": text("JobId"), "taskId": text("TaskInstanceId") });
+    event.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    let (base, project) = (text("PlanUrl"), text("ProjectId"));
+    let plan = format!("hubs/{}/plans/{}", text("HubName"), text("PlanId"));
+    let url = format!("{base}{project}/_apis/distributedtask/{plan}/events?api-version=7.1");
+    let request = service.http.post(url).basic_auth("", Some(text("AuthToken"))).json(&event);
+    request.send().await.unwrap().status()
+}
+
+#[tokio::test]
+async fn a_call_may_wait_for_the_event_that_ends_it() {
+    let server = server().await;
+    for (result, of_build) in [
+        (json!({ "result": "succeeded" }), "succeeded"),
+        (json!({}), "succeeded"),
+        (json!({ "result": "succeededWithIssues" }), "partiallySucceeded"),
+        (json!({ "result": "failed" }), "failed"),
+    ] {
+        let service = Service::start().await;
+        let folder = tempfile::tempdir().unwrap();
+        let (id, headers) = called(&service, folder.path(), &server).await;
+        assert_eq!(headers["authorization"], "Basic YWRhOmh1bnRlcjItYW5kLW1vcmU=");
+        assert_eq!(headers["TimelineId"].len(), 36);
+        for (name, more, status) in [
+            ("TaskStarted", json!({}), StatusCode::NO_CONTENT),
+            ("TaskCompleted", json!({ "taskId": uuid::Uuid::new_v4() }), StatusCode::NOT_FOUND),
+            ("TaskCompleted", json!({ "taskId": null }), StatusCode::BAD_REQUEST),
+            ("TaskCompleted", json!({ "jobId": uuid::Uuid::new_v4() }), StatusCode::FORBIDDEN),
+        ] {
+            assert_eq!(post_event(&service, &headers, name, more).await, status, "{name}");
+        }
+        assert_eq!(build(&service, &id).await["status"], "inProgress");
+        assert_eq!(
+            post_event(&service, &headers, "TaskCompleted", result.clone()).await,
+            StatusCode::NO_CONTENT
+        );
+        assert_eq!(completed(&service, &id).await, of_build, "{result}");
+        let again = post_event(&service, &headers, "TaskCompleted", json!({})).await;
+        assert!(again.is_client_error(), "{again}");
+        let log = log(&service, &id, "Wait").await;
+        assert!(log.contains("Waits for a callback") && !log.contains("hunter2"), "{log}");
+        service.emulator.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn a_callback_that_never_comes_ends_with_the_jobs_time() {
+    let service = Service::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let server = server().await;
+    let (id, headers) = called(&service, folder.path(), &server).await;
+    service.clock.advance(30 * MINUTE);
+    assert_eq!(completed(&service, &id).await, "canceled");
+    assert!(post_event(&service, &headers, "TaskCompleted", json!({})).await.is_client_error());
+
+    // Who does not even take the call is not waited for.
+    let yaml = CALLBACK.replace("ANSWER", "bad");
+    let folder = tempfile::tempdir().unwrap();
+    let id = run(&service, folder.path(), &yaml, generic("api", &server.0)).await;
+    assert_eq!(completed(&service, &id).await, "failed");
     service.emulator.stop().await;
 }

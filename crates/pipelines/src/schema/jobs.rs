@@ -155,6 +155,9 @@ fn keys(
             ),
         );
     }
+    let containers = [fields.take("container"), fields.take("services")];
+    let containers_node = containers.into_iter().flatten().find(|node| !node.is_blank());
+    let [container, services] = containers;
     Job {
         display_name: display_name.unwrap_or_else(|| name.clone()),
         name,
@@ -176,8 +179,9 @@ fn keys(
         variables: Vec::new(),
         strategy: Strategy::Single,
         pool: own_pool.or_else(|| pool.cloned()).unwrap_or_default(),
-        container: fields.take("container").and_then(|node| resources::container(node, reader)),
-        services: resources::services(fields.take("services"), reader),
+        container: container.and_then(|node| resources::container(node, reader)),
+        services: resources::services(services, reader),
+        containers_location: containers_node.and_then(|node| reader.collector.location(node.span)),
         workspace_clean: workspace(fields.take("workspace"), reader),
         uses_repositories: Vec::new(),
         uses_pools: Vec::new(),

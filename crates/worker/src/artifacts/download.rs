@@ -129,10 +129,11 @@ impl Artifacts {
 
     async fn try_file(&self, container: ContainerId, path: &str, file: &Path) -> Result<u64> {
         let write_error = |source| Error::File { action: "write", path: file.to_owned(), source };
-        let folder = file.parent().unwrap_or(Path::new("."));
-        tokio::fs::create_dir_all(folder).await.map_err(write_error)?;
+        let folder = file.parent().unwrap_or(Path::new(".")).to_owned();
         // Under another name until it is whole, and gone if it never is: nobody may take a part for the file.
-        let (part, name) = part_in(folder).map_err(write_error)?.into_parts();
+        let part = tokio::task::spawn_blocking(move || part_in(&folder)).await;
+        let part = part.map_err(std::io::Error::other).and_then(|part| part).map_err(write_error)?;
+        let (part, name) = part.into_parts();
         let mut content = tokio::fs::File::from_std(part);
         let bytes = self.connection.download_item(self.project, container, path, &mut content).await;
         let bytes = bytes.map_err(|source| Error::Service { object: path.to_owned(), source })?;
@@ -142,8 +143,10 @@ impl Artifacts {
     }
 }
 
-/// A new file that is removed when it is dropped, with the permissions of any other new file.
+/// A new file that is removed when it is dropped, with the permissions of any other new file. The folder is
+/// made if it is not there.
 fn part_in(folder: &Path) -> std::io::Result<tempfile::NamedTempFile> {
+    std::fs::create_dir_all(folder)?;
     tempfile::Builder::new()
         .prefix(".dayfly-")
         .permissions(std::fs::Permissions::from_mode(0o666))

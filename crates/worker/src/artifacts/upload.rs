@@ -1,15 +1,15 @@
 //! Uploads files into the build's container.
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read as _;
 use std::path::Path;
 
-use bytes::{Bytes, BytesMut};
-use dayfly_client::{ContainerUpload, describe, open_file};
+use bytes::Bytes;
+use dayfly_client::{ContainerUpload, describe, open_file_blocking};
 use dayfly_protocol::ContainerId;
 use dayfly_protocol::artifact::BuildArtifact;
 use futures::StreamExt as _;
-use tokio::fs::File;
-use tokio::io::AsyncReadExt as _;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -200,12 +200,19 @@ impl Artifacts {
     async fn upload_file(&self, target: Target<'_>, file: &str) -> Result<u64> {
         let local = target.root.join(file);
         let read_error = |source| Error::File { action: "read", path: local.clone(), source };
-        // A file that grows meanwhile is sent up to its length now.
-        let (mut content, total_bytes) = open_file(&local).await.map_err(read_error)?;
+        // A small file is opened and read at once: with thousands of them, the way to the threads that wait
+        // for the disk and back is what takes the time.
+        let opened = local.clone();
+        let first = move || {
+            // A file that grows meanwhile is sent up to its length now.
+            let (mut content, total_bytes) = open_file_blocking(&opened)?;
+            let piece = read_piece(&mut content, total_bytes)?;
+            Ok((content, total_bytes, piece))
+        };
+        let (mut content, total_bytes, mut piece) = on_disk(first).await.map_err(read_error)?;
         let path = files::item_path(target.folder, file);
         let mut offset = 0;
         loop {
-            let piece = read_piece(&mut content, total_bytes - offset).await.map_err(read_error)?;
             let length = piece.len() as u64;
             if length == 0 && offset < total_bytes {
                 return Err(Error::Changed { path: local });
@@ -224,8 +231,20 @@ impl Artifacts {
             if offset >= total_bytes {
                 return Ok(total_bytes);
             }
+            let next = move || {
+                let piece = read_piece(&mut content, total_bytes - offset)?;
+                Ok((content, piece))
+            };
+            (content, piece) = on_disk(next).await.map_err(read_error)?;
         }
     }
+}
+
+/// Does work that waits for the disk beside the runtime's own threads.
+async fn on_disk<T: Send + 'static>(
+    work: impl FnOnce() -> std::io::Result<T> + Send + 'static,
+) -> std::io::Result<T> {
+    tokio::task::spawn_blocking(work).await.map_err(std::io::Error::other)?
 }
 
 /// From where to where files go.
@@ -258,14 +277,9 @@ impl Round {
 }
 
 /// The next piece; shorter than a piece only at the end of the file, or of what is `left` of it.
-async fn read_piece(content: &mut File, left: u64) -> std::io::Result<Bytes> {
+fn read_piece(content: &mut File, left: u64) -> std::io::Result<Bytes> {
     let size = usize::try_from(left).map_or(PIECE_BYTES, |left| left.min(PIECE_BYTES));
-    let mut piece = BytesMut::with_capacity(size);
-    let mut content = content.take(size as u64);
-    while piece.len() < size {
-        if content.read_buf(&mut piece).await? == 0 {
-            break;
-        }
-    }
-    Ok(piece.freeze())
+    let mut piece = Vec::with_capacity(size);
+    content.take(size as u64).read_to_end(&mut piece)?;
+    Ok(piece.into())
 }

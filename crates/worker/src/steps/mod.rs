@@ -132,12 +132,12 @@ pub(crate) fn has(packages: &Packages, step: &Step, part: Part) -> bool {
             let has = |stage| package.manifest.has(stage);
             has(Stage::Execution) || !has(Stage::PreJob) && !has(Stage::PostJob)
         }
-        (Part::Main, _) => true,
         (part, Some(Ok(package))) => package.manifest.has(stage(part)),
-        (Part::PostJob, None) => {
+        (Part::PreJob, _) => built_in::comes_before_steps(reference.id.0),
+        (Part::Main, _) => !built_in::comes_before_steps(reference.id.0),
+        (Part::PostJob, _) => {
             reference.id.0 == task::CHECKOUT || built_in::post_job(reference.id.0).is_some()
         }
-        (Part::PreJob | Part::PostJob, _) => false,
     }
 }
 
@@ -192,8 +192,8 @@ pub(crate) async fn run(context: &StepContext, step: &Step, part: Part) -> Resul
         context.set_unset_macros(UnsetMacros::of(&context.job, step));
     }
     let result = match task {
-        Some(task) if part == Part::Main => (task.run)(context, &prepared).await,
-        Some(_) => match built_in::post_job(reference.id.0).filter(|_| part == Part::PostJob) {
+        Some(task) if part != Part::PostJob => (task.run)(context, &prepared).await,
+        Some(_) => match built_in::post_job(reference.id.0) {
             Some(post_job) => post_job(context, &prepared).await,
             None => Err(StepError::Failed(unknown_task(step))),
         },

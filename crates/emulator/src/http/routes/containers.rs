@@ -8,6 +8,7 @@ use axum::routing::get;
 use dayfly_protocol::artifact::FileContainerItem;
 use dayfly_protocol::{ContainerId, ListOf};
 use http::{HeaderMap, StatusCode, header};
+use tokio_util::io::ReaderStream;
 
 use crate::app::App;
 use crate::http::caller::Caller;
@@ -15,7 +16,7 @@ use crate::http::error::ApiError;
 use crate::http::extract::{Json, Path};
 use crate::http::query::Query;
 use crate::http::zip;
-use crate::stores::containers::{Chunk, Item, Stored};
+use crate::stores::containers::{Chunk, Content, Item, Stored};
 
 pub(crate) fn routes() -> Router<App> {
     Router::new()
@@ -69,13 +70,16 @@ async fn read_item(
 
 /// Sends one file.
 pub(crate) async fn stream_file(app: &App, container: i64, path: &str) -> Result<Response, ApiError> {
-    let (file, length) = app.containers().read(container, path).await?;
-    let bytes = tokio_util::io::ReaderStream::with_capacity(file, 64 << 10);
+    let (content, length) = app.containers().read(container, path).await?;
+    let body = match content {
+        Content::Bytes(bytes) => Body::from(bytes),
+        Content::File(file) => Body::from_stream(ReaderStream::with_capacity(file, 64 << 10)),
+    };
     let fields = [
         (header::CONTENT_TYPE, "application/octet-stream".to_owned()),
         (header::CONTENT_LENGTH, length.to_string()),
     ];
-    Ok((StatusCode::OK, fields, Body::from_stream(bytes)).into_response())
+    Ok((StatusCode::OK, fields, body).into_response())
 }
 
 async fn put(

@@ -1,9 +1,12 @@
-//! Events of a plan's jobs. Workers send `JobCompleted`, once: a second one is refused.
+//! Events of a plan's jobs. Workers send `JobCompleted`, once: a second one is refused. Steps without an
+//! agent that wait for others are completed by `TaskCompleted`.
 
 use axum::Router;
 use axum::extract::State;
 use axum::routing::post;
-use dayfly_protocol::plan::{JOB_ASSIGNED, JOB_COMPLETED, JOB_STARTED, JobEvent};
+use dayfly_protocol::plan::{
+    JOB_ASSIGNED, JOB_COMPLETED, JOB_STARTED, JobEvent, TASK_ASSIGNED, TASK_COMPLETED, TASK_STARTED,
+};
 use dayfly_protocol::{PlanId, TaskResult};
 use http::StatusCode;
 
@@ -12,6 +15,7 @@ use crate::http::caller::Caller;
 use crate::http::error::ApiError;
 use crate::http::extract::{Path, Unread};
 use crate::settings::Scope;
+use crate::state::Error;
 
 pub(crate) fn routes() -> Router<App> {
     Router::new().route("/{project}/_apis/distributedtask/hubs/{hub}/plans/{plan}/events", post(raise))
@@ -35,6 +39,16 @@ async fn raise(
         }
         // .NET leaves out members with their default value, and succeeded is 0.
         state.complete_job(plan, event.job_id, event.result.unwrap_or(TaskResult::Succeeded), app.now())?;
+    } else if let Some(change) = TaskChange::of(&event.name) {
+        let task = event.task_id.ok_or_else(|| ApiError::invalid_body("taskId is missing"))?;
+        match change {
+            TaskChange::Completed => {
+                let result = event.result.unwrap_or(TaskResult::Succeeded);
+                state.complete_task(event.job_id, task, result)?;
+            }
+            TaskChange::Begun if state.waits_for_callback(event.job_id, task) => {}
+            TaskChange::Begun => return Err(Error::TaskNotWaiting(task).into()),
+        }
     } else if [JOB_ASSIGNED, JOB_STARTED].iter().any(|name| event.name.eq_ignore_ascii_case(name)) {
         // The emulator knows this from its own queue; the job must exist all the same.
         state.plans.get(plan)?.job(event.job_id)?;
@@ -42,4 +56,23 @@ async fn raise(
         return Err(ApiError::invalid_body(format_args!("event `{}` is not known", event.name)));
     }
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// What an event says of a task.
+#[derive(Clone, Copy)]
+enum TaskChange {
+    /// Somebody works on it, which changes nothing.
+    Begun,
+    Completed,
+}
+
+impl TaskChange {
+    fn of(event: &str) -> Option<Self> {
+        let is = |name: &&str| event.eq_ignore_ascii_case(name);
+        match () {
+            () if is(&TASK_COMPLETED) => Some(Self::Completed),
+            () if [TASK_ASSIGNED, TASK_STARTED].iter().any(is) => Some(Self::Begun),
+            () => None,
+        }
+    }
 }

@@ -15,7 +15,7 @@ pub(super) struct Delay {
 }
 
 impl Delay {
-    pub(super) fn read(inputs: &Inputs) -> Result<Self, String> {
+    pub(super) fn read(inputs: &Inputs<'_>) -> Result<Self, String> {
         let text = inputs.get(&["delayForMinutes"]).unwrap_or("0").trim();
         let minutes = text.parse().map_err(|_| {
             format!(

@@ -1,17 +1,20 @@
-//! `InvokeRESTAPI@1`: calls an address of a service connection (`Tasks/InvokeRestApiV1`).
+//! `InvokeRESTAPI@1`: calls an address of a service connection, and may then wait until somebody says by an
+//! event of the plan how the step ended (`Tasks/InvokeRestApiV1`).
 
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use dayfly_expressions::{Expression, Scope, Value, Values};
+use dayfly_protocol::TaskResult;
 use dayfly_protocol::job::{JobResources, ServiceEndpoint};
 use futures::TryStreamExt as _;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, StatusCode};
+use tokio::sync::oneshot;
 use url::Url;
 
-use super::ended::Ended;
+use super::ended::{Asking, Ended};
 use super::inputs::Inputs;
 use super::log::StepLog;
 
@@ -19,6 +22,18 @@ use super::log::StepLog;
 const LONGEST_ANSWER: Duration = Duration::from_secs(20);
 /// The longest answer that is read, in bytes.
 const MAX_ANSWER_BYTES: usize = 1 << 20;
+/// What is sent along unless the step has `headers`: all that a callback needs (`task.json`).
+const HEADERS: &str = r#"{
+    "Content-Type": "application/json",
+    "PlanUrl": "$(system.CollectionUri)",
+    "ProjectId": "$(system.TeamProjectId)",
+    "HubName": "$(system.HostType)",
+    "PlanId": "$(system.PlanId)",
+    "JobId": "$(system.JobId)",
+    "TimelineId": "$(system.TimelineId)",
+    "TaskInstanceId": "$(system.TaskInstanceId)",
+    "AuthToken": "$(system.AccessToken)"
+}"#;
 /// What `method` may be.
 const METHODS: [Method; 8] = [
     Method::OPTIONS,
@@ -38,17 +53,20 @@ pub(super) struct InvokeRestApi {
     headers: HeaderMap,
     body: Option<String>,
     criteria: Option<Expression>,
+    waits_for_callback: bool,
 }
 
 impl InvokeRestApi {
-    pub(super) fn read(inputs: &Inputs, resources: &JobResources) -> Result<Self, String> {
-        if inputs.get(&["waitForCompletion"]).is_some_and(|text| !text.trim().eq_ignore_ascii_case("false")) {
-            return Err(
-                "the input `waitForCompletion` asks to wait for a callback, which only Azure DevOps \
-                        can: here the answer has to complete the step (`waitForCompletion: false`)"
-                    .to_owned(),
-            );
-        }
+    pub(super) fn read(inputs: &Inputs<'_>, resources: &JobResources) -> Result<Self, String> {
+        let waits_for_callback = match inputs.get(&["waitForCompletion"]).unwrap_or("false").trim() {
+            text if text.eq_ignore_ascii_case("true") => true,
+            text if text.eq_ignore_ascii_case("false") => false,
+            text => {
+                return Err(format!(
+                    "the input `waitForCompletion` is `{text}`, and has to be `true` or `false`"
+                ));
+            }
+        };
         let connection = connection(inputs, resources)?;
         let method = inputs.get(&["method"]).unwrap_or("POST").trim();
         let known = METHODS.into_iter().find(|known| known.as_str().eq_ignore_ascii_case(method));
@@ -61,14 +79,32 @@ impl InvokeRestApi {
         let has_body = !matches!(method, Method::GET | Method::HEAD);
         Ok(Self {
             url: address(connection, inputs.get(&["urlSuffix"]).unwrap_or_default())?,
-            headers: headers(inputs.get(&["headers"]), connection)?,
+            headers: headers(&inputs.or_default("headers", HEADERS), connection)?,
             body: inputs.get(&["body"]).filter(|_| has_body).map(str::to_owned),
-            criteria: inputs.get(&["successCriteria"]).map(criteria).transpose()?,
+            // The criteria are for the answer, which does not matter to whoever waits.
+            criteria: match waits_for_callback {
+                true => None,
+                false => inputs.get(&["successCriteria"]).map(criteria).transpose()?,
+            },
+            waits_for_callback,
             method,
         })
     }
 
-    pub(super) async fn run(&self, log: &mut StepLog) -> Ended {
+    pub(super) async fn run(&self, asking: Asking<'_>, log: &mut StepLog) -> Ended {
+        // From before the call: whoever is called may be quick.
+        let mut callback = self.waits_for_callback.then(|| Callback::new(asking));
+        let ended = self.call(log).await;
+        match &mut callback {
+            Some(callback) if ended == Ended::Succeeded => {
+                log.line("Waits for a callback: the event TaskCompleted ends this step.").await;
+                callback.ended().await
+            }
+            _ => ended,
+        }
+    }
+
+    async fn call(&self, log: &mut StepLog) -> Ended {
         log.line(&format!("{} {}", self.method, self.url)).await;
         if let Some(body) = &self.body {
             log.line(&format!("Request body: {body}")).await;
@@ -120,8 +156,40 @@ impl InvokeRestApi {
     }
 }
 
+/// A step that waits for a callback, until it is dropped.
+struct Callback<'a> {
+    asking: Asking<'a>,
+    told: oneshot::Receiver<TaskResult>,
+}
+
+impl<'a> Callback<'a> {
+    fn new(asking: Asking<'a>) -> Self {
+        let told = asking.app.state().wait_for_callback(asking.job, asking.step);
+        Self { asking, told }
+    }
+
+    /// How it ended. Who could say so is only gone when the emulator stops.
+    async fn ended(&mut self) -> Ended {
+        match (&mut self.told).await {
+            Ok(TaskResult::Succeeded | TaskResult::Skipped) => Ended::Succeeded,
+            Ok(TaskResult::SucceededWithIssues) => Ended::SucceededWithIssues,
+            Ok(TaskResult::Canceled) => Ended::Canceled,
+            Ok(TaskResult::Failed | TaskResult::Abandoned) => {
+                Ended::Failed("The callback says that the task has failed.".to_owned())
+            }
+            Err(_) => std::future::pending().await,
+        }
+    }
+}
+
+impl Drop for Callback<'_> {
+    fn drop(&mut self) {
+        self.asking.app.state().withdraw_callback(self.asking.job, self.asking.step);
+    }
+}
+
 /// The service connection that is named, by name or id.
-fn connection<'a>(inputs: &Inputs, resources: &'a JobResources) -> Result<&'a ServiceEndpoint, String> {
+fn connection<'a>(inputs: &Inputs<'_>, resources: &'a JobResources) -> Result<&'a ServiceEndpoint, String> {
     let kind = inputs.get(&["connectionType", "connectedServiceNameSelector"]).unwrap_or_default().trim();
     if !kind.is_empty() && !kind.eq_ignore_ascii_case("connectedServiceName") {
         return Err(format!(
@@ -153,10 +221,10 @@ fn address(connection: &ServiceEndpoint, suffix: &str) -> Result<Url, String> {
 }
 
 /// The headers that the step names, and the connection's login unless the step brings its own.
-fn headers(text: Option<&str>, connection: &ServiceEndpoint) -> Result<HeaderMap, String> {
+fn headers(text: &str, connection: &ServiceEndpoint) -> Result<HeaderMap, String> {
     let mut headers = HeaderMap::new();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    if let Some(text) = text {
+    if !text.trim().is_empty() {
         let invalid =
             "the input `headers` has to be a JSON object of texts, such as {\"Accept\": \"text/plain\"}";
         let object: serde_json::Map<String, serde_json::Value> =

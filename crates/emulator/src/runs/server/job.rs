@@ -102,6 +102,7 @@ impl Job {
         let ended = self.supervise(step, &mut log).await;
         let (result, errors) = match ended {
             Ended::Succeeded => (TaskResult::Succeeded, Vec::new()),
+            Ended::SucceededWithIssues => (TaskResult::SucceededWithIssues, Vec::new()),
             Ended::Canceled => (TaskResult::Canceled, vec!["The operation was canceled.".to_owned()]),
             Ended::Failed(reason) if step.continue_on_error => {
                 (TaskResult::SucceededWithIssues, vec![reason])
@@ -117,13 +118,13 @@ impl Job {
 
     /// Runs the task while it watches the times and the job's cancellation.
     async fn supervise(&self, step: &Step, log: &mut StepLog) -> Ended {
-        let task = match Task::read(step, &Inputs::new(step, &self.variables(step)), &self.message.resources)
-        {
+        let variables = self.variables(step);
+        let task = match Task::read(step, &Inputs::new(step, &variables), &self.message.resources) {
             Ok(task) => task,
             Err(reason) => return Ended::Failed(reason),
         };
         let deadline = task.longest(step.timeout_in_minutes).map(|longest| after(self.app.now(), longest));
-        let asking = Asking { app: &self.app, build: self.build, job: self.message.job_id };
+        let asking = Asking { app: &self.app, build: self.build, job: self.message.job_id, step: step.id };
         tokio::select! {
             biased;
             () = self.cancel.cancelled() => Ended::Canceled,

@@ -30,7 +30,7 @@ impl ManualValidation {
     /// It waits no longer, whatever its step says (the help of `onTimeout` in task.json).
     pub(super) const LONGEST: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
-    pub(super) fn read(inputs: &Inputs) -> Result<Self, String> {
+    pub(super) fn read(inputs: &Inputs<'_>) -> Result<Self, String> {
         let on_timeout = match inputs.get(&["onTimeout"]).unwrap_or("reject").trim() {
             text if text.eq_ignore_ascii_case("reject") => OnTimeout::Reject,
             text if text.eq_ignore_ascii_case("resume") => OnTimeout::Resume,
@@ -47,7 +47,7 @@ impl ManualValidation {
         if !self.instructions.is_empty() {
             log.line(&format!("Instructions:\n{}", self.instructions)).await;
         }
-        let Asking { app, build, job } = asking;
+        let Asking { app, build, job, .. } = asking;
         let asked = app.state().ask_for_validation(build, job, log.mask(&self.instructions));
         let (id, answer) = match asked {
             Ok(asked) => asked,

@@ -31,7 +31,7 @@ impl Task {
     ///
     /// # Errors
     /// What is wrong with it, for people.
-    pub(super) fn read(step: &Step, inputs: &Inputs, resources: &JobResources) -> Result<Self, String> {
+    pub(super) fn read(step: &Step, inputs: &Inputs<'_>, resources: &JobResources) -> Result<Self, String> {
         let task = step.reference.clone().unwrap_or_default();
         match task.id.0 {
             DELAY => Delay::read(inputs).map(Self::Delay),
@@ -63,7 +63,7 @@ impl Task {
         match self {
             Self::Delay(delay) => delay.run(asking.app, log).await,
             Self::ManualValidation(validation) => validation.run(asking, log).await,
-            Self::InvokeRestApi(call) => call.run(log).await,
+            Self::InvokeRestApi(call) => call.run(asking, log).await,
         }
     }
 

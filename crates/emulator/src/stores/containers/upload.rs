@@ -1,12 +1,12 @@
 //! Files come into a container chunk by chunk.
 
-use std::io::{Read as _, SeekFrom, Write as _};
+use std::fs::File;
+use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::Path;
 use std::sync::Arc;
 
 use futures::{Stream, StreamExt as _};
 use jiff::Timestamp;
-use tokio::io::{AsyncSeekExt as _, AsyncWriteExt as _};
 
 use super::{Error, FileContainers, Result, StoredFile, Writing, clean_path, disk};
 use crate::stores::disk::{Disk, Reserved};
@@ -106,7 +106,7 @@ impl FileContainers {
             file.facts().is_complete = false;
             writing.received = 0;
         }
-        write_chunk(&file.content, path, chunk, body).await?;
+        write_chunk(&self.disk, &file.content, path, chunk, body).await?;
         writing.received = writing.received.max(chunk.end());
         let received = writing.received;
         writing.on_disk.shrink_to(received);
@@ -194,28 +194,55 @@ where
     Ok(Stored::Whole)
 }
 
-async fn write_chunk<B, E>(content: &Path, path: &str, chunk: Chunk, body: B) -> Result<()>
+async fn write_chunk<B, E>(room: &Disk, content: &Path, path: &str, chunk: Chunk, body: B) -> Result<()>
 where
     B: Stream<Item = Result<bytes::Bytes, E>> + Send,
 {
-    let mut options = tokio::fs::OpenOptions::new();
-    options.write(true).create(true).truncate(chunk.start == 0);
-    let mut file = options.open(content).await.map_err(|source| disk(content, source))?;
-    file.seek(SeekFrom::Start(chunk.start)).await.map_err(|source| disk(content, source))?;
-    let mut body = std::pin::pin!(body);
+    // What is there is written in one go, with the opening of the file: for a small file that is all.
+    let mut body = std::pin::pin!(body.ready_chunks(PIECES_AT_ONCE));
     let mut left = chunk.length;
-    while let Some(bytes) = body.next().await {
-        let bytes = bytes.map_err(|_| Error::Broken(path.to_owned()))?;
-        left = left
-            .checked_sub(bytes.len() as u64)
-            .ok_or_else(|| wrong(path, "its body is longer than its range"))?;
-        file.write_all(&bytes).await.map_err(|source| disk(content, source))?;
+    let mut file = None;
+    while let Some(pieces) = body.next().await {
+        let pieces: Result<Vec<_>, E> = pieces.into_iter().collect();
+        let pieces = pieces.map_err(|_| Error::Broken(path.to_owned()))?;
+        for piece in &pieces {
+            left = left
+                .checked_sub(piece.len() as u64)
+                .ok_or_else(|| wrong(path, "its body is longer than its range"))?;
+        }
+        let (opened, place) = (file.take(), content.to_owned());
+        let written = room.run(move || write_pieces(opened, &place, chunk.start, &pieces)).await;
+        file = Some(written.and_then(|written| written).map_err(|source| disk(content, source))?);
     }
-    file.flush().await.map_err(|source| disk(content, source))?;
     if left > 0 {
         return Err(wrong(path, "its body is shorter than its range"));
     }
     Ok(())
+}
+
+/// How many pieces of a body are written in one go.
+const PIECES_AT_ONCE: usize = 16;
+
+/// Writes pieces behind those before, or at the start of the chunk.
+fn write_pieces(
+    opened: Option<File>,
+    content: &Path,
+    start: u64,
+    pieces: &[bytes::Bytes],
+) -> std::io::Result<File> {
+    let mut file = match opened {
+        Some(file) => file,
+        None => {
+            let mut options = File::options();
+            let mut file = options.write(true).create(true).truncate(start == 0).open(content)?;
+            file.seek(SeekFrom::Start(start))?;
+            file
+        }
+    };
+    for piece in pieces {
+        file.write_all(piece)?;
+    }
+    Ok(file)
 }
 
 #[cfg(test)]
@@ -225,6 +252,7 @@ mod tests {
     use futures::channel::mpsc;
     use tokio::io::AsyncReadExt as _;
 
+    use super::super::Content;
     use super::*;
 
     fn body(text: &[u8]) -> impl Stream<Item = std::result::Result<bytes::Bytes, std::io::Error>> + Send {
@@ -243,9 +271,15 @@ mod tests {
     }
 
     async fn text(containers: &FileContainers, id: i64, path: &str) -> String {
-        let (mut file, length) = containers.read(id, path).await.unwrap();
-        let mut text = String::new();
-        file.read_to_string(&mut text).await.unwrap();
+        let (content, length) = containers.read(id, path).await.unwrap();
+        let text = match content {
+            Content::Bytes(bytes) => String::from_utf8(bytes.into()).unwrap(),
+            Content::File(mut file) => {
+                let mut text = String::new();
+                file.read_to_string(&mut text).await.unwrap();
+                text
+            }
+        };
         assert_eq!(text.len() as u64, length);
         text
     }

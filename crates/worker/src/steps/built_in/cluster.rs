@@ -234,8 +234,11 @@ fn unwritable(path: &Path, error: &std::io::Error) -> StepError {
 fn kubeconfig_of(endpoint: &ServiceEndpoint, masker: &Masker) -> Result<String, String> {
     // Steps name it by its id.
     let name = endpoint.name.as_deref().unwrap_or_default();
-    let kind = endpoint.data.iter().find(|(key, _)| key.eq_ignore_ascii_case("authorizationType"));
-    let kind = kind.map_or("", |(_, value)| value.as_str());
+    let data = |wanted: &str| {
+        let found = endpoint.data.iter().find(|(key, _)| key.eq_ignore_ascii_case(wanted));
+        found.map_or("", |(_, value)| value.as_str())
+    };
+    let kind = data("authorizationType");
     let parameter = |wanted: &str| {
         let of =
             |authorization: &'_ EndpointAuthorization| authorization.parameter(wanted).map(str::to_owned);
@@ -246,9 +249,11 @@ fn kubeconfig_of(endpoint: &ServiceEndpoint, masker: &Masker) -> Result<String, 
     match kind {
         "" | "Kubeconfig" => {
             let kubeconfig = parameter("kubeconfig")?;
-            match parameter("clusterContext") {
-                Ok(context) if !context.is_empty() => with_context(name, &kubeconfig, &context),
-                _ => Ok(kubeconfig),
+            // Among the parameters, as on the service, it is masked like a secret.
+            let context = parameter("clusterContext").ok().filter(|context| !context.is_empty());
+            match context.as_deref().unwrap_or(data("clusterContext")) {
+                "" => Ok(kubeconfig),
+                context => with_context(name, &kubeconfig, context),
             }
         }
         "ServiceAccount" | "AzureSubscription" => {

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::fs;
 use std::io::ErrorKind;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -19,7 +20,7 @@ use crate::context::StepContext;
 use crate::files;
 
 /// Lines of the copying that wait for the step's log.
-const LINES_AHEAD: usize = 64;
+const LINES_AHEAD: usize = 1024;
 
 pub(super) static COPY_FILES: Task = Task {
     definition: Definition {
@@ -53,8 +54,12 @@ async fn run(step: &StepContext, prepared: &Prepared) -> Result<TaskResult, Step
     let (log, mut lines) = mpsc::channel::<String>(LINES_AHEAD);
     let cancel = step.cancel.clone();
     let copying = tokio::task::spawn_blocking(move || work.run(&log, &cancel));
-    while let Some(line) = lines.recv().await {
-        step.output(&line).await;
+    // Not one by one, where two threads would wake each other for each line.
+    let mut some = Vec::new();
+    while lines.recv_many(&mut some, LINES_AHEAD).await > 0 {
+        for line in some.drain(..) {
+            step.output(&line).await;
+        }
     }
     match copying.await {
         Ok(copied) => copied.map(|()| TaskResult::Succeeded),
@@ -174,7 +179,7 @@ impl Work {
             return Ok(());
         }
         say(format!("Copying {} to {}", file.display(), target.display()));
-        self.again(cancel, || put(file, target))?;
+        self.again(cancel, || put(file, target, there.as_ref()))?;
         if self.keeps_times {
             match keep_times(file, target) {
                 Ok(()) => say("Timestamp preserved successfully".to_owned()),
@@ -202,16 +207,23 @@ impl Work {
     }
 }
 
-/// Copies one file. One that must not be written is replaced (`cp -f`).
-fn put(file: &Path, target: &Path) -> Result<(), StepError> {
-    let is_same =
-        || fs::canonicalize(file).is_ok_and(|from| fs::canonicalize(target).is_ok_and(|to| from == to));
-    if is_same() {
-        return Err(StepError::Failed(format!(
-            "Unable to copy file {} to {}. They are the same file.",
-            file.display(),
-            target.display()
-        )));
+/// Copies one file to a place where `there` is something, or nothing. One that must not be written is
+/// replaced (`cp -f`).
+fn put(file: &Path, target: &Path, there: Option<&fs::Metadata>) -> Result<(), StepError> {
+    let cannot = |error: &std::io::Error| {
+        let (file, target) = (file.display(), target.display());
+        StepError::Failed(format!("Failed cp: Cannot copy {file} to {target}: {error}"))
+    };
+    if let Some(there) = there {
+        let from = fs::metadata(file).map_err(|error| cannot(&error))?;
+        // By a link of either kind: the copy would empty it first.
+        if (from.dev(), from.ino()) == (there.dev(), there.ino()) {
+            return Err(StepError::Failed(format!(
+                "Unable to copy file {} to {}. They are the same file.",
+                file.display(),
+                target.display()
+            )));
+        }
     }
     let copied = match fs::copy(file, target) {
         Err(error) if error.kind() == ErrorKind::PermissionDenied && target.exists() => {
@@ -219,13 +231,7 @@ fn put(file: &Path, target: &Path) -> Result<(), StepError> {
         }
         copied => copied,
     };
-    copied.map(|_| ()).map_err(|error| {
-        StepError::Failed(format!(
-            "Failed cp: Cannot copy {} to {}: {error}",
-            file.display(),
-            target.display()
-        ))
-    })
+    copied.map(drop).map_err(|error| cannot(&error))
 }
 
 fn keep_times(file: &Path, target: &Path) -> std::io::Result<()> {

@@ -1,5 +1,6 @@
-//! DownloadSecureFile (`DownloadSecureFileV1/predownloadsecurefile.ts`, `securefiles-common.ts`). Microsoft's
-//! task downloads before all steps; this one when its turn comes. Both delete the file after the job.
+//! DownloadSecureFile (`DownloadSecureFileV1/predownloadsecurefile.ts`, `securefiles-common.ts`). It
+//! downloads before all steps, so that a file is there wherever its step stands, and deletes the file after
+//! the job.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

@@ -48,7 +48,7 @@ pub(super) struct Task {
     /// Whether it looks at, or starts, what steps find where they run, which may be a container. All else is
     /// the worker's own work.
     pub(super) works_where_scripts_do: bool,
-    /// Does its work.
+    /// Does its work: as the step itself, or before all steps.
     pub(super) run: for<'a> fn(&'a StepContext, &'a Prepared) -> Running<'a>,
 }
 
@@ -92,6 +92,11 @@ const CACHE: Uuid = uuid!("d53ccab4-555e-4494-9d06-11db043fb4a9");
 /// Whether the task is a plugin of Microsoft's agent, so that its package has nothing that could be run.
 pub(super) fn is_plugin(id: Uuid) -> bool {
     id == CACHE
+}
+
+/// Whether the built-in task with this id does its work before all steps, and nothing when its turn comes.
+pub(super) fn comes_before_steps(id: Uuid) -> bool {
+    id == task::DOWNLOAD_SECURE_FILE
 }
 
 /// What the built-in task with this id does after all steps.
