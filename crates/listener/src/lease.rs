@@ -134,6 +134,8 @@ pub(crate) struct Lease {
     hand_over: HandOver,
     /// It was accepted before our time.
     is_resumed: bool,
+    /// Whether nobody was told yet that the service no longer has the job as ours.
+    is_loss_untold: bool,
     /// The place of the job, from the first moment on; none once the worker has ended.
     running: Option<RunningJob>,
     /// How often a place was made again, because its worker ended before it had the job.
@@ -166,6 +168,7 @@ impl Lease {
             stage: Stage::Taking,
             hand_over,
             is_resumed: false,
+            is_loss_untold: false,
             running: None,
             places_again: 0,
             early_exit: None,

@@ -39,6 +39,9 @@ impl Lease {
             Stage::Open => {
                 let was_lost = self.cancellation.reason() == Some(StopReason::LockLost);
                 if was_lost && exit.reported != Reported::Yes {
+                    if self.is_loss_untold {
+                        self.warn_of_loss();
+                    }
                     return self.report_nothing();
                 }
                 let verdict = verdict(exit, &self.cancellation, &Masker::of_job(&self.job.message));

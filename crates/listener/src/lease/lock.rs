@@ -49,8 +49,9 @@ impl Lease {
         };
         if let Err(failure) = &answer {
             let error = describe(failure);
-            if self.renewal.has_failed() {
-                tracing::debug!(request = %self.label.request, error, "could not renew a job's lock again");
+            let is_gone = was_held && attempt == Attempt::Refused;
+            if is_gone || self.renewal.has_failed() {
+                tracing::debug!(request = %self.label.request, error, "could not renew a job's lock");
             } else {
                 tracing::warn!(request = %self.label.request, error, "could not renew a job's lock");
             }
@@ -81,14 +82,22 @@ impl Lease {
             Stage::Recording | Stage::Deleting | Stage::Open => {
                 if self.is_resumed && is_refused {
                     tracing::info!(request = %self.label.request, "a job that was taken up again is over");
+                } else if is_refused && self.stage == Stage::Open {
+                    // A worker that reports by itself ends a while after its job: it removes folders first.
+                    // Whether the job was taken from it is known when it ends.
+                    self.is_loss_untold = true;
                 } else {
-                    let name = &self.label.name;
-                    self.warn(format!("the lock on job `{name}` was lost, so the job is cancelled here"));
+                    self.warn_of_loss();
                 }
                 self.cancel(StopReason::LockLost, self.agent.set.timings.zombie_grace);
             }
         }
         None
+    }
+
+    pub(super) fn warn_of_loss(&self) {
+        let name = &self.label.name;
+        self.warn(format!("the lock on job `{name}` was lost, so the job is cancelled here"));
     }
 }
 

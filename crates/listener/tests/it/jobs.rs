@@ -290,6 +290,47 @@ async fn a_lost_lock_kills_the_worker_and_reports_nothing() {
     set.wait().await;
 }
 
+/// What a user is warned of when the service no longer knows a job whose worker ends with these last words.
+async fn warnings_of_a_job_that_is_gone(last_words: &str) -> Vec<String> {
+    let mut world = World::new().await;
+    let up = world.folder.path().join("up");
+    let body = format!("echo up > '{}'; read -r cancelled; {last_words}", up.display());
+    let set = world.agents(&["a"], world.script(&body)).await;
+    let mut events = set.events();
+    world.queue("gone");
+    world.file("up").await;
+    let fault = Fault::Status {
+        status: 404,
+        type_key: Some("TaskAgentJobNotFoundException".to_owned()),
+        message: None,
+        headers: Default::default(),
+    };
+    world.emulator.add_fault(FaultRule::new(REQUESTS, fault).method("PATCH")).expect("a fault");
+    let mut warnings = Vec::new();
+    event(&mut events, "the job is over here", |event| {
+        if let Event::Warning { message, .. } = event {
+            warnings.push(message.clone());
+        }
+        matches!(event, Event::JobFinished { .. }).then_some(())
+    })
+    .await;
+    set.drain();
+    set.wait().await;
+    warnings
+}
+
+#[tokio::test]
+async fn a_job_that_is_over_since_its_worker_reported_it_is_not_called_lost() {
+    let reported = r#"echo '{"course":{"finished":{"result":"succeeded","reported":true}}}'"#;
+    assert_eq!(warnings_of_a_job_that_is_gone(reported).await, [""; 0]);
+}
+
+#[tokio::test]
+async fn a_job_that_was_taken_from_its_worker_is_called_lost() {
+    let lost = "the lock on job `gone` was lost, so the job is cancelled here";
+    assert_eq!(warnings_of_a_job_that_is_gone("kill -9 $$").await, [lost]);
+}
+
 #[tokio::test]
 async fn a_lock_is_renewed_for_as_long_as_the_job_runs() {
     let mut world = World::with(|settings| settings.lock_duration = Duration::from_millis(400)).await;
