@@ -327,8 +327,8 @@ impl Bench {
         self.send(self.http.post(&self.api).json(&pod));
     }
 
-    /// With a grace period, however short: a pod that is deleted without one is gone from the API server before
-    /// the kubelet has begun to remove it, which then takes its time from what is measured next.
+    /// With a grace period, however short: a pod that is deleted without one is gone from the API server
+    /// before the kubelet has begun to remove it, which then takes its time from what is measured next.
     fn delete(&self, name: &str) {
         self.send(self.http.delete(format!("{}/{name}?gracePeriodSeconds=1", self.api)));
     }

@@ -95,8 +95,8 @@ pub(crate) struct EmulatorArgs {
     /// folder]
     #[arg(long, value_name = "FOLDER")]
     data_dir: Option<PathBuf>,
-    /// File with variable groups, service connections and secure files of all projects, like the `dayfly.toml`
-    /// of `dayfly run`
+    /// File with variable groups, service connections and secure files of all projects, like the
+    /// `dayfly.toml` of `dayfly run`
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// How many jobs may run at the same time

@@ -443,7 +443,8 @@ impl Set {
         self.let_go().await
     }
 
-    /// Takes the agents out of a pool to whose service the connection leads no more, if that can still be done.
+    /// Takes the agents out of the pool of a service to which the connection leads no more, if that can still
+    /// be done.
     async fn move_out(&self, roster: Roster, fence: &Fence) -> Result<(), Trouble> {
         let object = self.object();
         let RegisteredSet { server_url, pool_name, .. } = &roster.set;
