@@ -42,6 +42,7 @@ mod tls;
 mod transport;
 
 pub use calls::artifacts::ContainerUpload;
+pub use calls::builds::BuildQuery;
 pub use calls::plans::JobPlan;
 pub use connection::Connection;
 pub use error::{Call, Error, ErrorKind, Result, ServiceAnswer, describe};

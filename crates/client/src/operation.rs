@@ -57,6 +57,9 @@ pub enum Operation {
     ListPipelines,
     StartRun,
     GetBuild,
+    ListBuilds,
+    ListDefinitions,
+    GetProject,
     ReadLog,
     CreateTestRun,
     AddTestResults,
@@ -106,6 +109,9 @@ impl Operation {
             Operation::ListPipelines => "list_pipelines",
             Operation::StartRun => "start_run",
             Operation::GetBuild => "get_build",
+            Operation::ListBuilds => "list_builds",
+            Operation::ListDefinitions => "list_definitions",
+            Operation::GetProject => "get_project",
             Operation::ReadLog => "read_log",
             Operation::CreateTestRun => "create_test_run",
             Operation::AddTestResults => "add_test_results",
@@ -155,6 +161,9 @@ impl Operation {
             Operation::ListPipelines => "list the pipelines",
             Operation::StartRun => "queue a run of the pipeline",
             Operation::GetBuild => "get the build",
+            Operation::ListBuilds => "list the builds",
+            Operation::ListDefinitions => "list the definitions",
+            Operation::GetProject => "get the project",
             Operation::ReadLog => "read the log",
             Operation::CreateTestRun => "create the test run",
             Operation::AddTestResults => "add results to the test run",
@@ -184,6 +193,9 @@ impl Operation {
             | Operation::ListArtifacts
             | Operation::ListPipelines
             | Operation::GetBuild
+            | Operation::ListBuilds
+            | Operation::ListDefinitions
+            | Operation::GetProject
             | Operation::ReadLog => Repeat::Always,
             // Two runs are not what one command asked for, nor results that count twice.
             Operation::StartRun
@@ -232,7 +244,11 @@ impl Operation {
             | Operation::ListArtifacts => "5.1",
             Operation::UploadItem | Operation::ListItems | Operation::DownloadItem => "5.1-preview.4",
             Operation::ListPipelines | Operation::StartRun => "6.0-preview.1",
-            Operation::GetBuild | Operation::ReadLog => "5.1",
+            Operation::GetBuild
+            | Operation::ListBuilds
+            | Operation::ListDefinitions
+            | Operation::GetProject
+            | Operation::ReadLog => "5.1",
             Operation::CreateTestRun | Operation::AddTestResults | Operation::UpdateTestRun => "5.1",
             _ => "5.1-preview.1",
         }

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::BuildId;
 use crate::timeline::VariableValue;
+use crate::{BuildId, ProjectId};
 
 /// A change of a build, as `build.updatebuildnumber` sends it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -43,6 +43,16 @@ impl Build {
     pub fn web_page(&self) -> Option<&str> {
         self.links.get("web")?.get("href")?.as_str()
     }
+}
+
+/// A project, by its two names.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Project {
+    /// Its id.
+    pub id: ProjectId,
+    /// Its name.
+    pub name: String,
 }
 
 /// A pipeline.

@@ -159,6 +159,77 @@ async fn pipelines_have_the_library_of_the_emulator() {
     assert!(errors.contains("dayfly.toml:3:8") && errors.contains("word"), "{errors}");
 }
 
+/// A pipeline that publishes an artifact; its second run is on a branch and its third one fails.
+const LIBRARY: &str = "\
+parameters: [{ name: word, type: string, default: first }, { name: end, type: string, default: 'true' }]
+steps:
+- checkout: none
+- bash: mkdir -p out && echo ${{ parameters.word }} >out/word && echo '##vso[build.addbuildtag]${{ parameters.word }}'
+- publish: out
+  artifact: lib
+- bash: ${{ parameters.end }}
+";
+
+/// One that downloads it in every way.
+const APP: &str = "\
+parameters: [{ name: id, type: number }]
+steps:
+- checkout: none
+- ${{ each how in split('runVersion=latest;allowFailedBuilds=true;tags=first', ';') }}:
+  - task: DownloadPipelineArtifact@2
+    inputs:
+      source: specific
+      project: $(System.TeamProject)
+      pipeline: library
+      artifact: lib
+      path: got
+      ${{ split(how, '=')[0] }}: ${{ split(how, '=')[1] }}
+  - bash: echo ${{ split(how, '=')[0] }} got $(cat got/word) of $(BuildNumber); rm -r got
+- task: DownloadPipelineArtifact@2
+  inputs: { source: specific, runVersion: specific, runId: '${{ parameters.id }}', artifact: lib, path: got }
+- bash: echo by number got $(cat got/word); rm -r got
+- task: DownloadBuildArtifacts@1
+  inputs: { buildType: specific, pipeline: 1, buildVersionToDownload: latest, artifactName: lib, downloadPath: got }
+- bash: echo by the older task got $(cat got/lib/word)
+- task: DownloadPipelineArtifact@2
+  inputs: { source: specific, pipeline: nobody, artifact: lib, path: got }
+  continueOnError: true
+- task: DownloadPipelineArtifact@2
+  inputs: { source: specific, pipeline: library, runVersion: latestFromBranch, runBranch: refs/heads/none, path: got }
+  continueOnError: true
+";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn artifacts_come_from_other_runs() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let (library, app) = (pipeline(folder, "library", LIBRARY), pipeline(folder, "app", APP));
+    let (emulator, url) = start(folder, &["--pipeline", &library, "--pipeline", &app]);
+    let agent = start_agent(folder, &url, "one");
+    has_said(folder, "agent one is online (pool Default)").await;
+    for (word, end, code) in [("first", "true", 0), ("second", "true", 0), ("broken", "false", 1)] {
+        let arguments = ["library", "-p", &format!("word={word}"), "-p", &format!("end={end}")];
+        let (ended, output, errors) = queue(folder, &arguments);
+        assert_eq!(ended, Some(code), "{output}{errors}");
+    }
+    let (code, output, errors) = queue(folder, &["app", "-p", "id=1"]);
+    // Two steps fail, which does not matter to the run's exit code.
+    assert_eq!(code, Some(0), "{output}{errors}");
+    for text in [
+        "runVersion got second of 2",
+        "allowFailedBuilds got broken of 3",
+        "tags got first of 1",
+        "by number got first",
+        "by the older task got second",
+        "The following pipeline does not exist: nobody. Please verify the name of the pipeline.",
+        "No builds currently exist in the pipeline definition supplied.",
+    ] {
+        assert!(output.contains(text), "{text}: {output}{errors}");
+    }
+    assert_eq!(agent.terminate(), Some(0));
+    assert_eq!(emulator.terminate(), Some(0));
+}
+
 /// Starts an agent of the pool.
 fn start_agent(folder: &Path, url: &str, name: &str) -> Process {
     let (pat, work) = (folder.join("pat"), folder.join(format!("work-{name}")));

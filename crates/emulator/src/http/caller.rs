@@ -85,6 +85,14 @@ impl Caller {
         }
     }
 
+    /// Lets jobs of a project pass, as the project's build service may, and people who may see builds.
+    pub(crate) fn require_builds_read(&self, project: ProjectId) -> Result<(), ApiError> {
+        match &self.0 {
+            Principal::Job { project: own, .. } if *own == project => Ok(()),
+            _ => self.require(Scope::BuildRead),
+        }
+    }
+
     /// Lets everybody pass who works with pools: agents, jobs (tasks are downloaded with their tokens),
     /// people.
     pub(crate) fn require_tasks_read(&self) -> Result<(), ApiError> {
@@ -113,16 +121,12 @@ impl Caller {
 }
 
 impl State {
-    /// A run of a project, for people who may see builds and for the run's own jobs.
+    /// A run of a project, for people who may see builds and for the project's jobs.
     pub(crate) fn run_for(&self, caller: &Caller, project: &str, id: BuildId) -> Result<&Run, ApiError> {
         let project = self.projects.find(project)?.id;
-        let run = self.runs.get(project, id);
-        match run {
-            Ok(run) => caller.require_plan(run.plan_id, Scope::BuildRead)?,
-            // Who may not see builds does not learn which there are.
-            Err(_) => caller.require(Scope::BuildRead)?,
-        }
-        Ok(run?)
+        // Who may not see builds does not learn which there are.
+        caller.require_builds_read(project)?;
+        Ok(self.runs.get(project, id)?)
     }
 
     /// The folder of a repository for those who may read it. The jobs of a run get their pipeline's own
@@ -142,14 +146,14 @@ impl State {
         Ok(self.repositories.find(project, name)?.directory.clone())
     }
 
-    /// Lets people who may see builds pass, and the jobs of the container's own run.
+    /// Lets people who may see builds pass, and jobs of the project of the container's run.
     pub(crate) fn require_container_read(
         &self,
         caller: &Caller,
         container: ContainerId,
     ) -> Result<(), ApiError> {
         match self.runs.of_container(container) {
-            Some(run) => caller.require_plan(run.plan_id, Scope::BuildRead),
+            Some(run) => caller.require_builds_read(run.project),
             None => caller.require(Scope::BuildRead),
         }
     }

@@ -9,10 +9,11 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use dayfly_client::describe;
+use dayfly_protocol::TaskResult;
 use dayfly_protocol::artifact::BuildArtifact;
-use dayfly_protocol::{BuildId, TaskResult};
 use tokio::sync::mpsc;
 
+use super::artifacts_of::{first, of_this_run, wanted};
 use super::{Inputs, Prepared, StepError, normalize};
 use crate::artifacts::{self, Artifacts, Downloaded, Kind, NewArtifact, Patterns};
 use crate::context::StepContext;
@@ -72,7 +73,7 @@ async fn publish(step: &StepContext, kind: Kind, name: &str, path: &Path) -> Res
                 '*', and '?'"
         )));
     }
-    let artifacts = of_this_build(step)?;
+    let artifacts = of_this_run(step)?;
     let properties = BTreeMap::from([("localpath".to_owned(), path.display().to_string())]);
     let new = NewArtifact { kind, name, folder: name, source: path, properties };
     let uploaded = telling(step, |log| artifacts.upload(new, &step.cancel, log)).await;
@@ -101,10 +102,7 @@ pub(super) async fn download_pipeline(
     prepared: &Prepared,
 ) -> Result<TaskResult, StepError> {
     let inputs = &prepared.inputs;
-    let artifacts = match first(inputs, &["buildType", "source"]).unwrap_or("current") {
-        current if current.eq_ignore_ascii_case("current") => of_this_build(step)?,
-        _ => of_other_build(step, inputs)?,
-    };
+    let artifacts = wanted(step, inputs).await?;
     let target = match first(inputs, &["targetPath", "downloadPath", "path"]) {
         Some(path) => path.to_owned(),
         None => step.job.variable_or_empty("pipeline.workspace"),
@@ -117,10 +115,7 @@ pub(super) async fn download_pipeline(
 /// The task DownloadBuildArtifacts and `downloadBuild:` steps.
 pub(super) async fn download_build(step: &StepContext, prepared: &Prepared) -> Result<TaskResult, StepError> {
     let inputs = &prepared.inputs;
-    let artifacts = match first(inputs, &["buildType"]).unwrap_or("current") {
-        current if current.eq_ignore_ascii_case("current") => of_this_build(step)?,
-        _ => of_other_build(step, inputs)?,
-    };
+    let artifacts = wanted(step, inputs).await?;
     let target = match first(inputs, &["downloadPath", "path"]) {
         Some(path) => path.to_owned(),
         None => step.job.variable_or_empty("system.artifactsDirectory"),
@@ -161,16 +156,16 @@ async fn download(
 ) -> Result<TaskResult, StepError> {
     step.output(&format!("Download from the specified build: #{}", artifacts.build)).await;
     step.output(&format!("Download artifact to: {}", target.display())).await;
-    let wanted = match name {
+    let chosen = match name {
         Some(name) => vec![artifacts.find(name).await.map_err(|error| step_error(&error))?],
         None => artifacts.list().await.map_err(|error| step_error(&error))?,
     };
-    if wanted.is_empty() {
+    if chosen.is_empty() {
         // No warning: the service puts a download before each deployment, whether there are artifacts or not.
         step.output(&format!("There are no artifacts associated with build {}.", artifacts.build)).await;
     }
     let mut sum = Downloaded::default();
-    for artifact in &wanted {
+    for artifact in &chosen {
         let folder = match (name, layout) {
             (Some(_), Layout::ByName) => target.to_owned(),
             _ => target.join(folder_of(artifact)?),
@@ -186,36 +181,6 @@ async fn download(
     step.output(&format!("Total: {} files, {} bytes", sum.files, sum.bytes)).await;
     step.output("Downloading artifact finished.").await;
     Ok(TaskResult::Succeeded)
-}
-
-fn of_this_build(step: &StepContext) -> Result<Artifacts, StepError> {
-    step.job.service.artifacts().map_err(|error| StepError::Failed(describe(&error)))
-}
-
-/// The artifacts of a build of the same project that is named by its number.
-fn of_other_build(step: &StepContext, inputs: &Inputs) -> Result<Artifacts, StepError> {
-    let artifacts = of_this_build(step)?;
-    let project = first(inputs, &["project"]).unwrap_or_default();
-    let is_own_project = ["system.teamProject", "system.teamProjectId"]
-        .iter()
-        .any(|name| project.is_empty() || step.job.variable_or_empty(name).eq_ignore_ascii_case(project));
-    let version = first(inputs, &["buildVersionToDownload", "runVersion"]).unwrap_or("latest");
-    let build = first(inputs, &["buildId", "pipelineId", "runId"]).and_then(|id| id.parse().ok());
-    match build {
-        Some(build) if is_own_project && version.eq_ignore_ascii_case("specific") => {
-            Ok(Artifacts { build: BuildId(build), ..artifacts })
-        }
-        _ => Err(StepError::failed(
-            "Dayfly's native worker downloads artifacts of the current run and of runs of the same project \
-                given by their number (runVersion: specific, runId). Use one of these, or run this job on \
-                Microsoft's agent.",
-        )),
-    }
-}
-
-/// The first of these inputs that is given. Tasks know some of their inputs by several names.
-fn first<'a>(inputs: &'a Inputs, names: &[&str]) -> Option<&'a str> {
-    names.iter().find_map(|name| inputs.get(name))
 }
 
 fn rooted(step: &StepContext, path: &str) -> PathBuf {

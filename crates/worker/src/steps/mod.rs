@@ -1,6 +1,7 @@
 //! The steps this worker can run by itself, chosen by the id of their task.
 
 mod artifacts;
+mod artifacts_of;
 mod bash;
 mod built_in;
 mod checkout;

@@ -51,12 +51,16 @@ async fn list(
     Path(project): Path<String>,
     query: Query,
 ) -> Result<Json<ListOf<Value>>, ApiError> {
-    caller.require(Scope::BuildRead)?;
     let filter = Filter::parse(&query)?;
     let state = app.state();
     let project = state.projects.find(&project)?.id;
+    caller.require_builds_read(project)?;
     let wire = Wire::new(&app, &state, project);
-    let builds: Vec<_> = state.runs.of(project).filter(|run| filter.takes(run)).take(filter.top).collect();
+    let mut builds: Vec<_> = state.runs.of(project).filter(|run| filter.takes(run)).collect();
+    if query.text("queryOrder").is_some_and(|order| order.eq_ignore_ascii_case("finishTimeDescending")) {
+        builds.sort_by_key(|run| std::cmp::Reverse(run.finish_time));
+    }
+    builds.truncate(filter.top);
     Ok(Json(builds.into_iter().map(|run| wire.build(run)).collect::<Vec<_>>().into()))
 }
 

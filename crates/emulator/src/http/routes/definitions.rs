@@ -28,13 +28,13 @@ async fn list(
     Path(project): Path<String>,
     query: Query,
 ) -> Result<Json<ListOf<Value>>, ApiError> {
-    caller.require(Scope::BuildRead)?;
     let name = query.text("name");
     let ids = query.list::<i32>("definitionIds")?;
     let top = query.value::<usize>("$top")?.unwrap_or(usize::MAX);
     let whole = query.flag("includeAllProperties")?;
     let state = app.state();
     let project = state.projects.find(&project)?.id;
+    caller.require_builds_read(project)?;
     let wire = Wire::new(&app, &state, project);
     let wanted = |definition: &&Definition| {
         name.is_none_or(|name| is_named(&definition.name, name))
