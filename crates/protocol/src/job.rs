@@ -450,6 +450,13 @@ pub struct Step {
     pub target: Option<StepTarget>,
 }
 
+impl Step {
+    /// Whether it runs a task. The service knows other kinds, such as groups of steps.
+    pub fn is_task(&self) -> bool {
+        self.step_type.as_deref().is_none_or(|kind| kind.eq_ignore_ascii_case("task"))
+    }
+}
+
 fn enabled_when_absent() -> bool {
     true
 }

@@ -123,7 +123,15 @@ pub(crate) async fn initialize(
         .output(&format!("Current agent version: '{AGENT_VERSION}' (Dayfly {})", env!("CARGO_PKG_VERSION")))
         .await;
     record.output(&format!("Agent running as: '{}'", user_name().await)).await;
-    let mut steps = message.steps.clone();
+    // The official worker takes the steps that are tasks (`OfType<TaskStep>` in `JobExtension.cs`).
+    let (mut steps, others): (Vec<_>, Vec<_>) = message.steps.iter().cloned().partition(Step::is_task);
+    for step in &others {
+        let kind = step.step_type.as_deref().unwrap_or_default();
+        let name = name_of(step);
+        record
+            .output(&format!("The step '{name}' is left out: it is of the type '{kind}', not a task."))
+            .await;
+    }
     if job.with_variables(|variables| variables.get_boolean("build.syncsources")).unwrap_or(true) {
         prepare_pipeline(job, record, message, &mut steps, work).await?;
     } else {

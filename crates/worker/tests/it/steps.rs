@@ -601,6 +601,17 @@ async fn a_disabled_step_is_left_out() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_step_that_is_no_task_is_left_out_and_told() {
+    let service = Service::start().await;
+    let mut step = script_step("together", "exit 1");
+    step.step_type = Some("group".to_owned());
+    let (result, _folder) = Job::new(&service).step(step).script("on", "true").run().await;
+    assert_eq!(result, TaskResult::Succeeded);
+    let told = "The step 'together' is left out: it is of the type 'group', not a task.";
+    assert!(service.everything().contains(told), "{}", service.everything());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_job_in_a_container_that_nobody_describes_is_refused_with_the_reason() {
     let service = Service::start().await;
     let mut job = Job::new(&service).script("one", "true");
