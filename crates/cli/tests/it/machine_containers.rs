@@ -8,10 +8,12 @@ use std::process::Command;
 use dayfly_protocol::TaskResult;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, geteuid};
+use serde_json::json;
 
 use crate::engines::{IMAGE, Podman, Registry, SERVICE_IMAGE};
 use crate::project::{Ended, Project};
 use crate::service::{Process, Service, children, eventually, pid};
+use crate::tasks::{program, task};
 
 /// A user with few rights.
 const NOBODY: u32 = 65_534;
@@ -264,6 +266,41 @@ async fn an_agent_removes_what_a_killed_worker_has_left() {
         assert!(log.contains(part), "no `{part}` in {log}");
     }
     assert!(shared.join("green").exists(), "{log}");
+    podman.has_nothing();
+}
+
+/// As images for the agent say it that have a Node of their own which is not on the path.
+#[tokio::test]
+async fn a_task_runs_by_the_node_that_the_image_names() {
+    let Some(podman) = Podman::new() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("Containerfile");
+    let label = "LABEL com.azure.dev.pipelines.agent.handler.node.path=/own/node";
+    std::fs::write(&file, format!("FROM {IMAGE}\n{label}\n")).unwrap();
+    let image = "localhost/dayfly-test-node:1";
+    podman.ask(&["build", "--quiet", "--tag", image, &folder.path().to_string_lossy()]);
+    let (tasks, own) = (folder.path().join("tasks"), folder.path().join("own"));
+    std::fs::create_dir(&own).unwrap();
+    program(
+        &own,
+        "node",
+        "if [ \"$1\" = --version ]; then echo v20.1.0; else echo the image runs ${1##*/}; fi",
+    );
+    let handler = json!({ "execution": { "Node20_1": { "target": "main.js" } } });
+    task(&tasks, "Say", 0x9001, handler, &[("main.js", "")]);
+
+    let service = Service::new(move |settings| settings.tasks_folder = Some(tasks)).await;
+    let _agent = Process::spawn(podman.lead(&mut service.agent("one", &[])));
+    service.online("one").await;
+    let (result, log) = service
+        .pipeline(&format!(
+            "container: {{ image: '{image}', localImage: true, volumes: [ '{}:/own' ] }}\nsteps:\n\
+             - checkout: none\n- task: Say@1\n",
+            own.display()
+        ))
+        .await;
+    assert_eq!(result, TaskResult::Succeeded, "{log}");
+    assert!(log.contains("the image runs main.js"), "{log}");
     podman.has_nothing();
 }
 

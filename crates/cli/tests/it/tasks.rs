@@ -17,7 +17,7 @@ use crate::project::Project;
 use crate::service::{PAT, Process, Service};
 
 /// A task of the service.
-fn task(folder: &Path, name: &str, id: u128, manifest: Value, files: &[(&str, &str)]) {
+pub(crate) fn task(folder: &Path, name: &str, id: u128, manifest: Value, files: &[(&str, &str)]) {
     let folder = folder.join(name);
     fs::create_dir_all(&folder).unwrap();
     let mut whole = json!({
@@ -37,7 +37,7 @@ fn task(folder: &Path, name: &str, id: u128, manifest: Value, files: &[(&str, &s
 }
 
 /// A script that can be run.
-fn program(folder: &Path, name: &str, script: &str) {
+pub(crate) fn program(folder: &Path, name: &str, script: &str) {
     let path = folder.join(name);
     fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
     fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();

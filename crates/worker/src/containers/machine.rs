@@ -28,6 +28,9 @@ use crate::steps::expand;
 /// The label of all that is made for a job. Its value says for which agent.
 const LABEL: &str = "dev.dayfly.agent";
 
+/// The label of an image that says where its own Node is (`ContainerOperationProvider.cs`).
+const NODE_OF_IMAGE: &str = r#"{{index .Config.Labels "com.azure.dev.pipelines.agent.handler.node.path"}}"#;
+
 /// Makes containers and removes them.
 pub(super) struct Machine {
     /// The folders with the sockets. Not in the work folder, whose path may be too long for a socket.
@@ -46,6 +49,8 @@ struct Made {
     containers: Vec<Container>,
     /// Those that steps can run in.
     ready: BTreeSet<String>,
+    /// Where Node is in them, as far as their images say.
+    nodes: BTreeMap<String, PathBuf>,
 }
 
 /// A container that was asked for.
@@ -88,6 +93,11 @@ impl Machine {
     /// Whether steps can run in a container.
     pub(super) fn is_ready(&self, name: &str) -> bool {
         lock(&self.made).ready.contains(name)
+    }
+
+    /// Where Node is in a container, if its image says.
+    pub(super) fn node(&self, name: &str) -> Option<PathBuf> {
+        lock(&self.made).nodes.get(name).cloned()
     }
 
     /// Starts all containers of the job.
@@ -228,7 +238,15 @@ impl Machine {
             let (container, image) = (resource.alias.clone(), properties.image);
             return Err(Error::Ended { container, image, hint: self.hint() });
         }
-        lock(&self.made).ready.insert(container.name.clone());
+        let image = making.images.get(&resource.alias).unwrap_or(&properties.image);
+        let node =
+            making.engine.ask(["image", "inspect", "--format", NODE_OF_IMAGE, image], making.cancel).await?;
+        let node =
+            Some(node.trim()).filter(|node| !node.is_empty() && *node != "<no value>").map(PathBuf::from);
+        let mut made = lock(&self.made);
+        made.nodes.extend(node.map(|node| (container.name.clone(), node)));
+        made.ready.insert(container.name.clone());
+        drop(made);
         Ok(Some((resource.alias.clone(), id)))
     }
 

@@ -227,6 +227,12 @@ pub async fn container_engine(environment: Vec<(OsString, OsString)>) -> Result<
     Ok(engine.kind.name())
 }
 
+/// Where the image of a container says that its own Node is.
+pub(crate) fn node_of_image(context: &StepContext, place: &Place) -> Option<PathBuf> {
+    let Place::Container(place) = place else { return None };
+    context.job.containers.as_ref()?.machine.as_ref()?.node(place.host().container())
+}
+
 /// What a step in `place` finds in its environment before anything of the job's is set.
 pub(crate) fn inherited(context: &StepContext, place: &Place) -> BTreeMap<OsString, OsString> {
     let job = &context.job;

@@ -96,8 +96,11 @@ fn too_old(task: &str, handler: &Handler<'_>, node: &Path, installed: u32, what:
     )
 }
 
-/// Node as the job began with it: a step that puts an old one on the path means its own scripts.
+/// The Node that an image names by its label, else Node as the job began with it: a step that puts an old one on the path means its own scripts.
 async fn find(part: &Part<'_>) -> Option<PathBuf> {
+    if let Some(node) = crate::containers::node_of_image(part.step, &part.prepared.place) {
+        return Some(node);
+    }
     let first = crate::containers::inherited(part.step, &part.prepared.place);
     for values in [&first, &part.environment] {
         if values.contains_key(OsStr::new("PATH"))
