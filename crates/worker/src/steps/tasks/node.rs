@@ -96,7 +96,8 @@ fn too_old(task: &str, handler: &Handler<'_>, node: &Path, installed: u32, what:
     )
 }
 
-/// The Node that an image names by its label, else Node as the job began with it: a step that puts an old one on the path means its own scripts.
+/// The Node that an image names by its label, else Node as the job began with it: a step that puts an old one
+/// on the path means its own scripts.
 async fn find(part: &Part<'_>) -> Option<PathBuf> {
     if let Some(node) = crate::containers::node_of_image(part.step, &part.prepared.place) {
         return Some(node);
