@@ -24,16 +24,6 @@ fn changes_are_taken_up_without_a_restart_and_leave_busy_pods_alone() {
     assert!(is_green && text.contains("was colourless"), "{text}");
 
     world.move_service();
-    for _ in 0..40 {
-        std::thread::sleep(std::time::Duration::from_millis(500));
-        eprintln!(
-            "{} {} {}",
-            world.agents(),
-            world.get("agentset/linux", "{.status}"),
-            world.get("azuredevopsconnection/azure-devops", "{.status}")
-        );
-    }
-    eprintln!("{}", world.controller_log());
     eventually("the agents are in the pool of the other service", || (world.agents() == 2).then_some(()));
     world.has_online(2);
     let (is_green, text) = world.queue("pool: k8s\nsteps:\n- bash: echo moved\n").end();

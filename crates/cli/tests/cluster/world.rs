@@ -361,11 +361,6 @@ impl World {
         self.send("POST", "/_apis/distributedtask/pools/1/agents?api-version=5.1", &body);
     }
 
-    /// Cancels the first build, as its page in Azure DevOps does.
-    pub(crate) fn cancel(&self) {
-        self.send("PATCH", "/dayfly/_apis/build/builds/1?api-version=7.1", r#"{"status":"cancelling"}"#);
-    }
-
     /// Sends JSON to the service, which takes it.
     fn send(&self, method: &str, path: &str, body: &str) {
         let output = Command::new("curl")
