@@ -64,6 +64,28 @@ fn a_record_that_is_deleted_cancels_its_job() {
     });
 }
 
+/// One job has begun and the other's pod waits for a node.
+#[test]
+fn a_run_that_is_cancelled_ends_its_jobs_wherever_they_are() {
+    let Some(world) = World::with("cancelled", 2, "  jobOverrides: { maxMemory: 9000Gi }\n") else {
+        return;
+    };
+    let run = world.queue(
+        "pool: k8s\njobs:\n- job: running\n  steps:\n  - bash: touch /work/began; sleep 300\n  \
+         - bash: echo cleaned up\n    condition: always()\n\
+         - job: pending\n  variables: { dayfly.memory: 8000Gi }\n  steps:\n  - bash: echo never\n",
+    );
+    world.is_told_why_it_waits("Insufficient memory");
+    world.pod_whose_step_began();
+    world.cancel();
+    let (is_green, text) = run.end();
+    assert!(!is_green && text.contains("cleaned up") && !text.contains("never\n"), "{text}");
+    eventually("both records say so", || {
+        (world.get("pipelinejobs", "{.items[*].status.result}") == "Canceled Canceled").then_some(())
+    });
+    world.no_pod_is_left();
+}
+
 #[test]
 fn a_set_that_is_deleted_lets_its_job_end_and_leaves_no_agent_in_the_pool() {
     let Some(world) = World::new("deleted", 2) else { return };

@@ -126,7 +126,8 @@ impl World {
         let direct = differences.listen.as_ref().map(|listen| format!("http://{listen}/dayfly"));
         let channel =
             CHANNEL.fetch_add(1, Ordering::Relaxed) + u16::try_from(std::process::id() % 500).unwrap_or(0);
-        let namespace = format!("dayfly-{name}-{}", std::process::id());
+        // Also of another name than that of a test which took the same word.
+        let namespace = format!("dayfly-{name}-{}-{channel}", std::process::id());
         let home = if differences.is_apart { format!("{namespace}-home") } else { namespace.clone() };
         let service = differences.is_behind_service.then(|| Service::new(&cluster.address));
         let mut world = Self {
@@ -359,6 +360,11 @@ impl World {
     pub(crate) fn register_foreign_agent(&self, name: &str) {
         let body = format!(r#"{{"name":"{name}","version":"4.0.0","maxParallelism":1}}"#);
         self.send("POST", "/_apis/distributedtask/pools/1/agents?api-version=5.1", &body);
+    }
+
+    /// Cancels the first build, as its page in Azure DevOps does.
+    pub(crate) fn cancel(&self) {
+        self.send("PATCH", "/dayfly/_apis/build/builds/1?api-version=7.1", r#"{"status":"cancelling"}"#);
     }
 
     /// Sends JSON to the service, which takes it.
