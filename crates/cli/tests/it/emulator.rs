@@ -149,6 +149,9 @@ async fn pipelines_have_the_library_of_the_emulator() {
     assert_eq!(code, Some(0), "{output}{errors}");
     assert!(output.contains("a certificate") && output.contains("red, none, 17, ***"), "{output}");
     assert!(!output.contains("s3cret"), "{output}");
+    // What is given for the run counts.
+    let (code, output, errors) = queue(folder, &["shop", "--variable", "WORD=given"]);
+    assert!(code == Some(0) && output.contains("red, given, 5, given"), "{output}{errors}");
     drop(agent);
     assert_eq!(emulator.terminate(), Some(0));
 

@@ -163,7 +163,7 @@ impl App {
         let library = &self.settings().library;
         let run = RunRequest {
             parameters: request.parameters,
-            variables: group_secrets(library, &plan).chain(request.variables).collect(),
+            variables: with_group_secrets(library, &plan, request.variables),
             endpoints: library.service_connections.clone(),
             secure_files: library.secure_files.clone(),
             stages,
@@ -351,12 +351,21 @@ fn public_groups(library: &Library) -> BTreeMap<String, BTreeMap<String, String>
     library.variable_groups.iter().map(|(name, group)| (name.clone(), public(group))).collect()
 }
 
-/// The secret variables of the groups that a pipeline uses.
-fn group_secrets(library: &Library, plan: &Plan) -> impl Iterator<Item = (String, VariableValue)> {
+/// The variables of a run with the secret ones of the groups that its pipeline uses. What is given for the
+/// run counts, in whatever case its name is.
+fn with_group_secrets(
+    library: &Library,
+    plan: &Plan,
+    mut given: BTreeMap<String, VariableValue>,
+) -> BTreeMap<String, VariableValue> {
     let is_used = |group: &str| plan.variable_groups.iter().any(|used| used.eq_ignore_ascii_case(group));
-    let groups = library.variable_groups.iter().filter(move |(name, _)| is_used(name));
-    let secrets = groups.flat_map(|(_, group)| group).filter(|(_, variable)| variable.is_secret);
-    secrets.map(|(name, variable)| (name.clone(), variable.clone()))
+    let groups = library.variable_groups.iter().filter(|(name, _)| is_used(name));
+    for (name, variable) in groups.flat_map(|(_, group)| group).filter(|(_, variable)| variable.is_secret) {
+        if !given.keys().any(|known| known.eq_ignore_ascii_case(name)) {
+            given.insert(name.clone(), variable.clone());
+        }
+    }
+    given
 }
 
 /// The files of a repository at a run's commit, for templates. Read from a thread that may wait.
