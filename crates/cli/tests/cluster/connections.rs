@@ -103,15 +103,15 @@ fn a_new_proxy_is_taken_up_while_a_job_runs() {
         "pool: k8s\nsteps:\n- bash: touch /work/began; until test -e /work/end; do sleep 0.2; done; echo done\n",
     );
     let pod = world.pod_whose_step_began();
+    assert_eq!(proxy.passed(), 0, "nobody knows of it yet");
     let spec = format!(r#"{{"url":"http://{}","credentialsSecretRef":{{"name":"proxy"}}}}"#, proxy.address);
     let patch = format!(r#"{{"spec":{{"proxy":{spec}}}}}"#);
     world.kubectl(&["patch", "azuredevopsconnection", "azure-devops", "--type=merge", "--patch", &patch]);
     eventually("the controller takes it up", || {
         world.controller_log().contains("the agents take up new certificates or another proxy").then_some(())
     });
-    let before = proxy.passed();
     world.has_online(2);
-    eventually("the agents come by it", || (proxy.passed() > before).then_some(()));
+    eventually("the agents come by it", || (proxy.passed() > 0).then_some(()));
     world.kubectl(&["exec", &pod, "--", "touch", "/work/end"]);
     let (is_green, text) = run.end();
     assert!(is_green && text.contains("done"), "{text}");
