@@ -31,6 +31,7 @@ pub(crate) fn sample() -> RunContext {
             checkout: Default::default(),
         }],
         endpoints: Vec::new(),
+        pipelines: Vec::new(),
         environments: Vec::new(),
         secure_files: Vec::new(),
         start_time: "2026-01-02 03:04:05+00:00".to_owned(),

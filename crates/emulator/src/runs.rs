@@ -1,12 +1,13 @@
 //! Runs of pipelines, from a request to a result: `compile` reads the file and compiles it, `control` carries
 //! the ends of jobs to the orchestrations, which `state::engine` drives. `server` runs the jobs that need no
-//! agent.
+//! agent, `upstream` finds the runs of other pipelines.
 
 pub(crate) mod compile;
 pub(crate) mod control;
 mod predefined;
 mod request;
 pub(crate) mod server;
+mod upstream;
 
 pub use crate::events::{JobOfRun, PendingValidation, RunChange};
 pub use crate::state::runs::{Placement, RunReason, RunRepository};

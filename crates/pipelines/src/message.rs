@@ -31,9 +31,11 @@ use crate::{
 };
 
 mod environments;
+mod pipelines;
 
 use environments::Target;
 pub use environments::{EnvironmentContext, EnvironmentResource};
+pub use pipelines::{PipelineContext, downloaded_alias};
 
 /// What the service knows of a run.
 #[derive(Debug, Clone)]
@@ -54,6 +56,8 @@ pub struct RunContext {
     pub build: BuildContext,
     /// The pipeline's own repository under the alias `self`, and others that its jobs use.
     pub repositories: Vec<RepositoryContext>,
+    /// The runs that stand behind `resources.pipelines`, as far as there are any.
+    pub pipelines: Vec<PipelineContext>,
     /// The service connections that its jobs may name.
     pub endpoints: Vec<ServiceEndpoint>,
     /// The environments that its deployment jobs may name.
@@ -133,7 +137,8 @@ pub enum MessageError {
 }
 
 impl RunContext {
-    /// The predefined variables of the run (`system.*`, `build.*`): read only, and the same for all its jobs.
+    /// The predefined variables of the run (`system.*`, `build.*`, `resources.pipeline.*`): read only, and
+    /// the same for all its jobs.
     #[must_use]
     pub fn variables(&self) -> Variables {
         let build = &self.build;
@@ -184,7 +189,13 @@ impl RunContext {
                 ("build.repository.provider", provider(&own.repository_type).to_owned()),
             ]);
         }
-        rows.into_iter().map(|(name, value)| (name.to_owned(), VariableValue::read_only(value))).collect()
+        let own = rows.into_iter().map(|(name, value)| (name.to_owned(), value));
+        let of_pipelines = self.pipelines.iter().flat_map(PipelineContext::variables);
+        own.chain(of_pipelines).map(|(name, value)| (name, VariableValue::read_only(value))).collect()
+    }
+
+    fn pipeline(&self, alias: &str) -> Option<&PipelineContext> {
+        self.pipelines.iter().find(|pipeline| pipeline.alias.eq_ignore_ascii_case(alias))
     }
 
     fn repository(&self, alias: &str) -> Option<&RepositoryContext> {
@@ -465,7 +476,9 @@ fn inputs(
         (name.clone(), id.map_or_else(|| value.clone(), |id| id.to_string()))
     };
     let of_environment = target.and_then(|target| target.inputs(written, &run.endpoints)).unwrap_or_default();
-    written.inputs.iter().map(replaced).chain(of_environment).collect()
+    let upstream = downloaded_alias(written).and_then(|alias| run.pipeline(alias));
+    let of_upstream = upstream.map(PipelineContext::inputs).unwrap_or_default();
+    written.inputs.iter().map(replaced).chain(of_environment).chain(of_upstream).collect()
 }
 
 /// Whether an input is of the kind that names a service connection or a secure file. The service knows that

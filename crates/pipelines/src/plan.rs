@@ -270,6 +270,9 @@ pub struct PipelineResource {
     pub version: Option<String>,
     /// The branch.
     pub branch: Option<String>,
+    /// Tags that the run has.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub tags: Vec<String>,
 }
 
 /// A resource that is parsed and kept only.

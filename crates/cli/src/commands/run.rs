@@ -15,6 +15,7 @@ use dayfly_protocol::job::ServiceEndpoint;
 
 use crate::host;
 use crate::output;
+use crate::run::alias_folder::AliasFolder;
 use crate::run::approvals;
 use crate::run::caveats::{self, caveats, of_sudo, tasks};
 use crate::run::config::Config;
@@ -27,9 +28,10 @@ use crate::run::list::{self, Listed};
 use crate::run::names;
 use crate::run::on::On;
 use crate::run::pipeline::{self, Catalog, PipelineFile};
-use crate::run::repositories::{self, Repositories, RepositoryFolder};
+use crate::run::repositories::{self, Repositories};
 use crate::run::skip::{self, SkippedTask};
 use crate::run::tasks::Pulled;
+use crate::run::upstream::{self, Upstream};
 use crate::run::validations::Decider;
 use crate::run::values::{GroupSource, Values};
 use crate::run::warnings;
@@ -82,8 +84,12 @@ pub(crate) struct RunArgs {
     #[arg(long = "secret", value_name = "NAME=@FILE|env")]
     secrets: Vec<SecretSource>,
     /// The folder of another repository of the pipeline, for templates and checkouts [default: a copy by git]
-    #[arg(long = "repository", value_name = "ALIAS=FOLDER")]
-    repositories: Vec<RepositoryFolder>,
+    #[arg(long = "repository", value_name = "ALIAS=FOLDER", value_parser = repositories::folder)]
+    repositories: Vec<AliasFolder>,
+    /// A folder with the artifacts of another pipeline (`resources.pipelines`), as `--artifacts-dir` of its
+    /// run leaves them
+    #[arg(long = "artifacts-of", value_name = "ALIAS=FOLDER", value_parser = upstream::folder)]
+    pipelines: Vec<AliasFolder>,
     /// Which version of a tool will do where a task would install one: the one it asks for, or any
     #[arg(long, value_enum, value_name = "WHICH", default_value_t)]
     tools: Tools,
@@ -252,6 +258,10 @@ pub(crate) fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
     if let Some(mistake) = repositories.mistakes(&repositories::names(&plan)) {
         return misused(&mistake, json);
     }
+    let upstream = Upstream::new(args.pipelines);
+    if let Some(mistake) = upstream.mistakes(&plan) {
+        return misused(&mistake, json);
+    }
     let (group_secrets, unused_groups) = values.of_used_groups(&plan.variable_groups);
     // The plan as JSON is one object, which has no place for them.
     if !(args.list && json) {
@@ -279,6 +289,7 @@ pub(crate) fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
         let listed = Listed {
             plan: &plan,
             repositories: &repositories,
+            upstream: &upstream,
             on: args.on,
             pulled: &pulled,
             has_containers: no_engine.is_none(),
@@ -311,6 +322,7 @@ pub(crate) fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
     let caveats: Vec<String> = caveats(&plan, &wanted, args.on, decider, &pulled, no_engine.as_ref())
         .into_iter()
         .chain(of_checkouts)
+        .chain(upstream.missing(&plan, &wanted))
         .collect();
     if args.strict && !caveats.is_empty() {
         return misused(&format!("nothing was run, as `--strict` asks for: {}", caveats.join("; ")), json);
@@ -342,6 +354,7 @@ pub(crate) fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
         jobs,
         wanted,
         checkouts: checkouts.found,
+        upstream: upstream.folders()?,
         agents: args.agents.map_or_else(|| agents(args.on), usize::from),
         endpoints: beside.endpoints,
         environments: config.environments(),

@@ -62,6 +62,8 @@ pub(crate) struct Order {
     pub(crate) wanted: Vec<Vec<bool>>,
     /// What jobs check out besides the pipeline's own repository.
     pub(crate) checkouts: Vec<Checkout>,
+    /// Folders with the artifacts of other pipelines, by aliases.
+    pub(crate) upstream: BTreeMap<String, PathBuf>,
     pub(crate) agents: usize,
     /// Service connections that jobs may name.
     pub(crate) endpoints: Vec<ServiceEndpoint>,
@@ -316,6 +318,7 @@ fn request(order: &Order, repository: RunRepository) -> RunRequest {
         .iter()
         .map(|(name, value)| (name.clone(), VariableValue::secret(value.expose_secret())));
     request.variables = public.chain(secret).collect::<BTreeMap<_, _>>();
+    request.pipelines.clone_from(&order.upstream);
     request.endpoints.clone_from(&order.endpoints);
     request.environments.clone_from(&order.environments);
     request.secure_files.clone_from(&order.secure_files);

@@ -10,6 +10,7 @@ use super::names;
 use super::on::On;
 use super::repositories::Repositories;
 use super::tasks::{Pulled, State, short};
+use super::upstream::Upstream;
 
 /// Leaves only the wanted jobs, and the stages that have some.
 pub(crate) fn keep(plan: &mut Plan, wanted: &[Vec<bool>]) {
@@ -25,6 +26,7 @@ pub(crate) fn keep(plan: &mut Plan, wanted: &[Vec<bool>]) {
 pub(crate) struct Listed<'a> {
     pub(crate) plan: &'a Plan,
     pub(crate) repositories: &'a Repositories,
+    pub(crate) upstream: &'a Upstream,
     pub(crate) on: On,
     pub(crate) pulled: &'a Pulled,
     /// Whether containers can be started where jobs run.
@@ -110,7 +112,9 @@ fn steps(text: &mut String, prefix: &str, listed: &Listed<'_>, steps: &[Step]) {
             State::BuiltIn | State::Pulled | State::StandsIn => {}
         }
         let has_place = |alias| listed.repositories.has_place(listed.plan, alias);
-        if caveats::foreign_repository(step).is_some_and(|alias| !has_place(alias)) {
+        let is_missing = caveats::foreign_repository(step).is_some_and(|alias| !has_place(alias))
+            || listed.upstream.missing_alias(step).is_some();
+        if is_missing {
             notes.push("not available here".to_owned());
         }
         // Other tasks without a name are called as the file calls them.

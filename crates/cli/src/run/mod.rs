@@ -1,6 +1,7 @@
 //! `dayfly run` beside its arguments: the run itself, what happens in it, and how it is shown.
 
 mod agents;
+pub(crate) mod alias_folder;
 pub(crate) mod approvals;
 pub(crate) mod caveats;
 mod change;
@@ -30,6 +31,7 @@ mod status;
 mod step;
 mod summary;
 pub(crate) mod tasks;
+pub(crate) mod upstream;
 pub(crate) mod validations;
 pub(crate) mod values;
 pub(crate) mod warnings;

@@ -11,41 +11,29 @@ pub(crate) use checkouts::{Checkout, names, serve};
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use dayfly_pipelines::{FileError, Repository};
 use url::Url;
 
+use super::alias_folder::{self, AliasFolder, Kind};
 use copies::Copied;
 
-/// A repository that is a folder here.
-#[derive(Debug, Clone)]
-pub(crate) struct RepositoryFolder {
-    alias: String,
-    folder: PathBuf,
-}
+const KIND: Kind = Kind { option: "--repository", one: "repository", list: "repositories" };
 
-impl FromStr for RepositoryFolder {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text.split_once('=') {
-            Some((alias, _)) if alias.trim().eq_ignore_ascii_case("self") => {
-                Err("`self` is the repository that the pipeline is in".to_owned())
-            }
-            Some((alias, folder)) if !alias.trim().is_empty() && !folder.is_empty() => {
-                Ok(Self { alias: alias.trim().to_owned(), folder: folder.into() })
-            }
-            _ => Err("expected ALIAS=FOLDER, as in templates=../pipeline-templates".to_owned()),
-        }
+/// Reads the value of `--repository`.
+pub(crate) fn folder(text: &str) -> Result<AliasFolder, String> {
+    let given = AliasFolder::parse(text, "templates=../pipeline-templates")?;
+    match given.alias.eq_ignore_ascii_case("self") {
+        true => Err("`self` is the repository that the pipeline is in".to_owned()),
+        false => Ok(given),
     }
 }
 
 /// The repositories of one run, each with the folder its templates are in, or why it cannot be had.
 #[derive(Debug)]
 pub(crate) struct Repositories {
-    given: Vec<RepositoryFolder>,
+    given: Vec<AliasFolder>,
     /// The top of the pipeline's own repository.
     own: PathBuf,
     found: Mutex<BTreeMap<String, Result<PathBuf, String>>>,
@@ -53,7 +41,7 @@ pub(crate) struct Repositories {
 }
 
 impl Repositories {
-    pub(crate) fn new(given: Vec<RepositoryFolder>, own: PathBuf) -> Self {
+    pub(crate) fn new(given: Vec<AliasFolder>, own: PathBuf) -> Self {
         Self { given, own, found: Mutex::default(), warnings: Mutex::default() }
     }
 
@@ -62,7 +50,7 @@ impl Repositories {
         let alias = repository.alias.to_lowercase();
         let mut found = lock(&self.found);
         let folder = found.entry(alias).or_insert_with(|| match self.given(&repository.alias) {
-            Some(given) => folder_of(given),
+            Some(given) => given.existing(),
             None => self.copy(repository, copies::of_files),
         });
         folder.clone().map_err(FileError::NoRepository)
@@ -75,30 +63,11 @@ impl Repositories {
 
     /// What is wrong with the folders that were given, beside these aliases of the pipeline.
     pub(crate) fn mistakes(&self, declared: &[&str]) -> Option<String> {
-        let is_declared = |alias: &str| declared.iter().any(|known| known.eq_ignore_ascii_case(alias));
-        let Some(unknown) = self.given.iter().find(|given| !is_declared(&given.alias)) else {
-            return self.given.iter().find_map(|given| {
-                let reason = folder_of(given).err()?;
-                Some(format!("`--repository {}`: {reason}", given.alias))
-            });
-        };
-        let (alias, folder) = (&unknown.alias, unknown.folder.display());
-        let known: Vec<_> = declared.iter().map(|alias| format!("`{alias}`")).collect();
-        Some(match known.as_slice() {
-            [] => format!(
-                "`--repository {alias}={folder}`: the pipeline has no repositories under \
-                 `resources.repositories`"
-            ),
-            known => format!(
-                "`--repository {alias}={folder}`: the pipeline has no repository `{alias}`; under \
-                 `resources.repositories` it has {}",
-                known.join(", ")
-            ),
-        })
+        alias_folder::mistakes(&self.given, KIND, declared)
     }
 
-    fn given(&self, alias: &str) -> Option<&RepositoryFolder> {
-        self.given.iter().rev().find(|given| given.alias.eq_ignore_ascii_case(alias))
+    fn given(&self, alias: &str) -> Option<&AliasFolder> {
+        alias_folder::given(&self.given, alias)
     }
 
     /// Copies a repository, or takes the copy there is.
@@ -135,13 +104,6 @@ impl Repositories {
 
 /// How a copy is made: of which address, at which reference, in which cache.
 type How = fn(&str, Option<&str>, &Path) -> Result<Copied, String>;
-
-fn folder_of(given: &RepositoryFolder) -> Result<PathBuf, String> {
-    match given.folder.is_dir() {
-        true => Ok(given.folder.clone()),
-        false => Err(format!("the folder `{}` is not there", given.folder.display())),
-    }
-}
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -223,15 +185,15 @@ mod tests {
 
     #[test]
     fn a_folder_for_a_repository_that_nobody_declares_is_a_mistake() {
-        let given = vec!["Tools=/".parse().unwrap()];
+        let given = vec![folder("Tools=/").unwrap()];
         let repositories = Repositories::new(given, PathBuf::from("/"));
         assert_eq!(repositories.mistakes(&["other", "tools"]), None);
         let said = repositories.mistakes(&["other", "templates"]).unwrap();
         assert!(said.contains("no repository `Tools`") && said.contains("`other`, `templates`"), "{said}");
         assert!(repositories.mistakes(&[]).unwrap().contains("no repositories"));
-        let nowhere = Repositories::new(vec!["tools=/nowhere/at/all".parse().unwrap()], PathBuf::from("/"));
+        let nowhere = Repositories::new(vec![folder("tools=/nowhere/at/all").unwrap()], PathBuf::from("/"));
         let said = nowhere.mistakes(&["tools"]).unwrap();
         assert_eq!(said, "`--repository tools`: the folder `/nowhere/at/all` is not there");
-        assert!("self=/x".parse::<RepositoryFolder>().is_err());
+        assert!(folder("self=/x").is_err());
     }
 }

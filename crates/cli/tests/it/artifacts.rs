@@ -21,6 +21,49 @@ const TREE: &str = r#"
     echo o > 'odd/a:b?c*"<>|' && echo q > "odd/it's"
 "#;
 
+/// A pipeline that deploys what another one has built.
+const DEPLOY: &str = "\
+resources:
+  pipelines:
+  - { pipeline: Build, source: shop-ci, version: '20261128.7', trigger: true }
+steps:
+- checkout: none
+- download: build
+- download: build
+  artifact: docs
+  path: $(Pipeline.Workspace)/only
+- bash: |
+    cd $(Pipeline.Workspace)
+    find Build build only -type f 2>&1 | sort
+    echo from $(resources.pipeline.build.pipelineName) $(resources.pipeline.build.runName)
+";
+
+#[test]
+fn artifacts_of_another_pipeline_come_from_a_folder() {
+    let build = Project::with_pipeline(
+        "steps:\n- checkout: none\n- bash: mkdir -p app/bin docs; echo 1 >app/bin/shop; echo 2 >docs/a.md\n\
+         - publish: app\n- publish: docs\n  artifact: docs\n",
+    );
+    build.run(&["--artifacts-dir", "out"], 0);
+    let out = build.path().join("out");
+    let deploy = Project::with_pipeline(DEPLOY);
+    let ended = deploy.run(&["--artifacts-of", &format!("BUILD={}", out.display())], 0);
+    for text in ["build/docs/a.md", "only/a.md", "/bin/shop", "from shop-ci 20261128.7"] {
+        assert_has(&ended, text);
+    }
+    // Without the folder it is said before the run and by the step.
+    let ended = deploy.run(&[], 1);
+    assert_has(&ended, "The pipeline resource 'build' has no run whose artifacts could be downloaded.");
+    let advice = "give a folder with its artifacts by `--artifacts-of build=FOLDER`";
+    assert!(ended.stderr.contains(advice), "{}", ended.stderr);
+    let refused = deploy.run(&["--strict"], 2).stderr;
+    assert!(refused.contains(advice), "{refused}");
+    assert_has(&deploy.run(&["--list"], 0), "not available here");
+    let wrong = deploy.run(&["--artifacts-of", "other=."], 2).stderr;
+    let reason = "the pipeline has no pipeline `other`; under `resources.pipelines` it has `Build`";
+    assert!(wrong.contains(reason), "{wrong}");
+}
+
 /// A step that runs a script.
 fn bash(script: &str) -> String {
     format!("  - bash: |\n      {}\n", script.trim().replace('\n', "\n      "))

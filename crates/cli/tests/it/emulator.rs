@@ -176,6 +176,11 @@ steps:
 /// One that downloads it in every way.
 const APP: &str = "\
 parameters: [{ name: id, type: number }]
+resources:
+  pipelines:
+  - { pipeline: upstream, source: team\\library }
+  - { pipeline: tagged, source: library, tags: [first] }
+  - { pipeline: elsewhere, source: library, branch: none }
 steps:
 - checkout: none
 - ${{ each how in split('runVersion=latest;allowFailedBuilds=true;tags=first', ';') }}:
@@ -200,6 +205,16 @@ steps:
 - task: DownloadPipelineArtifact@2
   inputs: { source: specific, pipeline: library, runVersion: latestFromBranch, runBranch: refs/heads/none, path: got }
   continueOnError: true
+- download: upstream
+- download: tagged
+  artifact: lib
+  patterns: '**/word'
+- bash: |
+    cd $(Pipeline.Workspace)
+    echo by alias got $(cat upstream/lib/word) and $(cat tagged/lib/word)
+    echo of $(resources.pipeline.upstream.pipelineName) $(resources.pipeline.upstream.runID)
+- download: elsewhere
+  continueOnError: true
 ";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -216,7 +231,7 @@ async fn artifacts_come_from_other_runs() {
         assert_eq!(ended, Some(code), "{output}{errors}");
     }
     let (code, output, errors) = queue(folder, &["app", "-p", "id=1"]);
-    // Two steps fail, which does not matter to the run's exit code.
+    // Three steps fail, which does not matter to the run's exit code.
     assert_eq!(code, Some(0), "{output}{errors}");
     for text in [
         "runVersion got second of 2",
@@ -226,6 +241,9 @@ async fn artifacts_come_from_other_runs() {
         "by the older task got second",
         "The following pipeline does not exist: nobody. Please verify the name of the pipeline.",
         "No builds currently exist in the pipeline definition supplied.",
+        "by alias got second and first",
+        "of library 2",
+        "The pipeline resource 'elsewhere' has no run whose artifacts could be downloaded.",
     ] {
         assert!(output.contains(text), "{text}: {output}{errors}");
     }

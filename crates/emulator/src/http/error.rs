@@ -211,7 +211,7 @@ impl From<crate::runs::compile::Error> for ApiError {
             Queue::NoFile(_) | Queue::NotInRepository { .. } => {
                 Self::new(StatusCode::BAD_REQUEST, "InvalidPipelineOperationException", error.to_string())
             }
-            Queue::Read { .. } | Queue::Snapshot(_) | Queue::Broken(_) => {
+            Queue::Read { .. } | Queue::Artifacts { .. } | Queue::Snapshot(_) | Queue::Broken(_) => {
                 Self::internal("could not queue the run", &error)
             }
         }

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
 
+use dayfly_pipelines::message::PipelineContext;
 use dayfly_pipelines::{Compiled, FileError, Files, Inputs, Plan, Source, Style, TaskCatalog};
 use dayfly_protocol::timeline::VariableValue;
 use dayfly_protocol::{BuildId, ContainerId, ProjectId};
@@ -73,6 +74,15 @@ pub enum Error {
     /// No snapshot of the work tree could be taken.
     #[error("could not snapshot the work tree")]
     Snapshot(#[from] snapshot::Error),
+    /// The folder with the artifacts of another pipeline cannot be read.
+    #[error("cannot read the folder `{}`, which has the artifacts of another pipeline", folder.display())]
+    Artifacts {
+        /// The folder.
+        folder: PathBuf,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
     /// No place could be made for the run's artifacts.
     #[error("could not make room for the artifacts of the run")]
     Container(#[source] crate::stores::containers::Error),
@@ -81,7 +91,7 @@ pub enum Error {
     Broken(#[source] tokio::task::JoinError),
 }
 
-type Result<T, E = Error> = std::result::Result<T, E>;
+pub(super) type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// What REST callers say to queue a run of a registered pipeline.
 #[derive(Clone, Debug, Default)]
@@ -189,12 +199,25 @@ impl App {
     pub(crate) async fn queue_run(&self, request: RunRequest) -> Result<BuildId> {
         let project = self.state().projects.find(&request.project)?.id;
         let resources = self.resources(project, &request).await?;
+        self.serve(project, &request)?;
+        let pipelines = self.upstream(project, &request).await?;
         let container = ContainerId(self.containers().create().await.map_err(Error::Container)?);
-        let started = self.start(project, request, resources, container);
+        let started = self.start(project, request, resources, pipelines, container);
         if started.is_err() {
             self.containers().remove(container.0).await;
         }
         Ok(started?)
+    }
+
+    /// Serves the pipeline's own repository.
+    fn serve(&self, project: ProjectId, request: &RunRequest) -> state::Result<()> {
+        let mut state = self.state();
+        let repository = &request.repository;
+        if state.repositories.find(project, &repository.name).is_err() || repository.is_temporary {
+            let branch = repository.reference.clone();
+            state.repositories.insert(project, &repository.name, repository.directory.clone(), branch)?;
+        }
+        Ok(())
     }
 
     fn start(
@@ -202,15 +225,11 @@ impl App {
         project: ProjectId,
         request: RunRequest,
         mut resources: Vec<ResourceRepository>,
+        pipelines: Vec<PipelineContext>,
         container: ContainerId,
     ) -> state::Result<BuildId> {
         let now = self.now();
         let mut state = self.state();
-        let repository = &request.repository;
-        if state.repositories.find(project, &repository.name).is_err() || repository.is_temporary {
-            let branch = repository.reference.clone();
-            state.repositories.insert(project, &repository.name, repository.directory.clone(), branch)?;
-        }
         for (alias, repository) in &request.repositories {
             let served_as = state.repositories.insert_beside(project, repository)?;
             resources.push(ResourceRepository {
@@ -228,6 +247,7 @@ impl App {
                 plan: request.plan,
                 repository: request.repository,
                 resources,
+                pipelines,
                 variables: request.variables,
                 parameters: request.parameters,
                 stages: request.stages,

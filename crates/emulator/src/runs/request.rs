@@ -34,6 +34,9 @@ pub struct RunRequest {
     /// `resources.repositories`, or all that stands behind `checkout:`. Aliases that are not among them stand
     /// for the repositories that are served under the names that the file declares.
     pub repositories: BTreeMap<String, RunRepository>,
+    /// Folders with the artifacts of other pipelines, a folder for each artifact, by aliases of
+    /// `resources.pipelines`. Other aliases stand for the newest run of the pipeline here.
+    pub pipelines: BTreeMap<String, PathBuf>,
     /// Variables given when the run is queued; secrets among them are masked and kept out of environments.
     pub variables: BTreeMap<String, VariableValue>,
     /// Service connections that jobs may name.
@@ -70,6 +73,7 @@ impl RunRequest {
             parameters: BTreeMap::new(),
             repository,
             repositories: BTreeMap::new(),
+            pipelines: BTreeMap::new(),
             variables: BTreeMap::new(),
             endpoints: Vec::new(),
             environments: Vec::new(),

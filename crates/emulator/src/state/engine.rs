@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use dayfly_pipelines::message::{BuildContext, EnvironmentContext, RepositoryContext};
+use dayfly_pipelines::message::{BuildContext, EnvironmentContext, PipelineContext, RepositoryContext};
 use dayfly_pipelines::orchestration::RunCounters;
 use dayfly_pipelines::{Action, JobInstance, Orchestration, Plan, RunContext, RunInputs, run_number};
 use dayfly_protocol::job::{AgentJobRequestMessage, ServiceEndpoint, Variables};
@@ -47,6 +47,8 @@ pub(crate) struct NewRun {
     pub(crate) repository: RunRepository,
     /// Other repositories which the file names as resources.
     pub(crate) resources: Vec<ResourceRepository>,
+    /// The runs that stand behind `resources.pipelines`.
+    pub(crate) pipelines: Vec<PipelineContext>,
     pub(crate) variables: BTreeMap<String, VariableValue>,
     pub(crate) parameters: BTreeMap<String, serde_json::Value>,
     pub(crate) stages: Vec<String>,
@@ -58,6 +60,21 @@ pub(crate) struct NewRun {
     pub(crate) endpoints: Vec<ServiceEndpoint>,
     pub(crate) environments: Vec<EnvironmentContext>,
     pub(crate) secure_files: Vec<KeptFile>,
+    pub(crate) collection: Url,
+}
+
+/// A run that ended elsewhere. Its artifacts are in the container.
+#[derive(Debug)]
+pub(crate) struct PastRun {
+    pub(crate) project: ProjectId,
+    /// The pipeline's name. One is made if there is none of that name.
+    pub(crate) pipeline: String,
+    /// Its number; one is made if there is none.
+    pub(crate) number: Option<String>,
+    pub(crate) plan: Arc<Plan>,
+    pub(crate) repository: RunRepository,
+    pub(crate) requested_for: String,
+    pub(crate) container: ContainerId,
     pub(crate) collection: Url,
 }
 
@@ -79,12 +96,53 @@ impl State {
         if self.runs.unfinished() >= limit {
             return Err(Error::LimitReached { what: "unfinished builds", limit: limit as u64 });
         }
+        let id = self.add_run(new, now)?;
+        let run = self.runs.any(id)?;
+        let pipeline = self.definitions.get(run.project, run.definition)?.name.clone();
+        let number = run.number.clone();
+        self.tell(id, RunChange::Started { pipeline, number });
+        self.advance_run(id, now);
+        Ok(id)
+    }
+
+    /// Adds a run that ended elsewhere: nothing is told of it, and it has no jobs.
+    pub(crate) fn add_past_run(&mut self, past: PastRun, now: Timestamp) -> Result<BuildId> {
+        let definition = self.definitions.named_or_insert(past.project, &past.pipeline, now)?.id;
+        let new = NewRun {
+            project: past.project,
+            definition,
+            plan: past.plan,
+            repository: past.repository,
+            resources: Vec::new(),
+            pipelines: Vec::new(),
+            variables: BTreeMap::new(),
+            parameters: BTreeMap::new(),
+            stages: Vec::new(),
+            jobs: Vec::new(),
+            placement: Placement::AsWritten,
+            reason: RunReason::Manual,
+            requested_for: past.requested_for,
+            container: past.container,
+            endpoints: Vec::new(),
+            environments: Vec::new(),
+            secure_files: Vec::new(),
+            collection: past.collection,
+        };
+        let id = self.add_run(new, now)?;
+        if let Some(number) = past.number {
+            self.runs.any_mut(id)?.number = number;
+        }
+        self.end_run(id, TaskResult::Succeeded, now);
+        Ok(id)
+    }
+
+    /// Writes a run down. Nothing of it has begun.
+    fn add_run(&mut self, new: NewRun, now: Timestamp) -> Result<BuildId> {
         let pool = self.default_pool(&new.placement)?;
         let (plan_id, timeline) = new_ids();
         let id = self.runs.next_id();
         let mut context = self.context(&new, id, plan_id, timeline, now)?;
         let definition = self.definitions.get_mut(new.project, new.definition)?;
-        let pipeline = definition.name.clone();
         let mut inputs = RunInputs {
             variables: run_variables(&context, &new.variables),
             stages: new.stages,
@@ -125,7 +183,7 @@ impl State {
             container: new.container,
             orchestration,
             context,
-            number: number.clone(),
+            number,
             reason: new.reason,
             requested_for: new.requested_for,
             repository: new.repository,
@@ -144,8 +202,6 @@ impl State {
             secure_files: new.secure_files,
             jobs: HashMap::new(),
         });
-        self.tell(id, RunChange::Started { pipeline, number });
-        self.advance_run(id, now);
         Ok(id)
     }
 
@@ -201,6 +257,7 @@ impl State {
                 container_id: new.container.0,
             },
             repositories: repositories?,
+            pipelines: new.pipelines.clone(),
             endpoints: new.endpoints.clone(),
             environments: new.environments.clone(),
             secure_files: new.secure_files.iter().map(|kept| kept.file.clone()).collect(),
@@ -495,13 +552,20 @@ impl State {
     }
 
     fn complete_run(&mut self, id: BuildId, result: TaskResult, now: Timestamp) {
+        let Ok(run) = self.runs.any(id) else { return };
+        let number = run.number.clone();
+        self.tell(id, RunChange::Completed { number, result });
+        self.end_run(id, result, now);
+    }
+
+    /// Notes how a run ended, and forgets the oldest one if there are too many.
+    fn end_run(&mut self, id: BuildId, result: TaskResult, now: Timestamp) {
         let Ok(run) = self.runs.any_mut(id) else { return };
         run.status = RunStatus::Completed;
         run.result = Some(result);
         run.finish_time = Some(now);
         run.changed_on = now;
-        let (plan, number) = (run.plan_id, run.number.clone());
-        self.tell(id, RunChange::Completed { number, result });
+        let plan = run.plan_id;
         self.finish_plan(plan);
         for forgotten in self.runs.complete(id, self.rules.limits.finished_plans) {
             self.garbage.push(Left::Container(forgotten.container));

@@ -5,6 +5,7 @@
 //! alone.
 
 mod export;
+mod import;
 mod upload;
 
 use std::{

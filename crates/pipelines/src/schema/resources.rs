@@ -204,8 +204,8 @@ fn pipeline(node: &Node, reader: &mut Reader<'_>) -> Option<PipelineResource> {
         source: reader.optional(fields.take("source"), "`source`"),
         version: reader.optional(fields.take("version"), "`version`"),
         branch: reader.optional(fields.take("branch"), "`branch`"),
+        tags: reader.texts(fields.take("tags"), "`tags`"),
     };
-    fields.take("tags");
     fields.take("trigger");
     fields.finish(reader);
     alias.map(|_| resource)

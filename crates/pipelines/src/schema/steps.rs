@@ -472,15 +472,17 @@ fn download_of(
     if what.eq_ignore_ascii_case("none") {
         return None;
     }
-    if what.eq_ignore_ascii_case("current") {
-        // Unlike the task, the shortcut gives a single artifact a folder of its name.
-        if let (Some(artifact), false) = (inputs.get("artifact").cloned(), inputs.contains_key("path")) {
-            inputs.insert("path".to_owned(), format!("$(Pipeline.Workspace)/{artifact}"));
-        }
-        inputs.insert("buildType".to_owned(), "current".to_owned());
-    } else {
-        inputs.insert("buildType".to_owned(), "specific".to_owned());
-        inputs.insert("pipeline".to_owned(), what);
+    let is_current = what.eq_ignore_ascii_case("current");
+    // Unlike the task, the shortcut gives a pipeline and a single artifact folders of their names.
+    let folders = [Some(&what).filter(|_| !is_current), inputs.get("artifact")];
+    let folders: Vec<_> = folders.into_iter().flatten().map(String::as_str).collect();
+    if !folders.is_empty() && !inputs.contains_key("path") {
+        inputs.insert("path".to_owned(), format!("$(Pipeline.Workspace)/{}", folders.join("/")));
+    }
+    inputs.insert("buildType".to_owned(), if is_current { "current" } else { "specific" }.to_owned());
+    if !is_current {
+        // Which run it is is known when the run starts.
+        inputs.insert("alias".to_owned(), what);
     }
     Some((builtin("DownloadPipelineArtifact", 2, node, reader)?, inputs))
 }

@@ -153,7 +153,7 @@ stage __default
     PublishPipelineArtifact1 PublishPipelineArtifact@1.242.0 artifact="drop" path="out"
     PublishPipelineArtifact2 PublishPipelineArtifact@1.242.0 artifact="old" path="out"
     DownloadPipelineArtifact1 DownloadPipelineArtifact@2.198.0 artifact="drop" buildType="current" path="$(Pipeline.Workspace)/drop"
-    DownloadPipelineArtifact2 DownloadPipelineArtifact@2.198.0 buildType="specific" patterns="*.zip" pipeline="upstream"
+    DownloadPipelineArtifact2 DownloadPipelineArtifact@2.198.0 alias="upstream" buildType="specific" path="$(Pipeline.Workspace)/upstream" patterns="*.zip"
     DownloadBuildArtifacts DownloadBuildArtifacts@0.275.3 artifact="a" definition="b"
     DownloadPackage DownloadPackage@1.275.0 definition="p" path="x"
     ReviewApp ReviewApp@0.275.0 resourceName="r"

@@ -62,6 +62,7 @@ fn context() -> RunContext {
             message: "Say hello\n\nbody".to_owned(),
             checkout: BTreeMap::from([("fetchDepth".to_owned(), "1".to_owned())]),
         }],
+        pipelines: Vec::new(),
         environments: Vec::new(),
         secure_files: Vec::new(),
         endpoints: ["Api", "other"].map(connection).into(),

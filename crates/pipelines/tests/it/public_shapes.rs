@@ -413,7 +413,7 @@ stage __default
     Checkout1 Checkout@1.0.0 path="s/main" repository="self"
     Checkout2 Checkout@1.0.0 persistCredentials="true" repository="tools"
     Checkout3 Checkout@1.0.0 repository="git://Other/repo@refs/tags/v1"
-    DownloadPipelineArtifact DownloadPipelineArtifact@2.198.0 artifact="drop" buildType="specific" pipeline="upstream"
+    DownloadPipelineArtifact DownloadPipelineArtifact@2.198.0 alias="upstream" artifact="drop" buildType="specific" path="$(Pipeline.Workspace)/upstream/drop"
     CmdLine CmdLine@2.279.1 script="ls" workingDirectory="$(Build.SourcesDirectory)/tools"
 "#);
 }

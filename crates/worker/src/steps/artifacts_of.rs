@@ -33,6 +33,12 @@ pub(super) fn of_this_run(step: &StepContext) -> Result<Artifacts, StepError> {
 async fn of_other_run(step: &StepContext, inputs: &Inputs, own: Artifacts) -> Result<Artifacts, StepError> {
     let project = project(inputs, &own).await?;
     let definition = first(inputs, &["definition", "pipeline"]);
+    // The service puts the run in its place when it queues a run of this pipeline.
+    if let (None, Some(alias)) = (definition, first(inputs, &["alias"])) {
+        let reason =
+            format!("The pipeline resource '{alias}' has no run whose artifacts could be downloaded.");
+        return Err(StepError::Failed(reason));
+    }
     let build = match triggering_run(step, inputs, definition) {
         Some(build) => build,
         None => chosen_run(inputs, &own, project, definition).await?,

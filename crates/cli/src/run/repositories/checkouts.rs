@@ -10,7 +10,7 @@ use dayfly_emulator::snapshot;
 use dayfly_pipelines::plan::{Job, RepositoryResource};
 use dayfly_pipelines::{Plan, Repository};
 
-use super::{Repositories, copies, folder_of};
+use super::{Repositories, copies};
 use crate::run::caveats;
 
 /// A repository that jobs check out.
@@ -59,7 +59,7 @@ impl Repositories {
         let repository =
             described(plan, alias).ok_or("the pipeline does not say which repository that is")?;
         let source = match self.given(alias) {
-            Some(given) => Source::WorkTree(folder_of(given)?),
+            Some(given) => Source::WorkTree(given.existing()?),
             None => {
                 let copy = self.copy(&repository, copies::of_everything)?;
                 Source::Copy(copy, repository.reference.clone())

@@ -131,7 +131,7 @@ impl FileContainers {
 
 impl Writing {
     /// Reserves that there may be so many bytes on disk.
-    fn hold(&mut self, bytes: u64) -> Result<()> {
+    pub(super) fn hold(&mut self, bytes: u64) -> Result<()> {
         Ok(self.on_disk.grow(bytes.saturating_sub(self.on_disk.bytes()))?)
     }
 }
