@@ -236,8 +236,12 @@ pub fn message(
     let endpoints = std::iter::once(system_connection(run, token));
     let set = VariableSet::new(&variables);
     let target = Target::of(instance, &run.environments, &set);
-    let steps: Vec<_> =
-        instance.steps.iter().map(|written| step(written, instance, run, &set, target)).collect();
+    // The service does not add a download from a pipeline that has no run.
+    let is_idle = |step: &&plan::Step| {
+        step.location.is_none() && downloaded_alias(step).is_some_and(|alias| run.pipeline(alias).is_none())
+    };
+    let written = instance.steps.iter().filter(|step| !is_idle(step));
+    let steps: Vec<_> = written.map(|written| step(written, instance, run, &set, target)).collect();
     let named = Named::new(&steps, instance, &set);
     Ok(AgentJobRequestMessage {
         message_type: PIPELINE_AGENT_JOB_REQUEST.to_owned(),

@@ -49,7 +49,9 @@ impl Upstream {
 
     /// The pipeline that a step downloads from and nobody gave.
     pub(crate) fn missing_alias<'s>(&self, step: &'s Step) -> Option<&'s str> {
-        downloaded_alias(step).filter(|alias| alias_folder::given(&self.given, alias).is_none())
+        let is_given = |alias: &str| alias_folder::given(&self.given, alias).is_some();
+        // A download that nobody wrote does not take place then.
+        downloaded_alias(step).filter(|alias| step.location.is_some() && !is_given(alias))
     }
 
     /// The folders by aliases.

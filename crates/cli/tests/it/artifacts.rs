@@ -26,16 +26,24 @@ const DEPLOY: &str = "\
 resources:
   pipelines:
   - { pipeline: Build, source: shop-ci, version: '20261128.7', trigger: true }
-steps:
-- checkout: none
-- download: build
-- download: build
-  artifact: docs
-  path: $(Pipeline.Workspace)/only
-- bash: |
-    cd $(Pipeline.Workspace)
-    find Build build only -type f 2>&1 | sort
-    echo from $(resources.pipeline.build.pipelineName) $(resources.pipeline.build.runName)
+jobs:
+- job: Look
+  steps:
+  - checkout: none
+  - download: build
+  - download: build
+    artifact: docs
+    path: $(Pipeline.Workspace)/only
+  - bash: |
+      cd $(Pipeline.Workspace)
+      find build only -type f | sort
+      echo from $(resources.pipeline.build.pipelineName) $(resources.pipeline.build.runName)
+- deployment: Ship
+  environment: shop
+  strategy:
+    runOnce:
+      deploy:
+        steps: [bash: 'echo shipped; ls $(Pipeline.Workspace)/Build']
 ";
 
 #[test]
@@ -48,11 +56,13 @@ fn artifacts_of_another_pipeline_come_from_a_folder() {
     let out = build.path().join("out");
     let deploy = Project::with_pipeline(DEPLOY);
     let ended = deploy.run(&["--artifacts-of", &format!("BUILD={}", out.display())], 0);
-    for text in ["build/docs/a.md", "only/a.md", "/bin/shop", "from shop-ci 20261128.7"] {
+    for text in ["build/docs/a.md", "only/a.md", "/bin/shop", "from shop-ci 20261128.7", "  docs\n"] {
         assert_has(&ended, text);
     }
-    // Without the folder it is said before the run and by the step.
+    // Without the folder it is said before the run and by the step. What deployments download by themselves is
+    // what there is.
     let ended = deploy.run(&[], 1);
+    assert_has(&ended, "shipped");
     assert_has(&ended, "The pipeline resource 'build' has no run whose artifacts could be downloaded.");
     let advice = "give a folder with its artifacts by `--artifacts-of build=FOLDER`";
     assert!(ended.stderr.contains(advice), "{}", ended.stderr);

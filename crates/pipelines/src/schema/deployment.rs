@@ -6,7 +6,7 @@ use super::{
     steps,
 };
 use crate::{
-    plan::{Deployment, Environment, Hook, HookKind, Job, Step},
+    plan::{Deployment, Environment, Hook, HookKind, Job},
     yaml::Node,
 };
 
@@ -168,8 +168,7 @@ impl Hooks<'_> {
         let server = pool.as_ref().map_or(self.job.pool.server, |pool| pool.server);
         steps::check_place(&list, server, reader);
         if kind == HookKind::Deploy && !list.download_written && !server {
-            let download: Option<Step> = steps::automatic_download(reader);
-            list.steps.splice(0..0, download);
+            list.steps.splice(0..0, steps::automatic_downloads(reader));
         }
         steps::name(&mut list.steps);
         Some(Hook { job_name: self.name(kind, increment), kind, increment, pool, steps: list.steps })

@@ -35,6 +35,7 @@ pub(crate) fn pipeline(mut root: Node, parameters: Vec<Parameter>, reader: &mut 
     let mut fields = Fields::open(&root, "the pipeline", reader);
     let resources =
         fields.take("resources").map(|node| resources::resources(node, reader)).unwrap_or_default();
+    reader.pipelines = resources.pipelines.iter().map(|one| one.alias.clone()).collect();
     reader.repositories = resources.repositories.iter().map(|one| one.alias.clone()).collect();
     let nameless = |one: &&RepositoryResource| one.name.is_none() && !one.alias.eq_ignore_ascii_case("self");
     reader.nameless = resources.repositories.iter().filter(nameless).map(|one| one.alias.clone()).collect();

@@ -21,6 +21,8 @@ pub(crate) struct Reader<'a> {
     pub(crate) repositories: Vec<String>,
     /// Those among them that say not which repository they are.
     pub(crate) nameless: Vec<String>,
+    /// Aliases of the file's pipeline resources.
+    pub(crate) pipelines: Vec<String>,
     /// Aliases of the file's container resources.
     pub(crate) containers: Vec<String>,
     /// A part is read without what is around it: names of resources, and of stages and jobs that it may
@@ -163,6 +165,7 @@ impl<'a> Reader<'a> {
             groups: Vec::new(),
             repositories: Vec::new(),
             nameless: Vec::new(),
+            pipelines: Vec::new(),
             containers: Vec::new(),
             is_part: false,
             doubted: HashSet::new(),

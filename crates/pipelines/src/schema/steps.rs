@@ -139,10 +139,16 @@ pub(super) fn automatic_checkout() -> Step {
     Step { inputs: BTreeMap::from([("repository".to_owned(), "self".to_owned())]), ..blank(task) }
 }
 
-/// The download of the run's artifacts that deploy hooks begin with.
-pub(super) fn automatic_download(reader: &Reader<'_>) -> Option<Step> {
-    let task = reader.tasks.resolve("DownloadPipelineArtifact", 2)?;
-    Some(Step { inputs: BTreeMap::from([("buildType".to_owned(), "current".to_owned())]), ..blank(task) })
+/// The downloads that deploy hooks begin with: of the run's artifacts and those of the pipeline resources.
+pub(super) fn automatic_downloads(reader: &Reader<'_>) -> Vec<Step> {
+    let Some(task) = reader.tasks.resolve("DownloadPipelineArtifact", 2) else { return Vec::new() };
+    let runs = std::iter::once("current").chain(reader.pipelines.iter().map(String::as_str));
+    runs.map(|run| {
+        let mut inputs = BTreeMap::new();
+        name_run(run, &mut inputs);
+        Step { inputs, ..blank(task.clone()) }
+    })
+    .collect()
 }
 
 fn blank(task: TaskReference) -> Step {
@@ -472,19 +478,24 @@ fn download_of(
     if what.eq_ignore_ascii_case("none") {
         return None;
     }
-    let is_current = what.eq_ignore_ascii_case("current");
+    name_run(&what, &mut inputs);
+    Some((builtin("DownloadPipelineArtifact", 2, node, reader)?, inputs))
+}
+
+/// Says in a step's inputs from which run it downloads: this one (`current`) or that of a pipeline resource.
+fn name_run(run: &str, inputs: &mut BTreeMap<String, String>) {
+    let is_current = run.eq_ignore_ascii_case("current");
     // Unlike the task, the shortcut gives a pipeline and a single artifact folders of their names.
-    let folders = [Some(&what).filter(|_| !is_current), inputs.get("artifact")];
-    let folders: Vec<_> = folders.into_iter().flatten().map(String::as_str).collect();
+    let folders = [Some(run).filter(|_| !is_current), inputs.get("artifact").map(String::as_str)];
+    let folders: Vec<_> = folders.into_iter().flatten().collect();
     if !folders.is_empty() && !inputs.contains_key("path") {
         inputs.insert("path".to_owned(), format!("$(Pipeline.Workspace)/{}", folders.join("/")));
     }
     inputs.insert("buildType".to_owned(), if is_current { "current" } else { "specific" }.to_owned());
     if !is_current {
-        // Which run it is is known when the run starts.
-        inputs.insert("alias".to_owned(), what);
+        // Which run it is is known when this one starts.
+        inputs.insert("alias".to_owned(), run.to_owned());
     }
-    Some((builtin("DownloadPipelineArtifact", 2, node, reader)?, inputs))
 }
 
 /// The task that the service writes for `download:`. No list of tasks has it.
