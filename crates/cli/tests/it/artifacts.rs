@@ -59,8 +59,8 @@ fn artifacts_of_another_pipeline_come_from_a_folder() {
     for text in ["build/docs/a.md", "only/a.md", "/bin/shop", "from shop-ci 20261128.7", "  docs\n"] {
         assert_has(&ended, text);
     }
-    // Without the folder it is said before the run and by the step. What deployments download by themselves is
-    // what there is.
+    // Without the folder it is said before the run and by the step. What deployments download by themselves
+    // is what there is.
     let ended = deploy.run(&[], 1);
     assert_has(&ended, "shipped");
     assert_has(&ended, "The pipeline resource 'build' has no run whose artifacts could be downloaded.");
