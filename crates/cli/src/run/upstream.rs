@@ -30,19 +30,20 @@ impl Upstream {
 
     /// What is wrong with the folders that were given for this pipeline.
     pub(crate) fn mistakes(&self, plan: &Plan) -> Option<String> {
-        let declared: Vec<_> = plan.resources.pipelines.iter().map(|known| known.alias.as_str()).collect();
-        alias_folder::mistakes(&self.given, KIND, &declared)
+        alias_folder::mistakes(&self.given, KIND, &declared(plan))
     }
 
     /// Sentences on those that the wanted jobs download and nobody gave.
     pub(crate) fn missing(&self, plan: &Plan, wanted: &[Vec<bool>]) -> Vec<String> {
         let steps = caveats::wanted_jobs(plan, wanted).flat_map(|(_, job)| caveats::steps(job));
         let missing: BTreeSet<_> = steps.filter_map(|step| self.missing_alias(step)).collect();
-        let sentence = |alias| {
-            format!(
-                "steps that download from the pipeline `{alias}` will fail: give a folder with its artifacts \
-                 by `--artifacts-of {alias}=FOLDER`"
-            )
+        let is_declared = |alias: &str| declared(plan).iter().any(|known| known.eq_ignore_ascii_case(alias));
+        let advice = |alias: &str| match is_declared(alias) {
+            true => format!("give a folder with its artifacts by `--artifacts-of {alias}=FOLDER`"),
+            false => "`resources.pipelines` does not have it".to_owned(),
+        };
+        let sentence = |alias: &str| {
+            format!("steps that download from the pipeline `{alias}` will fail: {}", advice(alias))
         };
         missing.into_iter().map(sentence).collect()
     }
@@ -59,4 +60,9 @@ impl Upstream {
         let folder = |given: &AliasFolder| Ok((given.alias.to_lowercase(), given.existing()?));
         self.given.iter().map(folder).collect::<Result<_, String>>().map_err(anyhow::Error::msg)
     }
+}
+
+/// The aliases of the pipeline's file.
+fn declared(plan: &Plan) -> Vec<&str> {
+    plan.resources.pipelines.iter().map(|known| known.alias.as_str()).collect()
 }

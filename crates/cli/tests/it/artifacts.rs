@@ -69,6 +69,9 @@ fn artifacts_of_another_pipeline_come_from_a_folder() {
     let refused = deploy.run(&["--strict"], 2).stderr;
     assert!(refused.contains(advice), "{refused}");
     assert_has(&deploy.run(&["--list"], 0), "not available here");
+    let unknown = Project::with_pipeline("steps:\n- download: nobody\n").run(&["--strict"], 2).stderr;
+    let reason = "from the pipeline `nobody` will fail: `resources.pipelines` does not have it";
+    assert!(unknown.contains(reason), "{unknown}");
     let wrong = deploy.run(&["--artifacts-of", "other=."], 2).stderr;
     let reason = "the pipeline has no pipeline `other`; under `resources.pipelines` it has `Build`";
     assert!(wrong.contains(reason), "{wrong}");
