@@ -32,10 +32,18 @@ pub struct Source {
 pub struct Registry {
     /// What the pipeline calls the service connection.
     pub connection: String,
-    /// By what name Docker's configuration keeps its login.
-    pub key: String,
+    /// `HOST` or `HOST:PORT`; none for Docker Hub, whose images have no host in their names.
+    pub authority: Option<String>,
     /// How one logs in; none where that takes an exchange of Microsoft Entra's tokens.
     pub login: Option<Login>,
+}
+
+impl Registry {
+    /// By what name Docker's configuration keeps its login.
+    #[must_use]
+    pub fn key(&self) -> &str {
+        self.authority.as_deref().unwrap_or(DOCKER_HUB_KEY)
+    }
 }
 
 /// A login. Its password is secret.
@@ -85,6 +93,17 @@ pub fn source(
     };
     let endpoint = endpoint(message, reference)
         .ok_or_else(|| refused("the job has no service connection of that name to a container registry"))?;
+    let registry = registry(endpoint).map_err(|reason| refused(&reason))?;
+    let registry = Registry { connection: called(reference), ..registry };
+    Ok(Source { image: with_registry(image, registry.authority.as_deref()), registry: Some(registry) })
+}
+
+/// The registry of a service connection.
+///
+/// # Errors
+///
+/// What the service connection lacks.
+pub fn registry(endpoint: &ServiceEndpoint) -> Result<Registry, String> {
     let (server, names) = match scheme_of_azure(endpoint) {
         Some(scheme) => {
             let server = parameter(endpoint, "loginServer").map(str::to_lowercase);
@@ -93,20 +112,19 @@ pub fn source(
         }
         None => (parameter(endpoint, "registry").map(str::to_owned), Some(("username", "password"))),
     };
-    let server = server.ok_or_else(|| refused("it does not say where its registry is"))?;
+    let server = server.ok_or("it does not say where its registry is")?;
     let required = |name: &str| {
         let value = parameter(endpoint, name).map(str::to_owned);
-        value.ok_or_else(|| refused(&format!("it has no `{name}`")))
+        value.ok_or_else(|| format!("it has no `{name}`"))
     };
-    let login =
-        names.map(|(user, password)| Ok(Login { user: required(user)?, password: required(password)? }));
-    let authority = authority(&server);
-    let registry = Registry {
-        connection: called(reference),
-        key: authority.unwrap_or(DOCKER_HUB_KEY).to_owned(),
+    let login = names.map(|(user, password)| {
+        Ok::<_, String>(Login { user: required(user)?, password: required(password)? })
+    });
+    Ok(Registry {
+        connection: endpoint.name.clone().unwrap_or_default(),
+        authority: authority(&server).map(str::to_owned),
         login: login.transpose()?,
-    };
-    Ok(Source { image: with_registry(image, authority), registry: Some(registry) })
+    })
 }
 
 fn endpoint<'a>(
@@ -201,7 +219,7 @@ mod tests {
         let source = source(&message, &container)?;
         let registry = source.registry.unwrap();
         assert_eq!(registry.connection, "Images");
-        Ok((source.image, registry.key, registry.login))
+        Ok((source.image, registry.key().to_owned(), registry.login))
     }
 
     const USER: &[(&str, &str)] = &[("username", "u"), ("password", "p")];

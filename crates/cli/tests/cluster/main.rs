@@ -3,6 +3,7 @@
 
 #![expect(clippy::print_stderr, reason = "who runs the tests is told what they need, and what went wrong")]
 
+mod builds;
 mod changes;
 mod connections;
 mod containers;

@@ -71,6 +71,8 @@ pub(crate) struct Differences {
     /// Where the emulator listens, and under which URL it is known.
     pub(crate) listen: Option<String>,
     pub(crate) public_url: Option<String>,
+    /// The Pod Security standard of the namespace in place of `restricted`.
+    pub(crate) pod_security: Option<&'static str>,
     /// Whether the controller has a namespace of its own.
     pub(crate) is_apart: bool,
     /// Whether pods reach all controllers at one address.
@@ -160,9 +162,10 @@ impl World {
             true => String::new(),
             false => format!("image: {}", self.cluster.job_image),
         };
+        let standard = differences.pod_security.unwrap_or("restricted");
         apply(&format!(
             "apiVersion: v1\nkind: Namespace\nmetadata:\n  name: {namespace}\n  labels:\n    \
-             pod-security.kubernetes.io/enforce: restricted\n"
+             pod-security.kubernetes.io/enforce: {standard}\n"
         ));
         if differences.is_apart {
             apply(&format!("apiVersion: v1\nkind: Namespace\nmetadata: {{ name: {} }}\n", self.home));

@@ -564,19 +564,94 @@ fn images_are_built_and_pushed_by_what_is_there() {
     project.write("app/Dockerfile", "FROM scratch\n");
     let ended = run_with(&project, &[("docker", "echo \"docker $*\"")], &[], 1);
     for text in [
-        "The login of 'ours' is in Azure DevOps",
+        "This step does not log in: The job has no service connection 'ours'.",
         "/app/Dockerfile --label com.azure.dev.image.system.teamfoundationcollectionuri=",
         "-t team/app:1 -t team/app:latest /",
-        "The image is not pushed: the registry and the login of 'ours' are in Azure DevOps.",
+        "The image is not pushed, since the registry is not known.",
         "/app/Dockerfile --pull --label ",
         "docker push localhost:5000/app:2",
         "-t team/app:3 -t team/app /",
-        "The image is not pushed: the registry and the login of 'azure' are in Azure DevOps.",
         "docker run --rm -v /a:/b -v /c:/d builder:1 make all",
         "No Dockerfile matching ",
     ] {
         assert_has(&ended, text);
     }
+}
+
+/// Says what it was asked for, and where it finds which logins: names and addresses are written in another
+/// way, as all parts of a login are masked.
+const LOGGED_IN: &str = r#"[ "$1" != context ] || { echo unix:///run/mine.sock; exit; }
+echo "docker $* with $(grep -o '"[^"]*":{"auth":"[^"]*' "$DOCKER_CONFIG/config.json" 2>/dev/null | while IFS='"' read -r _ at _ _ _ login; do
+    echo "${at#https:} by $(echo "$login" | base64 -d | sed 's/^./&-/')"
+done | tr '\n' ' ')"
+ls -l "$DOCKER_CONFIG/config.json" 2>/dev/null | cut -c1-10
+echo "daemon ${DOCKER_HOST:-of the user}; the same file: $([ "$DOCKER_CONFIG/config.json" = "$REGISTRY_AUTH_FILE" ] && echo yes)""#;
+
+/// Docker's tasks log in by service connections, for a step or until they log out.
+#[test]
+fn registries_are_logged_in_to_by_service_connections() {
+    let project = Project::with_pipeline(
+        "steps:
+- task: Docker@2
+  inputs: {containerRegistry: ours, repository: Team/App, tags: 1, addPipelineData: false, Dockerfile: app/Dockerfile}
+- bash: echo after the first step ${DOCKER_CONFIG:-nothing}; ls $(Agent.TempDirectory)
+- task: Docker@2
+  inputs: {command: login, containerRegistry: hub}
+- task: Docker@2
+  inputs: {command: login, containerRegistry: azure}
+- bash: docker from a script
+- task: Docker@2
+  inputs: {command: push, repository: team/app, tags: 2}
+- task: Docker@1
+  inputs: {dockerRegistryEndpoint: ours, command: push, imageName: 'Team/App:3'}
+- task: Docker@2
+  inputs: {command: logout, containerRegistry: hub}
+- bash: docker after one logout
+- task: Docker@2
+  inputs: {command: logout}
+- bash: echo after all ${DOCKER_CONFIG:-nothing}; ls $(Agent.TempDirectory)
+- task: Docker@2
+  inputs: {command: login, containerRegistry: federated}
+",
+    );
+    project.write("app/Dockerfile", "FROM scratch\n");
+    project.write("word", "p4ssw0rd-of-ours");
+    project.write(
+        "dayfly.toml",
+        "[service-connections.ours]\nurl = 'https://r.example.com:5000'\ntype = 'dockerregistry'\n\
+         scheme = 'UsernamePassword'\n\
+         parameters = { registry = 'https://r.example.com:5000', username = 'ada', password = { file = 'word' } }\n\
+         [service-connections.hub]\nurl = 'https://index.docker.io/v1/'\ntype = 'dockerregistry'\n\
+         scheme = 'UsernamePassword'\n\
+         parameters = { registry = 'https://index.docker.io/v1/', username = 'bob', password = { file = 'word' } }\n\
+         [service-connections.azure]\nurl = 'https://one.azurecr.io'\ntype = 'dockerregistry'\n\
+         scheme = 'ServicePrincipal'\ndata = { registrytype = 'ACR' }\n\
+         parameters = { loginServer = 'One.azurecr.io', serviceprincipalid = 'eve', \
+         serviceprincipalkey = { file = 'word' } }\n\
+         [service-connections.federated]\nurl = 'https://one.azurecr.io'\ntype = 'dockerregistry'\n\
+         scheme = 'WorkloadIdentityFederation'\ndata = { registrytype = 'ACR' }\n\
+         parameters = { loginServer = 'One.azurecr.io' }\n",
+    );
+    let ended = run_with(&project, &[("docker", LOGGED_IN)], &[], 1);
+    for text in [
+        "-t r.example.com:5000/team/app:1 /",
+        "docker push r.example.com:5000/team/app:1 with r.example.com:5000 by a-da:***",
+        "-rw-------",
+        "daemon unix:///run/mine.sock; the same file: yes",
+        "after the first step nothing",
+        "docker from a script with //index.docker.io/v1/ by b-ob:*** one.azurecr.io by e-ve:***",
+        "docker push team/app:2 with //index.docker.io/v1/ by b-ob:*** one",
+        "docker push one.azurecr.io/team/app:2 with //index.docker.io/v1/ by b-ob:*** one",
+        "docker push r.example.com:5000/team/app:3 with //index.docker.io/v1/ by b-ob:*** one.azurecr.io by e-ve:*** r.example.com:5000 by a-da:***",
+        "docker after one logout with one.azurecr.io by e-ve:*** ",
+        "after all nothing",
+        "The service connection 'federated' cannot be used for a registry: its login is an exchange with \
+         Microsoft Entra",
+    ] {
+        assert_has(&ended, text);
+    }
+    assert_has_not(&ended, "DockerConfig_");
+    assert_has_not(&ended, "p4ssw0rd");
 }
 
 #[test]

@@ -45,10 +45,10 @@ impl<'a> Registries<'a> {
     pub(super) fn image(&mut self, container: &ContainerResource) -> Result<String, ShapeError> {
         let source = source(self.message, container)?;
         if let Some(registry) = source.registry {
-            match registry.login {
+            match &registry.login {
                 Some(login) => {
                     let login = STANDARD.encode(format!("{}:{}", login.user, login.password));
-                    self.logins.insert(registry.key, login);
+                    self.logins.insert(registry.key().to_owned(), login);
                 }
                 None => self.left_out.push(format!(
                     "the login of the service connection `{}`, which is one of Microsoft Entra's",

@@ -93,11 +93,11 @@ async fn with_login(
         environment: environment.clone(),
         input: input.map(|input| input.as_bytes().to_vec()),
     };
-    let line = ["login", "--username", &login.user, "--password-stdin", &registry.key];
+    let line = ["login", "--username", &login.user, "--password-stdin", registry.key()];
     making.run_plainly(call(&line, Some(&login.password))).await?;
     let pulled = making.run_plainly(call(&["pull", image], None)).await;
     // The file is removed in any case.
-    if let Err(Failed::Canceled) = making.run_plainly(call(&["logout", &registry.key], None)).await {
+    if let Err(Failed::Canceled) = making.run_plainly(call(&["logout", registry.key()], None)).await {
         return Err(Failed::Canceled);
     }
     pulled.map(drop)

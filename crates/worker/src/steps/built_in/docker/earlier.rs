@@ -8,13 +8,15 @@ use dayfly_protocol::TaskResult;
 use super::super::super::definition::{Input, aliased, path, text};
 use super::super::super::{Inputs, Prepared, StepError};
 use super::super::program::{arguments, words};
-use super::{Docker, Engine, valid_name};
+use super::logins::{Logins, log_out};
+use super::{Docker, valid_name};
 use crate::context::StepContext;
 
 const IMAGE: Input = text("imageName", "$(Build.Repository.Name):$(Build.BuildId)");
 const NAMES_FILE: Input = path("dockerFile").or("**/Dockerfile");
 const SUBSCRIPTION: Input = aliased("azureSubscriptionEndpoint", &["azureSubscription"], "");
 const CONNECTION: Input = aliased("dockerRegistryEndpoint", &["dockerRegistryConnection"], "");
+const QUALIFIES: Input = text("qualifyImageName", "true");
 const NAMING: Input = text("enforceDockerNamingConvention", "true");
 const LATEST: Input = text("includeLatestTag", "false");
 const CONTAINER: Input = text("containerName", "");
@@ -32,6 +34,7 @@ pub(super) const INPUTS_OF_1: &[Input] = &[
     NAMES_FILE,
     text("arguments", ""),
     IMAGE,
+    QUALIFIES,
     LATEST,
     text("addDefaultLabels", "true"),
     text("useDefaultContext", "true"),
@@ -60,6 +63,7 @@ pub(super) const INPUTS_OF_0: &[Input] = &[
     text("defaultContext", "true"),
     path("context"),
     IMAGE,
+    QUALIFIES,
     text("additionalImageTags", ""),
     LATEST,
     CONTAINER,
@@ -124,18 +128,37 @@ pub(super) async fn run(
 ) -> Result<TaskResult, StepError> {
     let inputs = &prepared.inputs;
     let command = inputs.required(names.command)?.to_lowercase();
-    let connection = [CONNECTION.name, SUBSCRIPTION.name].into_iter().find_map(|name| inputs.get(name));
-    if matches!(command.as_str(), "login" | "logout") {
-        return Ok(super::nothing_to_log_in(step, connection.unwrap_or_default()).await);
+    let connection = inputs.get(CONNECTION.name);
+    if command == "logout" {
+        log_out(step, connection).await?;
+        return Ok(TaskResult::Succeeded);
     }
-    let docker = Docker { step, prepared, engine: Engine::find(step, prepared).await? };
-    let image = image(inputs)?;
-    match command.as_str() {
-        "build an image" | "build" => build(&docker, names, &image).await?,
-        "push an image" | "push" => match connection {
-            Some(connection) => super::not_pushed(step, connection).await,
-            None => docker.run(arguments([&"push", &image])).await?,
-        },
+    let logins = Logins::open(step, connection).await?;
+    if command == "login" {
+        return super::log_in(&logins, connection.or(inputs.get(SUBSCRIPTION.name)));
+    }
+    let done = command_by(&command, step, prepared, &logins, names).await;
+    logins.close()?;
+    done
+}
+
+async fn command_by(
+    command: &str,
+    step: &StepContext,
+    prepared: &Prepared,
+    logins: &Logins<'_>,
+    names: &Names,
+) -> Result<TaskResult, StepError> {
+    let docker = &Docker::new(step, prepared, logins).await?;
+    let inputs = &prepared.inputs;
+    let image = image(inputs, logins)?;
+    let is_named = inputs.get(CONNECTION.name).or(inputs.get(SUBSCRIPTION.name)).is_some();
+    match command {
+        "build an image" | "build" => build(docker, names, &image).await?,
+        "push an image" | "push" if is_named && docker.logins.registry.is_none() => {
+            docker.step.warning(super::NOT_PUSHED).await;
+        }
+        "push an image" | "push" => docker.run(arguments([&"push", &image])).await?,
         "tag image" | "tag images" | "tag" => {
             for tag in lines(inputs, names.tags) {
                 let target =
@@ -155,9 +178,16 @@ pub(super) async fn run(
     Ok(TaskResult::Succeeded)
 }
 
-fn image(inputs: &Inputs) -> Result<String, StepError> {
+/// The image, with the registry of the service connection if it has none.
+fn image(inputs: &Inputs, logins: &Logins<'_>) -> Result<String, StepError> {
     let image = inputs.required(IMAGE.name)?;
-    Ok(if inputs.flag(NAMING.name) { valid_name(image) } else { image.to_owned() })
+    let has_registry = image.split_once('/').is_some_and(|(host, _)| host.contains(['.', ':']));
+    let authority = logins.registry.as_ref().and_then(|registry| registry.authority.as_deref());
+    let whole = match authority.filter(|_| inputs.flag(QUALIFIES.name) && !has_registry) {
+        Some(authority) => format!("{authority}/{image}"),
+        None => image.to_owned(),
+    };
+    Ok(if inputs.flag(NAMING.name) { valid_name(&whole) } else { whole })
 }
 
 /// An image without its tag.

@@ -1,22 +1,23 @@
 //! Docker (`DockerV2/docker.ts` and its commands): by docker, podman or buildah, whichever is there.
-//!
-//! A service connection is Azure DevOps' own. Here a step that names one builds, and does not push.
 
 mod earlier;
+mod logins;
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
 use dayfly_protocol::TaskResult;
 use futures::FutureExt as _;
 
 use super::super::definition::{path, text};
-use super::super::{Definition, Inputs, Prepared, StepError};
+use super::super::program::environment_of;
+use super::super::{Definition, Prepared, StepError};
 use super::Task;
 use super::matching::{Links, files_in};
 use super::program::{Program, arguments, first_of, words};
 use crate::context::StepContext;
 use crate::files;
+use logins::{Logins, log_out};
 
 const HELP: &str = "https://aka.ms/azpipes-docker-tsg";
 
@@ -69,6 +70,12 @@ pub(super) static DOCKER_0: Task = Task {
     run: |step, prepared| earlier::run(step, prepared, &earlier::NAMES_OF_0).boxed(),
 };
 
+/// The variable of the environment that says which daemon is meant.
+const DOCKER_HOST: &str = "DOCKER_HOST";
+
+/// Said by a run on this machine whose service connection is not known.
+const NOT_PUSHED: &str = "The image is not pushed, since the registry is not known.";
+
 /// Labels of an image that say what built it; those of the second kind may be left out.
 const LABELS: &[&str] = &["system.teamfoundationcollectionuri", "build.sourceversion"];
 const PIPELINE_LABELS: &[&str] = &[
@@ -84,14 +91,42 @@ const PIPELINE_LABELS: &[&str] = &[
 async fn run(step: &StepContext, prepared: &Prepared) -> Result<TaskResult, StepError> {
     let inputs = &prepared.inputs;
     let command = inputs.required("command")?;
-    if matches!(command, "login" | "logout") {
-        return Ok(nothing_to_log_in(step, inputs.text("containerRegistry")).await);
+    let connection = inputs.get("containerRegistry");
+    if command.eq_ignore_ascii_case("logout") {
+        log_out(step, connection).await?;
+        return Ok(TaskResult::Succeeded);
     }
-    let docker = Docker { step, prepared, engine: Engine::find(step, prepared).await? };
-    match command {
-        "build" => build(&docker, &words(inputs.text("arguments"))).await?,
-        "push" => push(&docker, &words(inputs.text("arguments"))).await?,
-        "buildAndPush" => {
+    let logins = Logins::open(step, connection).await?;
+    if command.eq_ignore_ascii_case("login") {
+        return log_in(&logins, connection);
+    }
+    let done = command_by(command, step, prepared, &logins).await;
+    logins.close()?;
+    done
+}
+
+/// Has later steps find the login.
+fn log_in(logins: &Logins<'_>, connection: Option<&str>) -> Result<TaskResult, StepError> {
+    // A connection that this machine does not know has its warning.
+    if connection.is_none() || logins.registry.is_some() {
+        logins.keep()?;
+    }
+    Ok(TaskResult::Succeeded)
+}
+
+async fn command_by(
+    command: &str,
+    step: &StepContext,
+    prepared: &Prepared,
+    logins: &Logins<'_>,
+) -> Result<TaskResult, StepError> {
+    let inputs = &prepared.inputs;
+    let docker = Docker::new(step, prepared, logins).await?;
+    let arguments_given = words(inputs.text("arguments"));
+    match command.to_ascii_lowercase().as_str() {
+        "build" => build(&docker, &arguments_given).await?,
+        "push" => push(&docker, &arguments_given).await?,
+        "buildandpush" => {
             if inputs.get("arguments").is_some() {
                 step.warning("The arguments input is ignored by the command buildAndPush.").await;
             }
@@ -99,29 +134,13 @@ async fn run(step: &StepContext, prepared: &Prepared) -> Result<TaskResult, Step
             push(&docker, &[]).await?;
         }
         "start" | "stop" => docker.run(arguments([&command, &inputs.required("container")?])).await?,
-        other => {
-            let mut line = words(other);
-            line.extend(words(inputs.text("arguments")));
+        _ => {
+            let mut line = words(command);
+            line.extend(arguments_given);
             docker.run(line).await?;
         }
     }
     Ok(TaskResult::Succeeded)
-}
-
-async fn nothing_to_log_in(step: &StepContext, connection: &str) -> TaskResult {
-    step.output(&format!(
-        "The login of '{connection}' is in Azure DevOps, so this step has nothing to do: pushes and pulls \
-         use the logins of this machine."
-    ))
-    .await;
-    TaskResult::Succeeded
-}
-
-async fn not_pushed(step: &StepContext, connection: &str) {
-    step.warning(&format!(
-        "The image is not pushed: the registry and the login of '{connection}' are in Azure DevOps."
-    ))
-    .await;
 }
 
 async fn build(docker: &Docker<'_>, extra: &[OsString]) -> Result<(), StepError> {
@@ -130,7 +149,7 @@ async fn build(docker: &Docker<'_>, extra: &[OsString]) -> Result<(), StepError>
     let mut line = arguments([&"build", &"-f", &file]);
     line.extend(extra.iter().cloned());
     line.extend(docker.labels(inputs.flag("addPipelineData")));
-    for name in names(inputs) {
+    for name in names(docker) {
         line.extend(arguments([&"-t", &name]));
     }
     let context = inputs.text("buildContext");
@@ -143,14 +162,18 @@ async fn build(docker: &Docker<'_>, extra: &[OsString]) -> Result<(), StepError>
     docker.run(line).await
 }
 
-/// Pushes to the registry that the repository names.
+/// Pushes to the registry of the service connection, or else to those of earlier logins, or else to the one
+/// that the repository names.
 async fn push(docker: &Docker<'_>, extra: &[OsString]) -> Result<(), StepError> {
     let inputs = &docker.prepared.inputs;
-    if let Some(connection) = inputs.get("containerRegistry") {
-        not_pushed(docker.step, connection).await;
+    if inputs.get("containerRegistry").is_some() && docker.logins.registry.is_none() {
+        docker.step.warning(NOT_PUSHED).await;
         return Ok(());
     }
-    for name in names(inputs) {
+    if inputs.text("repository").is_empty() {
+        docker.step.warning("No repository is specified. Nothing will be pushed.").await;
+    }
+    for name in names(docker) {
         let mut line = arguments([&"push", &name]);
         line.extend(extra.iter().cloned());
         docker.run(line).await?;
@@ -158,15 +181,18 @@ async fn push(docker: &Docker<'_>, extra: &[OsString]) -> Result<(), StepError> 
     Ok(())
 }
 
-/// The image with each of its tags.
-fn names(inputs: &Inputs) -> Vec<String> {
-    let repository = valid_name(inputs.text("repository"));
-    if repository.is_empty() {
-        return Vec::new();
-    }
+/// The image with each of its tags, in each registry.
+fn names(docker: &Docker<'_>) -> Vec<String> {
+    let inputs = &docker.prepared.inputs;
     let tags = inputs.text("tags").split(['\n', ',']).map(str::trim).filter(|tag| !tag.is_empty());
-    let names: Vec<String> = tags.map(|tag| format!("{repository}:{tag}")).collect();
-    if names.is_empty() { vec![repository] } else { names }
+    let tags: Vec<_> = tags.collect();
+    let images = docker.logins.names(inputs.text("repository")).into_iter();
+    images
+        .flat_map(|image| match tags.as_slice() {
+            [] => vec![image],
+            tags => tags.iter().map(|tag| format!("{image}:{tag}")).collect(),
+        })
+        .collect()
 }
 
 /// Names of images have no capitals and no spaces.
@@ -188,17 +214,49 @@ impl Engine {
     }
 }
 
+/// Which daemon is meant, where only the user's own configuration says it: with the logins, Docker reads
+/// another one.
+async fn daemon(step: &StepContext, prepared: &Prepared) -> Result<Option<String>, StepError> {
+    if environment_of(step, prepared).await?.contains_key(OsStr::new(DOCKER_HOST)) {
+        return Ok(None);
+    }
+    let line = arguments([&"context", &"inspect", &"--format", &"{{.Endpoints.docker.Host}}"]);
+    let said = Program::new("docker", line, folder_of(step)).silently(step, prepared).await?;
+    Ok(Some(said.stdout.trim().to_owned()).filter(|host| said.code == 0 && host.contains("://")))
+}
+
+fn folder_of(step: &StepContext) -> String {
+    step.job.variable_or_empty("system.defaultWorkingDirectory")
+}
+
 /// What all versions do.
 struct Docker<'a> {
     step: &'a StepContext,
     prepared: &'a Prepared,
     engine: Engine,
+    logins: &'a Logins<'a>,
+    /// The environment in which the engine finds the logins.
+    variables: Vec<(&'static str, String)>,
 }
 
-impl Docker<'_> {
+impl<'a> Docker<'a> {
+    async fn new(
+        step: &'a StepContext,
+        prepared: &'a Prepared,
+        logins: &'a Logins<'a>,
+    ) -> Result<Self, StepError> {
+        let engine = Engine::find(step, prepared).await?;
+        let mut variables = logins.environment();
+        if !variables.is_empty() && engine.0 == "docker" {
+            variables.extend(daemon(step, prepared).await?.map(|host| (DOCKER_HOST, host)));
+        }
+        Ok(Self { step, prepared, engine, logins, variables })
+    }
+
     async fn run(&self, line: Vec<OsString>) -> Result<(), StepError> {
-        let folder = self.step.job.variable_or_empty("system.defaultWorkingDirectory");
-        Program::new(self.engine.0, line, folder).must(self.step, self.prepared).await
+        let variables = self.variables.clone();
+        let program = Program { variables, ..Program::new(self.engine.0, line, folder_of(self.step)) };
+        program.must(self.step, self.prepared).await
     }
 
     /// The file that is named, or the first that matches.
