@@ -171,6 +171,29 @@ async fn a_task_that_cannot_be_had_fails_only_where_it_runs() {
     assert!(log.contains("cannot run the task PackerBuild@1") && log.contains("could not download"), "{log}");
 }
 
+/// On the machine's own service, what is built in comes first unless the job says otherwise.
+#[tokio::test]
+async fn a_job_chooses_between_what_is_built_in_and_what_there_is() {
+    let job = |name: &str, choice: &str| {
+        format!(
+            "- job: {name}\n  variables: {{Dayfly.BuiltInTasks: '{choice}'}}\n  steps:\n  - checkout: none\n  \
+             - task: DeleteFiles@1\n    inputs: {{contents: nothing}}\n    displayName: as {name} wants\n"
+        )
+    };
+    let jobs = [job("None", "None"), job("Named", "CopyFiles, DeleteFiles@1"), job("Other", "CopyFiles")];
+    let (result, log) = run(&format!("jobs:\n{}", jobs.concat()), |folder| {
+        let node = json!({ "execution": { "Node16": { "target": "a.js" } } });
+        let says = "console.log('by the package')";
+        task(folder, "DeleteFiles", 0xb7e8_b412_0437_4065_9371_edc5_881d_e25b, node, &[("a.js", says)]);
+    })
+    .await;
+    assert_eq!(result, TaskResult::Succeeded, "{log}");
+    // A line is in the logs of its step and of its job.
+    assert_eq!(log.matches("by the package").count(), 2, "{log}");
+    let built_in = "Description  : Delete folders, or files matching a pattern";
+    assert_eq!(log.matches(built_in).count(), 4, "{log}");
+}
+
 /// The machine has one Node: the newest handler that it can run is taken.
 #[tokio::test]
 async fn the_handler_fits_the_node_of_the_machine() {

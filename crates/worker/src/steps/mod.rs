@@ -99,11 +99,10 @@ pub fn can_run(task: Uuid, version: &str) -> bool {
     Definition::of(task).is_some() || built_in::of(task, version).is_some()
 }
 
-/// Whether a task is to be downloaded. With a service elsewhere, Microsoft's own tasks come before those that
-/// are built in, since they also do what only that service can do for them.
+/// Whether a task is to be downloaded.
 pub(crate) fn is_downloaded(job: &JobContext, task: &TaskReference) -> bool {
-    let is_local = built_in::is_local(job) || built_in::is_plugin(task.id.0);
-    Definition::of(task.id.0).is_none() && !(is_local && can_run(task.id.0, &task.version))
+    let is_built_in = built_in::comes_first(job, task) && can_run(task.id.0, &task.version);
+    Definition::of(task.id.0).is_none() && !is_built_in
 }
 
 /// Whether this worker has a stand-in for the task of this name, for when there is no package of it.

@@ -30,7 +30,7 @@ mod shell_script;
 
 use std::ops::RangeInclusive;
 
-use dayfly_protocol::{TaskResult, task};
+use dayfly_protocol::{TaskResult, task, timeline::TaskReference};
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use uuid::{Uuid, uuid};
@@ -89,9 +89,29 @@ const TASKS: &[(Uuid, RangeInclusive<u32>, &Task)] = &[
 
 const CACHE: Uuid = uuid!("d53ccab4-555e-4494-9d06-11db043fb4a9");
 
-/// Whether the task is a plugin of Microsoft's agent, so that its package has nothing that could be run.
-pub(super) fn is_plugin(id: Uuid) -> bool {
-    id == CACHE
+/// The variable that names tasks, with commas between them, which are to be those that are built in. `all`
+/// are, or `none` is that there is a package of.
+const CHOICE: &str = "Dayfly.BuiltInTasks";
+
+/// Whether a task that is built in comes before one that could be downloaded. With a service elsewhere,
+/// Microsoft's own tasks come first unless the pipeline says otherwise, since they also do what only that
+/// service can do for them.
+pub(super) fn comes_first(job: &JobContext, task: &TaskReference) -> bool {
+    // A plugin of Microsoft's agent: its package has nothing that could be run.
+    if task.id.0 == CACHE {
+        return true;
+    }
+    let choice = job.variable_or_empty(CHOICE);
+    let is_chosen = |name: &str| {
+        let name = name.trim();
+        let name = name.split_once('@').map_or(name, |(name, _)| name);
+        name.eq_ignore_ascii_case(&task.name)
+    };
+    match choice.trim() {
+        all if all.eq_ignore_ascii_case("all") => true,
+        none if none.eq_ignore_ascii_case("none") => false,
+        names => names.split(',').any(is_chosen) || is_local(job),
+    }
 }
 
 /// Whether the built-in task with this id does its work before all steps, and nothing when its turn comes.
