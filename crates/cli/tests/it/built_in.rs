@@ -578,6 +578,40 @@ fn images_are_built_and_pushed_by_what_is_there() {
     }
 }
 
+#[test]
+fn buildctl_builds_and_pushes_at_once() {
+    let docker = |inputs: &str| {
+        format!(
+            "- task: Docker@2\n  condition: always()\n  inputs: {{repository: localhost:5000/app, Dockerfile: \
+             app/My.Dockerfile, addPipelineData: false, {inputs}}}\n"
+        )
+    };
+    let steps = [
+        docker("tags: '1,latest'"),
+        docker("command: build, arguments: --build-arg A=b --target out"),
+        docker("command: build, arguments: --squash"),
+        docker("command: push"),
+    ];
+    let project = Project::with_pipeline(&format!("steps:\n- checkout: self\n{}", steps.concat()));
+    project.write("app/My.Dockerfile", "FROM scratch\n");
+    let programs = project.few_programs();
+    fs::write(programs.join("buildctl"), "#!/bin/sh\necho \"buildctl $*\"\n").unwrap();
+    fs::set_permissions(programs.join("buildctl"), fs::Permissions::from_mode(0o755)).unwrap();
+    let ended = Ended::from(project.command(&["run"]).env("PATH", &programs).output().unwrap());
+    assert_eq!(ended.code, Some(1), "{}{}", ended.stdout, ended.stderr);
+    for text in [
+        "buildctl build --frontend dockerfile.v0 --local context=/",
+        "/app --opt filename=My.Dockerfile --opt label:com.azure.dev.image.system.teamfoundationcollectionuri=",
+        " --output type=image,\"name=localhost:5000/app:1,localhost:5000/app:latest\",push=true",
+        " --opt build-arg:A=b --opt target=out",
+        "buildctl keeps no images: this one is built and not stored.",
+        "buildctl does not know the argument '--squash' of docker build.",
+        "The command 'push' needs docker, podman or buildah on the PATH",
+    ] {
+        assert_has(&ended, text);
+    }
+}
+
 /// Says what it was asked for, and where it finds which logins: names and addresses are written in another
 /// way, as all parts of a login are masked.
 const LOGGED_IN: &str = r#"[ "$1" != context ] || { echo unix:///run/mine.sock; exit; }

@@ -9,7 +9,7 @@ use super::super::super::definition::{Input, aliased, path, text};
 use super::super::super::{Inputs, Prepared, StepError};
 use super::super::program::{arguments, words};
 use super::logins::{Logins, log_out};
-use super::{Docker, valid_name};
+use super::{Docker, KEEPERS, valid_name};
 use crate::context::StepContext;
 
 const IMAGE: Input = text("imageName", "$(Build.Repository.Name):$(Build.BuildId)");
@@ -149,7 +149,7 @@ async fn command_by(
     logins: &Logins<'_>,
     names: &Names,
 ) -> Result<TaskResult, StepError> {
-    let docker = &Docker::new(step, prepared, logins).await?;
+    let docker = &Docker::new(step, prepared, logins, KEEPERS).await?;
     let inputs = &prepared.inputs;
     let image = image(inputs, logins)?;
     let is_named = inputs.get(CONNECTION.name).or(inputs.get(SUBSCRIPTION.name)).is_some();
@@ -206,7 +206,9 @@ async fn build(docker: &Docker<'_>, names: &Names, image: &str) -> Result<(), St
     let inputs = &docker.prepared.inputs;
     let file = docker.dockerfile(inputs.required(NAMES_FILE.name)?).await?;
     let mut line = arguments([&"build", &"-f", &file]);
-    line.extend(docker.labels(inputs.get("addDefaultLabels").is_none() || inputs.flag("addDefaultLabels")));
+    line.extend(
+        docker.label_arguments(inputs.get("addDefaultLabels").is_none() || inputs.flag("addDefaultLabels")),
+    );
     line.extend(lines(inputs, names.build_arguments).flat_map(words));
     let mut tags = vec![image.to_owned()];
     if names.tags != names.build_arguments {

@@ -1,5 +1,7 @@
-//! Docker (`DockerV2/docker.ts` and its commands): by docker, podman or buildah, whichever is there.
+//! Docker (`DockerV2/docker.ts` and its commands): by docker, podman, buildah or buildctl, whichever is
+//! there.
 
+mod buildkit;
 mod earlier;
 mod logins;
 
@@ -11,12 +13,13 @@ use futures::FutureExt as _;
 
 use super::super::definition::{path, text};
 use super::super::program::environment_of;
-use super::super::{Definition, Prepared, StepError};
+use super::super::{Definition, Inputs, Prepared, StepError};
 use super::Task;
 use super::matching::{Links, files_in};
 use super::program::{Program, arguments, first_of, words};
 use crate::context::StepContext;
 use crate::files;
+use buildkit::BUILDCTL;
 use logins::{Logins, log_out};
 
 const HELP: &str = "https://aka.ms/azpipes-docker-tsg";
@@ -70,6 +73,10 @@ pub(super) static DOCKER_0: Task = Task {
     run: |step, prepared| earlier::run(step, prepared, &earlier::NAMES_OF_0).boxed(),
 };
 
+/// What keeps images, and all that builds them; the usual one before the others.
+const KEEPERS: &[&str] = &["docker", "podman", "buildah"];
+const ALL: &[&str] = &["docker", "podman", "buildah", BUILDCTL];
+
 /// The variable of the environment that says which daemon is meant.
 const DOCKER_HOST: &str = "DOCKER_HOST";
 
@@ -121,7 +128,10 @@ async fn command_by(
     logins: &Logins<'_>,
 ) -> Result<TaskResult, StepError> {
     let inputs = &prepared.inputs;
-    let docker = Docker::new(step, prepared, logins).await?;
+    let docker = Docker::new(step, prepared, logins, ALL).await?;
+    if docker.engine.0 == BUILDCTL {
+        return buildkit::run(&docker, command).await;
+    }
     let arguments_given = words(inputs.text("arguments"));
     match command.to_ascii_lowercase().as_str() {
         "build" => build(&docker, &arguments_given).await?,
@@ -148,30 +158,29 @@ async fn build(docker: &Docker<'_>, extra: &[OsString]) -> Result<(), StepError>
     let file = docker.dockerfile(inputs.required("Dockerfile")?).await?;
     let mut line = arguments([&"build", &"-f", &file]);
     line.extend(extra.iter().cloned());
-    line.extend(docker.labels(inputs.flag("addPipelineData")));
+    line.extend(docker.label_arguments(inputs.flag("addPipelineData")));
     for name in names(docker) {
         line.extend(arguments([&"-t", &name]));
     }
+    line.push(context(inputs, &file).into());
+    docker.run(line).await
+}
+
+/// The folder whose files a build gets.
+fn context(inputs: &Inputs, file: &Path) -> PathBuf {
     let context = inputs.text("buildContext");
-    let context = match context.ends_with("/**") {
+    match context.ends_with("/**") {
         // The default: the folder of the file.
         true => file.parent().unwrap_or(Path::new("/")).to_owned(),
         false => PathBuf::from(context),
-    };
-    line.push(context.into());
-    docker.run(line).await
+    }
 }
 
 /// Pushes to the registry of the service connection, or else to those of earlier logins, or else to the one
 /// that the repository names.
 async fn push(docker: &Docker<'_>, extra: &[OsString]) -> Result<(), StepError> {
-    let inputs = &docker.prepared.inputs;
-    if inputs.get("containerRegistry").is_some() && docker.logins.registry.is_none() {
-        docker.step.warning(NOT_PUSHED).await;
+    if !docker.pushes().await {
         return Ok(());
-    }
-    if inputs.text("repository").is_empty() {
-        docker.step.warning("No repository is specified. Nothing will be pushed.").await;
     }
     for name in names(docker) {
         let mut line = arguments([&"push", &name]);
@@ -206,10 +215,17 @@ struct Engine(&'static str);
 
 impl Engine {
     /// The first that is there, the usual one before the others.
-    async fn find(step: &StepContext, prepared: &Prepared) -> Result<Engine, StepError> {
-        let found = first_of(&["docker", "podman", "buildah"], step, prepared).await?;
+    async fn find(
+        step: &StepContext,
+        prepared: &Prepared,
+        names: &[&'static str],
+    ) -> Result<Engine, StepError> {
+        let found = first_of(names, step, prepared).await?;
         found.map(Engine).ok_or_else(|| {
-            StepError::failed("There is no docker, podman or buildah on the PATH. Install one of them.")
+            StepError::Failed(format!(
+                "There is none of {} on the PATH. Install one of them.",
+                names.join(", ")
+            ))
         })
     }
 }
@@ -244,8 +260,9 @@ impl<'a> Docker<'a> {
         step: &'a StepContext,
         prepared: &'a Prepared,
         logins: &'a Logins<'a>,
+        engines: &[&'static str],
     ) -> Result<Self, StepError> {
-        let engine = Engine::find(step, prepared).await?;
+        let engine = Engine::find(step, prepared, engines).await?;
         let mut variables = logins.environment();
         if !variables.is_empty() && engine.0 == "docker" {
             variables.extend(daemon(step, prepared).await?.map(|host| (DOCKER_HOST, host)));
@@ -268,13 +285,31 @@ impl<'a> Docker<'a> {
         found.ok_or_else(|| StepError::Failed(format!("No Dockerfile matching {pattern} was found.")))
     }
 
-    /// The arguments for the labels that have a value.
-    fn labels(&self, of_pipeline: bool) -> Vec<OsString> {
+    /// Whether the step pushes, and a warning if it does not.
+    async fn pushes(&self) -> bool {
+        let inputs = &self.prepared.inputs;
+        if inputs.get("containerRegistry").is_some() && self.logins.registry.is_none() {
+            self.step.warning(NOT_PUSHED).await;
+            return false;
+        }
+        let is_named = !inputs.text("repository").is_empty();
+        if !is_named {
+            self.step.warning("No repository is specified. Nothing will be pushed.").await;
+        }
+        is_named
+    }
+
+    /// The labels that have a value.
+    fn labels(&self, of_pipeline: bool) -> impl Iterator<Item = (String, String)> {
         let more = if of_pipeline { PIPELINE_LABELS } else { &[] };
-        let values = LABELS.iter().chain(more).map(|name| (name, self.step.job.variable_or_empty(name)));
+        let values = LABELS.iter().chain(more).map(|name| (*name, self.step.job.variable_or_empty(name)));
         values
             .filter(|(_, value)| !value.is_empty())
-            .flat_map(|(name, value)| arguments([&"--label", &format!("com.azure.dev.image.{name}={value}")]))
-            .collect()
+            .map(|(name, value)| (format!("com.azure.dev.image.{name}"), value))
+    }
+
+    fn label_arguments(&self, of_pipeline: bool) -> impl Iterator<Item = OsString> {
+        let labels = self.labels(of_pipeline);
+        labels.flat_map(|(name, value)| arguments([&"--label", &format!("{name}={value}")]))
     }
 }
