@@ -1,5 +1,5 @@
-//! Builds by BuildKit's `buildctl`, which pushes what it builds at once and keeps no images. Its daemon is the
-//! one that `BUILDKIT_HOST` names.
+//! Builds by BuildKit's `buildctl`, which pushes what it builds at once and keeps no images. Its daemon is
+//! the one that `BUILDKIT_HOST` names.
 
 use std::ffi::OsString;
 
@@ -73,8 +73,8 @@ fn translated(given: &[OsString]) -> Result<Vec<OsString>, StepError> {
             line.extend(arguments([&"--opt", &"image-resolve-mode=pull"]));
         } else {
             return Err(StepError::Failed(format!(
-                "buildctl does not know the argument '{option}' of docker build. Leave it out, or put docker, \
-                 podman or buildah on the PATH."
+                "buildctl does not know the argument '{option}' of docker build. Leave it out, or put \
+                 docker, podman or buildah on the PATH."
             )));
         }
     }
