@@ -310,6 +310,7 @@ pub(crate) fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
     let of_checkouts = repositories.take_warnings().into_iter().chain(checkouts.missing);
     let caveats: Vec<String> = caveats(&plan, &wanted, args.on, decider, &pulled, no_engine.as_ref())
         .into_iter()
+        .chain(caveats::missing_secure_files(&plan, &wanted, &config.secure_files()))
         .chain(of_checkouts)
         .collect();
     if args.strict && !caveats.is_empty() {
