@@ -202,7 +202,7 @@ enum Tools {
     /// The version that the step asks for
     #[default]
     Matching,
-    /// Whatever is installed, with a warning
+    /// The nearest version that is installed, with a warning
     Any,
 }
 

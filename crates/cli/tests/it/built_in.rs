@@ -686,16 +686,20 @@ fn what_only_the_service_can_do_is_told_and_left() {
   inputs: {azureSubscription: ours, appName: a}
 - task: Nothing@1
   condition: false
+- task: ms-devlabs.custom-terraform-tasks.custom-terraform-release-task.TerraformTaskV4@4
 - bash: exit 1
 ",
     );
     let ended = project.run(&["--verbose"], 1);
+    assert_has(&ended, "This step is left out: it acts on a cloud by a service connection");
     assert_has(&ended, "This step has nothing to do: the analysis is a service");
     assert_has(&ended, "This step is left out: it acts on Azure by a service connection");
     assert_has(&ended, "- AzureWebApp skipped");
     let place = "azure-pipelines.yml:3";
     assert!(
-        ended.stderr.contains(&format!("steps of `AzureWebApp@1` ({place}) will be left out")),
+        ended
+            .stderr
+            .contains(&format!("steps of `AzureWebApp@1` ({place}), `ms-devlabs.custom-terraform-tasks.")),
         "{}",
         ended.stderr
     );

@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::inputs::Known;
 use super::program::{environment_of, which};
-use super::{Prepared, StepError};
+use super::{Prepared, StepError, own_name};
 use crate::context::StepContext;
 use crate::process::{self, Command, Place};
 use crate::variables::Flags;
@@ -54,6 +54,7 @@ struct Found {
 impl Installer {
     /// What stands in for the task of this name.
     pub(crate) fn of(task: &str) -> Option<Self> {
+        let task = own_name(task);
         tools::TOOLS
             .iter()
             .find(|tool| tool.tasks.iter().any(|known| known.eq_ignore_ascii_case(task)))

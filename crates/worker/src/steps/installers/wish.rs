@@ -29,17 +29,20 @@ impl Wish {
 }
 
 /// How far a version is from the nearest one that a wish names: by its major number, then by its minor one,
-/// then by its patch. Of two that are equally far, the newer one is nearer.
+/// then by its patch. A newer one is nearer than any older one, as it most likely does what that did.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Distance([(u64, bool); 3]);
+pub(super) struct Distance([Steps; 3]);
+
+/// How far a number is from another: whether it is another one at all, whether it is below, and by how much.
+type Steps = (bool, bool, u64);
 
 impl Distance {
     fn between(version: &Version, named: &Comparator) -> Self {
-        let steps = |have: u64, named: u64| (have.abs_diff(named), have < named);
+        let steps = |have: u64, named: u64| (have != named, have < named, have.abs_diff(named));
         let major = steps(version.major, named.major);
-        // Below another major or minor number nothing compares: then the newest is best.
-        let minor = named.minor.filter(|_| major.0 == 0).map(|minor| steps(version.minor, minor));
-        let patch = named.patch.filter(|_| minor.is_some_and(|minor| minor.0 == 0));
+        // With another major or minor number what follows says nothing.
+        let minor = named.minor.filter(|_| !major.0).map(|minor| steps(version.minor, minor));
+        let patch = named.patch.filter(|_| minor.is_some_and(|minor| !minor.0));
         let patch = patch.map(|patch| steps(version.patch, patch));
         Self([major, minor.unwrap_or_default(), patch.unwrap_or_default()])
     }
@@ -112,6 +115,8 @@ mod tests {
             ("10.x", "12.22.12"),
             ("14.15.x", "14.21.3"),
             ("15", "16.20.2"),
+            ("19", "20.20.2"),
+            ("13.x", "14.6.1"),
             ("17.x || 23.x", "18.20.8"),
             ("97", "20.20.2"),
             ("14.21.5", "14.21.3"),
