@@ -479,10 +479,10 @@ fn first_line(text: &str, range: std::ops::Range<usize>) -> std::ops::Range<usiz
     range.start..range.start + length
 }
 
-/// The line which holds the range.
+/// The line which holds the range, without its end: the renderer would show a carriage return.
 fn window(text: &str, range: &std::ops::Range<usize>) -> std::ops::Range<usize> {
     let start = text[..range.start].rfind('\n').map_or(0, |newline| newline + 1);
-    let end = text[range.end..].find('\n').map_or(text.len(), |newline| range.end + newline);
+    let end = text[range.end..].find(['\n', '\r']).map_or(text.len(), |end| range.end + end);
     start..end
 }
 

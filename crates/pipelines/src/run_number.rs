@@ -9,8 +9,8 @@ use crate::variable_set::VariableSet;
 pub const DEFAULT_FORMAT: &str = "$(Date:yyyyMMdd).$(Rev:r)";
 /// The most characters a run number may have.
 const MAX_LENGTH: usize = 255;
-/// Characters a run number may not have.
-const FORBIDDEN: &[char] = &['"', '/', ':', '<', '>', '\'', '|', '?', '@', '*'];
+/// Characters a run number may not have, as the service lists them when it refuses one (TF209010).
+const FORBIDDEN: &[char] = &['"', '/', ':', '<', '>', '\\', '|', '?', '@', '*'];
 
 /// Where a run number goes wrong.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -205,6 +205,13 @@ mod tests {
             format(Some(&long), &Variables::new(), jiff::civil::date(2026, 1, 1).at(0, 0, 0, 0), |_| 1),
             Err(RunNumberError::Malformed { .. })
         ));
+        for (name, character) in [("a\\b", "\\"), ("refs/heads", "/"), ("12:30", ":")] {
+            let reason = format!(
+                "the run number `{name}` holds `{character}`, which is not allowed; change `name:` of the pipeline"
+            );
+            check(Some(name), Err(&reason));
+        }
+        check(Some("Ada's build"), Ok("Ada's build"));
         check(
             Some("ends."),
             Err(

@@ -208,7 +208,7 @@ enum Tools {
     /// The version that the step asks for
     #[default]
     Matching,
-    /// Whatever is installed, with a warning
+    /// The nearest version that is installed, with a warning
     Any,
 }
 
@@ -321,6 +321,7 @@ pub(crate) fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
     let of_checkouts = repositories.take_warnings().into_iter().chain(checkouts.missing);
     let caveats: Vec<String> = caveats(&plan, &wanted, args.on, decider, &pulled, no_engine.as_ref())
         .into_iter()
+        .chain(caveats::missing_secure_files(&plan, &wanted, &config.secure_files()))
         .chain(of_checkouts)
         .chain(upstream.missing(&plan, &wanted))
         .collect();

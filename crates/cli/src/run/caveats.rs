@@ -1,11 +1,12 @@
 //! What a pipeline asks for that a run does not do, as far as it is known before the run.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 
 use dayfly_emulator::runs::runs_on_server;
 use dayfly_pipelines::plan::{Container, Job, Legs, Pool, Stage, Step, Strategy, TaskReference, Variable};
 use dayfly_pipelines::{Location, Plan};
-use dayfly_protocol::task::{BASH, CHECKOUT, CMD_LINE, MANUAL_VALIDATION, POWERSHELL};
+use dayfly_protocol::task::{BASH, CHECKOUT, CMD_LINE, DOWNLOAD_SECURE_FILE, MANUAL_VALIDATION, POWERSHELL};
 use dayfly_worker::{NoEngine, container_engine};
 
 use super::on::On;
@@ -223,6 +224,31 @@ pub(crate) fn unknown_on_server(plan: &Plan, wanted: &[Vec<bool>]) -> Option<Str
             "Dayfly cannot run {}: in jobs of `pool: server` it runs Delay, InvokeRESTAPI and \
              ManualValidation; `--skip-task NAME` leaves other steps out",
             Vec::from_iter(unknown).join(", ")
+        )
+    })
+}
+
+/// A sentence on the secure files that steps of the wanted jobs download and that this run was not given.
+pub(crate) fn missing_secure_files(
+    plan: &Plan,
+    wanted: &[Vec<bool>],
+    given: &[(String, PathBuf)],
+) -> Option<String> {
+    let downloads = wanted_jobs(plan, wanted)
+        .flat_map(|(_, job)| steps(job))
+        .filter(|step| step.task.id == DOWNLOAD_SECURE_FILE);
+    let missing: BTreeSet<String> = downloads
+        .filter_map(|step| Some((step, step.inputs.get("secureFile")?.trim())))
+        // What a variable names is known when the step runs.
+        .filter(|(_, name)| !name.is_empty() && !name.contains("$("))
+        .filter(|(_, name)| !given.iter().any(|(given, _)| given.eq_ignore_ascii_case(name)))
+        .map(|(step, name)| format!("`{name}`{}", place(step)))
+        .collect();
+    (!missing.is_empty()).then(|| {
+        format!(
+            "this run was not given the secure files {}: their steps will fail; name the files in the \
+             `secure-files` of dayfly.toml, or leave the steps out with `--skip-task DownloadSecureFile`",
+            Vec::from_iter(missing).join(", ")
         )
     })
 }

@@ -21,8 +21,14 @@ impl FromStr for SkippedTask {
 }
 
 impl SkippedTask {
+    /// A pipeline may put the names of the publisher, the extension and the contribution before the task's
+    /// own.
     fn is(&self, step: &Step) -> bool {
-        self.0.eq_ignore_ascii_case(&step.task.name) || self.0.eq_ignore_ascii_case(&short(&step.task))
+        let names = [step.task.name.clone(), short(&step.task)];
+        names.iter().any(|name| {
+            let own = name.rsplit('.').next().unwrap_or(name);
+            self.0.eq_ignore_ascii_case(name) || self.0.eq_ignore_ascii_case(own)
+        })
     }
 }
 

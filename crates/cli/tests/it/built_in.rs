@@ -222,6 +222,39 @@ fn build_tools_of_the_machine_are_run() {
 }
 
 #[test]
+fn task_runners_of_node_are_run_from_the_path_or_from_the_project() {
+    need(&["node", "npm"]);
+    let project = Project::with_pipeline(
+        "steps:
+- task: gulp@1
+  inputs: {targets: one two, gulpjs: node_modules/gulp/bin/gulp.js, arguments: '--say \"a b\"', workingDirectory: web}
+- task: gulp@0
+  inputs: {workingDirectory: web}
+- task: Grunt@0
+  inputs: {gruntCli: web/node_modules/gulp/bin/gulp.js, targets: three}
+- task: Npm@0
+  inputs: {cwd: web, command: run, arguments: greet --silent}
+- task: gulp@1
+  inputs: {gulpjs: gulp.js}
+",
+    );
+    project.write("gulpfile.js", "");
+    project.write("gruntfile.js", "");
+    let says =
+        "const words = process.argv.slice(2); console.log('ran', JSON.stringify(words)); process.exit(0)";
+    project.write("web/node_modules/gulp/bin/gulp.js", says);
+    project.write("web/package.json", "{\"name\": \"p\", \"scripts\": {\"greet\": \"echo npm is here\"}}");
+    let ended = project.run(&[], 1);
+    assert_has(&ended, "ran [\"one\",\"two\",\"--gulpfile\",\"/");
+    assert_has(&ended, "/s/gulpfile.js\",\"--say\",\"a b\"]");
+    assert_has(&ended, "gulp exited with return code: 0");
+    assert_has(&ended, "ran [\"three\",\"--gruntfile\",\"/");
+    assert_has(&ended, "Grunt exited with return code: 0");
+    assert_has(&ended, "npm is here");
+    assert_has(&ended, "and it is not in the local working folder: /");
+}
+
+#[test]
 fn a_build_tool_that_fails_fails_its_step() {
     let project = Project::with_pipeline(
         "steps:
@@ -762,16 +795,20 @@ fn what_only_the_service_can_do_is_told_and_left() {
   inputs: {azureSubscription: ours, appName: a}
 - task: Nothing@1
   condition: false
+- task: ms-devlabs.custom-terraform-tasks.custom-terraform-release-task.TerraformTaskV4@4
 - bash: exit 1
 ",
     );
     let ended = project.run(&["--verbose"], 1);
+    assert_has(&ended, "This step is left out: it acts on a cloud by a service connection");
     assert_has(&ended, "This step has nothing to do: the analysis is a service");
     assert_has(&ended, "This step is left out: it acts on Azure by a service connection");
     assert_has(&ended, "- AzureWebApp skipped");
     let place = "azure-pipelines.yml:3";
     assert!(
-        ended.stderr.contains(&format!("steps of `AzureWebApp@1` ({place}) will be left out")),
+        ended
+            .stderr
+            .contains(&format!("steps of `AzureWebApp@1` ({place}), `ms-devlabs.custom-terraform-tasks.")),
         "{}",
         ended.stderr
     );

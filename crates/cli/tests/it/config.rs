@@ -124,6 +124,28 @@ fn groups_connections_and_files_reach_the_jobs_and_secrets_stay_hidden() {
 }
 
 #[test]
+fn secure_files_that_were_not_given_are_told_before_the_run() {
+    let project = Project::with_pipeline(
+        "steps:
+- checkout: none
+- task: DownloadSecureFile@1
+  inputs: {secureFile: signing.p12}
+- task: DownloadSecureFile@1
+  inputs: {secureFile: Given.pem}
+- task: DownloadSecureFile@1
+  inputs: {secureFile: $(name)}
+",
+    );
+    project.write("dayfly.toml", "[secure-files]\n'given.pem' = 'key'\n");
+    project.write("key", "content");
+    let ended = run(&project, &["--strict"]);
+    assert_eq!(ended.code, Some(2), "{ended:?}");
+    let missing =
+        "this run was not given the secure files `signing.p12` (azure-pipelines.yml:3): their steps";
+    assert!(ended.stderr.contains(missing), "{ended:?}");
+}
+
+#[test]
 fn mistakes_are_told_before_the_run_with_their_place() {
     let project = Project::with_pipeline(PIPELINE);
     project.write("secrets/password", "hunter2-password");

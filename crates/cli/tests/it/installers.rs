@@ -26,13 +26,13 @@ fn a_tool_that_is_here_is_found_and_put_first() {
 #[test]
 fn a_version_that_is_not_here_fails_unless_any_will_do() {
     let project = Project::with_pipeline(
-        "steps:\n- checkout: none\n- task: UsePythonVersion@0\n  inputs: { versionSpec: '2.6' }\n- bash: python --version\n",
+        "steps:\n- checkout: none\n- task: UsePythonVersion@0\n  inputs: { versionSpec: '3.99' }\n- bash: python --version\n",
     );
     let ended = project.run(&[], 1);
-    assert_has(&ended, "This step wants Python 2.6. Here is 3.");
+    assert_has(&ended, "This step wants Python 3.99. Here is 3.");
     assert_has(&ended, "dayfly run --tools any");
     let ended = project.run(&["--tools", "any"], 0);
-    assert_has(&ended, "It is used all the same.");
+    assert_has(&ended, "is used all the same.");
     assert_has(&ended, "Python 3.");
     let project = Project::with_pipeline(
         "steps:\n- checkout: none\n- task: UsePythonVersion@0\n  inputs: { versionSpec: the newest }\n",
@@ -101,12 +101,42 @@ fn a_version_that_a_version_manager_keeps_is_found_where_that_on_the_path_does_n
 }
 
 #[test]
+fn the_nearest_version_is_taken_where_any_will_do() {
+    let project = Project::with_pipeline(
+        "steps:\n- checkout: none\n- task: NodeTool@0\n  inputs: { versionSpec: 97.2.x }\n- bash: node --version\n",
+    );
+    let nvm = tempfile::tempdir().unwrap();
+    for version in ["96.9.0", "97.4.1", "99.0.0"] {
+        keep(&nvm.path().join("versions/node"), version, "node", &format!("v{version}"));
+    }
+    let mut command = project.command(&["run", "--tools", "any"]);
+    let output = command.env("NVM_DIR", nvm.path()).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.contains("The nearest, 97.4.1, is used all the same."), "{text}");
+    assert!(text.lines().any(|line| line.trim() == "v97.4.1"), "{text}");
+}
+
+#[test]
+fn a_tool_that_does_not_stop_telling_its_version_is_taken_at_its_word() {
+    let project = Project::with_pipeline(
+        "steps:\n- checkout: none\n- task: NodeTool@0\n  inputs: { versionSpec: 97.x }\n",
+    );
+    let nvm = tempfile::tempdir().unwrap();
+    keep(&nvm.path().join("versions/node"), "97.1.0", "node", "v97.1.0; while :; do echo v97.1.0; done");
+    let mut command = project.command(&["run", "--verbose"]);
+    let output = command.env("NVM_DIR", nvm.path()).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.contains("Found Node.js 97.1.0 at "), "{text}");
+}
+
+#[test]
 fn steps_of_a_task_are_left_out_on_request() {
     let project = Project::with_pipeline(
-        "steps:\n- checkout: none\n- task: AzureCLI@2\n- task: CmdLine@2\n  inputs: { script: echo never }\n- bash: echo the rest\n",
+        "steps:\n- checkout: none\n- task: AzureCLI@2\n- task: CmdLine@2\n  inputs: { script: echo never }\n\
+         - task: some.extension.its-task.Replace@3\n- bash: echo the rest\n",
     );
-    let ended =
-        project.run(&["--skip-task", "azurecli", "--skip-task", "CmdLine@2", "--skip-task", "Go@0"], 0);
+    let skipped = ["azurecli", "CmdLine@2", "Go@0", "replace@3"].map(|task| ["--skip-task", task]).concat();
+    let ended = project.run(&skipped, 0);
     assert_has(&ended, "the rest");
     assert_has_not(&ended, "never");
     assert!(

@@ -516,7 +516,7 @@ stages:
     - checkout: none
     - task: PackerBuild@1
       condition: false
-    - task: Gulp@1
+    - task: VSTest@2
       condition: false
 - stage: Ship
   jobs:
@@ -534,7 +534,7 @@ stages:
     assert!(ended.stderr.contains("`windows-latest` will run on this"), "{}", ended.stderr);
     assert!(
         ended.stderr.contains(
-            "cannot run `PackerBuild@1` (azure-pipelines.yml:15), `gulp@1` (azure-pipelines.yml:17):"
+            "cannot run `PackerBuild@1` (azure-pipelines.yml:15), `VSTest@2` (azure-pipelines.yml:17):"
         ),
         "{}",
         ended.stderr

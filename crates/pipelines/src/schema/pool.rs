@@ -1,9 +1,9 @@
 //! `pool:`.
 
-use super::reader::{Fields, Reader, to_json};
+use super::reader::{Fields, Reader, is_near, to_json};
 use crate::{
     plan::Pool,
-    yaml::{Kind, Node},
+    yaml::{Entry, Kind, Node},
 };
 
 /// Reads a pool: its name, `server`, or a mapping.
@@ -38,12 +38,25 @@ pub(super) fn pool(node: &Node, reader: &mut Reader<'_>) -> Option<Pool> {
             }
             // Other keys have a meaning for some pools (managed pools, 1ES) only.
             for entry in fields.take_rest() {
+                warn_of_slip(entry, reader);
                 pool.other.insert(entry.key.text.clone(), to_json(&entry.value));
             }
             fields.finish(reader);
             Some(pool)
         }
     }
+}
+
+/// Warns of a key that is most likely a known one: the service takes any key of a pool and says nothing.
+fn warn_of_slip(entry: &Entry, reader: &mut Reader<'_>) {
+    let key = &entry.key.text;
+    let Some(meant) = ["name", "vmImage", "demands"].into_iter().find(|known| is_near(key, known)) else {
+        return;
+    };
+    reader
+        .collector
+        .warning(entry.key.span, format!("`{key}` has no effect in a pool"))
+        .help(format!("did you mean `{meant}`?"));
 }
 
 /// A demand with its blanks put in order.

@@ -357,6 +357,12 @@ pub(crate) fn is_slip(word: &str, meant: &str) -> bool {
     distance(&word.to_lowercase(), &meant.to_lowercase()) <= 2
 }
 
+/// Whether a word is another one but for the case of its letters and at most one slip.
+pub(crate) fn is_near(word: &str, meant: &str) -> bool {
+    // No longer word is that near, and the distance costs the product of the lengths.
+    word.len() <= meant.len() + 4 && distance(&word.to_lowercase(), &meant.to_lowercase()) <= 1
+}
+
 /// Levenshtein distance, with a swap of neighbours counted as one.
 fn distance(a: &str, b: &str) -> usize {
     let a: Vec<char> = a.chars().collect();

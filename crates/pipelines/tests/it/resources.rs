@@ -58,6 +58,42 @@ warning: `imgae` has no effect in a container resource
 }
 
 #[test]
+fn keys_of_a_pool_that_look_like_known_ones_are_warned_of() {
+    insta::assert_snapshot!(warnings(
+        "jobs:
+- job: A
+  pool: {vmIMage: windows-2022, demand: npm}
+- job: B
+  pool: {name: managed, image: ubuntu, os: linux, hostArchitecture: arm64}
+"
+    ), @r"
+warning: `vmIMage` has no effect in a pool
+ --> azure-pipelines.yml:3:10
+  |
+3 |   pool: {vmIMage: windows-2022, demand: npm}
+  |          ^^^^^^^
+  |
+  = help: did you mean `vmImage`?
+
+warning: `demand` has no effect in a pool
+ --> azure-pipelines.yml:3:33
+  |
+3 |   pool: {vmIMage: windows-2022, demand: npm}
+  |                                 ^^^^^^
+  |
+  = help: did you mean `demands`?
+");
+}
+
+#[test]
+fn lines_with_windows_ends_are_shown_without_them() {
+    let warnings = warnings("pool:\r\n  vmimage: ubuntu-latest\r\nsteps: []\r\n");
+    assert!(warnings.contains("2 |   vmimage: ubuntu-latest\n"), "{warnings}");
+    let warnings = self::warnings("pool:\r\n  vmimage:\r\nsteps: []\r\n");
+    assert!(!warnings.contains(['\r', '␍']), "{warnings}");
+}
+
+#[test]
 fn checkout_options_stand_in_a_mapping_or_beside_the_name() {
     let compiled = compile_with(
         "resources:

@@ -2,6 +2,7 @@
 
 use dayfly_protocol::TaskResult;
 
+use super::own_name;
 use crate::context::StepContext;
 
 /// Tasks of one kind.
@@ -65,6 +66,11 @@ static KINDS: &[Elsewhere] = &[
         why: "there is no server for them here",
     },
     Elsewhere {
+        tasks: &["PublishHtmlReport", "PublishCucumberReport", "UploadPostmanHtmlReport"],
+        is_dispensable: true,
+        why: "what it publishes is a page of Azure DevOps",
+    },
+    Elsewhere {
         tasks: &[
             "AzureAppConfigurationExport",
             "AzureAppConfigurationImport",
@@ -101,6 +107,42 @@ static KINDS: &[Elsewhere] = &[
     },
     Elsewhere {
         tasks: &[
+            // Of the extensions for Terraform.
+            "TerraformCLI",
+            "TerraformTask",
+            "TerraformTaskV1",
+            "TerraformTaskV2",
+            "TerraformTaskV3",
+            "TerraformTaskV4",
+            "TerraformTaskV5",
+            // Of the AWS Toolkit.
+            "AWSCLI",
+            "AWSPowerShellModuleScript",
+            "AWSShellScript",
+            "BeanstalkCreateApplicationVersion",
+            "BeanstalkDeployApplication",
+            "CloudFormationCreateOrUpdateStack",
+            "CloudFormationDeleteStack",
+            "CloudFormationExecuteChangeSet",
+            "CodeDeployDeployApplication",
+            "ECRPullImage",
+            "ECRPushImage",
+            "LambdaDeployFunction",
+            "LambdaInvokeFunction",
+            "LambdaNETCoreDeploy",
+            "S3Download",
+            "S3Upload",
+            "SecretsManagerCreateOrUpdateSecret",
+            "SecretsManagerGetSecret",
+            "SystemsManagerGetParameter",
+            "SystemsManagerRunCommand",
+            "SystemsManagerSetParameter",
+        ],
+        is_dispensable: false,
+        why: "it acts on a cloud by a service connection, which only Azure DevOps has",
+    },
+    Elsewhere {
+        tasks: &[
             "AppCenterDistribute",
             "CopyFilesOverSSH",
             "cURLUploader",
@@ -124,6 +166,7 @@ static KINDS: &[Elsewhere] = &[
 impl Elsewhere {
     /// What is known of the task of this name.
     pub(crate) fn of(task: &str) -> Option<&'static Self> {
+        let task = own_name(task);
         KINDS.iter().find(|kind| kind.tasks.iter().any(|known| known.eq_ignore_ascii_case(task)))
     }
 

@@ -123,6 +123,12 @@ pub fn is_left_out(task: &str) -> bool {
     Elsewhere::of(task).is_some_and(Elsewhere::is_missed)
 }
 
+/// The task's own name, without those of the publisher, the extension and the contribution that a pipeline
+/// may put before it.
+fn own_name(task: &str) -> &str {
+    task.rsplit('.').next().unwrap_or(task)
+}
+
 /// Whether the step has that part.
 pub(crate) fn has(packages: &Packages, step: &Step, part: Part) -> bool {
     let Some(reference) = &step.reference else { return part == Part::Main };

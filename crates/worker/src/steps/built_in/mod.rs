@@ -13,6 +13,7 @@ mod download_secure_file;
 mod extract_files;
 mod go;
 mod gradle;
+mod gulp;
 mod helm_deploy;
 mod java;
 mod kubernetes;
@@ -65,6 +66,10 @@ const TASKS: &[(Uuid, RangeInclusive<u32>, &Task)] = &[
     (uuid!("34b37fdd-bbf7-4ef1-b37c-9652ca7bb355"), 0..=LATER, &go::GO),
     (uuid!("7d831c3c-3c68-459a-a5c9-bde6e659596c"), 1..=LATER, &cmake::CMAKE),
     (uuid!("fe47e961-9fa8-4106-8639-368c022d43ad"), 1..=LATER, &npm::NPM),
+    (uuid!("fe47e961-9fa8-4106-8639-368c022d43ad"), 0..=0, &npm::NPM_0),
+    (uuid!("b82cfbe4-34f9-40f5-889e-c8842ca9dd9d"), 1..=LATER, &gulp::GULP),
+    (uuid!("b82cfbe4-34f9-40f5-889e-c8842ca9dd9d"), 0..=0, &gulp::GULP_0),
+    (uuid!("521d1e15-f5fb-4b73-a93b-b2fe88a9a286"), 0..=LATER, &gulp::GRUNT),
     (uuid!("5e1e3830-fbfb-11e5-aab1-090c92bc4988"), 1..=LATER, &extract_files::EXTRACT_FILES),
     // Bash has the same id from version 3 on.
     (uuid!("6c731c3c-3c68-459a-a5c9-bde6e6595b5b"), 2..=2, &shell_script::SHELL_SCRIPT),

@@ -1,4 +1,5 @@
-//! Npm (`NpmV1/npm.ts`, `npmcustom.ts`): install, ci and custom commands.
+//! Npm (`NpmV1/npm.ts`, `npmcustom.ts`): install, ci and custom commands; of version 0 (`NpmV0/npmtask.ts`)
+//! one command with its arguments.
 
 use dayfly_protocol::TaskResult;
 use futures::FutureExt as _;
@@ -29,6 +30,38 @@ pub(super) static NPM: Task = Task {
     works_where_scripts_do: true,
     run: |step, prepared| run(step, prepared).boxed(),
 };
+
+pub(super) static NPM_0: Task = Task {
+    definition: Definition {
+        description: "Run an npm command. Use NpmAuthenticate@0 task for latest capabilities.",
+        help: "[Learn more about this task](https://go.microsoft.com/fwlink/?LinkID=613746)",
+        inputs: &[path("cwd"), text("command", "install"), text("arguments", "")],
+        ..NPM.definition
+    },
+    works_where_scripts_do: true,
+    run: |step, prepared| run_0(step, prepared).boxed(),
+};
+
+async fn run_0(step: &StepContext, prepared: &Prepared) -> Result<TaskResult, StepError> {
+    let inputs = &prepared.inputs;
+    let folder = inputs.text("cwd");
+    tokio::fs::create_dir_all(folder)
+        .await
+        .map_err(|error| StepError::Failed(format!("Could not make the folder {folder}: {error}")))?;
+    let command = inputs.required("command")?;
+    if command.contains(' ') {
+        return Err(StepError::Failed(
+            "Only one command should be used for npm. Use 'Arguments' input for additional arguments."
+                .to_owned(),
+        ));
+    }
+    let mut line = vec![command.into()];
+    line.extend(words(inputs.text("arguments")));
+    match Program::new("npm", line, folder).run(step, prepared).await? {
+        0 => Ok(TaskResult::Succeeded),
+        code => Err(StepError::Failed(format!("npm exited with return code: {code}"))),
+    }
+}
 
 async fn run(step: &StepContext, prepared: &Prepared) -> Result<TaskResult, StepError> {
     let inputs = &prepared.inputs;

@@ -9,16 +9,20 @@ mod python;
 mod tools;
 mod wish;
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
+use std::time::Duration;
 
 use dayfly_protocol::TaskResult;
+use tokio_util::sync::CancellationToken;
 
 use super::inputs::Known;
 use super::program::{environment_of, which};
-use super::{Prepared, StepError};
+use super::{Prepared, StepError, own_name};
 use crate::context::StepContext;
 use crate::process::{self, Command, Place};
 use crate::variables::Flags;
@@ -30,6 +34,9 @@ const ANY_VERSION: &str = "Dayfly.Tools";
 
 /// How much a tool may say about its version.
 const MAX_SAID_BYTES: usize = 64 * 1024;
+
+/// How long a tool may take to say its version. Those that run by a slow virtual machine take seconds.
+const VERSION_PATIENCE: Duration = Duration::from_secs(10);
 
 /// A task for which something stands in.
 #[derive(Debug, Clone, Copy)]
@@ -47,6 +54,7 @@ struct Found {
 impl Installer {
     /// What stands in for the task of this name.
     pub(crate) fn of(task: &str) -> Option<Self> {
+        let task = own_name(task);
         tools::TOOLS
             .iter()
             .find(|tool| tool.tasks.iter().any(|known| known.eq_ignore_ascii_case(task)))
@@ -97,12 +105,13 @@ impl Installer {
         };
         let wanted = format!("{} {wished}", tool.name);
         let text = format!("This step wants {}. {here}.", wanted.trim_end());
-        // What scripts get anyway comes before what has to be looked for.
-        let usual = |found: &Found| (found.is_on_path, found.version.clone());
-        let other = found.into_iter().max_by_key(usual);
-        match other.filter(|_| takes_any_version(step)) {
+        match nearest(found, &wish).filter(|_| takes_any_version(step)) {
             Some(found) => {
-                step.warning(&format!("{text} It is used all the same.")).await;
+                let taken = match have.len() {
+                    1 => "It is used all the same.".to_owned(),
+                    _ => format!("The nearest, {}, is used all the same.", found.version),
+                };
+                step.warning(&format!("{text} {taken}")).await;
                 put_first(step, prepared, tool, &found).await
             }
             None if have.is_empty() => Err(StepError::Failed(format!("{text} Install it."))),
@@ -123,9 +132,19 @@ pub(super) async fn java_home(
     let Some((_, levels)) = tool.location else { return Ok(None) };
     let Ok(wish) = Wish::parse(version) else { return Ok(None) };
     let found = find(step, prepared, tool, &wish).await?;
-    let fits = |found: &Found| takes_any_version(step) || wish.is_satisfied_by(&found.version);
-    let Some(java) = found.into_iter().find(fits) else { return Ok(None) };
+    let (fitting, others): (Vec<_>, Vec<_>) =
+        found.into_iter().partition(|found| wish.is_satisfied_by(&found.version));
+    let other = || nearest(others, &wish).filter(|_| takes_any_version(step));
+    let java = fitting.into_iter().next().or_else(other);
+    let Some(java) = java else { return Ok(None) };
     Ok(Some(location(&java.program, levels).await))
+}
+
+/// The version that is nearest to a wish; of equally near ones what scripts get anyway, then the newest.
+fn nearest(found: Vec<Found>, wish: &Wish) -> Option<Found> {
+    found.into_iter().min_by_key(|found| {
+        (wish.distance(&found.version), !found.is_on_path, Reverse(found.version.clone()))
+    })
 }
 
 /// Whether any version of a tool will do.
@@ -191,8 +210,20 @@ async fn versions_of(
     let mut command = Command::new(program.to_owned(), std::env::temp_dir());
     command.environment = environment.clone();
     command.arguments = tool.program.arguments.iter().map(Into::into).collect();
-    let said = process::capture(command, &step.cancel, MAX_SAID_BYTES).await?;
+    let said = said(command, &step.cancel).await?;
     Ok([&said.stdout, &said.stderr].into_iter().flat_map(|text| tools::versions_in(text)).collect())
+}
+
+/// What a program says of its version, as far as it has come after a while: some wait for an answer, or say
+/// the same without end.
+async fn said(command: Command, cancel: &CancellationToken) -> Result<process::Captured, process::Error> {
+    let limit = cancel.child_token();
+    let mut captured = pin!(process::capture(command, &limit, MAX_SAID_BYTES));
+    tokio::select! {
+        captured = &mut captured => return captured,
+        () = tokio::time::sleep(VERSION_PATIENCE) => limit.cancel(),
+    }
+    captured.await
 }
 
 /// The programs in the folders of versions that these folders have. Some are there by several names.

@@ -1,6 +1,6 @@
 //! The version that a step asks for, as the tool library understands it: the ranges of npm.
 
-use semver::{Version, VersionReq};
+use semver::{Comparator, Version, VersionReq};
 
 /// Ranges, one of which must hold; none: any version.
 #[derive(Debug)]
@@ -19,6 +19,32 @@ impl Wish {
 
     pub(super) fn is_satisfied_by(&self, version: &Version) -> bool {
         self.0.is_empty() || self.0.iter().any(|range| range.matches(version))
+    }
+
+    /// How far a version is from what is wished; none if any will do.
+    pub(super) fn distance(&self, version: &Version) -> Option<Distance> {
+        let named = self.0.iter().flat_map(|range| &range.comparators);
+        named.map(|named| Distance::between(version, named)).min()
+    }
+}
+
+/// How far a version is from the nearest one that a wish names: by its major number, then by its minor one,
+/// then by its patch. A newer one is nearer than any older one, as it most likely does what that did.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Distance([Steps; 3]);
+
+/// How far a number is from another: whether it is another one at all, whether it is below, and by how much.
+type Steps = (bool, bool, u64);
+
+impl Distance {
+    fn between(version: &Version, named: &Comparator) -> Self {
+        let steps = |have: u64, named: u64| (have != named, have < named, have.abs_diff(named));
+        let major = steps(version.major, named.major);
+        // With another major or minor number what follows says nothing.
+        let minor = named.minor.filter(|_| !major.0).map(|minor| steps(version.minor, minor));
+        let patch = named.patch.filter(|_| minor.is_some_and(|minor| !minor.0));
+        let patch = patch.map(|patch| steps(version.patch, patch));
+        Self([major, minor.unwrap_or_default(), patch.unwrap_or_default()])
     }
 }
 
@@ -81,5 +107,26 @@ mod tests {
             );
         }
         assert!(Wish::parse("the newest").is_err());
+    }
+
+    #[test]
+    fn the_nearest_version_is_that_of_the_nearest_major_and_minor_number() {
+        for (wish, nearest) in [
+            ("10.x", "12.22.12"),
+            ("14.15.x", "14.21.3"),
+            ("15", "16.20.2"),
+            ("19", "20.20.2"),
+            ("13.x", "14.6.1"),
+            ("17.x || 23.x", "18.20.8"),
+            ("97", "20.20.2"),
+            ("14.21.5", "14.21.3"),
+            (">=14.0 <14.5", "14.6.1"),
+        ] {
+            let wish = Wish::parse(wish).expect("a wish");
+            let here = ["12.22.12", "14.6.1", "14.21.3", "16.20.2", "18.20.8", "20.20.2"];
+            let here = here.map(|version| Version::parse(version).expect("a version"));
+            let found = here.iter().min_by_key(|version| wish.distance(version)).expect("one is nearest");
+            assert_eq!(found.to_string(), nearest, "{wish:?}");
+        }
     }
 }
