@@ -94,7 +94,7 @@ pub(super) fn waits(pod: &Pod, status: &PodStatus, limits: &Limits) -> Option<Di
     let has_worker = statuses(status).any(|other| other.name == AGENT_CONTAINER && is_running(other));
     statuses(status).find_map(|container| {
         let found = match restarts(pod, container) {
-            // The job goes on without a service that fails, as on Microsoft's agent. Before that nothing begins.
+            // As on Microsoft's agent, a job goes on without its services. Before that nothing begins.
             Some(found) if has_worker => Some(Diagnosis { verdict: Verdict::Wait, ..found }),
             Some(found) => Some(Diagnosis { verdict: Verdict::FailAt(limits.create), ..found }),
             None => waits_for(container, limits),

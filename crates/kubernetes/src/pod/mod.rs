@@ -86,8 +86,8 @@ pub enum ShapeError {
     },
     /// Two services cannot be told apart.
     #[error(
-        "the services `{one}` and `{other}` both listen on port {port}, and the containers of a pod share one \
-         network; have one of them listen on another port"
+        "the services `{one}` and `{other}` both listen on port {port}, and the containers of a pod share \
+         one network; have one of them listen on another port"
     )]
     SamePort {
         /// A service.
