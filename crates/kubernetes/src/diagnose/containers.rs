@@ -3,7 +3,7 @@
 use k8s_openapi::api::core::v1::{Container, ContainerStateTerminated, ContainerStatus, Pod, PodStatus};
 
 use super::{Diagnosis, Limits, Verdict};
-use crate::pod::{AGENT_CONTAINER, DELIVERER};
+use crate::pod::{AGENT_CONTAINER, DELIVERER, is_step_host};
 
 /// A container that ended in a way that tells more than its exit code.
 pub(super) fn ended(pod: &Pod, status: &PodStatus) -> Option<Diagnosis> {
@@ -16,7 +16,7 @@ pub(super) fn ended(pod: &Pod, status: &PodStatus) -> Option<Diagnosis> {
                 let message = ended.message.as_deref().unwrap_or("no message was given");
                 Some(not_started(&container.name, message, Verdict::FailNow))
             }
-            _ => init_failed(pod, container, ended),
+            _ => init_failed(pod, container, ended).or_else(|| step_host_failed(pod, container, ended)),
         };
         found.map(|found| found.of(container))
     })
@@ -69,6 +69,19 @@ fn init_failed(
             _ => "Correct it in `spec.template` of the AgentSet.",
         };
         Diagnosis::new("init", text, Verdict::FailNow).advice(advice)
+    })
+}
+
+/// A container that only starts steps and ended by itself: it does so with the worker only.
+fn step_host_failed(
+    pod: &Pod,
+    container: &ContainerStatus,
+    ended: &ContainerStateTerminated,
+) -> Option<Diagnosis> {
+    let is_left_alone = pod.metadata.deletion_timestamp.is_none();
+    (is_left_alone && is_step_host(&container.name) && ended.exit_code != 0).then(|| {
+        let text = format!("The container {} ended with exit code {}.", container.name, ended.exit_code);
+        Diagnosis::new("container", text, Verdict::FailNow)
     })
 }
 

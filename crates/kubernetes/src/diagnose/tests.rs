@@ -160,6 +160,20 @@ fn who_ends_the_pod_comes_before_what_that_did_to_its_containers() {
     assert_eq!(found(&status, &json!([])).map(|told| told.word), Some("evicted"));
 }
 
+/// So that the worker does not wait for it.
+#[test]
+fn a_container_for_steps_that_ends_by_itself_is_told() {
+    let ended = |code: i32| {
+        let mut status = container(&json!({ "terminated": { "reason": "Error", "exitCode": code } }));
+        status["containerStatuses"][0]["name"] = json!("job");
+        found(&status, &json!([]))
+    };
+    let told = ended(127).expect("a diagnosis");
+    assert_eq!(told.text, "The container job ended with exit code 127.");
+    assert_eq!((told.verdict, told.container.as_deref()), (Verdict::FailNow, Some("job")));
+    assert_eq!(ended(0), None, "as it does with its worker");
+}
+
 /// A job that runs outlives its services, whatever they do.
 #[test]
 fn a_service_that_fails_again_and_again_does_not_end_a_job_that_runs() {
