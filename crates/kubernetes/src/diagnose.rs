@@ -7,7 +7,7 @@ mod containers;
 
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::{Event, Pod, PodCondition, PodStatus};
+use k8s_openapi::api::core::v1::{ContainerStatus, Event, Pod, PodCondition, PodStatus};
 
 use crate::api::{AgentSetSpec, Timeouts};
 
@@ -64,16 +64,23 @@ pub(crate) struct Diagnosis {
     pub(crate) replaceable: bool,
     /// Whether something went wrong, rather than takes its time.
     pub(crate) is_problem: bool,
+    /// The container that it is about, if it is about one.
+    pub(crate) container: Option<String>,
 }
 
 impl Diagnosis {
     fn new(word: &'static str, text: impl Into<String>, verdict: Verdict) -> Self {
         let is_problem = verdict != Verdict::Wait;
-        Self { word, text: text.into(), advice: None, verdict, replaceable: false, is_problem }
+        let (text, advice, container) = (text.into(), None, None);
+        Self { word, text, advice, verdict, replaceable: false, is_problem, container }
     }
 
     fn advice(self, advice: &str) -> Self {
         Self { advice: Some(advice.to_owned()), ..self }
+    }
+
+    fn of(self, container: &ContainerStatus) -> Self {
+        Self { container: Some(container.name.clone()), ..self }
     }
 
     fn replaceable(self) -> Self {
@@ -89,9 +96,9 @@ pub(crate) fn diagnose(pod: &Pod, events: &[Event], limits: &Limits) -> Option<D
         .or_else(|| containers::ended(pod, status))
         .or_else(|| node_lost(pod, status, limits))
         .or_else(|| deleted(pod))
-        .or_else(|| containers::waits(status, limits))
+        .or_else(|| containers::waits(pod, status, limits))
         .or_else(|| unscheduled(status, limits))
-        .or_else(|| sandbox(status, events))
+        .or_else(|| sandbox(status, events, limits))
 }
 
 /// What ended the pod as a whole.
@@ -100,7 +107,7 @@ fn refused_or_evicted(status: &PodStatus) -> Option<Diagnosis> {
     let found = match status.reason.as_deref()? {
         "Evicted" => {
             Diagnosis::new("evicted", format!("The node evicted the pod: {message}"), Verdict::FailNow)
-                .advice("Give the jobs requests for what they use, so that the node has room for them.")
+                .advice(advice_on_eviction(message))
         }
         "DeadlineExceeded" => Diagnosis::new(
             "deadline",
@@ -128,6 +135,16 @@ fn refused_or_evicted(status: &PodStatus) -> Option<Diagnosis> {
     };
     let is_deadline = found.word == "deadline";
     Some(if is_deadline { found } else { found.replaceable() })
+}
+
+/// What the pod may use is said by its own limits, or by what the node has (the kubelet's eviction manager,
+/// `pkg/kubelet/eviction/helpers.go`).
+fn advice_on_eviction(message: &str) -> &'static str {
+    let is_own_limit = ["EmptyDir volume", "ephemeral local storage usage", "local ephemeral storage limit"];
+    if is_own_limit.iter().any(|words| message.contains(words)) {
+        return "Raise that limit in `spec.template` of the AgentSet, or have the job write less.";
+    }
+    "Give the jobs requests for what they use, so that the node has room for them."
 }
 
 fn condition<'a>(status: &'a PodStatus, kind: &str, value: &str) -> Option<&'a PodCondition> {
@@ -186,20 +203,23 @@ fn unscheduled(status: &PodStatus, limits: &Limits) -> Option<Diagnosis> {
 }
 
 /// What the kubelet says of a pod none of whose containers it could begin with.
-fn sandbox(status: &PodStatus, events: &[Event]) -> Option<Diagnosis> {
+fn sandbox(status: &PodStatus, events: &[Event], limits: &Limits) -> Option<Diagnosis> {
     let has_begun = status.container_statuses.iter().flatten().any(|container| {
         container.state.as_ref().is_some_and(|state| state.running.is_some() || state.terminated.is_some())
     });
     let event = events.last().filter(|_| !has_begun)?;
     let message = event.message.as_deref().unwrap_or_default();
     match event.reason.as_deref()? {
-        "FailedCreatePodSandBox" => Some(
-            Diagnosis::new("sandbox", format!("The node cannot start the pod: {message}"), Verdict::Wait)
-                .replaceable(),
-        ),
+        // Both may pass, but nobody else ends a pod with them.
+        "FailedCreatePodSandBox" => {
+            let text = format!("The node cannot start the pod: {message}");
+            let found = Diagnosis::new("sandbox", text, Verdict::FailAt(limits.pending)).replaceable();
+            Some(Diagnosis { is_problem: false, ..found })
+        }
         "FailedMount" | "FailedAttachVolume" => {
             let text = format!("The pod waits for a volume: {message}");
-            Some(Diagnosis::new("volume", text, Verdict::Wait))
+            let found = Diagnosis::new("volume", text, Verdict::FailAt(limits.pending));
+            Some(Diagnosis { is_problem: false, ..found })
         }
         _ => None,
     }

@@ -10,7 +10,7 @@ mod pull_secret;
 mod teller;
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     convert::Infallible,
     fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
@@ -22,11 +22,17 @@ use dayfly_listener::{
     AcceptedJob, Controls, Ending, Executor, Gate, Host, Hosting, KnownBy, LastLines, Note, Reported,
     RunningJob, WorkerExit, converse,
 };
-use dayfly_protocol::{RequestId, channel::Course};
+use dayfly_protocol::{
+    RequestId,
+    channel::{Course, LostContainer},
+};
 use k8s_openapi::api::core::v1::{ContainerState, ContainerStateTerminated, Pod};
 use kube::{Client, api::LogParams};
 use tokio::{
-    sync::{mpsc, watch},
+    sync::{
+        broadcast::{self, error::RecvError},
+        mpsc, watch,
+    },
     time::{Instant, interval, sleep, timeout},
 };
 
@@ -41,7 +47,7 @@ use crate::{
     cluster::bounded,
     diagnose::{Diagnosis, Limits, Verdict, diagnose},
     login::{Network, network},
-    pod::{AGENT_CONTAINER, Facts, WORK_DIRECTORY, ca_bundle_file},
+    pod::{AGENT_CONTAINER, Facts, WORK_DIRECTORY, ca_bundle_file, is_step_host},
     store::KubernetesStore,
 };
 
@@ -64,6 +70,16 @@ const RECORD_PAUSE: Duration = Duration::from_millis(100);
 /// before the job fails.
 const UNREACHED: Duration = Duration::from_secs(15);
 const UNREACHED_LIMIT: Duration = Duration::from_secs(45);
+
+/// How long that of a controller's pod may take before it is told. It may meet another replica first.
+const UNREACHED_CONTROLLER: Duration = Duration::from_secs(30);
+
+/// How long something must be over before it counts as another matter when it comes again. A service that is
+/// restarted again and again runs for a moment in between.
+const OVER: Duration = Duration::from_secs(30);
+
+/// How many requests to be given up may wait to be heard of.
+const GIVEN_UP: usize = 64;
 
 /// How many of the last lines of a pod that failed are shown.
 const LAST_LINES: i64 = 20;
@@ -89,6 +105,8 @@ struct Inner {
     store: Option<Arc<KubernetesStore>>,
     /// UIDs of the pods that are minded now, by the request of their job.
     minded: Mutex<HashMap<String, String>>,
+    /// Requests of jobs that are to be given up. They are said again and again.
+    given_up: broadcast::Sender<RequestId>,
 }
 
 /// A pod is minded until this is dropped.
@@ -136,6 +154,7 @@ impl PodExecutor {
             namespace,
             store,
             minded: Mutex::default(),
+            given_up: broadcast::Sender::new(GIVEN_UP),
         }))
     }
 
@@ -148,6 +167,13 @@ impl PodExecutor {
     /// UID of the pod that is minded for a request now.
     pub(crate) fn minded(&self, request: &str) -> Option<String> {
         self.0.minded().get(request).cloned()
+    }
+
+    /// Gives the job of a request up if no worker has it yet; it may have no pod. It fails. Whoever wants it
+    /// says so until it has happened.
+    pub(crate) fn give_up(&self, request: RequestId) {
+        // That nobody listens means that there is no job.
+        let _ = self.0.given_up.send(request);
     }
 
     /// From now on pods are made by this spec; those there are stay as they are.
@@ -165,9 +191,25 @@ impl Executor for PodExecutor {
     }
 }
 
+/// What is said of a job whose record was deleted before a worker had it.
+const GIVEN_UP_REASON: &str = "its PipelineJob was deleted, which cancels the job";
+
+/// Waits until this job is to be given up.
+async fn until_given_up(told: &mut broadcast::Receiver<RequestId>, request: RequestId) {
+    loop {
+        match told.recv().await {
+            Ok(other) if other == request => return,
+            // What was missed is said again.
+            Ok(_) | Err(RecvError::Lagged(_)) => {}
+            Err(RecvError::Closed) => std::future::pending().await,
+        }
+    }
+}
+
 /// Everything that can happen to a pod.
 enum Event {
     Killed,
+    GivenUp,
     /// The worker says that it is done.
     Finished,
     /// It must not be given the job, or that could not be written down.
@@ -271,7 +313,8 @@ impl Inner {
     }
 
     async fn run_told(&self, mut job: AcceptedJob, controls: Controls, teller: Teller) -> WorkerExit {
-        let spec = self.spec();
+        let (spec, request) = (self.spec(), job.message.request_id);
+        let mut given_up = self.given_up.subscribe();
         let place = match &job.claimed {
             Some(claim) => serde_json::from_str::<Place>(&claim.place)
                 .map_err(|error| Mishap::Lost(format!("its pod is not known: {error}"))),
@@ -282,12 +325,15 @@ impl Inner {
                     () = controls.kill.cancelled() => {
                         Err(Mishap::Lost("it was given up before its pod was made".to_owned()))
                     }
+                    () = until_given_up(&mut given_up, request) => {
+                        Err(Mishap::Final(GIVEN_UP_REASON.to_owned()))
+                    }
                     placed = creating => placed,
                 }
             }
         };
         match place {
-            Ok(place) => self.mind(place, &spec, job, controls, teller).await,
+            Ok(place) => self.mind(place, &spec, job, controls, (teller, given_up)).await,
             Err(Mishap::Final(reason)) => WorkerExit::not_started(reason),
             // It may have run, and reported.
             Err(Mishap::Lost(reason)) => exit(Reported::Perhaps, reason),
@@ -300,10 +346,11 @@ impl Inner {
         spec: &AgentSetSpec,
         job: AcceptedJob,
         controls: Controls,
-        teller: Teller,
+        (teller, mut given_up): (Teller, broadcast::Receiver<RequestId>),
     ) -> WorkerExit {
         teller.pod(&place.name);
-        let _minded = self.mind_now(&place, job.message.request_id);
+        let request = job.message.request_id;
+        let _minded = self.mind_now(&place, request);
         let known_by = match &job.claimed {
             Some(_) => KnownBy::Nothing,
             None => KnownBy::Identity(place.uid.clone()),
@@ -317,13 +364,17 @@ impl Inner {
         let words = serde_json::to_string(&place).unwrap_or_default();
         let mut watcher = Watcher::new(&place, spec, job.claimed.is_some(), teller);
         // The service of a run holds no job up, so that only the way to us can.
-        watcher.meeting = self.store.is_none().then(|| self.facts.channel.clone());
+        watcher.meeting = match self.store {
+            None => Meeting::OnThisMachine(self.facts.channel.clone()),
+            Some(_) => Meeting::AtController(self.facts.channel.clone()),
+        };
         let mut talk = std::pin::pin!(converse(host, expectation, job, words));
         let mut look = interval(LOOK);
         let judged = loop {
             let event = tokio::select! {
                 biased;
                 () = controls.kill.cancelled() => Event::Killed,
+                () = until_given_up(&mut given_up, request) => Event::GivenUp,
                 _ = course.wait_for(|course| matches!(course, Course::Finished { .. })) => Event::Finished,
                 parted = &mut talk => Event::Refused(match parted {
                     Ok(parted) => format!("the conversation with its worker ended: {parted:?}"),
@@ -334,6 +385,9 @@ impl Inner {
             };
             match event {
                 Event::Killed => break Judged::ended("it was killed"),
+                // Its worker ends it properly when the pod is deleted.
+                Event::GivenUp if *course.borrow() != Course::Waiting => {}
+                Event::GivenUp => break Judged { is_final: true, ..Judged::ended(GIVEN_UP_REASON) },
                 Event::Finished => break Judged::ended("it ended"),
                 Event::Refused(reason) => break Judged::ended(reason),
                 Event::Look => {
@@ -345,7 +399,7 @@ impl Inner {
             }
         };
         // What the worker said last may still be on its way.
-        if judged.is_by_pod {
+        if judged.log_of.is_some() {
             let last = async {
                 tokio::select! {
                     _ = course.wait_for(|course| matches!(course, Course::Finished { .. })) => {}
@@ -355,8 +409,8 @@ impl Inner {
             let _ = timeout(LAST_FRAMES, last).await;
         }
         let is_finished = matches!(*course.borrow(), Course::Finished { .. });
-        if judged.is_by_pod && !is_finished {
-            self.keep_last_lines(&place, &lines).await;
+        if let Some(container) = judged.log_of.as_deref().filter(|_| !is_finished) {
+            self.keep_last_lines(&place, container, &lines).await;
         }
         self.remove(&place, &mut news, !is_finished).await;
         judged.exit(&course, watcher.is_claimed, &lines)
@@ -381,9 +435,9 @@ impl Inner {
     }
 
     /// The pod's last words, for the job's log.
-    async fn keep_last_lines(&self, place: &Place, lines: &LastLines) {
+    async fn keep_last_lines(&self, place: &Place, container: &str, lines: &LastLines) {
         let parameters = LogParams {
-            container: Some(AGENT_CONTAINER.to_owned()),
+            container: Some(container.to_owned()),
             tail_lines: Some(LAST_LINES),
             limit_bytes: Some(64 * 1024),
             ..LogParams::default()
@@ -421,13 +475,17 @@ struct Judged {
     reason: String,
     /// Whether another pod would go the same way.
     is_final: bool,
-    /// Whether the pod itself ended, so that its worker's last words count.
-    is_by_pod: bool,
+    /// The container whose last words count, where the pod itself ended.
+    log_of: Option<String>,
 }
 
 impl Judged {
     fn ended(reason: impl Into<String>) -> Self {
-        Self { reason: reason.into(), is_final: false, is_by_pod: false }
+        Self { reason: reason.into(), is_final: false, log_of: None }
+    }
+
+    fn by_pod(reason: String, container: String) -> Self {
+        Self { reason, is_final: false, log_of: Some(container) }
     }
 
     fn exit(self, course: &watch::Receiver<Course>, is_claimed: bool, lines: &LastLines) -> WorkerExit {
@@ -439,7 +497,8 @@ impl Judged {
         };
         let ending = match self.is_final && !is_claimed {
             true => Ending::NotStarted(self.reason),
-            false => Ending::Ended(self.reason),
+            // It becomes part of a sentence.
+            false => Ending::Ended(self.reason.trim_end_matches('.').to_owned()),
         };
         WorkerExit { result, reported, ending, last_lines: lines.take() }
     }
@@ -449,18 +508,44 @@ fn exit(reported: Reported, reason: String) -> WorkerExit {
     WorkerExit { result: None, reported, ending: Ending::Ended(reason), last_lines: Vec::new() }
 }
 
+/// Where the worker of a pod is to come for its job.
+enum Meeting {
+    Unknown,
+    /// Of a run on this machine; it is to come at once.
+    OnThisMachine(String),
+    /// That the job is ours may take a while to be settled. A frozen replica may hold the worker up as well.
+    AtController(String),
+}
+
+/// What is the matter with a pod.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Matter {
+    word: &'static str,
+    since: Instant,
+    /// When it was so last.
+    seen: Instant,
+}
+
+impl Matter {
+    /// What is the matter now, after what was before.
+    fn next(before: Option<Self>, word: &'static str, now: Instant) -> Self {
+        let same = before.filter(|before| before.word == word && now.duration_since(before.seen) < OVER);
+        Self { word, since: same.map_or(now, |same| same.since), seen: now }
+    }
+}
+
 /// What was seen of a pod so far.
 struct Watcher<'a> {
     place: &'a Place,
     limits: Limits,
     is_claimed: bool,
     teller: Teller,
-    /// What is the matter, and since when.
-    matter: Option<(&'static str, Instant)>,
+    matter: Option<Matter>,
     /// What was told last.
     told: Option<Note>,
-    /// Where the worker is to come at once, if it is known that nothing else keeps it waiting.
-    meeting: Option<String>,
+    /// The containers that the worker was told not to wait for.
+    lost: BTreeSet<String>,
+    meeting: Meeting,
     /// Since when its container has been running.
     running: Option<Instant>,
 }
@@ -474,7 +559,8 @@ impl<'a> Watcher<'a> {
             teller,
             matter: None,
             told: None,
-            meeting: None,
+            lost: BTreeSet::new(),
+            meeting: Meeting::Unknown,
             running: None,
         }
     }
@@ -484,7 +570,7 @@ impl<'a> Watcher<'a> {
             last.and_then(|pod| diagnose(pod, &[], &self.limits)).filter(|found| found.word != "deleted");
         let reason =
             by.map_or_else(|| format!("its pod {} was deleted", self.place.name), |found| found.text);
-        Judged { reason, is_final: false, is_by_pod: true }
+        Judged::by_pod(reason, AGENT_CONTAINER.to_owned())
     }
 
     async fn judge(&mut self, seen: &Seen) -> Option<Judged> {
@@ -497,41 +583,70 @@ impl<'a> Watcher<'a> {
                 advice: found.advice,
                 is_problem: found.is_problem,
             };
-            if self.told.as_ref() != Some(&note) {
+            let now = Instant::now();
+            let matter = Matter::next(self.matter, found.word, now);
+            self.matter = Some(matter);
+            if self.told.as_ref() != Some(&note) || matter.since == now {
                 self.told = Some(note.clone());
                 self.teller.tell(note).await;
             }
-            let since = match self.matter {
-                Some((word, since)) if word == found.word => since,
-                _ => self.matter.insert((found.word, Instant::now())).1,
-            };
             let is_over = match found.verdict {
                 Verdict::Wait => false,
-                Verdict::FailAt(after) => since.elapsed() >= after,
+                Verdict::FailAt(after) => now.duration_since(matter.since) >= after,
                 Verdict::FailNow => true,
             };
             if is_over {
-                return Some(Judged { reason: found.text, is_final: !found.replaceable, is_by_pod: true });
+                let container = found.container.unwrap_or_else(|| AGENT_CONTAINER.to_owned());
+                if !(self.is_claimed && is_step_host(&container)) {
+                    let is_final = !found.replaceable;
+                    return Some(Judged { is_final, ..Judged::by_pod(found.text, container) });
+                }
+                // The worker outlives a container that only starts steps, and ends the job itself.
+                self.lose(container, found.text).await;
             }
         }
         let ended = terminated(pod)?;
-        Some(Judged { reason: how(ended), is_final: false, is_by_pod: true })
+        Some(Judged::by_pod(how(ended), AGENT_CONTAINER.to_owned()))
+    }
+
+    /// Has the worker know why a container will never come.
+    async fn lose(&mut self, container: String, reason: String) {
+        if self.lost.insert(container.clone()) {
+            self.teller.lose(LostContainer { name: container, reason }).await;
+        }
     }
 
     /// That the worker runs and does not come.
     fn unreached(&mut self, pod: &Pod) -> Option<Diagnosis> {
-        let meeting = self.meeting.as_ref().filter(|_| !self.is_claimed)?;
+        if self.is_claimed {
+            return None;
+        }
         agent_state(pod)?.running.as_ref()?;
-        let since = *self.running.get_or_insert_with(Instant::now);
-        (since.elapsed() >= UNREACHED).then(|| Diagnosis {
-            word: "unreached",
-            text: format!("The pod {} runs, but does not reach {meeting} on this machine.", self.place.name),
-            advice: Some(
-                "See whether a firewall is in between, or give another address with --address.".to_owned(),
+        let lasts = self.running.get_or_insert_with(Instant::now).elapsed();
+        let name = &self.place.name;
+        let (patience, verdict, text, advice) = match &self.meeting {
+            Meeting::Unknown => return None,
+            Meeting::OnThisMachine(address) => (
+                UNREACHED,
+                Verdict::FailAt(UNREACHED_LIMIT),
+                format!("The pod {name} runs, but does not reach {address} on this machine."),
+                "See whether a firewall is in between, or give another address with --address.",
             ),
-            verdict: Verdict::FailAt(UNREACHED_LIMIT),
+            Meeting::AtController(address) => (
+                UNREACHED_CONTROLLER,
+                Verdict::FailAt(self.limits.pending),
+                format!("The pod {name} runs, but has not got its job from the controller at {address} yet."),
+                "See whether a network policy or a firewall keeps the pods from reaching the controller.",
+            ),
+        };
+        (lasts >= patience).then(|| Diagnosis {
+            word: "unreached",
+            text,
+            advice: Some(advice.to_owned()),
+            verdict,
             replaceable: false,
             is_problem: true,
+            container: None,
         })
     }
 }
@@ -550,5 +665,23 @@ fn how(ended: &ContainerStateTerminated) -> String {
     match ended.signal {
         Some(signal) => format!("its container was killed by signal {signal}"),
         None => format!("its container ended with exit code {}", ended.exit_code),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_over_for_a_while_is_another_matter_when_it_comes_again() {
+        let (began, second) = (Instant::now(), Duration::from_secs(1));
+        let first = Matter::next(None, "node-lost", began);
+        let on = Matter::next(Some(first), "node-lost", began + second);
+        assert_eq!((on.since, on.seen), (began, began + second));
+        let after_a_pause = Matter::next(Some(on), "node-lost", began + OVER);
+        assert_eq!(after_a_pause.since, began, "it was over for a moment");
+        let hours_later = began + 7200 * second;
+        assert_eq!(Matter::next(Some(after_a_pause), "node-lost", hours_later).since, hours_later);
+        assert_eq!(Matter::next(Some(on), "evicted", began + 2 * second).since, began + 2 * second);
     }
 }

@@ -17,7 +17,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use dayfly_protocol::{
     TaskResult,
-    channel::{MAX_REMARKS, Orders, Remark, SecretJson, WorkerSettings},
+    channel::{LostContainer, MAX_REMARKS, Orders, Remark, SecretJson, WorkerSettings},
     job::AgentJobRequestMessage,
 };
 use tokio::sync::{mpsc, watch};
@@ -158,6 +158,17 @@ impl RunningJob {
             let is_new = orders.remarks.len() < MAX_REMARKS && !orders.remarks.contains(&remark);
             if is_new {
                 orders.remarks.push(remark);
+            }
+            is_new
+        });
+    }
+
+    /// Has the worker fail the steps that want this container.
+    pub(crate) fn lose(&self, lost: LostContainer) {
+        self.orders.send_if_modified(|orders| {
+            let is_new = !orders.lost_containers.iter().any(|known| known.name == lost.name);
+            if is_new {
+                orders.lost_containers.push(lost);
             }
             is_new
         });

@@ -1,12 +1,14 @@
 //! What is heard of a job's place and of its course.
 
-use dayfly_protocol::channel::StepStarted;
+use dayfly_protocol::channel::{LostContainer, StepStarted};
 
 /// What an executor says on its way.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Progress {
     /// Something about the place that people should read.
     Noted(Note),
+    /// A container of the job's pod is of no use; who waits for it is to know why.
+    ContainerLost(LostContainer),
     /// A worker has the job.
     Claimed,
     /// A step began.

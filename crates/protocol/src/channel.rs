@@ -170,6 +170,19 @@ pub struct Orders {
     /// worker puts it into the job's log, each remark once.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub remarks: Vec<Remark>,
+    /// Containers of the job's pod in which nothing can run any more.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lost_containers: Vec<LostContainer>,
+}
+
+/// A container that could not begin, or has ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LostContainer {
+    /// Its name in the pod.
+    pub name: String,
+    /// Why, for the log of the step that wants it.
+    pub reason: String,
 }
 
 /// How many remarks there may be on one job.

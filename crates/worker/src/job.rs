@@ -299,6 +299,11 @@ fn obey(job: &JobContext, obeyed: &mut Orders, orders: Orders) {
     {
         job.reporter.set_feed_interval(Duration::from_millis(interval));
     }
+    for lost in &orders.lost_containers {
+        if let Some(containers) = &job.containers {
+            containers.lose(lost);
+        }
+    }
     // Another listener may know nothing of what the one before it remarked.
     let mut remarks = std::mem::take(&mut obeyed.remarks);
     for remark in &orders.remarks {

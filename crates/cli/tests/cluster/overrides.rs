@@ -44,6 +44,15 @@ fn a_template_that_the_cluster_refuses_is_told_before_any_job_fails() {
     world.has_condition("agentset/linux", "TemplateValid", "PodAccepted");
 }
 
+/// The API server itself drops what it does not know.
+#[test]
+fn a_template_with_a_mistyped_field_is_told() {
+    let spec = "  template: { spec: { nodeSelectr: { disk: ssd } } }\n";
+    let Some(world) = World::without_agents("mistyped", 1, &spec.into()) else { return };
+    let message = world.has_condition("agentset/linux", "TemplateValid", "PodRejected");
+    assert!(message.contains("unknown field \"spec.nodeSelectr\""), "{message}");
+}
+
 #[test]
 fn idle_agents_are_offline_while_the_cluster_is_full() {
     let spec = "  maxPendingJobs: 1\n  template: { spec: { containers: [{ name: job, \

@@ -32,9 +32,44 @@ fn images_that_cannot_be_pulled_are_told_apart() {
     let jobs = images.iter().enumerate().map(|(number, (image, _))| job(number, image));
     let (is_green, text) = world.queue(&format!("pool: k8s\njobs:\n{}", jobs.collect::<String>())).end();
     assert!(!is_green && !text.contains("never\n"), "{text}");
+    // Where the worker has an image of its own, it ends the job itself.
+    assert!(text.contains("failed") && !text.contains("cancelled"), "{text}");
     for (image, what) in &images {
         let is_told = |line: &str| line.contains(image.as_str()) && line.contains(what);
         assert!(text.lines().any(is_told), "{image} {what}: {text}");
+    }
+    world.no_pod_is_left();
+}
+
+/// The worker has the job by then. What needs no container of the job's still runs.
+#[test]
+fn a_container_that_cannot_be_had_fails_its_steps_and_the_job_goes_on() {
+    let open = std::env::var("DAYFLY_TEST_REGISTRY").unwrap_or_default();
+    let Some(world) = World::with("lost", 1, "  timeouts: { imageSeconds: 10 }\n") else { return };
+    let run = world.queue(&format!(
+        "pool: k8s\ncontainer: \"{open}/no-such-image:1\"\nsteps:\n- bash: echo never\n\
+         - bash: echo cleaned up\n  condition: always()\n  target: host\n"
+    ));
+    let (is_green, text) = run.end();
+    assert!(!is_green && text.contains("cleaned up") && !text.contains("never\n"), "{text}");
+    assert!(text.contains("nothing can run in the container 'job': The image"), "{text}");
+    assert!(text.contains("failed") && !text.contains("cancelled"), "{text}");
+    world.no_pod_is_left();
+}
+
+#[test]
+fn an_init_container_that_fails_fails_the_job_with_its_last_words() {
+    let image = Cluster::find().map(|cluster| cluster.job_image).unwrap_or_default();
+    let spec = format!(
+        "  image: {image}\n  template: {{ spec: {{ initContainers: [{{ name: prepare, image: {image}, command: [sh, -c, \"echo no \
+         vault; exit 5\"], securityContext: {{ allowPrivilegeEscalation: false, capabilities: {{ drop: [ALL] }} \
+         }} }}] }} }}\n"
+    );
+    let Some(world) = World::with("init", 1, &spec) else { return };
+    let (is_green, text) = world.queue("pool: k8s\nsteps:\n- bash: echo never\n").end();
+    assert!(!is_green && !text.contains("never\n"), "{text}");
+    for part in ["The init container prepare ended with exit code 5", "no vault"] {
+        assert!(text.contains(part), "{part}: {text}");
     }
     world.no_pod_is_left();
 }
@@ -233,6 +268,19 @@ fn a_job_waits_for_a_quota_and_says_so() {
     let (is_green, text) = run.end();
     assert!(is_green && text.contains("at last"), "{text}");
     assert!(world.logs().contains("exceeded quota: few"), "it is in the build: {}", world.logs());
+}
+
+#[test]
+fn a_record_that_is_deleted_ends_a_job_that_has_no_pod() {
+    let Some(world) = World::new("podless", 1) else { return };
+    world.apply(
+        "apiVersion: v1\nkind: ResourceQuota\nmetadata: { name: none }\nspec: { hard: { pods: \"0\" } }\n",
+    );
+    let run = world.queue("pool: k8s\nsteps:\n- bash: echo never\n");
+    world.is_told_why_it_waits("exceeded quota: none");
+    world.kubectl(&["delete", "pipelinejobs", "--all", "--timeout=60s"]);
+    let (is_green, text) = run.end();
+    assert!(!is_green && text.contains("its PipelineJob was deleted"), "{text}");
 }
 
 /// The worker outlives its steps: the step fails, and what always runs does.

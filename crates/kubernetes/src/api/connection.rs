@@ -27,7 +27,7 @@ use super::{Condition, KeyReference};
 pub struct AzureDevOpsConnectionSpec {
     /// URL of the organization (https://dev.azure.com/contoso) or of the collection on Azure DevOps Server.
     #[x_kube(validation = (
-        "self.matches('^https?://[^/@]+')",
+        "self.matches('^https?://[^/?#@]+([/?#].*)?$')",
         "url must begin with https:// or http:// and a host, without a user name or password"
     ))]
     #[schemars(length(min = 1, max = 2048))]
@@ -105,7 +105,7 @@ pub struct WorkloadIdentity {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 2048))]
     #[x_kube(validation = (
-        "self.matches('^https?://[^/@]+')",
+        "self.matches('^https?://[^/?#@]+([/?#].*)?$')",
         "authorityHost must begin with https:// and a host"
     ))]
     pub authority_host: Option<String>,

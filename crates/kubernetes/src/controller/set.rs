@@ -306,8 +306,9 @@ impl Set {
     fn tidying(&self, set: AcceptingSet, fence: &Fence, executor: PodExecutor) -> AbortOnDropHandle<()> {
         let Office { client, calls, .. } = &*self.office;
         let sweep = self.sweep(set.clone(), fence);
-        let strays = Strays::new(client, &set, executor, fence.clone(), calls.clone());
-        AbortOnDropHandle::new(tokio::spawn(tidy(client.clone(), set, sweep, strays, self.wanted.clone())))
+        let strays = Strays::new(client, &set, executor.clone(), fence.clone(), calls.clone());
+        let tidying = tidy(client.clone(), set, (sweep, strays, executor), self.wanted.clone());
+        AbortOnDropHandle::new(tokio::spawn(tidying))
     }
 
     /// Runs the agents until the set is deleted or the controller ends.

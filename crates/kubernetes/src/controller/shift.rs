@@ -201,10 +201,10 @@ impl<'a> Shift<'a> {
     /// What the connection says now beside what the agents were started with.
     fn compare(&mut self, way: &Way) {
         let is_elsewhere = way.url != self.way.url;
-        if is_elsewhere && !matches!(self.outcome, Outcome::Moved) {
+        if is_elsewhere {
             tracing::info!(set = self.set.name(), "the agents move to {} when their jobs are done", way.url);
             self.outcome = Outcome::Moved;
-        } else if !is_elsewhere && *way != self.way {
+        } else if *way != self.way {
             tracing::info!(set = self.set.name(), "the agents take up new certificates or another proxy");
             self.outcome = Outcome::Released;
         }
@@ -320,6 +320,7 @@ fn readiness(crew: &Crew, phase: Phase) -> Finding {
             (false, "Deleting", "running jobs end, then the agents leave the pool".to_owned())
         }
         (_, 0) => (false, "Connecting", "no agent is online yet".to_owned()),
+        (_, 1) => (true, "Online", "1 agent is online".to_owned()),
         (_, online) => (true, "Online", format!("{online} agents are online")),
     };
     Finding::ready(is_ready, reason, message)

@@ -3,7 +3,11 @@
 
 use dayfly_protocol::job::AgentJobRequestMessage;
 use k8s_openapi::api::core::v1::Pod;
-use kube::{Api, Client, api::PostParams};
+use kube::{
+    Client, Resource as _,
+    api::{PartialObjectMeta, PostParams, Request},
+};
+use serde_json::Value;
 
 use super::status::Finding;
 use crate::{
@@ -32,13 +36,8 @@ pub(super) async fn check(
         Ok(shaped) => shaped,
         Err(error) => return refused(error.to_string()),
     };
-    let pod: Pod = match serde_json::from_value(shaped.pod) {
-        Ok(pod) => pod,
-        Err(error) => return refused(format!("`spec.template` makes a pod that is none: {error}")),
-    };
-    let parameters = PostParams { dry_run: true, ..PostParams::default() };
-    match bounded(Api::<Pod>::namespaced(client, &namespace).create(&parameters, &pod)).await {
-        Ok(_) => Some(finding(true, "PodAccepted", "the cluster takes the pods of this set".to_owned())),
+    match bounded(dry_run(&client, &namespace, &shaped.pod)).await {
+        Ok(()) => Some(finding(true, "PodAccepted", "the cluster takes the pods of this set".to_owned())),
         // Jobs wait for it, and say so.
         Err(kube::Error::Api(status)) if is_quota(&status.message) => {
             Some(finding(true, "PodAccepted", "the namespace's quota is used up just now".to_owned()))
@@ -51,4 +50,16 @@ pub(super) async fn check(
             None
         }
     }
+}
+
+/// Whether the API server would create this pod, all of whose fields it must know: those of a mistyped name
+/// would be dropped without a word.
+async fn dry_run(client: &Client, namespace: &str, pod: &Value) -> Result<(), kube::Error> {
+    let parameters = PostParams { dry_run: true, ..PostParams::default() };
+    let body = serde_json::to_vec(pod).map_err(kube::Error::SerdeError)?;
+    let request = Request::new(Pod::url_path(&(), Some(namespace))).create(&parameters, body);
+    let mut request = request.map_err(kube::Error::BuildRequest)?;
+    let strict = format!("{}&fieldValidation=Strict", request.uri());
+    *request.uri_mut() = strict.parse().map_err(|error| kube::Error::HttpError(http::Error::from(error)))?;
+    client.request::<PartialObjectMeta<Pod>>(request).await.map(drop)
 }

@@ -4,6 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use dayfly_client::describe;
+use dayfly_protocol::RequestId;
 use k8s_openapi::api::core::v1::Pod;
 use kube::{
     Api, Client,
@@ -15,6 +16,7 @@ use super::strays::Strays;
 use crate::{
     api::{AgentSet, PipelineJob},
     cluster::bounded,
+    executor::PodExecutor,
     names::{AGENT_SET_LABEL, JOB_LABEL},
     store::{AcceptingSet, SET_UID, is_closed},
     sweep::Sweep,
@@ -31,8 +33,7 @@ const LOOKS_PER_STRAYS: u32 = 5;
 pub(super) async fn tidy(
     client: Client,
     set: AcceptingSet,
-    sweep: Sweep,
-    mut strays: Strays,
+    (sweep, mut strays, executor): (Sweep, Strays, PodExecutor),
     wanted: watch::Receiver<Arc<AgentSet>>,
 ) {
     let jobs = Api::<PipelineJob>::namespaced(client.clone(), &set.namespace);
@@ -43,7 +44,7 @@ pub(super) async fn tidy(
         let labels = ListParams::default().labels(&format!("{SET_UID}={}", set.uid));
         match bounded(jobs.list(&labels)).await {
             Ok(all) => {
-                if let Err(error) = cancel_deleted(&all.items, &pods, &set).await {
+                if let Err(error) = cancel_deleted(&all.items, &pods, &set, &executor).await {
                     tracing::info!(%error, set = set.name, "could not cancel jobs whose records are deleted");
                 }
                 if looks % LOOKS_PER_STRAYS == 0
@@ -64,13 +65,18 @@ pub(super) async fn tidy(
 }
 
 /// Deletes the pods of jobs whose records are deleted: their workers then cancel the jobs properly, and the
-/// records go when the results are known.
+/// records go when the results are known. A job that no worker has yet is given up; it may wait for a quota,
+/// and have no pod.
 async fn cancel_deleted(
     jobs: &[PipelineJob],
     pods: &Api<Pod>,
     set: &AcceptingSet,
+    executor: &PodExecutor,
 ) -> Result<(), kube::Error> {
     for job in jobs.iter().filter(|job| job.metadata.deletion_timestamp.is_some()) {
+        if !is_closed(job) {
+            executor.give_up(RequestId(job.spec.request_id));
+        }
         let labels = format!("{AGENT_SET_LABEL}={},{JOB_LABEL}={}", set.name, job.spec.request_id);
         for pod in bounded(pods.list(&ListParams::default().labels(&labels))).await? {
             let is_new = pod.metadata.deletion_timestamp.is_none();

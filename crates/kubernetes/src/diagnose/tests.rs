@@ -12,6 +12,7 @@ fn limits() -> Limits {
 fn found(status: &Value, events: &Value) -> Option<Diagnosis> {
     let spec = json!({
         "nodeName": "node-1",
+        "initContainers": [{ "name": "prepare" }, { "name": "service-db", "restartPolicy": "Always" }],
         "containers": [{ "name": "agent", "resources": { "limits": { "memory": "1Gi" } } }],
     });
     let pod =
@@ -29,6 +30,17 @@ fn container(state: &Value) -> Value {
         "name": "agent", "image": "i:1", "imageID": "", "ready": false, "restartCount": 0, "state": state,
     });
     json!({ "containerStatuses": [status] })
+}
+
+/// A container that comes before the worker's.
+fn init(name: &str, state: &Value) -> Value {
+    json!({ "initContainerStatuses": [
+        { "name": name, "image": "i:1", "imageID": "", "ready": false, "restartCount": 0, "state": state },
+    ] })
+}
+
+fn crash() -> Value {
+    json!({ "waiting": { "reason": "CrashLoopBackOff", "message": "back-off 10s restarting" } })
 }
 
 /// All containers run as far as the kubelet said last, and the node controller has its doubts since.
@@ -81,6 +93,19 @@ fn everything_that_can_be_the_matter_has_its_word_and_its_verdict() {
         (waiting("CreateContainerConfigError", "secret \"x\" not found"), "configuration", FailNow, false),
         (waiting("CreateContainerError", "context deadline exceeded"), "container", create, false),
         (waiting("RunContainerError", "exec /x: exec format error"), "container", FailNow, false),
+        (
+            container(&json!({ "terminated": { "reason": "StartError", "exitCode": 128 } })),
+            "container",
+            FailNow,
+            true,
+        ),
+        (
+            init("prepare", &json!({ "terminated": { "reason": "Error", "exitCode": 5 } })),
+            "init",
+            FailNow,
+            false,
+        ),
+        (init("service-db", &crash()), "restarts", create, false),
     ];
     for (status, word, verdict, replaceable) in rows {
         let found = found(&status, &json!([])).unwrap_or_else(|| panic!("nothing found: {status}"));
@@ -96,6 +121,8 @@ fn what_is_no_trouble_is_not_told() {
         waiting("CreateContainerConfigError", "failed to create subPath directory for volumeMount"),
         container(&json!({ "running": {} })),
         container(&json!({ "terminated": { "reason": "Error", "exitCode": 102 } })),
+        init("prepare", &json!({ "terminated": { "reason": "Completed", "exitCode": 0 } })),
+        init("service-db", &json!({ "terminated": { "reason": "Error", "exitCode": 1 } })),
         condition("Ready", "False", "ContainersNotReady", ""),
         lost_node("ReadinessGatesNotReady"),
     ] {
@@ -121,7 +148,7 @@ fn the_words_of_the_cluster_and_what_to_do_are_told() {
 fn a_node_that_cannot_start_the_pod_is_told_by_its_warnings_until_something_runs() {
     let event = |reason: &str| json!([{ "metadata": {}, "involvedObject": {}, "reason": reason, "message": "because" }]);
     let told = found(&json!({}), &event("FailedCreatePodSandBox")).expect("a diagnosis");
-    assert_eq!((told.word, told.verdict), ("sandbox", Verdict::Wait));
+    assert_eq!((told.word, told.verdict), ("sandbox", Verdict::FailAt(limits().pending)));
     assert_eq!(found(&json!({}), &event("FailedMount")).map(|told| told.word), Some("volume"));
     assert_eq!(found(&container(&json!({ "running": {} })), &event("FailedMount")), None);
 }
@@ -131,4 +158,46 @@ fn who_ends_the_pod_comes_before_what_that_did_to_its_containers() {
     let mut status = container(&json!({ "terminated": { "reason": "OOMKilled", "exitCode": 137 } }));
     status["reason"] = json!("Evicted");
     assert_eq!(found(&status, &json!([])).map(|told| told.word), Some("evicted"));
+}
+
+/// So that the worker does not wait for it.
+#[test]
+fn a_container_for_steps_that_ends_by_itself_is_told() {
+    let ended = |code: i32| {
+        let mut status = container(&json!({ "terminated": { "reason": "Error", "exitCode": code } }));
+        status["containerStatuses"][0]["name"] = json!("job");
+        found(&status, &json!([]))
+    };
+    let told = ended(127).expect("a diagnosis");
+    assert_eq!(told.text, "The container job ended with exit code 127.");
+    assert_eq!((told.verdict, told.container.as_deref()), (Verdict::FailNow, Some("job")));
+    assert_eq!(ended(0), None, "as it does with its worker");
+}
+
+/// A job that runs outlives its services, whatever they do.
+#[test]
+fn a_service_that_fails_again_and_again_does_not_end_a_job_that_runs() {
+    let mut status = init("service-db", &crash());
+    status["containerStatuses"] = container(&json!({ "running": {} }))["containerStatuses"].clone();
+    status["initContainerStatuses"][0]["lastState"] =
+        json!({ "terminated": { "reason": "Error", "exitCode": 7 } });
+    let told = found(&status, &json!([])).expect("a diagnosis");
+    assert_eq!((told.word, told.verdict, told.is_problem), ("restarts", Verdict::Wait, true));
+    assert_eq!(
+        told.text,
+        "The container service-db is restarted again and again: it ended with exit code 7."
+    );
+    status["initContainerStatuses"][0]["state"] =
+        json!({ "terminated": { "reason": "OOMKilled", "exitCode": 137 } });
+    assert_eq!(found(&status, &json!([])).map(|told| told.verdict), Some(Verdict::Wait));
+}
+
+#[test]
+fn what_to_do_depends_on_whose_limit_it_was() {
+    let advice = |status: &Value| found(status, &json!([])).and_then(|found| found.advice).expect("advice");
+    let evicted = |message: &str| advice(&json!({ "reason": "Evicted", "message": message }));
+    assert!(evicted("The node was low on resource: memory.").contains("requests"));
+    assert!(evicted("Usage of EmptyDir volume \"work\" exceeds the limit \"1Gi\".").contains("that limit"));
+    let root = "container has runAsNonRoot and image will run as root";
+    assert!(advice(&waiting("CreateContainerConfigError", root)).contains("containerUser"));
 }

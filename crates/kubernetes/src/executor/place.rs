@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use dayfly_client::{describe, pause_around};
 use dayfly_listener::{AcceptedJob, Note};
-use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::OwnerReference};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::{
-    ResourceExt as _,
-    api::{DeleteParams, PostParams, Preconditions},
+    ResourceExt,
+    api::{DeleteParams, DynamicObject, PostParams, Preconditions},
 };
 use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, sleep};
@@ -66,7 +66,8 @@ pub(super) async fn create(
 ) -> Result<(Place, Option<PullLogins>), Mishap> {
     let shaped = shape(spec, set, &Job { message: &job.message, nonce: &nonce() }, facts)
         .map_err(|error| Mishap::Final(describe(&error)))?;
-    let pod: Pod = serde_json::from_value(shaped.pod)
+    // As it is, with fields that are younger than the types we were built with.
+    let pod: DynamicObject = serde_json::from_value(shaped.pod)
         .map_err(|error| Mishap::Final(format!("its pod is none that Kubernetes knows: {error}")))?;
     if !shaped.left_out.is_empty() {
         teller.tell(left_out(&shaped.left_out)).await;
@@ -74,7 +75,7 @@ pub(super) async fn create(
     let patience = Limits::of(spec).pending;
     let (began, mut failures, mut is_told) = (Instant::now(), 0, false);
     loop {
-        let error = match bounded(pods.api().create(&PostParams::default(), &pod)).await {
+        let error = match bounded(pods.any().create(&PostParams::default(), &pod)).await {
             Ok(pod) => return Ok((placed(&pod), shaped.pull_logins)),
             Err(error) => error,
         };
@@ -108,7 +109,7 @@ pub(super) async fn create(
     }
 }
 
-fn placed(pod: &Pod) -> Place {
+fn placed<K: ResourceExt>(pod: &K) -> Place {
     Place { name: pod.name_any(), uid: pod.uid().unwrap_or_default() }
 }
 

@@ -9,6 +9,7 @@ use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::{Event, Pod};
 use kube::{
     Api, Client, ResourceExt as _,
+    api::{ApiResource, DynamicObject},
     runtime::{
         WatchStreamExt as _,
         watcher::{self, Config, Event as Change},
@@ -40,6 +41,7 @@ pub(crate) struct Seen {
 #[derive(Debug)]
 pub(crate) struct Pods {
     api: Api<Pod>,
+    any: Api<DynamicObject>,
     minded: Arc<Minded>,
     _watching: [AbortOnDropHandle<()>; 2],
 }
@@ -78,16 +80,22 @@ impl Pods {
     /// Watches the pods of `set` from now on.
     pub(crate) fn watch(client: Client, namespace: &str, set: &str) -> Self {
         let api = Api::<Pod>::namespaced(client.clone(), namespace);
+        let any = Api::namespaced_with(client.clone(), namespace, &ApiResource::erase::<Pod>(&()));
         let minded = Arc::<Minded>::default();
         let labels = format!("{MANAGED_BY}={MANAGER},{AGENT_SET_LABEL}={set}");
         let pods = tokio::spawn(watch_pods(api.clone(), labels, minded.clone()));
         let events = tokio::spawn(watch_events(Api::namespaced(client, namespace), minded.clone()));
-        Self { api, minded, _watching: [AbortOnDropHandle::new(pods), AbortOnDropHandle::new(events)] }
+        Self { api, any, minded, _watching: [AbortOnDropHandle::new(pods), AbortOnDropHandle::new(events)] }
     }
 
     /// The calls about pods.
     pub(crate) fn api(&self) -> &Api<Pod> {
         &self.api
+    }
+
+    /// The calls about pods of whatever fields.
+    pub(crate) fn any(&self) -> &Api<DynamicObject> {
+        &self.any
     }
 
     /// News of the pod of this name from now on. There is one reader per pod. `is_new`: it was made just now;

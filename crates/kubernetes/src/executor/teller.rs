@@ -1,6 +1,7 @@
 //! What is said of a job's pod while the job waits for it: in the job's log, and in its record.
 
 use dayfly_listener::{Note, Progress};
+use dayfly_protocol::channel::LostContainer;
 use tokio::sync::mpsc;
 
 /// How much may wait to be written down. What is too much is in the job's log only.
@@ -44,6 +45,11 @@ impl Teller {
     /// Says which pod it is.
     pub(super) fn pod(&self, name: &str) {
         let _ = self.said.try_send(Said { pod: Some(name.to_owned()), reason: None });
+    }
+
+    /// Says that a container is of no use.
+    pub(super) async fn lose(&self, lost: LostContainer) {
+        let _ = self.progress.send(Progress::ContainerLost(lost)).await;
     }
 
     /// Says what is the matter.

@@ -1,5 +1,7 @@
 //! The containers of a job's pod.
 
+use std::collections::BTreeMap;
+
 use dayfly_protocol::{
     containers::{JOB_CONTAINER, Port, services, step_containers},
     job::{AgentJobRequestMessage, ContainerResource},
@@ -14,6 +16,9 @@ pub(crate) const AGENT_CONTAINER: &str = "agent";
 
 /// Where the work volume is mounted, in all containers that run steps.
 pub(crate) const WORK_DIRECTORY: &str = "/work";
+
+/// The container that copies the program into the pod.
+pub(crate) const DELIVERER: &str = "dayfly";
 
 // The volumes.
 pub(super) const DAYFLY: &str = "dayfly";
@@ -72,6 +77,7 @@ pub(super) fn of(
     let image = set.image.as_deref().ok_or_else(|| ShapeError::NoImage(set_name.to_owned()))?;
     let steps = step_containers(message)?;
     let services = services(message)?;
+    have_ports_of_their_own(&services)?;
     let (mut left_out, mut registries) = (Vec::new(), Registries::new(message));
     let mut first = Vec::new();
     if delivery(set, facts) == Delivery::Copy {
@@ -182,7 +188,7 @@ pub(crate) fn ca_bundle_file(container: &str) -> String {
 /// Brings the binary into the pod where the cluster cannot mount an image.
 fn deliverer(facts: &Facts) -> Value {
     json!({
-        "name": "dayfly",
+        "name": DELIVERER,
         "image": facts.dayfly_image,
         "command": ["/dayfly", "deliver", "/delivered/dayfly"],
         "securityContext": security(),
@@ -218,6 +224,21 @@ fn service(
         container["env"] = environment.into();
     }
     Ok(container)
+}
+
+/// Refuses services that listen on the same port: whoever comes first would be taken for the other as well.
+fn have_ports_of_their_own(services: &[(&str, &ContainerResource)]) -> Result<(), ShapeError> {
+    let mut taken = BTreeMap::new();
+    for (name, resource) in services {
+        for port in resource.properties.ports.iter().filter_map(|text| Port::parse(text)) {
+            let one = *taken.entry(port.container).or_insert(*name);
+            if one != *name {
+                let (one, other) = (one.to_owned(), (*name).to_owned());
+                return Err(ShapeError::SamePort { one, other, port: port.container });
+            }
+        }
+    }
+    Ok(())
 }
 
 /// `service-<name>`, a DNS label by which a template finds the container.

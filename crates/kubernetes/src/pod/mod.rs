@@ -10,7 +10,7 @@ mod template;
 use dayfly_protocol::{containers::UnknownContainer, job::AgentJobRequestMessage};
 
 pub(crate) use self::{
-    containers::{AGENT_CONTAINER, WORK_DIRECTORY, ca_bundle_file, is_step_host},
+    containers::{AGENT_CONTAINER, DELIVERER, WORK_DIRECTORY, ca_bundle_file, is_step_host},
     template::merge as merge_template,
 };
 pub use self::{
@@ -83,6 +83,19 @@ pub enum ShapeError {
         service: String,
         /// The variable.
         variable: String,
+    },
+    /// Two services cannot be told apart.
+    #[error(
+        "the services `{one}` and `{other}` both listen on port {port}, and the containers of a pod share \
+         one network; have one of them listen on another port"
+    )]
+    SamePort {
+        /// A service.
+        one: String,
+        /// Another one.
+        other: String,
+        /// Where both would listen.
+        port: u16,
     },
     /// A container's image is in a registry to which its service connection is no way.
     #[error(transparent)]

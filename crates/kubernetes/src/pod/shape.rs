@@ -2,7 +2,6 @@
 
 use dayfly_protocol::job::AgentJobRequestMessage;
 use k8s_openapi::api::core::v1::Pod;
-use serde::Deserialize as _;
 use serde_json::{Value, json};
 
 use super::{
@@ -109,7 +108,7 @@ pub fn shape(set: &AgentSetSpec, set_name: &str, job: &Job<'_>, facts: &Facts) -
 /// Whether all fields that Kubernetes knows have the types that it wants. What is put into the pod afterwards
 /// relies on that.
 fn is_pod(pod: &Value) -> Result<(), String> {
-    Pod::deserialize(pod).map(drop).map_err(|error| error.to_string())
+    serde_path_to_error::deserialize::<_, Pod>(pod).map(drop).map_err(|error| error.to_string())
 }
 
 /// What no template may change: the pod must be found again, and its worker must not run twice.

@@ -77,6 +77,32 @@ async fn a_connection_logs_in_in_exactly_one_way() {
 }
 
 #[tokio::test]
+async fn a_url_with_a_login_is_refused_before_it_is_kept() {
+    let Some(server) = ApiServer::find().await else { return };
+    let namespace = server.namespace().await;
+    for (url, is_taken) in [
+        ("https://dev.azure.com/contoso", true),
+        ("https://devops.example:8443/tfs/My@Collection", true),
+        ("https://dev.azure.com", true),
+        ("https://ada:hush@dev.azure.com/contoso", false),
+        ("https://hush@dev.azure.com", false),
+        ("dev.azure.com/contoso", false),
+    ] {
+        let connection = json!({
+            "apiVersion": "dayfly.dev/v1alpha1",
+            "kind": "AzureDevOpsConnection",
+            "metadata": { "name": "c" },
+            "spec": { "url": url, "auth": { "managedIdentity": {} } },
+        });
+        let answer = dry_run::<AzureDevOpsConnection>(&server, &namespace, &connection).await;
+        match is_taken {
+            true => assert!(answer.is_ok(), "{url}: {answer:?}"),
+            false => assert!(answer.is_err_and(|error| error.contains("without a user name")), "{url}"),
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_set_that_says_little_gets_what_is_usual() {
     let Some(server) = ApiServer::find().await else { return };
     let namespace = server.namespace().await;

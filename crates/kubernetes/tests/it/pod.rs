@@ -141,13 +141,25 @@ fn steps_run_in_containers_of_their_own_beside_services() {
 }
 
 #[test]
+fn services_that_listen_on_the_same_port_are_refused() {
+    let mut message = with_containers();
+    message.job_sidecar_containers.insert("second".to_owned(), "postgres".to_owned());
+    let job = Job { message: &message, nonce: "1" };
+    let refused = shape(&set(&json!({})), "linux", &job, &facts()).map(|_| ()).expect_err("no pod");
+    let (one, other) = ("db.local".to_owned(), "second".to_owned());
+    assert_eq!(refused, ShapeError::SamePort { one, other, port: 5432 });
+}
+
+#[test]
 fn a_service_whose_name_no_host_may_have_is_there_without_it() {
     let mut message = with_containers();
-    message.job_sidecar_containers.insert("My_DB".to_owned(), "postgres".to_owned());
+    message.job_sidecar_containers = [("db.local", "postgres"), ("My_DB", "python")]
+        .map(|(name, alias)| (name.to_owned(), alias.to_owned()))
+        .into();
     let job = Job { message: &message, nonce: "1" };
     let shaped = shape(&set(&json!({})), "linux", &job, &facts()).expect("a pod");
     assert_eq!(shaped.pod["spec"]["hostAliases"][0]["hostnames"], json!(["db.local"]));
-    assert_eq!(container(&shaped.pod, "initContainers", "service-my-db")["image"], "postgres:17");
+    assert_eq!(container(&shaped.pod, "initContainers", "service-my-db")["image"], "python:3");
     assert!(shaped.left_out.iter().any(|text| text.contains("`My_DB`")), "{:?}", shaped.left_out);
 }
 
@@ -208,7 +220,7 @@ fn what_cannot_be_done_is_refused_in_words() {
         let message = asking(&[("dayfly.cpu", "1"), ("dayfly.nodeSelector.disk", "ssd")]);
         let job = Job { message: &message, nonce: "1" };
         let error = shape(&set(&more), "linux", &job, &facts()).expect_err("it is none").to_string();
-        assert!(error.contains("cannot be used: invalid type"), "{template}: {error}");
+        assert!(error.contains("invalid type"), "{template}: {error}");
     }
     let error = shaped(&json!({ "template": { "spec": 1 } }), "linux", "60").expect_err("it is none");
     assert_eq!(error.to_string(), "`spec.template` of AgentSet `linux` cannot be used: `spec` is no object");

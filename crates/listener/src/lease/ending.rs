@@ -257,6 +257,12 @@ impl Lease {
             Progress::Warning(message) => {
                 SetEvent::Warning { agent, message: format!("job `{}`: {message}", self.label.name) }
             }
+            Progress::ContainerLost(lost) => {
+                if let Some(running) = &self.running {
+                    running.lose(lost);
+                }
+                return;
+            }
             Progress::Noted(note) => {
                 // The log is the worker's once it has the job.
                 match &self.running {
@@ -280,9 +286,13 @@ fn verdict(exit: WorkerExit, cancellation: &Cancellation, masker: &Masker) -> Ve
     if let Some(result) = exit.result {
         return Verdict { result, reported: exit.reported, reason: None };
     }
-    let ending = match exit.ending {
+    let last_lines = || {
+        let lines = exit.last_lines.iter().map(|line| masker.mask(line)).collect::<Vec<_>>().join("\n");
+        if lines.is_empty() { lines } else { format!(" The last it said:\n{lines}") }
+    };
+    let ending = match &exit.ending {
         Ending::NotStarted(why) => {
-            let reason = format!("Could not start the worker of this job: {why}");
+            let reason = format!("Could not start the worker of this job: {why}{}", last_lines());
             return Verdict { result: TaskResult::Failed, reported: Reported::No, reason: Some(reason) };
         }
         Ending::Ended(ending) => ending,
@@ -299,9 +309,8 @@ fn verdict(exit: WorkerExit, cancellation: &Cancellation, masker: &Masker) -> Ve
         }
         (None, _) => (TaskResult::Failed, format!("The worker of this job died: {ending}.")),
     };
-    if !exit.last_lines.is_empty() && !cancellation.is_killed() {
-        let lines = exit.last_lines.iter().map(|line| masker.mask(line)).collect::<Vec<_>>().join("\n");
-        reason = format!("{reason} The last it said:\n{lines}");
+    if !cancellation.is_killed() {
+        reason.push_str(&last_lines());
     }
     // The word that it reports may have been lost with the worker, so the service is asked in any case.
     Verdict { result, reported: Reported::Perhaps, reason: Some(reason) }

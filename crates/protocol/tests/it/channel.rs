@@ -1,8 +1,9 @@
 //! The frames of the job channel.
 
 use dayfly_protocol::channel::{
-    self, Cancel, CancelReason, Course, Decoder, FromWorker, Hello, JobStart, Key, MAX_FRAME_BYTES, OnLoss,
-    Orders, PROTOCOL, Refusal, Remark, SecretJson, StepStarted, ToWorker, Welcome, WorkerSettings,
+    self, Cancel, CancelReason, Course, Decoder, FromWorker, Hello, JobStart, Key, LostContainer,
+    MAX_FRAME_BYTES, OnLoss, Orders, PROTOCOL, Refusal, Remark, SecretJson, StepStarted, ToWorker, Welcome,
+    WorkerSettings,
 };
 
 use crate::checks;
@@ -49,6 +50,7 @@ fn frames_look_like_this() {
         flush_logs: true,
         feed_interval_millis: None,
         remarks: vec![Remark { text: "evicted".to_owned(), is_problem: true }],
+        lost_containers: vec![LostContainer { name: "job".to_owned(), reason: "no image".to_owned() }],
     };
     let refusal = Refusal::Protocol { protocol: 3, version: "9".to_owned() };
     for (frame, expected) in [
@@ -64,7 +66,7 @@ fn frames_look_like_this() {
         (text(&ToWorker::Orders(Orders::default())), r#"{"orders":{}}"#),
         (
             text(&ToWorker::Orders(orders)),
-            r#"{"orders":{"cancel":{"reason":"agentShutdown","timeoutSeconds":60},"flushLogs":true,"remarks":[{"text":"evicted","isProblem":true}]}}"#,
+            r#"{"orders":{"cancel":{"reason":"agentShutdown","timeoutSeconds":60},"flushLogs":true,"remarks":[{"text":"evicted","isProblem":true}],"lostContainers":[{"name":"job","reason":"no image"}]}}"#,
         ),
         (text(&ToWorker::Welcome(Welcome::Resumed)), r#"{"welcome":"resumed"}"#),
         (

@@ -20,6 +20,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use dayfly_processes::Ended;
+use dayfly_protocol::channel::LostContainer;
 use dayfly_protocol::containers::{StepContainer, container_of, step_containers};
 use dayfly_protocol::job::{AgentJobRequestMessage, ContainerResource, Step};
 use tokio::time::timeout;
@@ -163,6 +164,11 @@ impl Containers {
             }
         };
         Ok(Place::Container(ContainerPlace::new(host)))
+    }
+
+    /// Takes in that nothing can run in a container: steps that want it fail.
+    pub(crate) fn lose(&self, lost: &LostContainer) {
+        self.hosts.lose(&lost.name, &lost.reason);
     }
 
     fn resource(&self, name: &str) -> Option<&ContainerResource> {

@@ -17,7 +17,7 @@ use dayfly_processes::Ended;
 use nix::sys::signal::Signal;
 use nix::unistd::Uid;
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{OnceCell, mpsc};
+use tokio::sync::{OnceCell, mpsc, watch};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::task::AbortOnDropHandle;
 
@@ -50,6 +50,9 @@ pub(crate) enum Unreachable {
     /// Somebody else, or something else, connected.
     #[error("the container '{container}' did not connect as it should: {reason}")]
     Hello { container: String, reason: String },
+    /// It never came, and never will.
+    #[error("nothing can run in the container '{container}': {reason}")]
+    Lost { container: String, reason: String },
     /// It is gone.
     #[error(
         "the container '{0}' has ended, so nothing can run in it; if it used more memory than its limit, \
@@ -67,6 +70,8 @@ pub(crate) struct StepHosts {
 struct Expected {
     listener: UnixListener,
     host: OnceCell<Arc<StepHost>>,
+    /// Why it will never come, once that is known.
+    lost: watch::Sender<Option<String>>,
 }
 
 impl StepHosts {
@@ -80,9 +85,19 @@ impl StepHosts {
                 path: path.clone(),
                 source,
             })?;
-            hosts.insert(container.clone(), Expected { listener, host: OnceCell::new() });
+            hosts.insert(
+                container.clone(),
+                Expected { listener, host: OnceCell::new(), lost: watch::Sender::new(None) },
+            );
         }
         Ok(Self { folder: folder.to_owned(), hosts })
+    }
+
+    /// Takes in that a container will never come, so that nobody waits for it.
+    pub(crate) fn lose(&self, container: &str, reason: &str) {
+        if let Some(expected) = self.hosts.get(container) {
+            expected.lost.send_replace(Some(reason.to_owned()));
+        }
     }
 
     /// The step host of a container, as soon as it is there.
@@ -96,7 +111,16 @@ impl StepHosts {
             }
             Ok(Arc::new(host))
         };
-        expected.host.get_or_try_init(connect).await.cloned()
+        let mut lost = expected.lost.subscribe();
+        tokio::select! {
+            biased;
+            host = expected.host.get_or_try_init(connect) => host.cloned(),
+            // It cannot close as long as we are here.
+            Ok(reason) = lost.wait_for(Option::is_some) => Err(Unreachable::Lost {
+                container: container.to_owned(),
+                reason: reason.clone().unwrap_or_default(),
+            }),
+        }
     }
 
     /// Those that have been used so far.
@@ -403,6 +427,20 @@ mod tests {
         });
         opened.await.expect("the third attempt is allowed");
         assert_eq!(attempts, 3);
+    }
+
+    #[tokio::test]
+    async fn nobody_waits_for_a_container_that_never_comes() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let containers = ["job", "step-1"].map(str::to_owned);
+        let hosts = StepHosts::listen(folder.path(), &containers).await.expect("two sockets");
+        let waiting = hosts.of("job");
+        let losing = async { hosts.lose("job", "no such image") };
+        let (waited, ()) = tokio::join!(waiting, losing);
+        let reason = waited.expect_err("it is lost").to_string();
+        assert_eq!(reason, "nothing can run in the container 'job': no such image");
+        assert!(timeout(Duration::from_millis(20), hosts.of("step-1")).await.is_err(), "that one may come");
+        assert!(hosts.of("job").await.is_err(), "it stays lost");
     }
 
     #[tokio::test(start_paused = true)]
