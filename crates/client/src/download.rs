@@ -83,7 +83,7 @@ impl Transport {
             *prepared.url_mut() = url.clone();
             let client = self.calls_client(&url)?;
             let response = in_time(call, client.execute(prepared)).await?;
-            throttle.note(response.headers());
+            self.note_limits(throttle, response.headers());
             if response.status() == StatusCode::OK && !is_html(&response) {
                 return Ok(response);
             }

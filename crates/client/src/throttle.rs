@@ -48,6 +48,11 @@ pub(crate) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     Some(pause.min(LONGEST_RETRY_AFTER))
 }
 
+/// What is left of the limit. The service says so only when a call comes near it.
+pub(crate) fn limit_left(headers: &HeaderMap) -> Option<u64> {
+    headers.get("x-ratelimit-remaining")?.to_str().ok()?.trim().parse().ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -70,6 +75,13 @@ mod tests {
         ] {
             assert_eq!(retry_after(&headers(&[("retry-after", text)])), expected, "{text}");
         }
+    }
+
+    #[test]
+    fn what_is_left_of_the_limit_is_a_whole_number() {
+        assert_eq!(limit_left(&headers(&[("x-ratelimit-remaining", "42")])), Some(42));
+        assert_eq!(limit_left(&headers(&[("x-ratelimit-remaining", "-1")])), None);
+        assert_eq!(limit_left(&headers(&[])), None);
     }
 
     #[tokio::test(start_paused = true)]

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::header::{ACCEPT, ACCEPT_LANGUAGE, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE};
-use http::{HeaderName, HeaderValue, Method, Uri};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 use hyper_util::client::proxy::matcher::Matcher;
 use tokio::io::AsyncReadExt;
 use tokio::time::{Instant, timeout_at};
@@ -23,7 +23,7 @@ use crate::polls::{Place, Polls};
 use crate::request::{Content, Payload, Request};
 use crate::retry;
 use crate::settings::{HttpSettings, ProxySettings};
-use crate::throttle::Throttle;
+use crate::throttle::{Throttle, limit_left};
 use crate::tls::{Roots, configuration};
 
 /// The longest answer that is kept in memory.
@@ -199,11 +199,18 @@ impl Transport {
             let prepared = self.prepare(request, Some(authorization.value), logins > 1).await?;
             let limit = (Instant::now() + operation.attempt_timeout()).min(deadline);
             let answer = self.exchange(&client, &request.call, prepared, limit).await?;
-            throttle.note(&answer.headers);
+            self.note_limits(throttle, &answer.headers);
             if answer.is_challenge() && logins < MAX_LOGINS && login.refused(authorization.generation).await {
                 continue;
             }
             return answer.check(&request.call);
+        }
+    }
+
+    pub(crate) fn note_limits(&self, throttle: &Throttle, headers: &HeaderMap) {
+        throttle.note(headers);
+        if let (Some(observer), Some(left)) = (&self.settings.observer, limit_left(headers)) {
+            observer.rate_limit_left(left);
         }
     }
 
@@ -230,7 +237,7 @@ impl Transport {
             let prepared = self.prepare(request, Some(authorization.value), logins > 1).await?;
             let limit = Instant::now() + self.settings.poll_timeout;
             let answer = self.exchange(&place.client, &request.call, prepared, limit).await?;
-            throttle.note(&answer.headers);
+            self.note_limits(throttle, &answer.headers);
             if answer.is_challenge() && logins < MAX_LOGINS && login.refused(authorization.generation).await {
                 continue;
             }

@@ -15,7 +15,7 @@ mod template;
 mod tidy;
 mod trouble;
 
-use std::{collections::HashMap, fmt::Debug, net::SocketAddr, path::PathBuf, sync::Arc};
+use std::{collections::HashMap, fmt::Debug, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use dayfly_listener::Gate;
 use futures::{Stream, StreamExt as _, stream};
@@ -35,6 +35,7 @@ use self::{announce::Announcer, connection::Minded, set::Set};
 use crate::{
     api::{AgentSet, AzureDevOpsConnection},
     calls::Calls,
+    executor::PodStage,
     identity::{Authority, AuthorityError, PodIdentity},
 };
 
@@ -48,6 +49,12 @@ pub trait Watcher: std::fmt::Debug + Send + Sync + 'static {
 
     /// Whether this connection, `NAMESPACE/NAME`, works; `None` once it is gone.
     fn connection(&self, connection: &str, is_ready: Option<bool>);
+
+    /// The pod of a job has come that far, so long after the job was accepted.
+    fn pod_reached(&self, stage: PodStage, took: Duration);
+
+    /// An object of this kind, such as `AgentSet`, could not be brought to what it says; it is tried again.
+    fn failed(&self, kind: &'static str);
 }
 
 /// How a controller runs.

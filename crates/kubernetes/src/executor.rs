@@ -7,6 +7,7 @@
 mod place;
 mod pods;
 mod pull_secret;
+mod stages;
 mod teller;
 
 use std::{
@@ -37,14 +38,17 @@ use tokio::{
 };
 
 pub(crate) use self::place::is_quota;
+pub use self::stages::PodStage;
 use self::{
     place::{Mishap, Place},
     pods::{News, Pods, Seen},
+    stages::Stages,
     teller::{Said, Teller},
 };
 use crate::{
     api::AgentSetSpec,
     cluster::bounded,
+    controller,
     diagnose::{Diagnosis, Limits, Verdict, diagnose},
     login::{Network, network},
     pod::{AGENT_CONTAINER, Facts, WORK_DIRECTORY, ca_bundle_file, is_step_host},
@@ -103,6 +107,8 @@ struct Inner {
     /// Where the set keeps its jobs, if it is an object of the cluster. Without it, nothing is read of the
     /// set's connection and nothing written of its jobs.
     store: Option<Arc<KubernetesStore>>,
+    /// Who is told how long pods take.
+    watcher: Option<Arc<dyn controller::Watcher>>,
     /// UIDs of the pods that are minded now, by the request of their job.
     minded: Mutex<HashMap<String, String>>,
     /// Requests of jobs that are to be given up. They are said again and again.
@@ -129,7 +135,8 @@ impl fmt::Debug for Inner {
 
 impl PodExecutor {
     /// Makes pods for the jobs of the set of this name which `store` keeps, by the spec that holds when each
-    /// job comes. Without a store the set is no object of the cluster: it has only this spec and network.
+    /// job comes. Without a store, and who is told of all, the set is no object of the cluster: it has only
+    /// this spec and network.
     pub(crate) fn new(
         client: Client,
         namespace: &str,
@@ -137,8 +144,9 @@ impl PodExecutor {
         spec: AgentSetSpec,
         (facts, network): (Facts, Network),
         gate: Arc<Gate>,
-        store: Option<Arc<KubernetesStore>>,
+        object: Option<(Arc<KubernetesStore>, Arc<dyn controller::Watcher>)>,
     ) -> Self {
+        let (store, watcher) = object.unzip();
         let pods = Pods::watch(client.clone(), namespace, set);
         let (set, namespace) = (set.to_owned(), namespace.to_owned());
         let (spec, network) = (RwLock::new(Arc::new(spec)), RwLock::new(network));
@@ -153,6 +161,7 @@ impl PodExecutor {
             client,
             namespace,
             store,
+            watcher,
             minded: Mutex::default(),
             given_up: broadcast::Sender::new(GIVEN_UP),
         }))
@@ -204,6 +213,11 @@ async fn until_given_up(told: &mut broadcast::Receiver<RequestId>, request: Requ
             Err(RecvError::Closed) => std::future::pending().await,
         }
     }
+}
+
+/// Whether a worker has the job.
+fn is_claimed(course: &Course) -> bool {
+    *course != Course::Waiting
 }
 
 /// Everything that can happen to a pod.
@@ -315,6 +329,7 @@ impl Inner {
     async fn run_told(&self, mut job: AcceptedJob, controls: Controls, teller: Teller) -> WorkerExit {
         let (spec, request) = (self.spec(), job.message.request_id);
         let mut given_up = self.given_up.subscribe();
+        let mut stages = Stages::new(self.watcher.clone().filter(|_| job.claimed.is_none()));
         let place = match &job.claimed {
             Some(claim) => serde_json::from_str::<Place>(&claim.place)
                 .map_err(|error| Mishap::Lost(format!("its pod is not known: {error}"))),
@@ -333,7 +348,10 @@ impl Inner {
             }
         };
         match place {
-            Ok(place) => self.mind(place, &spec, job, controls, (teller, given_up)).await,
+            Ok(place) => {
+                stages.reached(PodStage::Created);
+                self.mind(place, &spec, job, controls, (teller, stages, given_up)).await
+            }
             Err(Mishap::Final(reason)) => WorkerExit::not_started(reason),
             // It may have run, and reported.
             Err(Mishap::Lost(reason)) => exit(Reported::Perhaps, reason),
@@ -346,7 +364,7 @@ impl Inner {
         spec: &AgentSetSpec,
         job: AcceptedJob,
         controls: Controls,
-        (teller, mut given_up): (Teller, broadcast::Receiver<RequestId>),
+        (teller, stages, mut given_up): (Teller, Stages, broadcast::Receiver<RequestId>),
     ) -> WorkerExit {
         teller.pod(&place.name);
         let request = job.message.request_id;
@@ -360,9 +378,9 @@ impl Inner {
         let expectation = self.gate.expect(job.label.id, known_by, resume);
         let lines = LastLines::default();
         let host = Host::new(controls.orders, controls.progress.clone(), job.ledger.clone(), lines.clone());
-        let mut course = host.course();
+        let (mut course, mut claim) = (host.course(), host.course());
         let words = serde_json::to_string(&place).unwrap_or_default();
-        let mut watcher = Watcher::new(&place, spec, job.claimed.is_some(), teller);
+        let mut watcher = Watcher::new(&place, spec, job.claimed.is_some(), (teller, stages));
         // The service of a run holds no job up, so that only the way to us can.
         watcher.meeting = match self.store {
             None => Meeting::OnThisMachine(self.facts.channel.clone()),
@@ -380,18 +398,21 @@ impl Inner {
                     Ok(parted) => format!("the conversation with its worker ended: {parted:?}"),
                     Err(error) => describe(&error),
                 }),
+                _ = claim.wait_for(is_claimed), if !watcher.is_claimed => Event::Look,
                 _ = news.seen.changed() => Event::Look,
                 _ = look.tick() => Event::Look,
             };
             match event {
                 Event::Killed => break Judged::ended("it was killed"),
                 // Its worker ends it properly when the pod is deleted.
-                Event::GivenUp if *course.borrow() != Course::Waiting => {}
+                Event::GivenUp if is_claimed(&course.borrow()) => {}
                 Event::GivenUp => break Judged { is_final: true, ..Judged::ended(GIVEN_UP_REASON) },
                 Event::Finished => break Judged::ended("it ended"),
                 Event::Refused(reason) => break Judged::ended(reason),
                 Event::Look => {
-                    watcher.is_claimed |= *course.borrow() != Course::Waiting;
+                    if is_claimed(&course.borrow()) {
+                        watcher.claimed();
+                    }
                     if let Some(judged) = self.look(&mut watcher, &mut news).await {
                         break judged;
                     }
@@ -540,6 +561,7 @@ struct Watcher<'a> {
     limits: Limits,
     is_claimed: bool,
     teller: Teller,
+    stages: Stages,
     matter: Option<Matter>,
     /// What was told last.
     told: Option<Note>,
@@ -551,18 +573,30 @@ struct Watcher<'a> {
 }
 
 impl<'a> Watcher<'a> {
-    fn new(place: &'a Place, spec: &AgentSetSpec, is_claimed: bool, teller: Teller) -> Self {
+    fn new(
+        place: &'a Place,
+        spec: &AgentSetSpec,
+        is_claimed: bool,
+        (teller, stages): (Teller, Stages),
+    ) -> Self {
         Self {
             place,
             limits: Limits::of(spec),
             is_claimed,
             teller,
+            stages,
             matter: None,
             told: None,
             lost: BTreeSet::new(),
             meeting: Meeting::Unknown,
             running: None,
         }
+    }
+
+    /// The worker has the job.
+    fn claimed(&mut self) {
+        self.is_claimed = true;
+        self.stages.reached(PodStage::Claimed);
     }
 
     fn gone(&self, last: Option<&Pod>) -> Judged {
@@ -575,6 +609,7 @@ impl<'a> Watcher<'a> {
 
     async fn judge(&mut self, seen: &Seen) -> Option<Judged> {
         let pod = seen.pod.as_deref()?;
+        self.stages.look(pod);
         let found = diagnose(pod, &seen.events, &self.limits).or_else(|| self.unreached(pod));
         if let Some(found) = found {
             let note = Note {

@@ -23,6 +23,7 @@ pub use calls::Calls;
 pub use check::{Checked, check};
 pub use cluster::{ConnectError, connect};
 pub use controller::{Config, Error, Watcher, run};
+pub use executor::PodStage;
 pub use identity::{Authority, AuthorityError, CA_CONFIG_MAP, CA_KEY, PodIdentity, TOKEN_AUDIENCE};
 pub use ownership::{Fence, Ownership};
 pub use run::{OpenRun, RunError, RunPlace, RunPods, RunSettings, Traces};

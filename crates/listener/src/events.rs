@@ -54,6 +54,8 @@ pub enum Event {
         agent: Arc<str>,
         /// The job.
         job: JobLabel,
+        /// How long it was in the service's queue, if the service says so.
+        queued: Option<Duration>,
     },
     /// A job that was accepted before our time is taken up again.
     JobResumed {

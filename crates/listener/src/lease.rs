@@ -36,6 +36,7 @@ use tokio::{
 };
 
 use self::console::{Console, Notes, Writer};
+use self::lock::Held;
 pub(crate) use self::{
     message::Delivered,
     wishes::{Wanted, Wishes},
@@ -90,8 +91,8 @@ enum Event {
     RenewalDue,
     /// Another place may be made.
     PlaceDue,
-    /// Until when the lock holds, if the service said so.
-    Renewed(Result<Option<Timestamp>, CallFailure>),
+    /// What the service says of the request.
+    Renewed(Result<Held, CallFailure>),
     Recorded(Result<Accepted, StoreError>),
     Deleted(Result<(), CallFailure>),
     Worker(WorkerEvent),
@@ -129,6 +130,8 @@ pub(crate) struct Lease {
     is_renewing: bool,
     /// How long the lock holds after a renewal.
     lock: Duration,
+    /// How long the job was in the service's queue, once the service has said it.
+    queued: Option<Duration>,
     cancellation: Cancellation,
     stage: Stage,
     hand_over: HandOver,
@@ -164,6 +167,7 @@ impl Lease {
             renewal: Renewal::new(),
             is_renewing: false,
             lock,
+            queued: None,
             cancellation: Cancellation::default(),
             stage: Stage::Taking,
             hand_over,
@@ -371,10 +375,11 @@ impl Lease {
     }
 
     fn deleted(&mut self, answer: Result<(), CallFailure>) {
-        self.agent
-            .set
-            .events
-            .send(SetEvent::JobAccepted { agent: self.agent.name.clone(), job: self.label.clone() });
+        self.agent.set.events.send(SetEvent::JobAccepted {
+            agent: self.agent.name.clone(),
+            job: self.label.clone(),
+            queued: self.queued,
+        });
         self.stage = Stage::Open;
         match answer {
             Ok(()) if self.cancellation.reason().is_none() => {

@@ -5,10 +5,11 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Args;
-use dayfly_kubernetes::{Config, Watcher};
+use dayfly_kubernetes::{Config, PodStage, Watcher};
 use dayfly_listener::Event;
 use tokio_util::sync::CancellationToken;
 
@@ -74,6 +75,14 @@ impl Watcher for Told {
 
     fn connection(&self, connection: &str, is_ready: Option<bool>) {
         self.metrics.connection(connection, is_ready);
+    }
+
+    fn pod_reached(&self, stage: PodStage, took: Duration) {
+        self.metrics.pod_reached(stage, took);
+    }
+
+    fn failed(&self, kind: &'static str) {
+        self.metrics.failed(kind);
     }
 }
 

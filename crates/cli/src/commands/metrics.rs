@@ -1,16 +1,21 @@
 //! What agents and their jobs come to in numbers, and the text for Prometheus. Labels have a fixed set of
 //! values, so that nothing a service or a job says makes new series.
 
+mod histogram;
+
 use std::{
     collections::{BTreeMap, HashSet},
     fmt::Write as _,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use dayfly_client::{Error as ClientError, Observer, Operation, describe};
+use dayfly_kubernetes::PodStage;
 use dayfly_listener::Event;
 use dayfly_protocol::{RequestId, TaskResult};
 
+use self::histogram::Histogram;
 use super::health::Vitals;
 
 /// What an agent can be doing.
@@ -35,7 +40,16 @@ pub(super) struct Metrics(Mutex<Counts>);
 struct Counts {
     /// By the set they belong to, and their names.
     agents: BTreeMap<(Arc<str>, Arc<str>), &'static str>,
+    /// Accepted, and not running yet.
+    pending: HashSet<(Arc<str>, RequestId)>,
     running: HashSet<(Arc<str>, RequestId)>,
+    queued: Histogram,
+    /// Only a controller makes pods.
+    pods: Option<[Histogram; PodStage::ALL.len()]>,
+    /// By the kind of the object.
+    failures: BTreeMap<&'static str, u64>,
+    requests: BTreeMap<(&'static str, String), u64>,
+    rate_limit_left: Option<u64>,
     /// Whether they work, by their names in the cluster, which can hold no quotation mark.
     connections: BTreeMap<String, bool>,
     results: [u64; RESULTS.len()],
@@ -59,10 +73,18 @@ impl Metrics {
                 counts.outages += u64::from(away.is_zero());
             }
             Event::Ended { agent, .. } => counts.now(set, agent, "ended"),
+            Event::JobAccepted { job, queued, .. } => {
+                counts.pending.insert((set.clone(), job.request));
+                if let Some(queued) = queued {
+                    counts.queued.observe(*queued);
+                }
+            }
             Event::JobStarted { job, .. } | Event::JobResumed { job, .. } => {
+                counts.pending.remove(&(set.clone(), job.request));
                 counts.running.insert((set.clone(), job.request));
             }
             Event::JobFinished { job, result, .. } => {
+                counts.pending.remove(&(set.clone(), job.request));
                 counts.running.remove(&(set.clone(), job.request));
                 if let Some(place) = RESULTS.iter().position(|(known, _)| known == result) {
                     counts.results[place] += 1;
@@ -79,6 +101,20 @@ impl Metrics {
             Some(is_ready) => drop(counts.connections.insert(name.to_owned(), is_ready)),
             None => drop(counts.connections.remove(name)),
         }
+    }
+
+    /// The pod of a job has come that far, so long after the job was accepted.
+    pub(super) fn pod_reached(&self, stage: PodStage, took: Duration) {
+        let mut counts = self.lock();
+        let pods = counts.pods.get_or_insert_default();
+        if let Some(place) = PodStage::ALL.iter().position(|known| *known == stage) {
+            pods[place].observe(took);
+        }
+    }
+
+    /// An object of this kind could not be brought to what it says.
+    pub(super) fn failed(&self, kind: &'static str) {
+        *self.lock().failures.entry(kind).or_default() += 1;
     }
 
     /// From now on the agent takes no more jobs.
@@ -118,11 +154,18 @@ impl Vitals for Metrics {
             (format!("{{state=\"{state}\"}}"), agents as u64)
         });
         family(&mut text, "dayfly_agents", "gauge", "Agents by what they do now.", states);
+        let pending = [(String::new(), counts.pending.len() as u64)];
+        let help = "Jobs that were accepted and do not run yet.";
+        family(&mut text, "dayfly_jobs_pending", "gauge", help, pending);
         let running = [(String::new(), counts.running.len() as u64)];
         family(&mut text, "dayfly_jobs_running", "gauge", "Jobs that run now.", running);
         let results = RESULTS.iter().zip(counts.results);
         let results = results.map(|((_, name), count)| (format!("{{result=\"{name}\"}}"), count));
         family(&mut text, "dayfly_jobs_total", "counter", "Jobs that have ended, by result.", results);
+        let help = "How long jobs were in the queue of Azure DevOps before an agent had them.";
+        family(&mut text, "dayfly_job_queue_seconds", "histogram", help, []);
+        counts.queued.write(&mut text, "dayfly_job_queue_seconds", "");
+        counts.write_pods(&mut text);
         for (name, help, answers) in [
             ("dayfly_polls_total", "Polls for jobs, by what they were answered with.", &counts.polls),
             (
@@ -134,6 +177,7 @@ impl Vitals for Metrics {
             let answers = answers.iter().map(|(answer, count)| (format!("{{answer=\"{answer}\"}}"), *count));
             family(&mut text, name, "counter", help, answers);
         }
+        counts.write_requests(&mut text);
         let outages = [(String::new(), counts.outages)];
         family(&mut text, "dayfly_outages_total", "counter", "Times that the service went away.", outages);
         if !counts.connections.is_empty() {
@@ -150,6 +194,39 @@ impl Vitals for Metrics {
 }
 
 impl Counts {
+    fn write_pods(&self, text: &mut String) {
+        let Some(pods) = &self.pods else { return };
+        let help = "How long after a job was accepted its pod had come that far.";
+        family(text, "dayfly_pod_start_seconds", "histogram", help, []);
+        for (stage, histogram) in PodStage::ALL.into_iter().zip(pods) {
+            let stage = match stage {
+                PodStage::Created => "created",
+                PodStage::Scheduled => "scheduled",
+                PodStage::Running => "running",
+                PodStage::Claimed => "claimed",
+            };
+            histogram.write(text, "dayfly_pod_start_seconds", &format!("stage=\"{stage}\""));
+        }
+    }
+
+    fn write_requests(&self, text: &mut String) {
+        let requests = self.requests.iter().map(|((operation, answer), count)| {
+            (format!("{{operation=\"{operation}\",answer=\"{answer}\"}}"), *count)
+        });
+        let help =
+            "Calls to Azure DevOps, by what they were answered with: ok, an HTTP status, or unreachable.";
+        family(text, "dayfly_requests_total", "counter", help, requests);
+        if let Some(left) = self.rate_limit_left {
+            let help = "What Azure DevOps said last of how much of its rate limit is left.";
+            family(text, "dayfly_rate_limit_remaining", "gauge", help, [(String::new(), left)]);
+        }
+        if !self.failures.is_empty() {
+            let failures = self.failures.iter().map(|(kind, count)| (format!("{{kind=\"{kind}\"}}"), *count));
+            let help = "Times that an object could not be brought to what it says.";
+            family(text, "dayfly_reconcile_errors_total", "counter", help, failures);
+        }
+    }
+
     fn now(&mut self, set: &Arc<str>, agent: &Arc<str>, state: &'static str) {
         self.agents.insert((set.clone(), agent.clone()), state);
     }
@@ -168,11 +245,23 @@ impl Observer for Metrics {
             // One of a few dozen words.
             Err(error) => error.label(),
         };
+        // A service has a few dozen statuses.
+        let status = match outcome {
+            Ok(_) => "ok".to_owned(),
+            Err(error) => {
+                error.answer().map_or("unreachable".to_owned(), |answer| answer.status.as_u16().to_string())
+            }
+        };
+        *counts.requests.entry((operation.label(), status)).or_default() += 1;
         match operation {
             Operation::NextMessage => *counts.polls.entry(answer).or_default() += 1,
             Operation::RenewJobRequest => *counts.renewals.entry(answer).or_default() += 1,
             _ => {}
         }
+    }
+
+    fn rate_limit_left(&self, left: u64) {
+        self.lock().rate_limit_left = Some(left);
     }
 }
 

@@ -15,6 +15,19 @@ fn a_job_runs_in_a_pod_of_its_own_which_is_gone_afterwards() {
         let counts = world.get("agentset/linux", "{.status.running}{.status.pending}{.status.online}");
         (counts == "002").then_some(())
     });
+    let metrics = world.metrics();
+    for line in [
+        "dayfly_jobs_pending 0",
+        "dayfly_jobs_total{result=\"succeeded\"} 1",
+        "dayfly_job_queue_seconds_count 1",
+        "dayfly_pod_start_seconds_count{stage=\"created\"} 1",
+        "dayfly_pod_start_seconds_count{stage=\"scheduled\"} 1",
+        "dayfly_pod_start_seconds_count{stage=\"running\"} 1",
+        "dayfly_pod_start_seconds_count{stage=\"claimed\"} 1",
+        "dayfly_requests_total{operation=\"create_agent\",answer=\"ok\"} 2",
+    ] {
+        assert!(metrics.lines().any(|known| known == line), "no {line} in {metrics}");
+    }
 }
 
 #[test]

@@ -232,6 +232,7 @@ impl World {
     }
 
     fn spawn_controller(&self, name: &str, channel: u16) -> Child {
+        let health = format!("127.0.0.1:{}", health_port(channel));
         let file = self.folder.path().join("controller.log");
         let log = File::options().append(true).create(true).open(file).expect("a log");
         let listen = format!("{}:{channel}", self.cluster.address);
@@ -245,12 +246,19 @@ impl World {
         Command::new(DAYFLY)
             .args(["controller", "--namespace", &self.namespace, "--controller-namespace", &self.home])
             .args(["--image", &self.cluster.image, "--channel", &channel, "--channel-listen", &listen])
-            .args(["--folder", &self.folder.path().to_string_lossy(), "--name", name])
+            .args(["--folder", &self.folder.path().to_string_lossy(), "--name", name, "--listen", &health])
             .env("DAYFLY_LOG", "info")
             .stdout(log.try_clone().expect("a log"))
             .stderr(log)
             .spawn()
             .expect("the controller")
+    }
+
+    /// The metrics of the first controller.
+    pub(crate) fn metrics(&self) -> String {
+        let url = format!("http://127.0.0.1:{}/metrics", health_port(self.channel));
+        let output = Command::new("curl").args(["--silent", "--noproxy", "*", &url]).output().expect("curl");
+        String::from_utf8(output.stdout).expect("text")
     }
 
     /// Sends a signal to the controller; its process.
@@ -454,6 +462,11 @@ impl World {
     pub(crate) fn controller_log(&self) -> String {
         fs::read_to_string(self.folder.path().join("controller.log")).unwrap_or_default()
     }
+}
+
+/// Where a controller with this channel tells how it is.
+fn health_port(channel: u16) -> u16 {
+    channel + 2000
 }
 
 /// An emulator whose files are in this folder, and its address.

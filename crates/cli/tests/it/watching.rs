@@ -85,6 +85,9 @@ async fn health_readiness_and_metrics_are_served_while_the_agent_lives() {
         "dayfly_jobs_total{result=\"abandoned\"} 0",
         "dayfly_polls_total{answer=\"message\"} 1",
         "dayfly_lock_renewals_total{answer=\"renewed\"} 1",
+        "dayfly_jobs_pending 0",
+        "dayfly_job_queue_seconds_count 1",
+        "dayfly_requests_total{operation=\"renew_job_request\",answer=\"ok\"} 1",
         "dayfly_outages_total 0",
     ] {
         assert!(text.lines().any(|found| found == line), "no `{line}` in {text}");
@@ -123,8 +126,11 @@ fn well_formed(text: &str) {
             families.insert(kind.split(' ').next().unwrap());
         } else if !line.starts_with("# HELP ") {
             let (name, value) = line.rsplit_once(' ').unwrap();
-            value.parse::<u64>().unwrap();
-            assert!(families.contains(name.split('{').next().unwrap()), "{line}");
+            value.parse::<f64>().unwrap();
+            let name_of_all = name.split('{').next().unwrap();
+            let of_histogram = ["_bucket", "_sum", "_count"].map(|end| name_of_all.trim_end_matches(end));
+            let family = [name_of_all].into_iter().chain(of_histogram).find(|name| families.contains(name));
+            assert!(family.is_some(), "{line}");
             assert!(series.insert(name), "{line} comes twice");
         }
     }

@@ -59,6 +59,7 @@ impl Minded {
                 // It was deleted while nobody watched.
                 Err(LoginError::Missing { kind: "AzureDevOpsConnection", .. }) => break,
                 Err(error) => {
+                    self.office.config.watcher.failed("AzureDevOpsConnection");
                     let found = Finding::ready(false, login_reason(&error), describe(&error));
                     (found, backoff.after_failure(&RETRY))
                 }

@@ -64,7 +64,7 @@ impl Crew {
                 self.online.remove(agent);
                 self.jobs.remove(agent);
             }
-            Event::JobAccepted { agent, job } => drop(self.jobs.insert(agent.clone(), job.request)),
+            Event::JobAccepted { agent, job, .. } => drop(self.jobs.insert(agent.clone(), job.request)),
             Event::JobStarted { agent, job } | Event::JobResumed { agent, job } => {
                 self.jobs.insert(agent.clone(), job.request);
                 self.running.insert(job.request);
@@ -139,7 +139,7 @@ mod tests {
 
     fn accepted(crew: &mut Crew, number: i64) {
         crew.note(
-            &Event::JobAccepted { agent: Arc::from(format!("a-{number}")), job: job(number) },
+            &Event::JobAccepted { agent: Arc::from(format!("a-{number}")), job: job(number), queued: None },
             Instant::now(),
         );
     }

@@ -94,6 +94,7 @@ impl Set {
             };
             let message = describe(&trouble);
             tracing::warn!(namespace = self.namespace, set = self.name, "the set cannot work: {message}");
+            self.office.config.watcher.failed("AgentSet");
             let readiness = Finding::ready(false, trouble.reason(), message);
             // Whoever has it now says how it is.
             if !matches!(trouble, Trouble::Lost) {
@@ -345,7 +346,7 @@ impl Set {
             object.spec.clone(),
             (facts, access.network),
             self.office.gate.clone(),
-            Some(store.clone()),
+            Some((store.clone(), self.office.config.watcher.clone())),
         );
         let _tidying = self.tidying(accepting, fence, executor.clone());
         let (sender, wanted) = watch::channel(Wanted { agents: Vec::new(), phase: Phase::Run });

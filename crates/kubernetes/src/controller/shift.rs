@@ -329,7 +329,7 @@ fn readiness(crew: &Crew, phase: Phase) -> Finding {
 /// The controller's own log, with what names the job.
 fn log(set: &str, event: &Event) {
     match event {
-        Event::JobAccepted { agent, job } => {
+        Event::JobAccepted { agent, job, .. } => {
             let (request, id) = (job.request, job.id);
             tracing::info!(set, %agent, %request, job = %id, "accepted the job {}", job.name);
         }

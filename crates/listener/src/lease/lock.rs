@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use dayfly_client::{ErrorKind, describe};
+use dayfly_protocol::job_request::TaskAgentJobRequest;
 use jiff::Timestamp;
 use tokio::time::{Instant, sleep_until, timeout};
 
@@ -15,6 +16,25 @@ use crate::{
     failures::CallFailure,
     service::{Meaning, meaning},
 };
+
+/// What the service says of a request that is ours.
+pub(super) struct Held {
+    /// Until when the lock holds, if it says so.
+    until: Option<Timestamp>,
+    /// How long the job was in its queue, by its own clock.
+    queued: Option<Duration>,
+}
+
+impl Held {
+    fn of(request: &TaskAgentJobRequest) -> Self {
+        let taken = request.assign_time.or(request.receive_time);
+        let queued = taken.zip(request.queue_time).map(|(taken, queued)| taken.0.duration_since(queued.0));
+        Self {
+            until: request.locked_until.map(|until| until.0),
+            queued: queued.and_then(|queued| Duration::try_from(queued).ok()),
+        }
+    }
+}
 
 impl Lease {
     pub(super) fn renew_at(&mut self, at: Instant) {
@@ -30,7 +50,7 @@ impl Lease {
             (self.agent.service.clone(), self.label.request, self.agent.set.timings.call);
         self.work.push(Box::pin(async move {
             let answer = match timeout(limit, service.renew(request)).await {
-                Ok(Ok(request)) => Ok(request.locked_until.map(|until| until.0)),
+                Ok(Ok(request)) => Ok(Held::of(&request)),
                 Ok(Err(error)) => Err(error.into()),
                 Err(_) => Err(CallFailure::Late),
             };
@@ -38,12 +58,13 @@ impl Lease {
         }));
     }
 
-    pub(super) fn renewed(&mut self, answer: Result<Option<Timestamp>, CallFailure>) -> Option<LeaseEnd> {
+    pub(super) fn renewed(&mut self, answer: Result<Held, CallFailure>) -> Option<LeaseEnd> {
         self.is_renewing = false;
         let was_held = self.renewal.is_held();
         let attempt = match &answer {
-            Ok(until) => {
-                Attempt::Renewed { valid_for: until.map(|until| valid_for(until, Timestamp::now())) }
+            Ok(held) => {
+                self.queued = held.queued;
+                Attempt::Renewed { valid_for: held.until.map(|until| valid_for(until, Timestamp::now())) }
             }
             Err(failure) => failed(failure, was_held),
         };
