@@ -1,8 +1,8 @@
 //! Jobs in pods beside bare pods of the same shape:
-//! `cargo bench -p dayfly --bench pods [-- RUNS [PART ...]]`. The parts: one at a time (`single`), many at
-//! once (`burst`), with services (`services`), ten more while ten run (`more`), what a job costs the API
-//! server (`writes`), 200 jobs (`crowd`), and 1,000 agents that are taken over (`agents`). Without parts,
-//! all of them.
+//! `cargo bench -p dayfly --bench pods [-- RUNS [PART ...]]`. The parts: one at a time (`single`), the same
+//! with the program copied (`copied`), many at once (`burst`), with services (`services`), ten more while ten
+//! run (`more`), what a job costs the API server (`writes`), 200 jobs (`crowd`), and 1,000 agents of which
+//! some have jobs, and that are taken over (`agents`). Without parts, all of them.
 //!
 //! It needs the cluster that `.ci/run cluster` says; without it nothing is measured. Each figure is the time
 //! until the first command of a container connects to this process: from the queueing of a job, and from the
@@ -44,6 +44,9 @@ const LAST: &str = "read -r -u 3 || true";
 /// Agents that are online at once.
 const AGENTS: u16 = 1_000;
 
+/// Jobs that run while that many agents are online.
+const BUSY: usize = 100;
+
 /// Where commands connect to, and what starts pods and jobs.
 struct Bench {
     world: World,
@@ -77,7 +80,7 @@ fn main() {
 }
 
 /// What needs a few agents only.
-const PARTS: [&str; 6] = ["single", "burst", "services", "more", "writes", "crowd"];
+const PARTS: [&str; 7] = ["single", "copied", "burst", "services", "more", "writes", "crowd"];
 
 fn measure(runs: usize, wanted: &impl Fn(&str) -> bool) {
     let Some(world) = World::new("bench", BURST as u16) else { return };
@@ -92,9 +95,7 @@ fn measure(runs: usize, wanted: &impl Fn(&str) -> bool) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let bench = Bench { world, listener, http: reqwest::Client::new(), runtime, proxy, server, api };
     for layout in ["TwoContainers", "OneContainer"] {
-        let patch = format!(r#"{{"spec":{{"layout":"{layout}"}}}}"#);
-        bench.world.kubectl(&["patch", "agentset", "linux", "--type=merge", "--patch", &patch]);
-        bench.world.has_online(BURST as u16);
+        bench.change(&format!(r#"{{"spec":{{"layout":"{layout}"}}}}"#));
         let bare = bench.bare_pod("");
         if wanted("single") {
             bench.one_at_a_time(layout, "", &bare, runs);
@@ -103,7 +104,11 @@ fn measure(runs: usize, wanted: &impl Fn(&str) -> bool) {
             bench.burst(layout, &bare);
         }
     }
-    bench.world.kubectl(&["patch", "agentset", "linux", "--type=merge", "--patch", DEFAULT_LAYOUT]);
+    if wanted("copied") {
+        bench.change(r#"{"spec":{"layout":"TwoContainers","delivery":"Copy"}}"#);
+        bench.one_at_a_time("program copied", "", &bench.bare_pod(""), runs);
+    }
+    bench.change(USUAL);
     for count in [1, 3].into_iter().filter(|_| wanted("services")) {
         let services = bench.services(count);
         let bare = bench.bare_pod(&services);
@@ -120,7 +125,7 @@ fn measure(runs: usize, wanted: &impl Fn(&str) -> bool) {
     }
 }
 
-const DEFAULT_LAYOUT: &str = r#"{"spec":{"layout":"TwoContainers"}}"#;
+const USUAL: &str = r#"{"spec":{"layout":"TwoContainers","delivery":"Auto"}}"#;
 
 /// How long a thousand agents take to come online, and to be taken over by the next controller.
 fn many_agents() {
@@ -134,6 +139,7 @@ fn many_agents() {
         "  the controller with them: {}",
         usage::of(world.controller_signal("0"), Duration::from_secs(30))
     );
+    busy(&world);
     world.kill_controller();
     let began = Instant::now();
     world.start_controller();
@@ -143,7 +149,28 @@ fn many_agents() {
     println!("  taken over after SIGKILL in {:.1} s", began.elapsed().as_secs_f64());
 }
 
+/// What a controller uses while a hundred of its agents have jobs.
+fn busy(world: &World) {
+    let run = world.queue(&format!(
+        "pool: k8s\njobs:\n- job: many\n  strategy: {{ parallel: {BUSY} }}\n  steps:\n  - checkout: none\n  \
+         - bash: sleep 150\n"
+    ));
+    let running = || world.get("agentset/linux", "{.status.running}") == BUSY.to_string();
+    world::eventually("all jobs run", || running().then_some(()));
+    println!(
+        "  the controller while {BUSY} of them have jobs: {}",
+        usage::of(world.controller_signal("0"), Duration::from_secs(20))
+    );
+    let _ = run.end_within(Duration::from_secs(400));
+}
+
 impl Bench {
+    /// Changes the set.
+    fn change(&self, patch: &str) {
+        self.world.kubectl(&["patch", "agentset", "linux", "--type=merge", "--patch", patch]);
+        self.world.has_online(BURST as u16);
+    }
+
     /// A command for bash that tells us that it runs.
     fn command(&self) -> String {
         let address = self.listener.local_addr().expect("an address");
@@ -154,6 +181,7 @@ impl Bench {
     fn one_at_a_time(&self, what: &str, more: &str, bare: &Value, runs: usize) {
         let pipeline = format!("pool: k8s\n{more}steps:\n- checkout: none\n- bash: {}\n", self.command());
         let (mut pods, mut jobs) = (Vec::new(), Vec::new());
+        let before = self.world.metrics();
         for run in 0..=runs {
             let began = Instant::now();
             self.create(bare, &format!("bare-{run}"));
@@ -178,6 +206,7 @@ impl Bench {
             told(job),
             job[0].as_secs_f64() / pod[0].as_secs_f64()
         );
+        println!("  means since the job was accepted: {}", stages(&before, &self.world.metrics()));
     }
 
     /// Many at once, so often in turn; the median of the times until the last process.
@@ -374,4 +403,18 @@ fn percentiles(samples: &mut [Duration]) -> [Duration; 2] {
 
 fn told([p50, p90]: [Duration; 2]) -> String {
     format!("p50 {:.3} s, p90 {:.3} s", p50.as_secs_f64(), p90.as_secs_f64())
+}
+
+/// When pods came to each stage on average, by the controller's metrics before and after.
+fn stages(before: &str, after: &str) -> String {
+    let value = |metrics: &str, kind: &str, stage: &str| {
+        let name = format!("dayfly_pod_start_seconds_{kind}{{stage=\"{stage}\"}} ");
+        let found = metrics.lines().find_map(|line| line.strip_prefix(&name)?.parse().ok());
+        found.unwrap_or(0.0_f64)
+    };
+    let mean = |stage: &&str| {
+        let grown = |kind: &str| value(after, kind, stage) - value(before, kind, stage);
+        format!("{stage} {:.2} s", grown("sum") / grown("count"))
+    };
+    ["created", "scheduled", "running", "claimed"].iter().map(mean).collect::<Vec<_>>().join(", ")
 }
