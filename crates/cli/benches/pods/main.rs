@@ -27,7 +27,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use self::world::{Differences, PAT, World};
+use self::world::{PAT, World};
 
 /// Jobs and pods at once.
 const BURST: usize = 20;
@@ -129,7 +129,10 @@ const USUAL: &str = r#"{"spec":{"layout":"TwoContainers","delivery":"Auto"}}"#;
 
 /// How long a thousand agents take to come online, and to be taken over by the next controller.
 fn many_agents() {
-    let Some(mut world) = World::without_agents("thousand", AGENTS, &Differences::default()) else { return };
+    // So that the node has room for [`BUSY`] pods.
+    let small =
+        "  template: { spec: { containers: [{ name: agent, resources: { requests: { cpu: 5m } } }] } }\n";
+    let Some(mut world) = World::without_agents("thousand", AGENTS, &small.into()) else { return };
     let began = Instant::now();
     let all_idle = format!(r#"{{"spec":{{"agents":{{"spare":{AGENTS}}}}}}}"#);
     world.kubectl(&["patch", "agentset", "linux", "--type=merge", "--patch", &all_idle]);
