@@ -13,7 +13,7 @@ use std::{
 use dayfly_client::{Error as ClientError, Observer, Operation, describe};
 use dayfly_kubernetes::PodStage;
 use dayfly_listener::Event;
-use dayfly_protocol::{RequestId, TaskResult};
+use dayfly_protocol::TaskResult;
 
 use self::histogram::Histogram;
 use super::health::Vitals;
@@ -40,9 +40,9 @@ pub(super) struct Metrics(Mutex<Counts>);
 struct Counts {
     /// By the set they belong to, and their names.
     agents: BTreeMap<(Arc<str>, Arc<str>), &'static str>,
-    /// Accepted, and not running yet.
-    pending: HashSet<(Arc<str>, RequestId)>,
-    running: HashSet<(Arc<str>, RequestId)>,
+    /// Agents, by set and name, whose job was accepted and does not run yet, and those whose job runs.
+    pending: HashSet<(Arc<str>, Arc<str>)>,
+    running: HashSet<(Arc<str>, Arc<str>)>,
     queued: Histogram,
     /// Only a controller makes pods.
     pods: Option<[Histogram; PodStage::ALL.len()]>,
@@ -72,20 +72,23 @@ impl Metrics {
                 counts.now(set, agent, "disconnected");
                 counts.outages += u64::from(away.is_zero());
             }
-            Event::Ended { agent, .. } => counts.now(set, agent, "ended"),
-            Event::JobAccepted { job, queued, .. } => {
-                counts.pending.insert((set.clone(), job.request));
+            Event::Ended { agent, .. } => {
+                counts.now(set, agent, "ended");
+                // A job that it was let go of with is somebody else's.
+                counts.has_no_job(set, agent);
+            }
+            Event::JobAccepted { agent, queued, .. } => {
+                counts.pending.insert((set.clone(), agent.clone()));
                 if let Some(queued) = queued {
                     counts.queued.observe(*queued);
                 }
             }
-            Event::JobStarted { job, .. } | Event::JobResumed { job, .. } => {
-                counts.pending.remove(&(set.clone(), job.request));
-                counts.running.insert((set.clone(), job.request));
+            Event::JobStarted { agent, .. } | Event::JobResumed { agent, .. } => {
+                counts.has_no_job(set, agent);
+                counts.running.insert((set.clone(), agent.clone()));
             }
-            Event::JobFinished { job, result, .. } => {
-                counts.pending.remove(&(set.clone(), job.request));
-                counts.running.remove(&(set.clone(), job.request));
+            Event::JobFinished { agent, result, .. } => {
+                counts.has_no_job(set, agent);
                 if let Some(place) = RESULTS.iter().position(|(known, _)| known == result) {
                     counts.results[place] += 1;
                 }
@@ -225,6 +228,12 @@ impl Counts {
             let help = "Times that an object could not be brought to what it says.";
             family(text, "dayfly_reconcile_errors_total", "counter", help, failures);
         }
+    }
+
+    fn has_no_job(&mut self, set: &Arc<str>, agent: &Arc<str>) {
+        let agent = (set.clone(), agent.clone());
+        self.pending.remove(&agent);
+        self.running.remove(&agent);
     }
 
     fn now(&mut self, set: &Arc<str>, agent: &Arc<str>, state: &'static str) {
