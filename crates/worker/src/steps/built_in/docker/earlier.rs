@@ -138,8 +138,8 @@ pub(super) async fn run(
         return super::log_in(&logins, connection.or(inputs.get(SUBSCRIPTION.name)));
     }
     let done = command_by(&command, step, prepared, &logins, names).await;
-    logins.close()?;
-    done
+    let closed = logins.close();
+    done.and_then(|result| closed.map(|()| result))
 }
 
 async fn command_by(

@@ -108,8 +108,8 @@ async fn run(step: &StepContext, prepared: &Prepared) -> Result<TaskResult, Step
         return log_in(&logins, connection);
     }
     let done = command_by(command, step, prepared, &logins).await;
-    logins.close()?;
-    done
+    let closed = logins.close();
+    done.and_then(|result| closed.map(|()| result))
 }
 
 /// Has later steps find the login.
