@@ -1,6 +1,6 @@
 //! How long the pod of a job takes to begin, by stage.
 
-use std::{fmt, sync::Arc};
+use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Pod;
 use tokio::time::Instant;
@@ -56,12 +56,6 @@ impl Stages {
         } else if pod.spec.as_ref().is_some_and(|spec| spec.node_name.is_some()) {
             self.reached(PodStage::Scheduled);
         }
-    }
-}
-
-impl fmt::Debug for Stages {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("Stages").field("reached", &self.reached).finish_non_exhaustive()
     }
 }
 
